@@ -1,0 +1,6 @@
+"""Draw from a trained generator: `python sample.py checkpoint=RUN`; `python sample.py --help` shows the modes."""
+
+from oakleaf.cli.sample import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,14 @@
+"""Oakleaf: experiments with generative adversarial networks, on PyTorch Lightning and Hydra."""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+__all__ = ["build", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """`oakleaf.load` and `oakleaf.build` import torch only when they are asked for."""
+    if name in __all__:
+        return getattr(import_module("oakleaf.recipe"), name)
+    raise AttributeError(f"module 'oakleaf' has no attribute {name!r}")

@@ -1,0 +1,8 @@
+"""What happens beside the game: watching, sampling, saving."""
+
+from oakleaf.callbacks.checkpoint import Checkpoint
+from oakleaf.callbacks.progress import Progress
+from oakleaf.callbacks.samples import Samples
+from oakleaf.callbacks.watch import Watch
+
+__all__ = ["Checkpoint", "Progress", "Samples", "Watch"]

@@ -1,0 +1,37 @@
+"""Saving the run."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
+
+from oakleaf.callbacks.interval import Interval
+from oakleaf.checkpoint import LAST
+from oakleaf.gan import GAN
+from oakleaf.numbers import Count
+
+
+class Checkpoint(LightningCheckpoint):
+    """`<folder>/last.ckpt`, and `<folder>/<images seen>.ckpt` for those that stay.
+
+    every: images between two savings of the last one; null: 20 times in the run, and always at its end. keep_every:
+    images between two that stay; null: none does. Saved at the end of a turn only, where a resumed run goes on exactly.
+    """
+
+    def __init__(self, folder: str, every: Count | None = None, keep_every: Count | None = None) -> None:
+        self.folder = Path(folder)
+        self.interval = Interval(every, parts=20)
+        self.kept = Interval(keep_every) if keep_every else None
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: GAN, *_: Any) -> None:  # type: ignore[override]
+        if self.kept and self.kept.due(pl_module):
+            trainer.save_checkpoint(self.folder / f"{pl_module.images:012d}.ckpt")
+        if self.interval.due(pl_module) or self._is_last(trainer, pl_module):
+            trainer.save_checkpoint(self.folder / LAST.name)
+
+    @staticmethod
+    def _is_last(trainer: Trainer, module: GAN) -> bool:
+        """Whether the run ends with this turn. Lightning calls a checkpoint of `on_train_end` the end of an epoch, even
+        in the midst of one, so it must be written here."""
+        return trainer.should_stop or (module.total is not None and module.images >= module.total)

@@ -1,0 +1,56 @@
+"""How far the run is, in images, and how long it will take."""
+
+import sys
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+from tqdm import tqdm
+
+from oakleaf.gan import GAN
+
+
+class Progress(Callback):
+    """One bar for the whole run: images seen, images/s, time left, and what the players pay.
+
+    Where nobody watches (no terminal) it is a line every half minute.
+    """
+
+    def __init__(self) -> None:
+        self.bar: tqdm[Any] | None = None
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: GAN, *_: Any) -> None:  # type: ignore[override]
+        if not trainer.is_global_zero:
+            return
+        if self.bar is None:
+            self.bar = self._open(pl_module)
+        self.bar.update(pl_module.step)
+        if pl_module.turn % pl_module.watch_every == 0:
+            self.bar.set_postfix_str(_paid(pl_module.latest), refresh=False)
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
+        self._close()
+
+    def _open(self, module: GAN) -> "tqdm[Any]":
+        return tqdm(
+            total=module.total,
+            initial=module.images - module.step,
+            desc="training",
+            unit="img",
+            unit_scale=True,
+            dynamic_ncols=True,
+            mininterval=0.5 if sys.stderr.isatty() else 30,
+        )
+
+    def _close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+def _paid(scalars: dict[str, float]) -> str:
+    """The adversarial losses, by the first letter of their player: `D 1.27  G 0.84`."""
+    pairs = [(name.split("/")[0][0].upper(), value) for name, value in scalars.items() if name.endswith("/adversarial")]
+    return "  ".join(f"{letter} {value:.3g}" for letter, value in pairs)

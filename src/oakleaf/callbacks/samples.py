@@ -1,0 +1,58 @@
+"""The same latents through the whole run: a sheet now and then, and a film at the end."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from oakleaf.callbacks.interval import Interval
+from oakleaf.games import Batch
+from oakleaf.gan import GAN
+from oakleaf.loggers import show
+from oakleaf.numbers import Count
+from oakleaf.pictures import film, sheet
+from oakleaf.seeds import stream
+
+log = logging.getLogger(__name__)
+
+
+class Samples(Callback):
+    """Draws what the game is asked with fixed latents, by the average of G where there is one, into
+    `<folder>/<images seen>.png` and to the loggers, and joins the sheets to `<folder>/film.gif`.
+
+    every: images between two sheets; null: 40 of them in the run.
+    """
+
+    def __init__(self, folder: str, every: Count | None = None, count: Count = 64) -> None:
+        self.folder, self.count = Path(folder), count
+        self.interval = Interval(every, parts=40)
+        self.request: Batch = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        torch.manual_seed(stream(pl_module.seed, "samples"))  # each turn seeds anew, so this changes no turn
+        request = pl_module.game.request(self.count)  # on the CPU: the same on every device
+        self.request = {name: values.to(pl_module.device) for name, values in request.items()}
+        if pl_module.images == 0:
+            self.draw(trainer, pl_module)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: GAN, *_: Any) -> None:  # type: ignore[override]
+        if self.interval.due(pl_module):
+            self.draw(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        if not trainer.is_global_zero:
+            return
+        self.draw(trainer, pl_module)
+        frames = sorted(self.folder.glob("[0-9]*.png"))
+        film(frames, self.folder / "film.gif")
+        show(trainer.loggers, "film", self.folder / "film.gif", pl_module.images)
+
+    def draw(self, trainer: Trainer, module: GAN) -> None:
+        path = self.folder / f"{module.images:012d}.png"
+        if not trainer.is_global_zero or path.exists():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        sheet(module.draw(self.request)).save(path)
+        show(trainer.loggers, "samples", path, module.images)

@@ -1,0 +1,79 @@
+"""Checkpoints on disk: written beside the old one and renamed, read as data alone."""
+
+import os
+import pickle
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
+
+from oakleaf.errors import Mistake
+
+LAST = Path("checkpoints") / "last.ckpt"
+
+
+class AtomicIO(TorchCheckpointIO):
+    """A checkpoint is either the old file or the new one, whole, whenever the power goes.
+
+    Lightning writes into the temporary folder and moves the file; from another file system that is a copy over the old
+    one, and a kill has left 0 bytes.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except BaseException:
+            Path(part).unlink(missing_ok=True)
+            raise
+        if hasattr(os, "O_DIRECTORY"):  # the name's own entry, where folders can be opened
+            folder = os.open(path.parent, os.O_DIRECTORY)
+            os.fsync(folder)
+            os.close(folder)
+
+    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
+        """Never anything but plain containers and tensors, whatever the caller asks."""
+        return read(path)
+
+
+def find(place: str | os.PathLike[str]) -> Path:
+    """The checkpoint file meant by a path: itself, or the last one of a run's folder.
+
+    Raises:
+        Mistake: neither.
+    """
+    path = Path(place).expanduser()
+    if path.is_dir():
+        for candidate in (path / LAST, path / LAST.name):
+            if candidate.is_file():
+                return candidate
+        raise Mistake(f"{path} holds no {LAST}: is it a run's folder?")
+    if not path.is_file():
+        raise Mistake(f"{path}: there is no such file or folder")
+    return path
+
+
+def read(place: str | os.PathLike[str]) -> dict[str, Any]:
+    """A checkpoint's content, on the CPU, loaded with `weights_only=True`.
+
+    Raises:
+        Mistake: no file, a damaged one, or one that Oakleaf did not write.
+    """
+    path = find(place)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError, OSError) as error:
+        raise Mistake(f"{path} is no checkpoint, or a damaged one ({type(error).__name__})") from error
+    needed = {"state_dict", "hyper_parameters", "turn", "images"}
+    if not isinstance(content, dict) or not needed <= content.keys():
+        raise Mistake(f"{path} is no checkpoint of Oakleaf's: its recipe is missing")
+    return content

@@ -1,0 +1,90 @@
+"""The door of every command: Hydra composes, the task runs, and a user's mistake ends in one sentence and exit code 1.
+
+Nothing here imports torch, so `--help` and the answer to a typo come at once.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from oakleaf.cli.folders import run_folder
+from oakleaf.cli.machine import best_precision
+from oakleaf.cli.sentences import sentence
+
+FULL = "HYDRA_FULL_ERROR"
+Task = Callable[[DictConfig], None]
+
+
+def conf() -> Path:
+    """The configuration: `conf/` of a checkout or an editable install, else the copy inside the installed package."""
+    package = Path(__file__).resolve().parent.parent
+    checkout = package.parent.parent / "conf"
+    return checkout if (checkout / "train.yaml").is_file() else package / "conf"
+
+
+def register() -> None:
+    """Teach OmegaConf our resolvers."""
+    OmegaConf.register_new_resolver("run_folder", run_folder, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("best_precision", best_precision, replace=True)
+
+
+def enter(name: str, task: Task) -> None:
+    """Run a task with the configuration `<name>.yaml` and this process's command line."""
+    register()
+    wanted = os.environ.get(FULL)
+
+    def job(config: DictConfig) -> None:
+        _restore(wanted)  # for processes that the task starts
+        try:
+            task(config)
+        except Exception as error:
+            if wanted != "1" and HydraConfig.get().mode != RunMode.MULTIRUN:
+                _tell(error)  # here, before Hydra adds its own words; a sweep goes on with its next job
+            raise
+        finally:
+            os.environ[FULL] = "1"
+
+    os.environ[FULL] = "1"  # Hydra hands its errors over instead of printing them
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf()), config_name=name)(job)()
+    except KeyboardInterrupt:
+        _end("stopped", 130)
+    except BrokenPipeError:  # whoever read our output has had enough: `--help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        if wanted == "1":
+            raise
+        _tell(error)
+    finally:
+        _restore(wanted)
+
+
+def _tell(error: Exception) -> NoReturn:
+    """End with the error's sentence; with the whole story if it has none, for then the fault is ours."""
+    said = sentence(error)
+    if said is None:
+        traceback.print_exception(error)
+        sys.exit(1)
+    _end(said, 1)
+
+
+def _end(said: str, code: int) -> NoReturn:
+    print(said, file=sys.stderr)
+    sys.exit(code)
+
+
+def _restore(wanted: str | None) -> None:
+    if wanted is None:
+        os.environ.pop(FULL, None)
+    else:
+        os.environ[FULL] = wanted
+
+

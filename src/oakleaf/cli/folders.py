@@ -1,0 +1,53 @@
+"""Where a run writes, and which run is meant by `resume=`."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+OUTPUTS = Path("outputs")
+LAST = Path("checkpoints") / "last.ckpt"
+OVERRIDES = "overrides.txt"  # in a run's folder: the command line that began it
+
+
+def run_folder(resume: str | None, stem: str, overrides: Sequence[str]) -> str:
+    """The folder of this run: `outputs/<model>-<data>/<time>`, made now so that two runs of one second get two; or the
+    folder of the run that is resumed.
+    """
+    if resume == "auto":
+        found = newest(OUTPUTS / stem, overrides)
+        if found:
+            return str(found)
+    elif resume:
+        path = Path(resume)
+        if path.is_dir():
+            return str(path)
+        if path.is_file() and path.parent.name == LAST.parent.name:
+            return str(path.parent.parent)
+    return str(fresh(OUTPUTS / stem))
+
+
+def fresh(parent: Path) -> Path:
+    """A new folder named by the time, with -2, -3, ... behind it where another run began in the same second."""
+    now = time.strftime("%Y-%m-%d_%H-%M-%S")
+    for number in range(1, 1000):
+        folder = parent / (now if number == 1 else f"{now}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise FileExistsError(parent / now)
+
+
+def newest(parent: Path, overrides: Sequence[str]) -> Path | None:
+    """The newest run below `parent` that was begun by the same overrides, resume= aside, and has saved something."""
+    for folder in sorted(parent.glob("*"), key=lambda path: path.name, reverse=True):
+        record = folder / OVERRIDES
+        if (folder / LAST).is_file() and record.is_file() and record.read_text().splitlines() == same(overrides):
+            return folder
+    return None
+
+
+def same(overrides: Sequence[str]) -> list[str]:
+    """Overrides in a form in which two equal commands are equal."""
+    return sorted(override for override in overrides if not override.startswith("resume="))

@@ -1,0 +1,65 @@
+"""python sample.py: from a checkpoint to images."""
+
+import logging
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from oakleaf.cli.door import enter
+from oakleaf.errors import Mistake
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 256  # images generated together
+SHOWN = 256  # images on grid.png at most
+
+
+def main() -> None:
+    enter("sample", sample)
+
+
+def sample(config: DictConfig) -> None:
+    """Load, draw, and write `grid.png` and `samples.npy`, uint8 [N, H, W, C], into `out`."""
+    if OmegaConf.is_missing(config, "checkpoint"):
+        raise Mistake("checkpoint= is missing: name a run's folder or a checkpoint file")
+    import numpy as np
+    import torch
+    from hydra.utils import instantiate
+
+    from oakleaf.pictures import sheet, to_bytes
+    from oakleaf.recipe import check, load
+
+    check(OmegaConf.to_container(config.mode, resolve=True), "mode")
+    module = load(config.checkpoint).to(_device(config.device))
+    mode = instantiate(config.mode, _convert_="all")
+    request, columns = mode(module.game, config.seed)
+    pieces = zip(*(values.split(AT_ONCE) for values in request.values()))
+    images = torch.cat(
+        [
+            module.draw({name: part.to(module.device) for name, part in zip(request, piece)}, config.average).cpu()
+            for piece in pieces
+        ]
+    )
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+    np.save(out / "samples.npy", to_bytes(images).permute(0, 2, 3, 1).numpy())
+    sheet(images[:SHOWN], columns).save(out / "grid.png")
+    shown = f" (the first {SHOWN})" if len(images) > SHOWN else ""
+    height, width = images.shape[2:]
+    log.info("%s images of %d x %d: %s/samples.npy, and %s/grid.png%s", f"{len(images):,}", height, width, out, out, shown)
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise Mistake(f"device={name}: not on this machine; device=auto takes what is there") from error
+    return name
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Errors as sentences. Each says what is wrong and what to do; None means that the error is ours."""
+
+import difflib
+import re
+from typing import Any
+
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+
+from oakleaf.errors import Mistake
+
+
+def sentence(error: BaseException) -> str | None:
+    """What to tell the user about an error, or None if it is no user's mistake."""
+    for link in _chain(error):
+        if isinstance(link, Mistake):
+            return str(link)
+    if isinstance(error, MissingConfigException):
+        return _missing(error)
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: this is no override; write group=choice or some.key=value"
+    if isinstance(error, ConfigCompositionException):
+        return _composition(error)
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        return _flat(str(error))
+    if type(error).__name__ == "MisconfigurationException":  # Lightning's, by name: importing it takes seconds
+        return _flat(str(error))
+    if type(error).__name__ == "OutOfMemoryError":
+        return "the device's memory is full: lower data.batch_size, data.size or the networks' width"
+    return None
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    links = []
+    while error is not None and error not in links:
+        links.append(error)
+        error = error.__cause__ or error.__context__
+    return links
+
+
+def _missing(error: MissingConfigException) -> str:
+    wanted = error.missing_cfg_file or ""
+    group, _, choice = str(wanted).rpartition("/")
+    options = list(error.options or [])
+    near = difflib.get_close_matches(choice, options, n=1, cutoff=0.5)
+    meant = f" Did you mean {group}={near[0]}?" if near else ""
+    return f"{group}={choice}: there is no such {group}.{meant} Choices: {', '.join(options)}"
+
+
+def _composition(error: ConfigCompositionException) -> str:
+    text = str(error)
+    key = re.search(r"Could not (?:override|append|delete) '?([^'\n]+?)'?[.\n]", text)
+    if key is None:
+        return _flat(f"{text} {error.__cause__ or ''}")
+    from oakleaf.cli.keys import unknown_key
+
+    return unknown_key(key.group(1).strip())
+
+
+def _flat(text: Any) -> str:
+    lines = [line.strip() for line in str(text).splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith(("full_key", "object_type", "reference_type")))

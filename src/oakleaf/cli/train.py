@@ -1,0 +1,127 @@
+"""python train.py: from the command line to a trained run."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from oakleaf.cli.door import enter
+from oakleaf.cli.folders import LAST, OVERRIDES, same
+from oakleaf.errors import Mistake
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    enter("train", train)
+
+
+def train(config: DictConfig) -> None:
+    """Build what the configuration says, or what the resumed run says, and fit it."""
+    from hydra.core.hydra_config import HydraConfig
+
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    overrides = list(hydra.overrides.task)
+    checkpoint = _checkpoint(config.resume, folder)
+    if checkpoint:
+        config = _resumed(config, checkpoint, overrides, set(hydra.runtime.choices))
+    config.folder = _relative(folder)
+
+    from oakleaf.recipe import build, build_trainer  # torch and Lightning, seconds after the checks that need neither
+
+    _quiet()
+    module, data, recipe = build(config)
+    trainer = build_trainer(recipe)
+    if trainer.is_global_zero:
+        _record(recipe, folder, overrides, new=checkpoint is None)
+        log.info("%s", _first_words(module, data, trainer, recipe))
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    finally:
+        for logger in trainer.loggers:
+            logger.finalize("success" if trainer.state.finished else "failed")
+    if trainer.is_global_zero:
+        log.info("%s", _last_words(module, config.folder))
+
+
+def _checkpoint(resume: str | None, folder: Path) -> Path | None:
+    if resume is None:
+        return None
+    if resume == "auto":
+        return folder / LAST if (folder / LAST).is_file() else None
+    from oakleaf.checkpoint import find
+
+    return find(resume)
+
+
+def _resumed(config: DictConfig, checkpoint: Path, overrides: list[str], groups: set[str]) -> DictConfig:
+    """The checkpoint's recipe with this command's overrides: how it is run may change as a whole, what is trained only
+    value by value.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    from oakleaf.checkpoint import read
+
+    began = (checkpoint.parent.parent / OVERRIDES).read_text().splitlines() if config.resume == "auto" else []
+    recipe = OmegaConf.create(read(checkpoint)["hyper_parameters"])
+    for override in OverridesParser.create().parse_overrides([o for o in same(overrides) if o not in began]):
+        key = override.get_key_element().lstrip("+~")
+        if key in ("trainer", "logger", "callbacks"):
+            recipe[key] = OmegaConf.create(OmegaConf.to_container(config[key], resolve=False))
+        elif key in groups:
+            raise Mistake(f"resume= goes on with the run's own {key}; single values may change, a new {key} is a new run")
+        else:
+            OmegaConf.update(recipe, key, override.value())
+    return recipe
+
+
+def _record(recipe: dict[str, Any], folder: Path, overrides: list[str], new: bool) -> None:
+    """config.yaml, and for a new run the command line's overrides, by which resume=auto knows it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(OmegaConf.create(recipe), folder / "config.yaml")
+    if new:
+        (folder / OVERRIDES).write_text("".join(f"{override}\n" for override in same(overrides)))
+
+
+def _first_words(module: Any, data: Any, trainer: Any, recipe: dict[str, Any]) -> str:
+    size = "  ".join(
+        f"{name} {sum(w.numel() for w in weights) / 1e6:.2f} M weights" for name, weights in module.weights.items()
+    )
+    height, width = data.size
+    return (
+        f"{recipe['model']['name']} on {recipe['data']['name']} ({data.channels} x {height} x {width}), "
+        f"loss {recipe['loss']['name']}, seed {recipe['seed']}\n{size}\n"
+        f"{trainer.strategy.root_device}, {trainer.world_size} process(es), {trainer.precision}, into {recipe['folder']}"
+    )
+
+
+def _last_words(module: Any, folder: str) -> str:
+    return (
+        f"{module.images:,} images seen. Everything is in {folder}/\n"
+        f"  samples/  the same latents through the run, and film.gif\n"
+        f"  metrics.csv  config.yaml  {LAST}\n"
+        f"More: python sample.py checkpoint={folder}"
+    )
+
+
+def _relative(folder: Path) -> str:
+    """Relative to where the command runs, if it is below: no home's path enters a recipe."""
+    here = Path.cwd()
+    return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)
+
+
+def _quiet() -> None:
+    """Only what concerns this run: no advertising, no advice on loaders that are not ours."""
+    import warnings
+
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # ours deals by the turn
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # the average of G always is
+
+
+if __name__ == "__main__":
+    main()

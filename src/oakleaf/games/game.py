@@ -1,0 +1,81 @@
+"""A Game: players that are networks, a way to play a batch, and what each player pays."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from oakleaf.losses.loss import Loss
+from oakleaf.losses.terms import Term
+from oakleaf.round import Round
+
+Batch = dict[str, Tensor]
+Scalars = dict[str, Tensor]
+
+
+class Game(nn.Module, ABC):
+    """A family of systems. Subclasses set their networks as attributes and write `play` and `generate`; a player is
+    an attribute of the game, and its name is its network's name.
+
+    terms: by player and by name, what it pays besides the adversarial loss and the loss's penalties; they define the
+    system, while the `loss` is free.
+    """
+
+    def __init__(self, loss: Loss, terms: Mapping[str, Mapping[str, Term]] | None = None) -> None:
+        super().__init__()
+        self.loss = loss
+        self.terms = {player: dict(named) for player, named in (terms or {}).items()}
+
+    @abstractmethod
+    def play(self, batch: Batch) -> list[Round]:
+        """One play with fresh latents: real against fake, once or several times."""
+
+    @abstractmethod
+    def generate(self, batch: Batch) -> Tensor:
+        """Images [B, C, H, W] in [-1, 1] for what the batch asks: samples, metrics, previews, export."""
+
+    @abstractmethod
+    def request(self, count: int, device: torch.device | str = "cpu") -> Batch:
+        """A batch for `generate` that asks for `count` images, drawn from the prior."""
+
+    def losses(self, player: str, batch: Batch, turn: int, images: int, watch: bool = False) -> tuple[Scalars, Scalars]:
+        """What the player minimises this turn, by name, already weighted; and, on request, what there is to see.
+
+        turn counts batches, images the images seen before this one.
+        """
+        rounds = [self.loss.instance_noise(round, images) for round in self.play(batch)]
+        adversarial = getattr(self.loss.objective, player)
+        paid = {"adversarial": _mean([adversarial(round) for round in rounds])}
+        for name, term in self.owed(player).items():
+            if turn % term.every == 0:
+                paid[name] = _mean([term(round) for round in rounds])
+        return paid, self.view(rounds) if watch and player == "discriminator" else {}
+
+    def owed(self, player: str) -> Mapping[str, Term]:
+        """The player's terms; the discriminator's begin with the loss's penalties."""
+        own = self.terms.get(player, {})
+        return {**self.loss.penalties, **own} if player == "discriminator" else own
+
+    @torch.no_grad()
+    def view(self, rounds: list[Round]) -> Scalars:
+        """How the critic sees the round: D(x), D(G(z)) and its accuracy on either side."""
+        seen: dict[str, list[Tensor]] = {"D(x)": [], "D(G(z))": [], "accuracy_real": [], "accuracy_fake": []}
+        objective = self.loss.objective
+        for round in rounds:
+            real, fake, boundary = round.on_real.score, round.on_fake.score, objective.boundary(round)
+            seen["D(x)"].append(objective.belief(real).mean())
+            seen["D(G(z))"].append(objective.belief(fake).mean())
+            seen["accuracy_real"].append((real > boundary).float().mean())
+            seen["accuracy_fake"].append((fake <= boundary).float().mean())
+        return {name: _mean(values) for name, values in seen.items()}
+
+    def constrain(self, player: str) -> None:
+        """Restore the loss's constraints on the player's weights; only the discriminator has any."""
+        if player == "discriminator":
+            for constraint in self.loss.constraints.values():
+                constraint(getattr(self, player))
+
+
+def _mean(values: list[Tensor]) -> Tensor:
+    return values[0] if len(values) == 1 else torch.stack(values).mean()

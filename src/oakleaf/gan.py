@@ -1,0 +1,126 @@
+"""The one LightningModule: players take turns. It knows no loss, no network and no task."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from oakleaf import parallel
+from oakleaf.ema import EMA, Average
+from oakleaf.games import Batch, Game
+from oakleaf.means import Means
+from oakleaf.numbers import Count
+from oakleaf.optim import Player
+from oakleaf.seeds import stream
+
+
+class GAN(LightningModule):
+    """Plays the game of Goodfellow 2014, arXiv:1406.2661, Algorithm 1, by manual optimization.
+
+    players are played in the order given, each on every `every`-th turn; a turn is one batch. `turn` and `images`
+    count batches and images seen by all processes together; they are the run's only clock: Lightning's `global_step`
+    counts the steps of all optimizers. `step` is how many images the last turn saw.
+
+    All random numbers of a turn follow from (seed, turn, rank): ranks never draw the same latents, whatever else draws
+    in between changes nothing, and a resumed run needs no generator's state.
+    """
+
+    def __init__(
+        self,
+        game: Game,
+        players: Mapping[str, Player],
+        ema: EMA | None = None,
+        seed: int = 0,
+        watch_every: Count = 50,
+        max_images: Count | None = None,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.game = game
+        self.players = dict(players)
+        self.average = Average(game.generator, ema) if ema else None
+        self.seed, self.watch_every, self.max_images = seed, watch_every, max_images
+        self.turn = self.images = self.step = 0
+        self.means = Means()
+        self.latest: dict[str, float] = {}  # the scalars of the last look
+        self.weights = {name: list(self.network(name).parameters()) for name in self.players}
+        self.to(memory_format=torch.channels_last)  # free for a copy of the weights; what convolutions want
+
+    def network(self, player: str) -> nn.Module:
+        return self.game.get_submodule(player)
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        return [player.build(self.network(name)) for name, player in self.players.items()]
+
+    def training_step(self, batch: Batch, _: int) -> None:
+        torch.manual_seed(stream(self.seed, self.turn, self.global_rank))
+        self.turn += 1
+        self.step = len(next(iter(batch.values()))) * self.trainer.world_size
+        for (name, player), optimizer in zip(self.players.items(), self._optimizers()):
+            if self.turn % player.every == 0:
+                self.play(name, player, optimizer, batch)
+                if name == "generator" and self.average:
+                    self.average.update(self.game.generator, self.images + self.step, self.step * player.every)
+        self.images += self.step
+        if self.max_images and self.images >= self.max_images:
+            self.trainer.should_stop = True
+
+    def play(self, name: str, player: Player, optimizer: Any, batch: Batch) -> None:
+        """One player's turn: only its weights carry gradient, so no game says `detach`."""
+        for other, weights in self.weights.items():
+            for weight in weights:
+                weight.requires_grad_(other == name)
+        watch = self.turn % self.watch_every == 0
+        losses, seen = self.game.losses(name, batch, self.turn, self.images, watch)
+        optimizer.zero_grad()
+        self.manual_backward(sum(losses.values()))
+        gradients = [weight.grad for weight in self.weights[name] if weight.grad is not None]
+        parallel.average(gradients)
+        player.steer(optimizer, self.images)
+        norm = player.clipped(gradients, watch)
+        optimizer.step()
+        self.game.constrain(name)
+        self.means.add(name, losses)
+        self.means.add(name, seen if norm is None else {**seen, "gradient_norm": norm})
+
+    def _optimizers(self) -> list[Any]:
+        optimizers = self.optimizers()
+        return optimizers if isinstance(optimizers, list) else [optimizers]
+
+    @contextmanager
+    def averaged(self, average: bool = True) -> Iterator[Game]:
+        """The game in eval mode and without gradients, its generator replaced by the average if there is one."""
+        live, training = self.game.generator, self.game.training
+        self.game.eval()
+        if average and self.average:
+            self.game.generator = self.average.network
+        try:
+            with torch.no_grad():
+                yield self.game
+        finally:
+            self.game.generator = live
+            self.game.train(training)
+
+    def draw(self, batch: Batch, average: bool = True) -> Tensor:
+        """Images [B, C, H, W] in [-1, 1], fp32, for what the batch asks (`Game.request`)."""
+        with self.averaged(average) as game:
+            return game.generate(batch).float()
+
+    @property
+    def total(self) -> int | None:
+        """The run's length in images, once a batch has been seen; None if it is endless or bounded by time alone."""
+        if self.max_images:
+            return self.max_images
+        epochs = self.trainer.max_epochs
+        return int(epochs * self.trainer.num_training_batches * self.step) if epochs and epochs > 0 else None
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["turn"], checkpoint["images"] = self.turn, self.images
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.turn, self.images = checkpoint["turn"], checkpoint["images"]
+

@@ -1,0 +1,20 @@
+"""Constraints on the critic's weights, restored after each of its steps."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from oakleaf.numbers import Positive
+
+
+@dataclass
+class WeightClipping:
+    """Every weight back into [-limit, limit]. Arjovsky 2017, arXiv:1701.07875, Algorithm 1, line 7."""
+
+    limit: Positive = 0.01
+
+    @torch.no_grad()
+    def __call__(self, critic: nn.Module) -> None:
+        for weight in critic.parameters():
+            weight.clamp_(-self.limit, self.limit)

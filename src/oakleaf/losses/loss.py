@@ -1,0 +1,60 @@
+"""A Loss: the adversarial objective and everything that belongs to it, whatever the networks are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from oakleaf.losses.constraints import WeightClipping
+from oakleaf.losses.objectives import Objective
+from oakleaf.losses.terms import Term
+from oakleaf.numbers import Count, NonNegative
+from oakleaf.round import Critic, Round, Verdict
+
+
+@dataclass
+class InstanceNoise:
+    """Gaussian noise on all that the critic sees, so that the two densities overlap (Sonderby 2016, arXiv:1610.04490,
+    section 3; Arjovsky & Bottou 2017, arXiv:1701.04862).
+
+    sd is in units of the images' range [-1, 1]; it falls linearly to 0 at `images` images seen, or stays if null.
+    """
+
+    sd: NonNegative = 0.0
+    images: Count | None = None
+
+    def at(self, images: int) -> float:
+        return self.sd if self.images is None else self.sd * max(0.0, 1 - images / self.images)
+
+    def __call__(self, round: Round, images: int) -> Round:
+        """The round with noise drawn afresh at each look of its critic."""
+        if (sd := self.at(images)) > 0:
+            round.critic = _Blurred(round.critic, sd)
+        return round
+
+
+class _Blurred:
+    def __init__(self, critic: Critic, sd: float) -> None:
+        self.critic, self.sd = critic, sd
+
+    def __call__(self, x: Tensor) -> Verdict:
+        return self.critic(x + self.sd * torch.randn_like(x))
+
+
+@dataclass
+class Loss:
+    """The pair of adversarial losses, the critic's penalties by name, and the constraints on its weights.
+
+    norm says which normalisation of the critic the loss allows; networks read it by interpolation (`${loss.norm}`).
+    A penalty on each sample's gradient is not defined where BatchNorm mixes the samples (Gulrajani 2017,
+    arXiv:1704.00028, section 4).
+    """
+
+    name: str
+    objective: Objective
+    norm: Literal["batch", "layer", "instance", "none"] = "batch"
+    penalties: Mapping[str, Term] = field(default_factory=dict)
+    constraints: Mapping[str, WeightClipping] = field(default_factory=dict)
+    instance_noise: InstanceNoise = field(default_factory=InstanceNoise)

@@ -1,0 +1,104 @@
+"""Blocks that the families of networks share."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from oakleaf.errors import Mistake
+
+Norm = Literal["batch", "layer", "instance", "none"]
+Size = int | tuple[int, int] | list[int]
+
+
+def norm(kind: Norm, channels: int) -> nn.Module:
+    """A normalisation of feature maps [B, channels, h, w]. `layer` is over all of C, h, w of one sample, as in
+    Gulrajani 2017, arXiv:1704.00028, section 4.
+    """
+    if kind == "batch":
+        return nn.BatchNorm2d(channels)
+    if kind == "layer":
+        return nn.GroupNorm(1, channels)
+    if kind == "instance":
+        return nn.InstanceNorm2d(channels, affine=True)
+    return nn.Identity()
+
+
+def height_width(size: Size) -> tuple[int, int]:
+    """An image size as (H, W): one number means a square."""
+    if isinstance(size, int):
+        return size, size
+    height, width = size
+    return height, width
+
+
+def halvings(size: Size) -> tuple[int, tuple[int, int]]:
+    """How often an image can be halved, and the base that is left, its shorter side from 4 to 7 pixels.
+
+    64 -> 4 halvings and (4, 4); 28 -> 2 and (7, 7), the base of the DCGAN paper's MNIST networks.
+
+    Raises:
+        Mistake: a side that is not its base times that power of two, or fewer than two halvings.
+    """
+    height, width = height_width(size)
+    count = int(math.log2(max(min(height, width), 1) / 4)) if min(height, width) >= 4 else 0
+    base = (height >> count, width >> count)
+    if count < 2 or (base[0] << count, base[1] << count) != (height, width):
+        near = sorted({b << k for b in (4, 5, 6, 7) for k in range(2, 7)}, key=lambda n: abs(n - min(height, width)))
+        raise Mistake(
+            f"data.size={size}: a DCGAN doubles a small base of 4 to 7 pixels at least twice, so each side must be "
+            f"one of 16, 32, 64, 128, 256 (or 5, 6, 7 times a power of two, such as 28); nearest: {near[0]}"
+        )
+    return count, base
+
+
+class Maxout(nn.Module):
+    """The largest of `pieces` linear maps for each unit. Goodfellow 2013, arXiv:1302.4389, eq. (1)."""
+
+    def __init__(self, inputs: int, units: int, pieces: int) -> None:
+        super().__init__()
+        self.units, self.pieces = units, pieces
+        self.linear = nn.Linear(inputs, units * pieces)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, inputs] -> [B, units]"""
+        return self.linear(x).unflatten(1, (self.units, self.pieces)).amax(2)
+
+
+@torch.no_grad()
+def uniform_weights(network: nn.Module, limit: float) -> None:
+    """Linear weights ~ U(-limit, limit), biases 0."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.uniform_(module.weight, -limit, limit)
+            nn.init.zeros_(module.bias)
+
+
+@torch.no_grad()
+def dcgan_weights(network: nn.Module, normalised: bool) -> None:
+    """Weights ~ N(0, 0.02) and gains ~ N(1, 0.02), as in the code of Radford 2015, arXiv:1511.06434, section 4.
+
+    Without normalisation such small weights let the signal die out, so there He's initialisation (2015,
+    arXiv:1502.01852, eq. (14), slope 0.2) takes their place.
+    """
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+            if normalised:
+                nn.init.normal_(module.weight, 0.0, 0.02)
+            else:
+                _he(module)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, (nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)):
+            nn.init.normal_(module.weight, 1.0, 0.02)
+            nn.init.zeros_(module.bias)
+
+
+def _he(module: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> None:
+    weight = module.weight
+    if isinstance(module, nn.ConvTranspose2d):  # each output pixel sees kernel^2 / stride^2 inputs of each channel
+        inputs = weight[:, 0].numel() / (module.stride[0] * module.stride[1])
+    else:
+        inputs = weight[0].numel()
+    nn.init.normal_(weight, 0.0, math.sqrt(2 / (1 + 0.2**2) / inputs))

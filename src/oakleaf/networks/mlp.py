@@ -1,0 +1,54 @@
+"""The multilayer perceptrons of the first GAN. Goodfellow 2014, arXiv:1406.2661, section 5.
+
+Widths, dropout and initial weights are those of the authors' code (goodfeli/adversarial, mnist.yaml). Images are in
+[-1, 1] here and were in [0, 1] there: G maps its sigmoid onto [-1, 1], D maps its input back.
+"""
+
+from math import prod
+
+from torch import Tensor, nn
+
+from oakleaf.networks.layers import Maxout, Size, height_width, uniform_weights
+from oakleaf.numbers import Count, Share
+from oakleaf.round import Verdict
+
+
+class Generator(nn.Module):
+    """Rectified layers, then a sigmoid for each value of the image."""
+
+    def __init__(self, latent: Count, channels: Count, size: Size, hidden: tuple[int, ...] = (1200, 1200)) -> None:
+        super().__init__()
+        self.shape = (channels, *height_width(size))
+        widths = [latent, *hidden]
+        layers = [layer for i, o in zip(widths, widths[1:]) for layer in (nn.Linear(i, o), nn.ReLU())]
+        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], prod(self.shape)), nn.Sigmoid())
+        uniform_weights(self, 0.05)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """z [B, latent] -> [B, C, H, W] in [-1, 1]"""
+        return 2 * self.layers(z).unflatten(1, self.shape) - 1
+
+
+class Discriminator(nn.Module):
+    """Two maxout layers with dropout on their inputs (Goodfellow 2013, arXiv:1302.4389), then one logit."""
+
+    def __init__(
+        self,
+        channels: Count,
+        size: Size,
+        hidden: tuple[int, ...] = (240, 240),
+        pieces: Count = 5,
+        dropout_input: Share = 0.2,
+        dropout_hidden: Share = 0.5,
+    ) -> None:
+        super().__init__()
+        widths = [channels * prod(height_width(size)), *hidden]
+        layers: list[nn.Module] = [nn.Dropout(dropout_input)]
+        for inputs, units in zip(widths, widths[1:]):
+            layers += [Maxout(inputs, units, pieces), nn.Dropout(dropout_hidden)]
+        self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
+        uniform_weights(self, 0.005)
+
+    def forward(self, x: Tensor) -> Verdict:
+        """x [B, C, H, W] -> score [B]"""
+        return Verdict(self.layers((x.flatten(1) + 1) / 2).squeeze(1).float())

@@ -1,0 +1,103 @@
+"""How a player learns: its optimizer, how often it plays, its schedules and its clipping."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from oakleaf.numbers import Count, NonNegative, Positive, Share
+
+
+class Curve(Protocol):
+    """A course for one of the optimizer's numbers: from its configured value to what it is after `images` images."""
+
+    def __call__(self, base: float, images: int) -> float: ...
+
+
+@dataclass
+class Linear:
+    """Stays for `after` images, then goes in a straight line to `to`, reached `over` images later."""
+
+    to: NonNegative
+    over: Count
+    after: int = 0
+
+    def __call__(self, base: float, images: int) -> float:
+        share = min(max((images - self.after) / self.over, 0.0), 1.0)
+        return base + (self.to - base) * share
+
+
+@dataclass
+class Cosine:
+    """Half a cosine from the configured value to `to`, reached after `over` images (R3GAN's burn-in, Huang 2024,
+    arXiv:2501.05441, appendix D)."""
+
+    to: NonNegative
+    over: Count
+
+    def __call__(self, base: float, images: int) -> float:
+        share = min(images / self.over, 1.0)
+        return self.to + (base - self.to) * (1 + math.cos(math.pi * share)) / 2
+
+
+@dataclass
+class Exponential:
+    """Divided by `divisor` for every `each` images (one batch, say), but not below `floor`."""
+
+    divisor: Positive
+    each: Count
+    floor: NonNegative = 0.0
+
+    def __call__(self, base: float, images: int) -> float:
+        return max(base / self.divisor ** (images // self.each), self.floor)
+
+
+@dataclass
+class Player:
+    """How one player learns.
+
+    optimizer: weights, lr -> Optimizer; a `_partial_` of any class of torch.optim.
+    lr: learning rate. every: plays on each every-th batch, so the generator's `every` is the k of Goodfellow 2014,
+    Algorithm 1, and each step of the critic sees a fresh batch. clip: largest norm of the whole gradient, or null.
+    schedules: courses by the name of the optimizer's number (lr, momentum, weight_decay, ...).
+    """
+
+    optimizer: Callable[..., Optimizer]
+    lr: Positive
+    every: Count = 1
+    clip: Positive | None = None
+    schedules: Mapping[str, Curve] = field(default_factory=dict)
+
+    def build(self, network: nn.Module) -> Optimizer:
+        return self.optimizer(list(network.parameters()), lr=self.lr)
+
+    def steer(self, optimizer: Optimizer, images: int) -> None:
+        """Set the scheduled numbers for this step. A function of images seen alone, so nothing has to be resumed."""
+        for group in optimizer.param_groups:
+            for name, curve in self.schedules.items():
+                group[name] = curve(optimizer.defaults[name], images)
+
+    def clipped(self, gradients: list[torch.Tensor], watch: bool) -> torch.Tensor | None:
+        """Scale the gradients down to the norm `clip`; return their norm before, if it was needed or asked for."""
+        if self.clip is None and not watch:
+            return None
+        total = torch.nn.utils.get_total_norm(gradients)
+        if self.clip is not None:
+            torch._foreach_mul_(gradients, torch.clamp(self.clip / (total + 1e-6), max=1.0))
+        return total
+
+
+def adam(
+    weights: Iterable[nn.Parameter],
+    lr: Positive,
+    betas: tuple[Share, Share] = (0.9, 0.999),
+    eps: Positive = 1e-8,
+    weight_decay: NonNegative = 0.0,
+) -> Optimizer:
+    """torch's Adam in its fused form, with betas made floats: torch >= 2.6 refuses `[0, 0.99]`."""
+    first, second = map(float, betas)
+    return torch.optim.Adam(weights, lr=lr, betas=(first, second), eps=eps, weight_decay=weight_decay, fused=True)

@@ -1,0 +1,44 @@
+"""A Round: what one play of the game produced. Everything that a player minimises is a function of it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Verdict(NamedTuple):
+    """What every critic returns."""
+
+    score: Tensor  # [B], or [B, 1, h, w] from a PatchGAN; larger = more real
+    classes: Tensor | None = None  # [B, K] logits of classes
+    code: Tensor | None = None  # [B, c] parameters of Q(code | x)
+    features: Tensor | None = None  # [B, f] an inner layer
+
+
+Critic = Callable[[Tensor], Verdict]
+
+
+class Round:
+    """Real and fake images [B, C, H, W] in [-1, 1] and the critic that judges them, its condition already bound.
+
+    A verdict is computed when a loss first asks for it and then kept, so that hinge's generator never pays for
+    `on_real` while the relativistic one has it. Plain properties: `functools.cached_property` holds a lock that
+    Dynamo cannot enter.
+    """
+
+    def __init__(self, real: Tensor, fake: Tensor, critic: Critic) -> None:
+        self.real, self.fake, self.critic = real, fake, critic
+        self._on_real: Verdict | None = None
+        self._on_fake: Verdict | None = None
+
+    @property
+    def on_real(self) -> Verdict:
+        if self._on_real is None:
+            self._on_real = self.critic(self.real)
+        return self._on_real
+
+    @property
+    def on_fake(self) -> Verdict:
+        if self._on_fake is None:
+            self._on_fake = self.critic(self.fake)
+        return self._on_fake
