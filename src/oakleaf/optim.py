@@ -53,7 +53,7 @@ class Exponential:
     floor: NonNegative = 0.0
 
     def __call__(self, base: float, images: int) -> float:
-        return max(base / self.divisor ** (images // self.each), self.floor)
+        return max(base * self.divisor ** -(images // self.each), self.floor)
 
 
 @dataclass

@@ -8,24 +8,28 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from lightning.pytorch import LightningDataModule, Trainer, seed_everything
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 
 from oakleaf.checkpoint import AtomicIO, read
-from oakleaf.cli.keys import unknown
+from oakleaf.cli.keys import instead, unknown
 from oakleaf.errors import Mistake
 from oakleaf.gan import GAN
+from oakleaf.numbers import Count
 from oakleaf.seeds import stream
 
 Recipe = dict[str, Any]
 
-FIXED = {  # the nodes whose keys are fixed, though they are no class's arguments
-    "": ["data", "loss", "optim", "model", "trainer", "callbacks", "logger", "seed", "max_images", "watch_every",
-         "resume", "folder"],
-    "model": ["name", "game"],
-}  # fmt: skip
+FIXED: dict[str, dict[str, Any]] = {  # the nodes that are no class's arguments, and what their values may be
+    "": {group: Any for group in ("data", "loss", "optim", "model", "trainer", "callbacks", "logger")}
+    | {"seed": int, "max_images": Count | None, "watch_every": Count, "resume": str | None, "folder": str | None},
+    "model": {"name": str, "game": Any},
+}
+
 
 def build(config: DictConfig) -> tuple[GAN, LightningDataModule, Recipe]:
     """The module and its data, as the configuration says; and the recipe, in which what the data alone knows (size and
@@ -34,22 +38,24 @@ def build(config: DictConfig) -> tuple[GAN, LightningDataModule, Recipe]:
     Raises:
         Mistake: a value that makes no sense, or data that are not there.
     """
-    check(OmegaConf.to_container(config, resolve=True))
+    check({key: config[key] for key in ("seed", "max_images", "watch_every")})
+    check(OmegaConf.to_container(config.data, resolve=True), "data")
     seed_everything(stream(config.seed) % 2**32, verbose=False)
-    data = instantiate(config.data, _convert_="all")
+    data = make(config.data)
     height, width = data.size
     config.data.size = height if height == width else [height, width]
     config.data.channels = data.channels
     recipe: Recipe = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    check(recipe)
     return build_module(recipe), data, recipe
 
 
 def build_module(recipe: Recipe) -> GAN:
     """The module alone, as new; it needs no data."""
     torch.manual_seed(stream(recipe["seed"], "weights"))
-    loss = instantiate(recipe["loss"], _convert_="all")
-    optim = instantiate(recipe["optim"], _convert_="all")
-    game = instantiate(recipe["model"]["game"], _partial_=True, _convert_="all")(loss=loss)
+    loss = make(recipe["loss"])
+    optim = make(recipe["optim"])
+    game = make(recipe["model"]["game"], _partial_=True)(loss=loss)
     ema = optim.pop("ema", None)
     module = GAN(game, optim, ema, recipe["seed"], recipe["watch_every"], recipe["max_images"])
     module.save_hyperparameters({**recipe, "folder": None, "resume": None})
@@ -64,18 +70,31 @@ def build_trainer(recipe: Recipe) -> Trainer:
         callbacks.pop("progress", None)
     if recipe["max_images"]:
         arguments["max_epochs"] = -1
-    make = instantiate(arguments, _partial_=True, _convert_="all")
-    return make(  # type: ignore[no-any-return]
-        callbacks=[instantiate(node) for node in callbacks.values() if node],
-        logger=[instantiate(node) for node in recipe["logger"].values() if node],
-        plugins=[AtomicIO()],
-        default_root_dir=recipe["folder"],
-        use_distributed_sampler=False,  # the deck deals to ranks itself
-        enable_progress_bar=False,  # ours counts images
-        enable_model_summary=False,
-        log_every_n_steps=1,
-        num_sanity_val_steps=0,
-    )
+    try:
+        return make(arguments, _partial_=True)(  # type: ignore[no-any-return]
+            callbacks=[make(node) for node in callbacks.values() if node],
+            logger=[make(node) for node in recipe["logger"].values() if node],
+            plugins=[AtomicIO()],
+            default_root_dir=recipe["folder"],
+            use_distributed_sampler=False,  # the deck deals to ranks itself
+            enable_progress_bar=False,  # ours counts images
+            enable_model_summary=False,
+            log_every_n_steps=1,
+            num_sanity_val_steps=0,
+        )
+    except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
+        words = " ".join(str(error).split())
+        raise Mistake(f"trainer: {words} (trainer=auto takes what this machine has)") from error
+
+
+def make(node: Any, **changes: Any) -> Any:
+    """What a node describes, built from plain containers. A Mistake in a constructor comes out as itself."""
+    try:
+        return instantiate(node, **changes, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, Mistake):
+            raise error.__cause__ from None
+        raise
 
 
 def load(checkpoint: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> GAN:
@@ -115,9 +134,11 @@ def check(node: Any, path: str = "") -> None:
         if str(key).startswith("_"):
             continue
         here = f"{path}.{key}" if path else str(key)
+        if refused := instead(here):
+            raise Mistake(refused)
         if known is not None and key not in known:
             raise Mistake(unknown(here, known))
-        if isinstance(known, dict) and not _is_node(value):
+        if known is not None and not isinstance(value, Mapping):  # what a node becomes, its class knows
             _validate(here, value, known[key])
         if known is None and not (value is None or isinstance(value, Mapping)):
             raise Mistake(f"{here}={value}: a thing with a _target_ is expected there, or null")
@@ -134,11 +155,6 @@ def _signature(node: Mapping[str, Any], path: str) -> dict[str, Any] | None:
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         return None
     return {name: p.annotation for name, p in parameters.items()}
-
-
-def _is_node(value: Any) -> bool:
-    """Whether a value is built by check's own rules: a class's node, or a dict of such."""
-    return isinstance(value, Mapping)
 
 
 def _validate(path: str, value: Any, annotation: Any) -> None:

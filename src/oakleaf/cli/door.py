@@ -47,7 +47,7 @@ def enter(name: str, task: Task) -> None:
             task(config)
         except Exception as error:
             if wanted != "1" and HydraConfig.get().mode != RunMode.MULTIRUN:
-                _tell(error)  # here, before Hydra adds its own words; a sweep goes on with its next job
+                _tell(error, name)  # here, before Hydra adds its own words; a sweep goes on with its next job
             raise
         finally:
             os.environ[FULL] = "1"
@@ -62,14 +62,14 @@ def enter(name: str, task: Task) -> None:
     except Exception as error:
         if wanted == "1":
             raise
-        _tell(error)
+        _tell(error, name)
     finally:
         _restore(wanted)
 
 
-def _tell(error: Exception) -> NoReturn:
+def _tell(error: Exception, config: str) -> NoReturn:
     """End with the error's sentence; with the whole story if it has none, for then the fault is ours."""
-    said = sentence(error)
+    said = sentence(error, config)
     if said is None:
         traceback.print_exception(error)
         sys.exit(1)

@@ -21,25 +21,31 @@ INSTEAD = {  # what manual optimization can't have from the Trainer, and our way
 }
 
 
+def instead(key: str) -> str | None:
+    """The sentence for an argument of the Trainer that two players can't have."""
+    parent, _, name = key.rpartition(".")
+    return f"{key}: not where two players take turns; {INSTEAD[name]}" if parent == "trainer" and name in INSTEAD else None
+
+
 def unknown(key: str, known: Any) -> str:
     """The sentence for a key that is none of its parent's."""
+    if ours := instead(key):
+        return ours
     parent, _, name = key.rpartition(".")
-    if parent == "trainer" and name in INSTEAD:
-        return f"{key}: not where two players take turns; {INSTEAD[name]}"
-    shown = sorted(str(name) for name in known if not str(name).startswith("_"))
+    shown = sorted({str(name) for name in known if not str(name).startswith("_")})
     near = difflib.get_close_matches(name, shown, n=1, cutoff=0.6)
     meant = f" Did you mean {f'{parent}.' if parent else ''}{near[0]}?" if near else ""
-    return f"{key}: there is no such option.{meant} {parent or 'The configuration'} has: {', '.join(shown)}"
+    has = f" {parent or 'The configuration'} has: {', '.join(shown)}" if shown else ""
+    return f"{key}: there is no such option.{meant}{has}"
 
 
-def unknown_key(key: str, config: str = "train") -> str:
+def unknown_key(key: str, config: str) -> str:
     """The sentence for a key that the composed configuration does not have, after the command line's other groups."""
     from oakleaf.cli.door import conf
 
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf()), version_base="1.3"):
         composed = compose(config, overrides=_groups_on_command_line())
-    groups = [path.name for path in sorted(conf().iterdir()) if path.is_dir()]
     node: Any = composed
     parts = key.split("@")[0].split(".")
     for depth, part in enumerate(parts):
@@ -50,7 +56,7 @@ def unknown_key(key: str, config: str = "train") -> str:
         return f"{key}: this option is there, but not to be changed in that way"
     if not isinstance(node, DictConfig):
         return f"{key}: {'.'.join(parts[:depth])} is a value and has no options below it"
-    return unknown(".".join(parts[: depth + 1]), [*node, *(groups if depth == 0 else [])])
+    return unknown(".".join(parts[: depth + 1]), node)
 
 
 def _groups_on_command_line() -> list[str]:

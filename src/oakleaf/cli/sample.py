@@ -24,14 +24,13 @@ def sample(config: DictConfig) -> None:
         raise Mistake("checkpoint= is missing: name a run's folder or a checkpoint file")
     import numpy as np
     import torch
-    from hydra.utils import instantiate
 
     from oakleaf.pictures import sheet, to_bytes
-    from oakleaf.recipe import check, load
+    from oakleaf.recipe import check, load, make
 
     check(OmegaConf.to_container(config.mode, resolve=True), "mode")
     module = load(config.checkpoint).to(_device(config.device))
-    mode = instantiate(config.mode, _convert_="all")
+    mode = make(config.mode)
     request, columns = mode(module.game, config.seed)
     pieces = zip(*(values.split(AT_ONCE) for values in request.values()))
     images = torch.cat(

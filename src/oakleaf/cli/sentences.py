@@ -10,8 +10,9 @@ from omegaconf.errors import OmegaConfBaseException
 from oakleaf.errors import Mistake
 
 
-def sentence(error: BaseException) -> str | None:
-    """What to tell the user about an error, or None if it is no user's mistake."""
+def sentence(error: BaseException, config: str) -> str | None:
+    """What to tell the user about an error of the command whose configuration is `config`, or None if it is no user's
+    mistake."""
     for link in _chain(error):
         if isinstance(link, Mistake):
             return str(link)
@@ -20,7 +21,7 @@ def sentence(error: BaseException) -> str | None:
     if isinstance(error, OverrideParseException):
         return f"{error.override}: this is no override; write group=choice or some.key=value"
     if isinstance(error, ConfigCompositionException):
-        return _composition(error)
+        return _composition(error, config)
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return _flat(str(error))
     if type(error).__name__ == "MisconfigurationException":  # Lightning's, by name: importing it takes seconds
@@ -47,14 +48,14 @@ def _missing(error: MissingConfigException) -> str:
     return f"{group}={choice}: there is no such {group}.{meant} Choices: {', '.join(options)}"
 
 
-def _composition(error: ConfigCompositionException) -> str:
+def _composition(error: ConfigCompositionException, config: str) -> str:
     text = str(error)
-    key = re.search(r"Could not (?:override|append|delete) '?([^'\n]+?)'?[.\n]", text)
+    key = re.search(r"Could not [^']*'([^']+)'", text)
     if key is None:
         return _flat(f"{text} {error.__cause__ or ''}")
     from oakleaf.cli.keys import unknown_key
 
-    return unknown_key(key.group(1).strip())
+    return unknown_key(key.group(1), config)
 
 
 def _flat(text: Any) -> str:

@@ -1,6 +1,7 @@
 """python train.py: from the command line to a trained run."""
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,15 @@ def train(config: DictConfig) -> None:
 
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
+    try:
+        _train(config, folder, hydra)
+    except Mistake:
+        if not {path.name for path in folder.iterdir()} - {f"{hydra.job.name}.log"}:
+            shutil.rmtree(folder)  # nothing was begun
+        raise
+
+
+def _train(config: DictConfig, folder: Path, hydra: Any) -> None:
     overrides = list(hydra.overrides.task)
     checkpoint = _checkpoint(config.resume, folder)
     if checkpoint:

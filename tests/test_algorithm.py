@@ -1,0 +1,97 @@
+"""The training step is the papers' Algorithm 1, compared with loops written out by hand."""
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from conftest import FP32, SMALL, built
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits as bce
+
+from oakleaf.data.deck import Deck
+from oakleaf.gan import GAN
+from oakleaf.seeds import stream
+
+
+def batches(data, turns: int, size: int) -> Iterator[Tensor]:
+    """The images of each turn, written out: rows of the seed's shuffle, bytes to [-1, 1]."""
+    for _, (rows, _) in zip(range(turns), Deck(1797, size, seed=0).hands(0)):
+        yield data.rows["image"][rows].float() / 127.5 - 1
+
+
+def largest_difference(ours: GAN, generator: torch.nn.Module, discriminator: torch.nn.Module) -> float:
+    pairs = [(ours.game.generator, generator), (ours.game.discriminator, discriminator)]
+    return max((a - b).abs().max().item() for m, n in pairs for a, b in zip(m.parameters(), n.parameters()))
+
+
+def test_dcgan_equals_algorithm_1_of_goodfellow_with_k_1(tmp_path: Path) -> None:
+    turns, size = 12, 16
+    module, data, trainer, _ = built(*FP32, *SMALL, f"max_images={turns * size}", folder=tmp_path)
+    generator, discriminator = copy.deepcopy(module.game.generator), copy.deepcopy(module.game.discriminator)
+    start = copy.deepcopy(generator)
+    trainer.fit(module, datamodule=data)
+
+    for_d = torch.optim.Adam(discriminator.parameters(), lr=2e-4, betas=(0.5, 0.999))
+    for_g = torch.optim.Adam(generator.parameters(), lr=2e-4, betas=(0.5, 0.999))
+    for turn, real in enumerate(batches(data, turns, size)):
+        torch.manual_seed(stream(0, turn, 0))
+        fake = generator(torch.rand(size, 100) * 2 - 1).detach()
+        on_real, on_fake = discriminator(real).score, discriminator(fake).score
+        for_d.zero_grad()
+        (bce(on_real, torch.ones(size)) + bce(on_fake, torch.zeros(size))).backward()
+        for_d.step()
+        on_fake = discriminator(generator(torch.rand(size, 100) * 2 - 1)).score
+        for_g.zero_grad()
+        bce(on_fake, torch.ones(size)).backward()
+        for_g.step()
+
+    assert module.turn == turns
+    assert largest_difference(module, generator, discriminator) < 1e-6
+    assert max((a - b).abs().max() for a, b in zip(start.parameters(), generator.parameters())) > 1e-3  # it did learn
+
+
+def test_wgan_gp_equals_algorithm_1_of_gulrajani_with_k_5(tmp_path: Path) -> None:
+    turns, size = 15, 16
+    overrides = ["loss=wasserstein_gp", "optim=wgan_gp", f"max_images={turns * size}"]
+    module, data, trainer, _ = built(*FP32, *SMALL, *overrides, folder=tmp_path)
+    generator, critic = copy.deepcopy(module.game.generator), copy.deepcopy(module.game.discriminator)
+    trainer.fit(module, datamodule=data)
+
+    for_d = torch.optim.Adam(critic.parameters(), lr=1e-4, betas=(0.0, 0.9))
+    for_g = torch.optim.Adam(generator.parameters(), lr=1e-4, betas=(0.0, 0.9))
+    updates = 0
+    for turn, real in enumerate(batches(data, turns, size)):
+        torch.manual_seed(stream(0, turn, 0))
+        fake = generator(torch.rand(size, 100) * 2 - 1).detach()
+        epsilon = torch.rand(size, 1, 1, 1)
+        between = ((1 - epsilon) * real + epsilon * fake).requires_grad_()
+        loss = critic(fake).score.mean() - critic(real).score.mean()
+        slope = torch.autograd.grad(critic(between).score.sum(), between, create_graph=True)[0]
+        loss = loss + 10 * ((slope.flatten(1).norm(dim=1) - 1) ** 2).mean()
+        for_d.zero_grad()
+        loss.backward()
+        for_d.step()
+        if turn % 5 == 4:  # after five steps of the critic, each on a fresh batch
+            for_g.zero_grad()
+            (-critic(generator(torch.rand(size, 100) * 2 - 1)).score.mean()).backward()
+            for_g.step()
+            updates += 1
+
+    assert updates == 3
+    assert largest_difference(module, generator, critic) < 1e-6
+
+
+def test_only_the_player_in_turn_gets_gradients(tmp_path: Path) -> None:
+    module, data, trainer, _ = built(*FP32, *SMALL, "max_images=32", folder=tmp_path)
+    graded: dict[str, set[str]] = {}
+    step = module.play
+
+    def spy(name, player, optimizer, batch) -> None:
+        module.zero_grad()
+        step(name, player, optimizer, batch)
+        graded[name] = {key.split(".")[0] for key, w in module.game.named_parameters() if w.grad is not None}
+
+    module.play = spy  # type: ignore[method-assign]
+    trainer.fit(module, datamodule=data)
+    assert graded == {"discriminator": {"discriminator"}, "generator": {"generator"}}

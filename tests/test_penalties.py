@@ -1,0 +1,115 @@
+"""Gradient penalties, against finite differences and closed forms."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from oakleaf.losses.penalties import GradientPenalty, slope
+from oakleaf.round import Round, Verdict
+
+
+class Bowl(nn.Module):
+    """A smooth critic in double precision whose slope differs from sample to sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(2 * 3 * 3, 16), nn.Tanh(), nn.Linear(16, 1)).double()
+
+    def forward(self, x: Tensor) -> Verdict:
+        return Verdict(self.layers(x).squeeze(1))
+
+
+def images(seed: int, n: int = 4) -> Tensor:
+    return torch.randn(n, 2, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def numeric_slope(critic: nn.Module, x: Tensor, h: float = 1e-5) -> Tensor:
+    """Central differences, one value of the image at a time."""
+    result = torch.zeros_like(x)
+    for at in range(x[0].numel()):
+        shift = torch.zeros_like(x).flatten(1)
+        shift[:, at] = h
+        shift = shift.view_as(x)
+        result.view(len(x), -1)[:, at] = (critic(x + shift).score - critic(x - shift).score) / (2 * h)
+    return result
+
+
+def test_slope_is_that_of_finite_differences() -> None:
+    critic, x = Bowl(), images(1)
+    torch.testing.assert_close(slope(critic, x), numeric_slope(critic, x), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("at", ["real", "fake"])
+def test_r1_and_r2_are_half_gamma_times_the_squared_norm_over_all_of_c_h_w(at: str) -> None:
+    critic, real, fake = Bowl(), images(1), images(2)
+    penalty = GradientPenalty(at=at, weight=0.5 * 3.0)(Round(real, fake, critic))
+    numeric = numeric_slope(critic, real if at == "real" else fake)
+    expected = 0.5 * 3.0 * (numeric**2).sum(dim=(1, 2, 3)).mean()
+    assert penalty.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_gradient_penalty_has_one_interpolation_weight_a_sample_and_the_norm_over_all_of_c_h_w() -> None:
+    critic, real, fake = Bowl(), images(1), images(2)
+    torch.manual_seed(7)
+    penalty = GradientPenalty(at="between", weight=10.0, target=1.0)(Round(real, fake, critic))
+    torch.manual_seed(7)
+    epsilon = torch.rand(4, 1, 1, 1, dtype=torch.float64)
+    assert len(epsilon.unique()) == 4
+    numeric = numeric_slope(critic, real + epsilon * (fake - real))
+    expected = 10 * ((numeric.flatten(1).norm(dim=1) - 1) ** 2).mean()
+    assert penalty.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_its_own_gradient_is_that_of_finite_differences() -> None:
+    critic, real, fake = Bowl(), images(1), images(2)
+    penalty = GradientPenalty(at="real", weight=1.0)
+    weight = critic.layers[1].weight
+    gradient = torch.autograd.grad(penalty(Round(real, fake, critic)), weight)[0][3, 5].item()
+    values = []
+    for shift in (1e-4, -1e-4):
+        with torch.no_grad():
+            weight[3, 5] += shift
+        values.append((numeric_slope(critic, real) ** 2).sum(dim=(1, 2, 3)).mean().item())
+        with torch.no_grad():
+            weight[3, 5] -= shift
+    assert gradient == pytest.approx((values[0] - values[1]) / 2e-4, rel=1e-3)
+
+
+def test_zero_slope_has_a_finite_gradient() -> None:
+    critic = Bowl()
+    nn.init.zeros_(critic.layers[3].weight)
+    GradientPenalty(at="real", weight=1.0)(Round(images(1), images(2), critic)).backward()
+    assert all(torch.isfinite(w.grad).all() for w in critic.parameters() if w.grad is not None)
+
+
+def test_a_lazy_penalty_is_as_many_times_heavier() -> None:
+    round = Round(images(1), images(2), Bowl())
+    often, seldom = (GradientPenalty(at="real", weight=0.5, every=every)(round) for every in (1, 4))
+    assert seldom.item() == pytest.approx(4 * often.item())
+
+
+def test_dragan_looks_around_the_real_images() -> None:
+    penalty, real = GradientPenalty(at="around", weight=10.0, target=1.0), images(1, 64)
+    away = penalty.points(Round(real, images(2, 64), Bowl())) - real
+    assert (away >= 0).all()
+    assert away.max() <= 0.5 * real.std()
+
+
+@pytest.mark.parametrize("at", ["real", "fake", "between"])
+def test_a_compiled_turn_has_the_gradients_of_an_eager_one(at: str) -> None:
+    critic, real, fake = Bowl(), images(1), images(2)
+    penalty = GradientPenalty(at=at, weight=2.0)
+
+    def loss(real: Tensor, fake: Tensor) -> Tensor:
+        round = Round(real, fake, critic)
+        return round.on_fake.score.mean() - round.on_real.score.mean() + penalty(round)
+
+    gradients = []
+    for run in (loss, torch.compile(loss, fullgraph=True, backend="aot_eager")):
+        critic.zero_grad()
+        torch.manual_seed(3)
+        run(real, fake).backward()
+        gradients.append([w.grad.clone() for w in critic.parameters()])
+    for eager, compiled in zip(*gradients):
+        torch.testing.assert_close(eager, compiled, rtol=1e-5, atol=1e-8)

@@ -1,0 +1,122 @@
+"""Every system with every loss composes and trains; networks have the shapes they promise."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import FP32, Fit, built, choices, composed
+from omegaconf import OmegaConf
+
+from oakleaf.errors import Mistake
+from oakleaf.networks import dcgan, mlp
+from oakleaf.networks.layers import halvings
+from oakleaf.recipe import build, check
+
+
+@pytest.mark.parametrize("loss", choices("loss"))
+@pytest.mark.parametrize("model", choices("model"))
+def test_every_model_trains_with_every_loss(fit: Fit, model: str, loss: str) -> None:
+    module, _ = fit(f"model={model}", f"loss={loss}", "data.batch_size=8", "max_images=16")
+    assert module.turn == 2
+    assert all(torch.isfinite(w).all() for w in module.parameters())
+    images = module.draw(module.game.request(3))
+    assert images.shape == (3, 1, 16, 16)
+    assert images.abs().max() <= 1
+
+
+@pytest.mark.parametrize("optim", choices("optim"))
+def test_every_optim_trains(fit: Fit, optim: str) -> None:
+    module, _ = fit(f"optim={optim}", "data.batch_size=8", "max_images=40")
+    assert module.turn == 5
+
+
+@pytest.mark.parametrize("experiment", choices("experiment"))
+def test_every_experiment_composes(experiment: str) -> None:
+    config = composed(f"experiment={experiment}", folder="x")
+    config.data.channels, config.data.size = config.data.channels or 3, config.data.size or 64
+    check(OmegaConf.to_container(config, resolve=True))
+
+
+@pytest.mark.parametrize("data", choices("data"))
+def test_every_data_set_composes_with_every_model(data: str) -> None:
+    for model in choices("model"):
+        config = composed(f"data={data}", f"model={model}", folder="x")
+        config.data.channels = config.data.channels or 3
+        check(OmegaConf.to_container(config, resolve=True))
+
+
+@pytest.mark.parametrize("size", [16, 32, 64, 128, 256, 28, (32, 64)])
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_dcgan_makes_any_power_of_two_and_any_channels(size, channels: int) -> None:
+    shape = (size, size) if isinstance(size, int) else size
+    for kernel in (4, 5):
+        images = dcgan.Generator(10, channels, size, width=2, kernel=kernel)(torch.randn(2, 10))
+        assert images.shape == (2, channels, *shape)
+        assert dcgan.Discriminator(channels, size, width=2, kernel=kernel)(images).score.shape == (2,)
+
+
+@pytest.mark.parametrize("size", [4, 8, 15, 36, 100])
+def test_dcgan_refuses_other_sizes_with_the_nearest(size: int) -> None:
+    with pytest.raises(Mistake, match="nearest"):
+        halvings(size)
+
+
+def test_dcgan_keeps_the_four_guidelines() -> None:
+    generator, discriminator = dcgan.Generator(100, 3, 64), dcgan.Discriminator(3, 64)
+    kinds = [type(m).__name__ for m in [*generator.modules(), *discriminator.modules()]]
+    assert not [kind for kind in kinds if "Pool" in kind or "Upsample" in kind]
+    assert kinds.count("Linear") == 2  # the projection and the score; none is hidden
+    assert kinds.count("ConvTranspose2d") == 4
+    assert kinds.count("Conv2d") == 4
+    assert kinds.count("BatchNorm2d") == 4 + 3  # all but G's output and D's input
+    assert kinds.count("ReLU") == 4
+    assert kinds.count("LeakyReLU") == 4
+    assert "Tanh" in kinds
+    torch.manual_seed(0)
+    weights = dcgan.Generator(100, 3, 64).stages[0][0].weight
+    assert weights.std().item() == pytest.approx(0.02, rel=0.02)
+
+
+def test_the_first_gan_has_the_layers_of_its_code() -> None:
+    generator, discriminator = mlp.Generator(100, 1, 28), mlp.Discriminator(1, 28)
+    assert [tuple(w.shape) for w in generator.parameters() if w.dim() == 2] == [(1200, 100), (1200, 1200), (784, 1200)]
+    assert [tuple(w.shape) for w in discriminator.parameters() if w.dim() == 2] == [(1200, 784), (1200, 240), (1, 240)]
+    assert discriminator.layers[0].p == 0.2
+    assert discriminator.layers[2].p == 0.5
+    x = torch.rand(2, 1, 28, 28) * 2 - 1
+    units = discriminator.layers[1]
+    by_hand = units.linear((x.flatten(1) + 1) / 2).view(2, 240, 5).max(2).values
+    torch.testing.assert_close(units((x.flatten(1) + 1) / 2), by_hand)
+
+
+def test_norm_free_signals_neither_die_nor_explode() -> None:
+    torch.manual_seed(0)
+    images = dcgan.Generator(100, 3, 64, norm="none")(torch.randn(64, 100))
+    assert 0.3 < images.std() < 0.9
+    score = dcgan.Discriminator(3, 64, norm="none")(torch.rand(64, 3, 64, 64) * 2 - 1).score
+    assert 0.1 < score.abs().mean() < 3
+
+
+def test_critics_with_penalties_mix_no_samples(tmp_path: Path) -> None:
+    for loss in ("wasserstein_gp", "relativistic"):
+        module, *_ = built(*FP32, f"loss={loss}", folder=tmp_path)
+        assert not [m for m in module.game.discriminator.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+
+
+def test_seed_fixes_the_weights(tmp_path: Path) -> None:
+    one, two, other = (build(composed(f"seed={seed}", folder=tmp_path))[0] for seed in (1, 1, 2))
+    same = [torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters())]
+    assert all(same)
+    assert not torch.equal(one.game.generator.project.weight, other.game.generator.project.weight)
+
+
+def test_no_branch_on_the_name_of_a_system_or_loss() -> None:
+    names = {*choices("model"), *choices("loss")}
+    source = Path(__file__).parent.parent / "src"
+    guilty = [
+        f"{path.name}: {line.strip()}"
+        for path in source.rglob("*.py")
+        for line in path.read_text().splitlines()
+        if any(f'"{name}"' in line for name in names) and ("==" in line or " in (" in line)
+    ]
+    assert not guilty
