@@ -4,6 +4,7 @@ import csv
 import logging
 import os
 import socket
+import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -107,11 +108,13 @@ class WeightsAndBiases(Logger):
     def _open(self) -> Any:
         import wandb
 
+        if not os.environ.get("WANDB_MODE"):
+            os.environ.pop("WANDB_MODE", None)  # W&B refuses an empty one
         mode = os.environ.get("WANDB_MODE") or ("online" if _logged_in() and _answers() else "offline")
         if mode == "offline":
             log.info("W&B runs offline; later: wandb sync %s", self.folder / "wandb" / "offline-run-*")
         quiet = wandb.Settings(silent=True, console="off", init_timeout=20)
-        arguments = {**self.settings, "dir": self.folder, "config": self.config, "id": self._id(), "resume": "allow"}
+        arguments = {**self.settings, "dir": str(self.folder), "config": self.config, "id": self._id(), "resume": "allow"}
         for choice in dict.fromkeys([mode, "offline", "disabled"]):
             try:
                 run = wandb.init(**arguments, mode=choice, settings=quiet)
@@ -125,10 +128,8 @@ class WeightsAndBiases(Logger):
     def _id(self) -> str:
         file = self.folder / "wandb-id"
         if not file.exists():
-            import wandb
-
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(wandb.util.generate_id())
+            file.write_text(uuid.uuid4().hex[:8])
         return file.read_text().strip()
 
 
