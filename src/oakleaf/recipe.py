@@ -140,7 +140,7 @@ def check(node: Any, path: str = "") -> None:
             raise Mistake(unknown(here, known))
         if known is not None and not isinstance(value, Mapping):  # what a node becomes, its class knows
             _validate(here, value, known[key])
-        if known is None and not (value is None or isinstance(value, Mapping)):
+        if known is None and "_target_" not in node and not (value is None or isinstance(value, Mapping)):
             raise Mistake(f"{here}={value}: a thing with a _target_ is expected there, or null")
         check(value, here)
 

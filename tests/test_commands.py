@@ -1,0 +1,217 @@
+"""The commands as a person types them: runs, resumes, sweeps, samples, and mistakes."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, SMALL
+from PIL import Image
+
+TINY = [*SMALL, "max_images=320", "trainer=cpu", "logger=csv"]
+
+
+def command(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    script = str(ROOT / f"{arguments[0]}.py")
+    return subprocess.run(
+        [sys.executable, script, *arguments[1:]],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small finished run."""
+    folder = tmp_path_factory.mktemp("run")
+    result = command("train", *TINY, folder=folder)
+    assert result.returncode == 0, result.stderr
+    assert "Everything is in outputs/dcgan-digits/" in result.stdout
+    return next(iter((folder / "outputs" / "dcgan-digits").iterdir()))
+
+
+def test_a_run_folder_holds_everything(run: Path) -> None:
+    names = {path.name for path in run.iterdir()}
+    assert names == {"checkpoints", "config.yaml", "metrics.csv", "overrides.txt", "samples", "train.log"}
+    assert (run / "checkpoints" / "last.ckpt").is_file()
+    assert (run / "samples" / "film.gif").is_file()
+    assert "dcgan on digits (1 x 16 x 16)" in (run / "train.log").read_text()
+
+
+def test_resume_goes_on_in_the_same_folder(run: Path) -> None:
+    where = run.parent.parent.parent
+    for resume in (str(run), str(run / "checkpoints" / "last.ckpt")):
+        longer = 640 if resume == str(run) else 960
+        result = command("train", f"resume={resume}", f"max_images={longer}", folder=where)
+        assert result.returncode == 0, result.stderr
+        assert f"{longer} images seen" in result.stdout
+    assert [path.name for path in run.parent.iterdir()] == [run.name]
+    refused = command("train", f"resume={run}", "model=gan", folder=where)
+    assert refused.returncode == 1
+    assert "a new model is a new run" in refused.stderr
+
+
+def test_resume_auto_finds_the_run_of_the_same_command(tmp_path: Path) -> None:
+    first = command("train", *TINY, "resume=auto", folder=tmp_path)
+    assert first.returncode == 0, first.stderr
+    again = command("train", "resume=auto", *TINY, folder=tmp_path)
+    assert again.returncode == 0, again.stderr
+    other = command("train", *TINY, "resume=auto", "seed=5", folder=tmp_path)
+    assert other.returncode == 0, other.stderr
+    assert len(list((tmp_path / "outputs" / "dcgan-digits").iterdir())) == 2
+
+
+def test_sample_needs_the_checkpoint_and_nothing_else(run: Path, tmp_path: Path) -> None:
+    shutil.copy(run / "checkpoints" / "last.ckpt", tmp_path / "it.ckpt")
+    grids = []
+    for out, seed in (("a", 1), ("b", 1), ("c", 2)):
+        result = command("sample", "checkpoint=it.ckpt", "count=20", f"seed={seed}", f"out={out}", folder=tmp_path, HOME="/nowhere")
+        assert result.returncode == 0, result.stderr
+        assert sorted(path.name for path in (tmp_path / out).iterdir()) == ["grid.png", "samples.npy"]
+        grids.append(np.load(tmp_path / out / "samples.npy"))
+        assert Image.open(tmp_path / out / "grid.png").width >= 250
+    assert grids[0].shape == (20, 16, 16, 1)
+    assert grids[0].dtype == np.uint8
+    assert np.array_equal(grids[0], grids[1])
+    assert not np.array_equal(grids[0], grids[2])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c", "it.ckpt"]
+
+
+def test_sample_interpolates_and_calculates(run: Path, tmp_path: Path) -> None:
+    def drawn(*arguments: str) -> np.ndarray:
+        result = command("sample", f"checkpoint={run}", f"out={tmp_path}/out", *arguments, folder=tmp_path)
+        assert result.returncode == 0, result.stderr
+        return np.load(tmp_path / "out" / "samples.npy").astype(int)
+
+    alone = drawn("count=12")
+    between = drawn("mode=interpolate", "mode.pairs=3", "mode.steps=5").reshape(3, 5, 16, 16, 1)
+    pairs = drawn("count=6")
+    assert np.abs(between[:, 0] - pairs[:3]).max() <= 1  # from one sample
+    assert np.abs(between[:, -1] - pairs[3:]).max() <= 1  # to another
+    a, b, c = "mode.a=[0,3]", "mode.b=[5,6]", "mode.c=[5,6]"
+    sums = drawn("mode=arithmetic", a, b, c)
+    assert sums.shape == (9 + 9, 16, 16, 1)
+    assert np.abs(sums[:2] - alone[[0, 3]]).max() <= 1
+    assert np.abs(sums[9 + 4] - sums[2]).max() <= 1  # a - b + b is a's mean
+    assert np.abs(sums[9] - sums[9 + 4]).max() > 1  # and neighbours are others
+
+
+def test_a_sweep_runs_every_combination_and_outlives_a_failure(tmp_path: Path) -> None:
+    result = command("train", "-m", *TINY, "loss=hinge,least_squares", "data.size=16,17", folder=tmp_path)
+    assert result.returncode == 1  # size 17 is no DCGAN's
+    assert "nearest: 16" in result.stderr
+    done = sorted(path.parent.parent.name for path in tmp_path.glob("outputs/sweeps/*/*/checkpoints/last.ckpt"))
+    assert done == ["0-dcgan-digits-hinge-seed0", "2-dcgan-digits-least_squares-seed0"]
+
+
+MISTAKES = [
+    (["model=dcgna"], ["Did you mean model=dcgan?", "Choices: dcgan, gan"]),
+    (["model.foo=1"], ["model.foo: there is no such option"]),
+    (["mdoel=dcgan"], ["Did you mean model?"]),
+    (["trainer.max_epochs=abc"], ["trainer.max_epochs=abc: should be a valid integer"]),
+    (["optim.generator.lr=-1"], ["optim.generator.lr=-1: should be greater than 0"]),
+    (["optim.generator.lr="], ["optim.generator.lr=: should be a valid number"]),
+    (["optim.generatr.lr=1"], ["Did you mean optim.generator?"]),
+    (["+typo=1"], ["typo: there is no such option"]),
+    (["+model.game.generator.widht=3"], ["Did you mean model.game.generator.width?"]),
+    (["loss=hinge", "+loss.penalties.r1=1"], ["a thing with a _target_ is expected"]),
+    (["data=folder", "data.root=/nowhere"], ["/nowhere does not exist", "data.root="]),
+    (["data=celeba", "data.root=/nowhere"], ["img_align_celeba"]),
+    (["data.size=17"], ["nearest: 16"]),
+    (["data.batch_size=0"], ["data.batch_size=0: should be greater than or equal to 1"]),
+    (["trainer.gradient_clip_val=1"], ["optim.discriminator.clip=1"]),
+    (["+trainer.max_steps=9"], ["max_images="]),
+    (["trainer.accumulate_grad_batches=2"], ["data.batch_size"]),
+    (["trainer.accelerator=abacus"], ["trainer: ", "trainer=auto"]),
+    (["resume=/nowhere"], ["/nowhere: there is no such file or folder"]),
+    (["resume=file"], ["no checkpoint"]),
+    (["model.game.generator._target_=oakleaf.Nothing"], ["there is no such class"]),
+    (["a b"], ["group=choice or some.key=value"]),
+]
+
+
+@pytest.mark.parametrize(("overrides", "expected"), MISTAKES, ids=[" ".join(overrides) for overrides, _ in MISTAKES])
+def test_a_mistake_is_told_in_one_sentence(tmp_path: Path, overrides: list[str], expected: list[str]) -> None:
+    (tmp_path / "file").write_text("no checkpoint")
+    result = command("train", *overrides, "logger=csv", folder=tmp_path)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr + result.stdout
+    assert all(words in result.stderr for words in expected), result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert not list(tmp_path.glob("outputs/*/*")), "nothing was begun, so no folder stays"
+
+
+def test_trainer_gpu_without_one_is_told(tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    result = command("train", "trainer=gpu", folder=tmp_path)
+    assert result.returncode == 1
+    assert "trainer=auto takes what this machine has" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_corrupt_picture_is_told_by_name(tmp_path: Path) -> None:
+    for i in range(3):
+        (tmp_path / "set").mkdir(exist_ok=True)
+        Image.new("RGB", (64, 64)).save(tmp_path / "set" / f"{i}.jpg")
+    broken = tmp_path / "set" / "1.jpg"
+    broken.write_bytes(broken.read_bytes()[:300])
+    arguments = ["train", *TINY, "data=folder", f"data.root={tmp_path}/set", "data.channels=3", "data.size=16"]
+    result = command(*arguments, folder=tmp_path)
+    assert result.returncode == 1
+    assert "1.jpg: can't be read" in result.stderr
+    assert "Traceback" not in result.stderr
+    skipped = command(*arguments, "data.on_corrupt=skip", folder=tmp_path)
+    assert skipped.returncode == 0, skipped.stderr
+    assert "1 of 3 pictures skipped" in skipped.stdout + skipped.stderr
+
+
+def test_the_traceback_comes_on_request(tmp_path: Path) -> None:
+    result = command("train", "optim.generator.lr=-1", folder=tmp_path, HYDRA_FULL_ERROR="1")
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+
+
+def test_sample_tells_mistakes_too(run: Path, tmp_path: Path) -> None:
+    for arguments, words in (
+        ([], "checkpoint= is missing"),
+        (["checkpoint=nowhere"], "no such file or folder"),
+        ([f"checkpoint={run}", "mode=gird"], "Did you mean mode=grid?"),
+        ([f"checkpoint={run}", "mode.typo=1"], "mode.typo: there is no such option"),
+        ([f"checkpoint={run}", "count=0"], "mode.count=0: should be greater than or equal to 1"),
+        ([f"checkpoint={run}", "mode=arithmetic", "mode.b=[-1,0,1]"], "mode.b=[-1, 0, 1]"),
+        ([f"checkpoint={run}", "device=tpu9"], "not on this machine"),
+    ):
+        result = command("sample", *arguments, folder=tmp_path)
+        assert result.returncode == 1
+        assert words in result.stderr, result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_help_names_every_group_its_choices_and_examples(tmp_path: Path) -> None:
+    result = command("train", "--help", folder=tmp_path)
+    assert result.returncode == 0
+    for group in ("callbacks", "data", "experiment", "logger", "loss", "model", "optim", "trainer"):
+        listed = ", ".join(sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml")))
+        assert f"{group}: {listed}\n" in result.stdout
+    assert result.stdout.count("python train.py") == 3
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_and_typos_are_answered_without_importing_torch() -> None:
+    code = "import sys; from oakleaf.cli import train, sample; sys.exit(any(m in sys.modules for m in ('torch', 'lightning')))"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_every_fitting_argument_of_the_trainer_needs_no_plus(tmp_path: Path) -> None:
+    result = command("train", *TINY, "trainer.limit_train_batches=2", "trainer.max_epochs=3", "max_images=null", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "96 images seen" in result.stdout

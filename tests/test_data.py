@@ -1,0 +1,269 @@
+"""Real images in: any mode, size and layout; decoded once; dealt by (seed, turn) alone."""
+
+import logging
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import SMALL, Fit, built
+from PIL import Image
+
+from oakleaf.data import Images
+from oakleaf.data.cache import decoded
+from oakleaf.data.deck import Deck, Streamed
+from oakleaf.data.fit import Fit as Cut
+from oakleaf.data.fit import TooSmall, plain
+from oakleaf.data.sources import CelebA, Folder, digits, torchvision_set
+from oakleaf.errors import Mistake
+
+
+def picture(path: Path, size: tuple[int, int] = (40, 30), mode: str = "RGB", value: int = 100) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, (value,) * len(mode) if mode in ("RGB", "RGBA") else value).save(path)
+    return path
+
+
+def images_of(root: Path, source=Folder, **arguments) -> Images:
+    data = Images("test", source, str(root), cache=str(root.parent / "cache"), **{"size": 16, **arguments})
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def test_digits_are_scikit_learns_in_their_order() -> None:
+    from sklearn.datasets import load_digits
+
+    source, bunch = digits(Path()), load_digits()
+    assert len(source) == 1797
+    assert np.array_equal(source.labels["label"], bunch.target)
+    assert np.array_equal(np.asarray(source.read(5)), np.round(bunch.images[5] * 255 / 16))
+
+
+def test_a_folder_is_read_recursively_with_its_folders_as_classes(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    for name, value in (("cat/a.png", 10), ("cat/deep/b.JPG", 20), ("dog/c.webp", 30)):
+        picture(root / name, value=value)
+    (root / "notes.txt").write_text("no picture")
+    picture(root / ".thumbs" / "hidden.png")
+    data = images_of(root)
+    assert data.channels == 3
+    assert data.rows["image"].shape == (3, 3, 16, 16)
+    assert data.rows["label"].tolist() == [0, 0, 1]
+    assert list(data.source.classes) == ["cat", "dog"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "value", "grey", "rgb"),
+    [
+        ("L", 100, 100, 100),
+        ("1", 1, 255, 255),
+        ("I;16", 65535 // 5, 51, 51),  # 16 bits scaled to 8, not cut off
+        ("RGBA", 0, 255, 255),  # wholly transparent on white
+        ("LA", 0, 255, 255),
+        ("P", 0, 0, 0),
+        ("CMYK", 0, 255, 255),
+        ("F", 1, 255, 255),
+    ],
+)
+def test_every_mode_becomes_eight_bits(mode: str, value: int, grey: int, rgb: int) -> None:
+    colour = (value,) * {"RGBA": 4, "LA": 2, "CMYK": 4}.get(mode, 1)
+    image = Image.new(mode, (4, 4), colour if len(colour) > 1 else value)
+    assert np.asarray(plain(image, 1))[0, 0] == grey
+    assert np.asarray(plain(image, 3))[0, 0].tolist() == [rgb] * 3
+
+
+@pytest.mark.parametrize("size", [16, [16, 32], [32, 16]])
+@pytest.mark.parametrize("crop", ["center", "stretch", "pad", 20])
+def test_crops_give_the_size_asked_for(size, crop) -> None:
+    height, width = (size, size) if isinstance(size, int) else size
+    cut = Cut(3, height, width, crop, upscale=True)
+    assert cut(Image.new("RGB", (50, 40), "red")).shape == (3, height, width)
+
+
+def test_crop_center_keeps_the_middle_and_pad_the_whole() -> None:
+    image = Image.new("RGB", (60, 20), "black")
+    image.paste("white", (20, 0, 40, 20))
+    assert (Cut(1, 20, 20)(image) == 255).all()
+    padded = Cut(1, 20, 60, "pad", upscale=True)(Image.new("L", (20, 20), 255))
+    assert (padded[:, :, 20:40] == 255).all()
+    assert (padded[:, :, :20] == 0).all()
+
+
+def test_exif_orientation_is_applied() -> None:
+    image = Image.new("RGB", (32, 16), "white")
+    image.getexif()[0x0112] = 6  # to be turned by 90 degrees
+    assert Cut(3, 32, 16)(image).shape == (3, 32, 16)
+
+
+def test_a_small_picture_is_refused_by_name_or_skipped_or_enlarged(tmp_path: Path, caplog) -> None:
+    root = tmp_path / "set"
+    picture(root / "a.png", (64, 64))
+    picture(root / "tiny.png", (8, 8))
+    with pytest.raises(TooSmall):
+        Cut(3, 16, 16)(Image.new("RGB", (8, 8)))
+    with pytest.raises(Mistake, match=r"tiny\.png: 8 x 8 pixels, smaller than the 16 x 16 wanted"):
+        images_of(root)
+    assert len(images_of(root, on_corrupt="skip").rows["image"]) == 1
+    assert len(images_of(root, partial(Folder, upscale=True)).rows["image"]) == 2
+
+
+def test_corrupt_pictures_are_named_or_skipped_and_counted(tmp_path: Path, caplog) -> None:
+    root = tmp_path / "set"
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        noise = Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8))
+        (root / str(i % 2)).mkdir(parents=True, exist_ok=True)
+        noise.save(root / str(i % 2) / f"{i}.jpg", quality=90)
+    whole = (root / "1" / "1.jpg").read_bytes()
+    (root / "1" / "1.jpg").write_bytes(whole[: len(whole) // 2])
+    (root / "1" / "3.png").write_bytes(b"no picture at all")
+    (root / "1" / "4.png").write_bytes(b"")
+    with pytest.raises(Mistake, match=r"1\.jpg: can't be read .*on_corrupt=skip"):
+        images_of(root)
+    with caplog.at_level(logging.WARNING):
+        data = images_of(root, on_corrupt="skip")
+    assert data.rows["image"].shape[0] == 2
+    assert data.rows["label"].tolist() == [0, 0]  # labels stay with their pictures
+    assert "3 of 5 pictures skipped" in caplog.text
+
+
+@pytest.mark.parametrize("make", ["missing", "empty", "file"])
+def test_missing_and_empty_folders_are_told(tmp_path: Path, make: str) -> None:
+    root = tmp_path / "set"
+    if make == "empty":
+        root.mkdir()
+    elif make == "file":
+        root.write_text("x")
+    with pytest.raises(Mistake, match=r"data\.root="):
+        images_of(root)
+
+
+def celeba(root: Path, nested: bool = False, kaggle: bool = False) -> Path:
+    inner = root / "img_align_celeba" / ("img_align_celeba" if nested else "")
+    for i in range(1, 5):
+        picture(inner / f"{i:06d}.jpg", (89, 109), value=i)
+    rows = [(f"{i:06d}.jpg", 1 if i % 2 else -1, -1) for i in range(1, 9)]  # more than there are pictures
+    if kaggle:
+        lines = ["image_id,Smiling,Young", *(",".join(map(str, row)) for row in rows)]
+        (root / "list_attr_celeba.csv").write_text("\n".join(lines) + "\n")
+        parts = ["image_id,partition", *(f"{name},{i // 4}" for i, (name, *_) in enumerate(rows))]
+        (root / "list_eval_partition.csv").write_text("\n".join(parts) + "\n")
+    else:
+        lines = [str(len(rows)), "Smiling Young", *("  ".join(map(str, row)) for row in rows)]
+        (root / "list_attr_celeba.txt").write_text("\n".join(lines) + "\n")
+        parts = [f"{name} {int(i > 1)}" for i, (name, *_) in enumerate(rows)]
+        (root / "list_eval_partition.txt").write_text("\n".join(parts) + "\n")
+    return root
+
+
+@pytest.mark.parametrize("kaggle", [False, True])
+def test_celeba_takes_the_official_layout_kaggles_and_any_part(tmp_path: Path, kaggle: bool) -> None:
+    root = celeba(tmp_path / "celeba", nested=kaggle, kaggle=kaggle)
+    data = images_of(root, CelebA, size=32)
+    assert data.rows["image"].shape == (4, 3, 32, 32)
+    assert data.rows["attributes"].tolist() == [[1, 0], [0, 0], [1, 0], [0, 0]]
+    assert list(data.source.classes) == ["Smiling", "Young"]
+
+
+def test_celebas_partition_is_used_if_there(tmp_path: Path) -> None:
+    root = celeba(tmp_path / "celeba")
+    assert len(CelebA(root, split="train")) == 2
+    assert len(CelebA(root, split="valid")) == 2
+    with pytest.raises(Mistake, match="none of the faces"):
+        CelebA(root, split="test")
+    (root / "list_eval_partition.txt").unlink()
+    assert len(CelebA(root)) == 4
+    with pytest.raises(Mistake, match="split=all needs none"):
+        CelebA(root, split="train")
+    with pytest.raises(Mistake, match="img_align_celeba"):
+        CelebA(tmp_path)
+
+
+def test_torchvisions_sets_say_what_is_missing(tmp_path: Path, monkeypatch) -> None:
+    from torchvision import datasets
+
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    for kind in (datasets.MNIST, datasets.CIFAR10):
+        monkeypatch.setattr(kind, "download", offline)
+    for name in ("MNIST", "FashionMNIST", "CIFAR10"):
+        with pytest.raises(Mistake, match=rf"{name} is not in .*no network.*data\.root="):
+            torchvision_set(tmp_path, name)
+
+
+def test_the_cache_is_keyed_by_content_and_size(tmp_path: Path) -> None:
+    root, cache = tmp_path / "set", tmp_path / "cache"
+    picture(root / "a.png", value=10)
+    cut = Cut(3, 16, 16)
+    assert decoded(Folder(root), cut, "error", cache).images[0, 0, 0, 0] == 10
+    assert len(list(cache.iterdir())) == 1
+    decoded(Folder(root), cut, "error", cache)
+    assert len(list(cache.iterdir())) == 1
+    decoded(Folder(root), Cut(1, 16, 16), "error", cache)
+    assert len(list(cache.iterdir())) == 2
+    picture(root / "a.png", value=20)  # the same name, another content
+    assert decoded(Folder(root), cut, "error", cache).images[0, 0, 0, 0] == 20
+    assert not list(cache.glob("making-*"))
+
+
+def test_channels_and_size_come_from_the_data_and_reach_the_networks(tmp_path: Path) -> None:
+    for mode, channels in (("L", 1), ("RGB", 3)):
+        root = tmp_path / mode
+        for i in range(4):
+            picture(root / f"{i}.png", (48, 32), mode, value=i)
+        module, data, _, recipe = built("data=folder", f"data.root={root}", "data.size=null", *SMALL, folder=tmp_path)
+        assert (recipe["data"]["channels"], recipe["data"]["size"]) == (channels, [32, 48])
+        assert module.draw(module.game.request(2)).shape == (2, channels, 32, 48)
+
+
+def test_the_deck_deals_each_image_once_an_epoch_to_one_rank() -> None:
+    decks = [Deck(103, 10, seed=3, rank=rank, world=2) for rank in range(2)]
+    dealt = [row for deck in decks for rows, _ in deck.hands(0) for row in rows.tolist()]
+    assert len(dealt) == len(set(dealt)) == 100
+    joint = Deck(103, 20, seed=3)
+    for (ours, _), (first, _), (second, _) in zip(joint.hands(0), decks[0].hands(0), decks[1].hands(0)):
+        assert ours.tolist() == [*first.tolist(), *second.tolist()]
+
+
+def test_the_deck_depends_on_seed_and_turn_alone() -> None:
+    deck = Deck(103, 10, seed=3)
+    straight = [rows.tolist() for start in (0, 10) for rows, _ in deck.hands(start)]
+    resumed = [rows.tolist() for rows, _ in Deck(103, 10, seed=3).hands(7)]
+    assert straight[7:17] == resumed  # over the border of the epoch too
+    assert straight[:10] != straight[10:]
+    assert straight[0] != next(Deck(103, 10, seed=4).hands(0))[0].tolist()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_streamed_batches_equal_resident_ones(fit: Fit, tmp_path: Path, workers: int) -> None:
+    common = [*SMALL, "data.flip=true", "max_images=1840", "data.batch_size=92"]
+    resident, _ = fit(*common, "data.keep=device", folder=tmp_path / "a")
+    streamed, trainer = fit(*common, "data.keep=workers", f"data.workers={workers}", folder=tmp_path / "b")
+    assert isinstance(trainer.train_dataloader, Streamed)
+    assert all(torch.equal(a, b) for a, b in zip(resident.parameters(), streamed.parameters()))
+
+
+def test_images_reach_the_networks_in_minus_1_to_1_and_mirrored_by_chance(tmp_path: Path) -> None:
+    _, data, *_ = built("data.flip=true", folder=tmp_path)
+    image = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).repeat(2, 1, 1, 1)
+    batch = data.on_after_batch_transfer({"image": image, "mirrored": torch.tensor([False, True])}, 0)
+    assert batch["image"][0].min() == -1
+    assert batch["image"][0].max() == 1
+    assert torch.equal(batch["image"][0].flip(2), batch["image"][1])
+    assert set(batch) == {"image"}
+
+
+def test_fewer_pictures_than_a_batch_still_train(fit: Fit, tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    for i in range(5):
+        picture(root / f"{i}.png", (20, 20), value=40 * i)
+    small = [*SMALL, "data=folder", f"data.root={root}", "data.size=16"]
+    module, _ = fit(*small, "data.batch_size=64", "trainer.max_epochs=3")
+    assert (module.turn, module.images) == (3, 15)
+    for i in range(1, 5):
+        (root / f"{i}.png").unlink()
+    with pytest.raises(Mistake, match="too few"):
+        fit(*small, "trainer.max_epochs=1")

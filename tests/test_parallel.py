@@ -1,0 +1,97 @@
+"""Two processes play the game of one process with the joint batch."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import FP32, ROOT, built
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from oakleaf.data.deck import Deck
+from oakleaf.losses.penalties import slope
+from oakleaf.recipe import load
+from oakleaf.seeds import stream
+
+TURNS, SIZE = 6, 12
+NORM_FREE = ["model.game.generator.norm=none", "model.game.discriminator.norm=none", f"data.batch_size={SIZE}"]
+# not Adam: where a gradient is nearly 0 it turns the rounding of a sum in another order into a whole step
+SGD = ["optim=sgd", "optim.discriminator.lr=0.01", "optim.generator.lr=0.01"]
+NARROW = ["model.game.generator.width=8", "model.game.discriminator.width=8", f"max_images={TURNS * 2 * SIZE}"]
+
+
+def train_in_two_processes(folder: Path, *overrides: str) -> Path:
+    command = [sys.executable, str(ROOT / "train.py"), "trainer=ddp", "trainer.devices=2", *FP32, "logger=csv"]
+    result = subprocess.run([*command, *overrides], cwd=folder, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    runs = list((folder / "outputs").glob("*/*"))
+    assert len(runs) == 1, runs  # both ranks write into one folder
+    assert "2 process(es)" in result.stdout
+    return runs[0]
+
+
+def joint_batches(images: Tensor) -> list[tuple[int, Tensor]]:
+    hands = zip(range(TURNS), Deck(len(images), 2 * SIZE, seed=0).hands(0))
+    return [(turn, images[rows].float() / 127.5 - 1) for turn, (rows, _) in hands]
+
+
+def drawn(turn: int, *shapes: tuple[int, ...]) -> list[Tensor]:
+    """What both ranks draw in this turn, in order, side by side."""
+    ranks = []
+    for rank in range(2):
+        torch.manual_seed(stream(0, turn, rank))
+        ranks.append([torch.rand(SIZE, *shape) for shape in shapes])
+    joint = [torch.cat(pair) for pair in zip(*ranks)]
+    assert not torch.equal(ranks[0][0], ranks[1][0])  # ranks never draw the same latents
+    return joint
+
+
+def relativistic(generator, critic, images: Tensor) -> None:
+    for_d, for_g = (torch.optim.SGD(m.parameters(), lr=0.01, momentum=0.5) for m in (critic, generator))
+    for turn, real in joint_batches(images):
+        one, two = drawn(turn, (100,), (100,))
+        fake = generator(2 * one - 1).detach()
+        penalty = sum((slope(critic, x) ** 2).sum(dim=(1, 2, 3)).mean() for x in (real, fake))
+        for_d.zero_grad()
+        (softplus(critic(fake).score - critic(real).score).mean() + 0.5 * penalty).backward()
+        for_d.step()
+        for_g.zero_grad()
+        softplus(critic(real).score - critic(generator(2 * two - 1)).score).mean().backward()
+        for_g.step()
+
+
+def wasserstein_gp(generator, critic, images: Tensor) -> None:
+    for_d, for_g = (torch.optim.SGD(m.parameters(), lr=0.01, momentum=0.5) for m in (critic, generator))
+    for turn, real in joint_batches(images):
+        one, epsilon, two = drawn(turn, (100,), (1, 1, 1), (100,))
+        fake = generator(2 * one - 1).detach()
+        norms = slope(critic, real + epsilon * (fake - real)).flatten(1).norm(dim=1)
+        for_d.zero_grad()
+        (critic(fake).score.mean() - critic(real).score.mean() + 10 * ((norms - 1) ** 2).mean()).backward()
+        for_d.step()
+        if turn % 3 == 2:
+            for_g.zero_grad()
+            (-critic(generator(2 * two - 1)).score.mean()).backward()
+            for_g.step()
+
+
+@pytest.mark.parametrize(
+    ("options", "by_hand"),
+    [(["loss=relativistic"], relativistic), (["loss=wasserstein_gp", "optim.generator.every=3"], wasserstein_gp)],
+)
+def test_two_processes_equal_one_with_the_joint_batch(tmp_path: Path, options, by_hand) -> None:
+    run = train_in_two_processes(tmp_path, *NORM_FREE, *NARROW, *SGD, *options)
+    trained = load(run)
+    assert trained.turn == TURNS
+    assert trained.images == TURNS * 2 * SIZE
+
+    module, data, *_ = built(*FP32, *NORM_FREE, *NARROW, *SGD, *options, folder=tmp_path)
+    data.prepare_data()
+    data.setup()
+    start = [w.clone() for w in module.game.parameters()]
+    by_hand(module.game.generator, module.game.discriminator, data.rows["image"])
+    differences = [(a - b).abs().max() for a, b in zip(trained.game.parameters(), module.game.parameters())]
+    assert max(differences) < 1e-6
+    assert max((a - b).abs().max() for a, b in zip(start, module.game.parameters())) > 1e-4

@@ -1,0 +1,111 @@
+"""A resumed run equals the uninterrupted one, bit for bit."""
+
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import SMALL, Fit
+
+from oakleaf.checkpoint import AtomicIO, find, read
+from oakleaf.errors import Mistake
+from oakleaf.gan import GAN
+
+RUN = [*SMALL, "data.batch_size=200", "data.flip=true", "model.game.generator.width=4"]  # 8 turns an epoch
+
+
+def equal(one: GAN, two: GAN, optimizers) -> bool:
+    states = [zip(a.state.values(), b.state.values()) for a, b in zip(*optimizers)]
+    moments = [torch.equal(x[k], y[k]) for pairs in states for x, y in pairs for k in x]
+    weights = [torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values())]
+    return all(weights) and all(moments) and len(moments) > 0 and len(weights) > 10
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["loss=wasserstein_gp", "optim=wgan_gp", "loss.instance_noise.sd=0.1", "loss.instance_noise.images=6000"],
+        ["model=gan", "+optim.generator.schedules.lr={_target_: oakleaf.optim.Linear, to: 0, over: 5000}"],
+    ],
+    ids=["dcgan", "wgan-gp with instance noise", "gan with dropout and a schedule"],
+)
+def test_resumed_equals_uninterrupted_at_every_cut(fit: Fit, tmp_path: Path, options: list[str]) -> None:
+    run = [o for o in RUN if "model=gan" not in options or "width" not in o] + options
+    turns = 20
+    whole, trainer = fit(*run, f"max_images={turns * 200}", "callbacks.checkpoint.keep_every=200", folder=tmp_path / "a")
+    for cut in (1, 7, 8, 9, 16, 19):  # 8 and 16 are ends of epochs
+        checkpoint = tmp_path / "a" / "checkpoints" / f"{cut * 200:012d}.ckpt"
+        again, other = fit(*run, f"max_images={turns * 200}", checkpoint=checkpoint, folder=tmp_path / f"b{cut}")
+        assert again.turn == whole.turn == turns
+        assert equal(whole, again, (trainer.optimizers, other.optimizers)), f"cut at {cut}"
+
+
+def test_resumed_equals_uninterrupted_in_epochs_and_with_other_workers(fit: Fit, tmp_path: Path) -> None:
+    run = [*RUN, "trainer.max_epochs=3", "callbacks.checkpoint.keep_every=200"]
+    whole, trainer = fit(*run, "data.keep=workers", "data.workers=2", folder=tmp_path / "a")
+    assert whole.turn == 24
+    for cut, keep in ((5, "data.workers=0"), (8, "data.workers=1"), (13, "data.keep=device"), (23, "data.workers=0")):
+        checkpoint = tmp_path / "a" / "checkpoints" / f"{cut * 200:012d}.ckpt"
+        again, other = fit(*run, "data.keep=workers", keep, checkpoint=checkpoint, folder=tmp_path / f"b{cut}")
+        assert again.turn == 24
+        assert equal(whole, again, (trainer.optimizers, other.optimizers)), f"cut at {cut}"
+
+
+def test_a_finished_run_goes_on_when_it_is_made_longer(fit: Fit, tmp_path: Path) -> None:
+    whole, trainer = fit(*RUN, "max_images=4000", folder=tmp_path / "a")
+    fit(*RUN, "max_images=2200", folder=tmp_path / "b")
+    again, other = fit(*RUN, "max_images=4000", checkpoint=tmp_path / "b/checkpoints/last.ckpt", folder=tmp_path / "c")
+    assert equal(whole, again, (trainer.optimizers, other.optimizers))
+
+
+def test_watching_and_sampling_change_nothing(fit: Fit, tmp_path: Path) -> None:
+    bare, _ = fit(*RUN, "max_images=2000", "callbacks={}", "watch_every=1000", folder=tmp_path / "a")
+    watched, _ = fit(*RUN, "max_images=2000", "callbacks.samples.every=200", "watch_every=1", folder=tmp_path / "b")
+    assert all(torch.equal(a, b) for a, b in zip(bare.state_dict().values(), watched.state_dict().values()))
+
+
+def test_other_draws_in_between_change_nothing(fit: Fit, tmp_path: Path) -> None:
+    one, _ = fit(*RUN, "max_images=1000", folder=tmp_path / "a")
+    torch.manual_seed(99)
+    torch.rand(1000)
+    two, _ = fit(*RUN, "max_images=1000", folder=tmp_path / "b")
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters()))
+
+
+def test_a_failing_save_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "last.ckpt"
+    AtomicIO().save_checkpoint({"value": torch.ones(3)}, path)
+
+    def half_a_save(content, file) -> None:
+        file.write(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(torch, "save", half_a_save)
+    with pytest.raises(OSError, match="No space"):
+        AtomicIO().save_checkpoint({"value": torch.zeros(3)}, path)
+    assert torch.load(path, weights_only=True)["value"].tolist() == [1, 1, 1]
+    assert os.listdir(tmp_path) == ["last.ckpt"]
+
+
+def test_checkpoints_are_data_alone_and_others_are_refused(fit: Fit, tmp_path: Path) -> None:
+    fit(*RUN, "max_images=200")
+    last = find(tmp_path)
+    recipe = torch.load(last, weights_only=True)["hyper_parameters"]
+    assert recipe["model"]["name"] == "dcgan"
+    assert str(tmp_path) not in str({**recipe, "callbacks": None, "logger": None})
+    for name, content in (("cut", last.read_bytes()[:-2000]), ("empty", b""), ("text", b"hello"), ("zero", bytes(9000))):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(Mistake, match="no checkpoint"):
+            read(tmp_path / name)
+    torch.save({"state_dict": {}}, tmp_path / "foreign")
+    torch.save([1, 2], tmp_path / "list")
+    torch.save(Path, tmp_path / "code")
+    with zipfile.ZipFile(tmp_path / "zip", "w") as archive:
+        archive.writestr("x", "y")
+    for name in ("foreign", "list", "code", "zip"):
+        with pytest.raises(Mistake, match="no checkpoint"):
+            read(tmp_path / name)
+    with pytest.raises(Mistake, match="holds no"):
+        find(tmp_path.parent)

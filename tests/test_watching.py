@@ -1,0 +1,126 @@
+"""What a person sees of a run: scalars over images seen, sheets, a film, and a dashboard that never stands in the way."""
+
+import csv
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import SMALL, Fit
+from PIL import Image
+
+from oakleaf import loggers
+from oakleaf.loggers import Table, WeightsAndBiases
+from oakleaf.means import Means
+
+RUN = [*SMALL, "max_images=960", "watch_every=10", "callbacks.samples.every=320"]
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_scalars_carry_the_configurations_names_over_images_seen(fit: Fit, tmp_path: Path) -> None:
+    fit(*RUN, "loss=wasserstein_gp")
+    rows = rows_of(tmp_path)
+    assert [row["images"] for row in rows] == [str(160 * i) for i in range(1, 7)]
+    assert set(rows[0]) == {
+        "images", "discriminator/adversarial", "discriminator/gradient_penalty", "generator/adversarial",
+        "discriminator/D(x)", "discriminator/D(G(z))", "discriminator/accuracy_real", "discriminator/accuracy_fake",
+        "discriminator/gradient_norm", "generator/gradient_norm", "images_per_second", "epoch",
+    }  # fmt: skip
+    assert all(float(value) == float(value) for row in rows for value in row.values())
+    assert all(0 <= float(row["discriminator/accuracy_fake"]) <= 1 for row in rows)
+
+
+def test_sheets_of_the_same_latents_and_a_film_of_them(fit: Fit, tmp_path: Path) -> None:
+    fit(*RUN)
+    names = sorted(path.name for path in (tmp_path / "samples").iterdir())
+    assert names == ["000000000000.png", "000000000320.png", "000000000640.png", "000000000960.png", "film.gif"]
+    film = Image.open(tmp_path / "samples" / "film.gif")
+    assert film.n_frames == 4
+    first, last = (Image.open(tmp_path / "samples" / name) for name in (names[0], names[3]))
+    assert first.size == last.size == film.size
+    assert first.tobytes() != last.tobytes()
+
+
+def test_a_resumed_run_continues_its_table(fit: Fit, tmp_path: Path) -> None:
+    fit(*RUN, "callbacks.checkpoint.keep_every=320")
+    whole = rows_of(tmp_path)
+    fit(*RUN, checkpoint=tmp_path / "checkpoints" / "000000000320.ckpt")
+    again = rows_of(tmp_path)
+    timed = ("images_per_second",)
+    assert [{k: v for k, v in row.items() if k not in timed} for row in again] == [
+        {k: v for k, v in row.items() if k not in timed} for row in whole
+    ]
+
+
+def test_a_table_makes_room_for_new_columns(tmp_path: Path) -> None:
+    table = Table(str(tmp_path))
+    table.log_metrics({"a": 1.0}, step=10)
+    table.log_metrics({"a": 2.0, "b": 3.0}, step=20)
+    table.log_metrics({"a": 4.0}, step=30)
+    assert [(r["images"], r["a"], r["b"]) for r in rows_of(tmp_path)] == [
+        ("10", "1.0", ""), ("20", "2.0", "3.0"), ("30", "4.0", ""),
+    ]  # fmt: skip
+
+
+def test_means_are_exact_also_for_terms_that_are_seldom_paid() -> None:
+    means = Means()
+    for i in range(4):
+        paid = {"adversarial": torch.tensor(float(i))}
+        means.add("discriminator", paid | ({"lazy": torch.tensor(8.0)} if i % 4 == 0 else {}))
+    assert means.take() == {"discriminator/adversarial": 1.5, "discriminator/lazy": 8.0}
+    assert means.take() == {}
+
+
+def test_wandb_runs_offline_without_a_login(fit: Fit, tmp_path: Path) -> None:
+    fit(*RUN, "logger=wandb")
+    assert list(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
+    assert len(list(tmp_path.glob("wandb/offline-run-*/files/media/images/*.png"))) == 4
+    assert rows_of(tmp_path)  # beside it
+
+
+def test_wandb_that_fails_in_any_way_ends_no_training(fit: Fit, tmp_path: Path, monkeypatch) -> None:
+    import wandb
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("W&B is having a bad day")
+
+    monkeypatch.setattr(wandb, "init", broken)
+    module, _ = fit(*RUN, "logger=wandb")
+    assert module.images == 960
+
+
+@pytest.mark.parametrize(("key", "answers", "mode"), [("", True, "offline"), ("k" * 40, False, "offline"), ("k" * 40, True, "online")])
+def test_wandb_goes_online_only_when_logged_in_and_answered(tmp_path, monkeypatch, key, answers, mode) -> None:
+    import wandb
+
+    asked: list[str] = []
+
+    def init(**arguments):
+        asked.append(arguments["mode"])
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr(wandb, "init", init)
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("WANDB_API_KEY", key)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(loggers, "_answers", lambda: answers)
+    logger = WeightsAndBiases(str(tmp_path / "run"))
+    logger.log_metrics({"a": 1.0}, step=1)
+    assert asked[0] == mode
+    assert asked[-1] == "disabled"
+
+
+def test_tensorboard_gets_scalars_and_pictures(fit: Fit, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    fit(*RUN, "logger=tensorboard")
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [e.step for e in events.Scalars("discriminator/adversarial")] == [160 * i for i in range(1, 7)]
+    assert [e.step for e in events.Images("samples")] == [0, 320, 640, 960]
+    assert os.path.exists(tmp_path / "metrics.csv")
