@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from conftest import FP32, SMALL, built
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
+from conftest import FP32, SMALL, built
 from oakleaf.data.deck import Deck
 from oakleaf.gan import GAN
 from oakleaf.seeds import stream

@@ -1,29 +1,64 @@
 """The commands as a person types them: runs, resumes, sweeps, samples, and mistakes."""
 
+import contextlib
+import io
+import logging
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
 
 import numpy as np
 import pytest
-from conftest import ROOT, SMALL
+from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
+
+from conftest import ROOT, SMALL
+from oakleaf.cli import sample, train
 
 TINY = [*SMALL, "max_images=320", "trainer=cpu", "logger=csv"]
 
 
-def command(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    script = str(ROOT / f"{arguments[0]}.py")
-    return subprocess.run(
-        [sys.executable, script, *arguments[1:]],
-        cwd=folder,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+class Result(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def command(*arguments: str, folder: Path, **environment: str) -> Result:
+    """A command as a process of its own, which takes seconds to import torch."""
+    script = [sys.executable, str(ROOT / f"{arguments[0]}.py"), *arguments[1:]]
+    env = {**os.environ, **environment}
+    result = subprocess.run(script, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+    return Result(result.returncode, result.stdout, result.stderr)
+
+
+def quick(*arguments: str, folder: Path, **environment: str) -> Result:
+    """The same command inside this process."""
+    out, err = io.StringIO(), io.StringIO()
+    logs = logging.getLogger()
+    level, handlers = logs.level, logs.handlers[:]
+    door = {"train": train.main, "sample": sample.main}[arguments[0]]
+    GlobalHydra.instance().clear()
+    with (
+        contextlib.chdir(folder),
+        mock.patch.object(sys, "argv", [f"{arguments[0]}.py", *arguments[1:]]),
+        mock.patch.dict(os.environ, environment),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            door()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        finally:
+            logs.setLevel(level)
+            logs.handlers = handlers
+    return Result(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +83,11 @@ def test_resume_goes_on_in_the_same_folder(run: Path) -> None:
     where = run.parent.parent.parent
     for resume in (str(run), str(run / "checkpoints" / "last.ckpt")):
         longer = 640 if resume == str(run) else 960
-        result = command("train", f"resume={resume}", f"max_images={longer}", folder=where)
+        result = quick("train", f"resume={resume}", f"max_images={longer}", folder=where)
         assert result.returncode == 0, result.stderr
         assert f"{longer} images seen" in result.stdout
     assert [path.name for path in run.parent.iterdir()] == [run.name]
-    refused = command("train", f"resume={run}", "model=gan", folder=where)
+    refused = quick("train", f"resume={run}", "model=gan", folder=where)
     assert refused.returncode == 1
     assert "a new model is a new run" in refused.stderr
 
@@ -62,7 +97,7 @@ def test_resume_auto_finds_the_run_of_the_same_command(tmp_path: Path) -> None:
     assert first.returncode == 0, first.stderr
     again = command("train", "resume=auto", *TINY, folder=tmp_path)
     assert again.returncode == 0, again.stderr
-    other = command("train", *TINY, "resume=auto", "seed=5", folder=tmp_path)
+    other = quick("train", *TINY, "resume=auto", "seed=5", folder=tmp_path)
     assert other.returncode == 0, other.stderr
     assert len(list((tmp_path / "outputs" / "dcgan-digits").iterdir())) == 2
 
@@ -71,7 +106,9 @@ def test_sample_needs_the_checkpoint_and_nothing_else(run: Path, tmp_path: Path)
     shutil.copy(run / "checkpoints" / "last.ckpt", tmp_path / "it.ckpt")
     grids = []
     for out, seed in (("a", 1), ("b", 1), ("c", 2)):
-        result = command("sample", "checkpoint=it.ckpt", "count=20", f"seed={seed}", f"out={out}", folder=tmp_path, HOME="/nowhere")
+        result = command(
+            "sample", "checkpoint=it.ckpt", "count=20", f"seed={seed}", f"out={out}", folder=tmp_path, HOME="/nowhere"
+        )
         assert result.returncode == 0, result.stderr
         assert sorted(path.name for path in (tmp_path / out).iterdir()) == ["grid.png", "samples.npy"]
         grids.append(np.load(tmp_path / out / "samples.npy"))
@@ -85,7 +122,7 @@ def test_sample_needs_the_checkpoint_and_nothing_else(run: Path, tmp_path: Path)
 
 def test_sample_interpolates_and_calculates(run: Path, tmp_path: Path) -> None:
     def drawn(*arguments: str) -> np.ndarray:
-        result = command("sample", f"checkpoint={run}", f"out={tmp_path}/out", *arguments, folder=tmp_path)
+        result = quick("sample", f"checkpoint={run}", f"out={tmp_path}/out", *arguments, folder=tmp_path)
         assert result.returncode == 0, result.stderr
         return np.load(tmp_path / "out" / "samples.npy").astype(int)
 
@@ -139,7 +176,7 @@ MISTAKES = [
 @pytest.mark.parametrize(("overrides", "expected"), MISTAKES, ids=[" ".join(overrides) for overrides, _ in MISTAKES])
 def test_a_mistake_is_told_in_one_sentence(tmp_path: Path, overrides: list[str], expected: list[str]) -> None:
     (tmp_path / "file").write_text("no checkpoint")
-    result = command("train", *overrides, "logger=csv", folder=tmp_path)
+    result = quick("train", *overrides, "logger=csv", folder=tmp_path)
     assert result.returncode == 1
     assert "Traceback" not in result.stderr + result.stdout
     assert all(words in result.stderr for words in expected), result.stderr
@@ -147,12 +184,18 @@ def test_a_mistake_is_told_in_one_sentence(tmp_path: Path, overrides: list[str],
     assert not list(tmp_path.glob("outputs/*/*")), "nothing was begun, so no folder stays"
 
 
+def test_a_mistake_ends_a_process_of_its_own_alike(tmp_path: Path) -> None:
+    result = command("train", "optim.generator.lr=-1", folder=tmp_path)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "optim.generator.lr=-1: should be greater than 0\n"
+
+
 def test_trainer_gpu_without_one_is_told(tmp_path: Path) -> None:
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    result = command("train", "trainer=gpu", folder=tmp_path)
+    result = quick("train", "trainer=gpu", folder=tmp_path)
     assert result.returncode == 1
     assert "trainer=auto takes what this machine has" in result.stderr
     assert "Traceback" not in result.stderr
@@ -165,11 +208,11 @@ def test_a_corrupt_picture_is_told_by_name(tmp_path: Path) -> None:
     broken = tmp_path / "set" / "1.jpg"
     broken.write_bytes(broken.read_bytes()[:300])
     arguments = ["train", *TINY, "data=folder", f"data.root={tmp_path}/set", "data.channels=3", "data.size=16"]
-    result = command(*arguments, folder=tmp_path)
+    result = quick(*arguments, folder=tmp_path)
     assert result.returncode == 1
     assert "1.jpg: can't be read" in result.stderr
     assert "Traceback" not in result.stderr
-    skipped = command(*arguments, "data.on_corrupt=skip", folder=tmp_path)
+    skipped = quick(*arguments, "data.on_corrupt=skip", folder=tmp_path)
     assert skipped.returncode == 0, skipped.stderr
     assert "1 of 3 pictures skipped" in skipped.stdout + skipped.stderr
 
@@ -190,14 +233,14 @@ def test_sample_tells_mistakes_too(run: Path, tmp_path: Path) -> None:
         ([f"checkpoint={run}", "mode=arithmetic", "mode.b=[-1,0,1]"], "mode.b=[-1, 0, 1]"),
         ([f"checkpoint={run}", "device=tpu9"], "not on this machine"),
     ):
-        result = command("sample", *arguments, folder=tmp_path)
+        result = quick("sample", *arguments, folder=tmp_path)
         assert result.returncode == 1
         assert words in result.stderr, result.stderr
         assert "Traceback" not in result.stderr
 
 
 def test_help_names_every_group_its_choices_and_examples(tmp_path: Path) -> None:
-    result = command("train", "--help", folder=tmp_path)
+    result = quick("train", "--help", folder=tmp_path)
     assert result.returncode == 0
     for group in ("callbacks", "data", "experiment", "logger", "loss", "model", "optim", "trainer"):
         listed = ", ".join(sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml")))
@@ -207,11 +250,14 @@ def test_help_names_every_group_its_choices_and_examples(tmp_path: Path) -> None
 
 
 def test_help_and_typos_are_answered_without_importing_torch() -> None:
-    code = "import sys; from oakleaf.cli import train, sample; sys.exit(any(m in sys.modules for m in ('torch', 'lightning')))"
+    heavy = "any(name in sys.modules for name in ('torch', 'lightning'))"
+    code = f"import sys; from oakleaf.cli import train, sample; sys.exit({heavy})"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 
 def test_every_fitting_argument_of_the_trainer_needs_no_plus(tmp_path: Path) -> None:
-    result = command("train", *TINY, "trainer.limit_train_batches=2", "trainer.max_epochs=3", "max_images=null", folder=tmp_path)
+    result = quick(
+        "train", *TINY, "trainer.limit_train_batches=2", "trainer.max_epochs=3", "max_images=null", folder=tmp_path
+    )
     assert result.returncode == 0, result.stderr
     assert "96 images seen" in result.stdout

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL, Fit, built
 from PIL import Image
 
+from conftest import SMALL, Fit, built
 from oakleaf.data import Images
 from oakleaf.data.cache import decoded
 from oakleaf.data.deck import Deck, Streamed
@@ -214,7 +214,7 @@ def test_channels_and_size_come_from_the_data_and_reach_the_networks(tmp_path: P
         root = tmp_path / mode
         for i in range(4):
             picture(root / f"{i}.png", (48, 32), mode, value=i)
-        module, data, _, recipe = built("data=folder", f"data.root={root}", "data.size=null", *SMALL, folder=tmp_path)
+        module, _data, _, recipe = built("data=folder", f"data.root={root}", "data.size=null", *SMALL, folder=tmp_path)
         assert (recipe["data"]["channels"], recipe["data"]["size"]) == (channels, [32, 48])
         assert module.draw(module.game.request(2)).shape == (2, channels, 32, 48)
 

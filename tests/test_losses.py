@@ -45,8 +45,12 @@ def test_least_squares_hinge_wasserstein_and_relativistic_by_hand() -> None:
         (((REAL - 1) ** 2).mean() / 2 + ((FAKE + 1) ** 2).mean() / 2).item(), rel=1e-6
     )
     assert squares.generator(round_of()).item() == pytest.approx(((FAKE**2).mean() / 2).item(), rel=1e-6)
-    assert objectives.Hinge().discriminator(round_of()).item() == pytest.approx((0 + 1.5 + 0.7) / 3 + (0 + 1.7 + 1.1) / 3)
-    assert objectives.Wasserstein().discriminator(round_of()).item() == pytest.approx((FAKE.mean() - REAL.mean()).item())
+    assert objectives.Hinge().discriminator(round_of()).item() == pytest.approx(
+        (0 + 1.5 + 0.7) / 3 + (0 + 1.7 + 1.1) / 3
+    )
+    assert objectives.Wasserstein().discriminator(round_of()).item() == pytest.approx(
+        (FAKE.mean() - REAL.mean()).item()
+    )
     pairs = torch.log1p(torch.exp(-(REAL - FAKE))).mean()  # each real image against one fake one
     assert objectives.Relativistic().discriminator(round_of()).item() == pytest.approx(pairs.item(), rel=1e-6)
     swapped = torch.log1p(torch.exp(-(FAKE - REAL))).mean()

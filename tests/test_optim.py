@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import FP32, SMALL, Fit, built
 from torch import nn
 
+from conftest import FP32, SMALL, Fit, built
 from oakleaf.ema import EMA, Average
 from oakleaf.optim import Cosine, Exponential, Linear, Player, adam
 
@@ -15,7 +15,9 @@ from oakleaf.optim import Cosine, Exponential, Linear, Player, adam
 @pytest.mark.parametrize(("d", "g"), [(1, 1), (1, 5), (2, 1), (3, 2)])
 def test_every_is_k(fit: Fit, d: int, g: int) -> None:
     turns = 12
-    module, trainer = fit(*SMALL, f"optim.discriminator.every={d}", f"optim.generator.every={g}", f"max_images={turns * 16}")
+    module, trainer = fit(
+        *SMALL, f"optim.discriminator.every={d}", f"optim.generator.every={g}", f"max_images={turns * 16}"
+    )
     steps = [int(next(iter(o.state.values()))["step"]) for o in trainer.optimizers]
     assert steps == [turns // d, turns // g]
     assert module.turn == turns
@@ -84,7 +86,7 @@ def test_average_forgets_the_initialisation_and_stays_in_eval_mode(fit: Fit) -> 
     assert module.average is not None
     assert not any(part.training for part in module.average.modules())
     live, mean = module.game.generator, module.average.network
-    first = {name: w for name, w in live.named_parameters()}
+    first = dict(live.named_parameters())
     apart = max((w - first[name]).abs().max().item() for name, w in mean.named_parameters())
     assert 0 < apart < 0.02  # near the live weights, which have moved by ~ 30 steps of 2e-4
     assert EMA(half_life=10_000, ramp=0.05).decay(images=64, step=64) < 1e-5  # the first update is a copy

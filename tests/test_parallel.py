@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import FP32, ROOT, built
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from conftest import FP32, ROOT, built
 from oakleaf.data.deck import Deck
 from oakleaf.losses.penalties import slope
 from oakleaf.recipe import load

@@ -1,13 +1,12 @@
 """A resumed run equals the uninterrupted one, bit for bit."""
 
-import os
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL, Fit
 
+from conftest import SMALL, Fit
 from oakleaf.checkpoint import AtomicIO, find, read
 from oakleaf.errors import Mistake
 from oakleaf.gan import GAN
@@ -34,7 +33,9 @@ def equal(one: GAN, two: GAN, optimizers) -> bool:
 def test_resumed_equals_uninterrupted_at_every_cut(fit: Fit, tmp_path: Path, options: list[str]) -> None:
     run = [o for o in RUN if "model=gan" not in options or "width" not in o] + options
     turns = 20
-    whole, trainer = fit(*run, f"max_images={turns * 200}", "callbacks.checkpoint.keep_every=200", folder=tmp_path / "a")
+    whole, trainer = fit(
+        *run, f"max_images={turns * 200}", "callbacks.checkpoint.keep_every=200", folder=tmp_path / "a"
+    )
     for cut in (1, 7, 8, 9, 16, 19):  # 8 and 16 are ends of epochs
         checkpoint = tmp_path / "a" / "checkpoints" / f"{cut * 200:012d}.ckpt"
         again, other = fit(*run, f"max_images={turns * 200}", checkpoint=checkpoint, folder=tmp_path / f"b{cut}")
@@ -86,7 +87,7 @@ def test_a_failing_save_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch) -
     with pytest.raises(OSError, match="No space"):
         AtomicIO().save_checkpoint({"value": torch.zeros(3)}, path)
     assert torch.load(path, weights_only=True)["value"].tolist() == [1, 1, 1]
-    assert os.listdir(tmp_path) == ["last.ckpt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 
 
 def test_checkpoints_are_data_alone_and_others_are_refused(fit: Fit, tmp_path: Path) -> None:
@@ -95,7 +96,12 @@ def test_checkpoints_are_data_alone_and_others_are_refused(fit: Fit, tmp_path: P
     recipe = torch.load(last, weights_only=True)["hyper_parameters"]
     assert recipe["model"]["name"] == "dcgan"
     assert str(tmp_path) not in str({**recipe, "callbacks": None, "logger": None})
-    for name, content in (("cut", last.read_bytes()[:-2000]), ("empty", b""), ("text", b"hello"), ("zero", bytes(9000))):
+    for name, content in (
+        ("cut", last.read_bytes()[:-2000]),
+        ("empty", b""),
+        ("text", b"hello"),
+        ("zero", bytes(9000)),
+    ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(Mistake, match="no checkpoint"):
             read(tmp_path / name)

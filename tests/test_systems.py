@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import FP32, Fit, built, choices, composed
 from omegaconf import OmegaConf
 
+from conftest import FP32, Fit, built, choices, composed
 from oakleaf.errors import Mistake
 from oakleaf.networks import dcgan, mlp
 from oakleaf.networks.layers import halvings

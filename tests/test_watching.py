@@ -1,14 +1,13 @@
-"""What a person sees of a run: scalars over images seen, sheets, a film, and a dashboard that never stands in the way."""
+"""What a person sees of a run: scalars over images seen, sheets, a film, and a dashboard that stands in no way."""
 
 import csv
-import os
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL, Fit
 from PIL import Image
 
+from conftest import SMALL, Fit
 from oakleaf import loggers
 from oakleaf.loggers import Table, WeightsAndBiases
 from oakleaf.means import Means
@@ -93,7 +92,9 @@ def test_wandb_that_fails_in_any_way_ends_no_training(fit: Fit, tmp_path: Path, 
     assert module.images == 960
 
 
-@pytest.mark.parametrize(("key", "answers", "mode"), [("", True, "offline"), ("k" * 40, False, "offline"), ("k" * 40, True, "online")])
+@pytest.mark.parametrize(
+    ("key", "answers", "mode"), [("", True, "offline"), ("k" * 40, False, "offline"), ("k" * 40, True, "online")]
+)
 def test_wandb_goes_online_only_when_logged_in_and_answered(tmp_path, monkeypatch, key, answers, mode) -> None:
     import wandb
 
@@ -123,4 +124,4 @@ def test_tensorboard_gets_scalars_and_pictures(fit: Fit, tmp_path: Path) -> None
     events.Reload()
     assert [e.step for e in events.Scalars("discriminator/adversarial")] == [160 * i for i in range(1, 7)]
     assert [e.step for e in events.Images("samples")] == [0, 320, 640, 960]
-    assert os.path.exists(tmp_path / "metrics.csv")
+    assert (tmp_path / "metrics.csv").exists()

@@ -31,7 +31,7 @@ class AtomicIO(TorchCheckpointIO):
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(part, path)
+            Path(part).replace(path)
         except BaseException:
             Path(part).unlink(missing_ok=True)
             raise

@@ -26,7 +26,7 @@ class EMA:
 
 
 class Average(nn.Module):
-    """The average of a network's weights and buffers (BatchNorm's statistics), ready to use: no gradients, eval mode."""
+    """The average of a network's weights and buffers (BatchNorm's statistics), without gradients, in eval mode."""
 
     def __init__(self, network: nn.Module, ema: EMA) -> None:
         super().__init__()

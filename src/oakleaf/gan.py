@@ -42,7 +42,7 @@ class GAN(LightningModule):
         self.automatic_optimization = False
         self.game = game
         self.players = dict(players)
-        self.average = Average(game.generator, ema) if ema else None
+        self.average = Average(self.network("generator"), ema) if ema else None
         self.seed, self.watch_every, self.max_images = seed, watch_every, max_images
         self.turn = self.images = self.step = 0
         self.means = Means()
@@ -64,7 +64,7 @@ class GAN(LightningModule):
             if self.turn % player.every == 0:
                 self.play(name, player, optimizer, batch)
                 if name == "generator" and self.average:
-                    self.average.update(self.game.generator, self.images + self.step, self.step * player.every)
+                    self.average.update(self.network("generator"), self.images + self.step, self.step * player.every)
         self.images += self.step
         if self.max_images and self.images >= self.max_images:
             self.trainer.should_stop = True
@@ -77,7 +77,7 @@ class GAN(LightningModule):
         watch = self.turn % self.watch_every == 0
         losses, seen = self.game.losses(name, batch, self.turn, self.images, watch)
         optimizer.zero_grad()
-        self.manual_backward(sum(losses.values()))
+        self.manual_backward(torch.stack(list(losses.values())).sum())
         gradients = [weight.grad for weight in self.weights[name] if weight.grad is not None]
         parallel.average(gradients)
         player.steer(optimizer, self.images)
@@ -123,4 +123,3 @@ class GAN(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.turn, self.images = checkpoint["turn"], checkpoint["images"]
-

@@ -114,10 +114,16 @@ class WeightsAndBiases(Logger):
         if mode == "offline":
             log.info("W&B runs offline; later: wandb sync %s", self.folder / "wandb" / "offline-run-*")
         quiet = wandb.Settings(silent=True, console="off", init_timeout=20)
-        arguments = {**self.settings, "dir": str(self.folder), "config": self.config, "id": self._id(), "resume": "allow"}
+        arguments: dict[str, Any] = {
+            **self.settings,
+            "dir": str(self.folder),
+            "config": self.config,
+            "id": self._id(),
+            "resume": "allow",
+        }
         for choice in dict.fromkeys([mode, "offline", "disabled"]):
             try:
-                run = wandb.init(**arguments, mode=choice, settings=quiet)
+                run = wandb.init(**{**arguments, "mode": choice}, settings=quiet)
                 run.define_metric("images")
                 run.define_metric("*", step_metric="images")
                 return run

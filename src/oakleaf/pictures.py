@@ -30,4 +30,6 @@ def film(frames: Sequence[Path], path: Path, seconds: float = 6.0) -> None:
     """An animated GIF of pictures, its last one held for a second."""
     pictures = [Image.open(frame).convert("P", palette=Image.Palette.ADAPTIVE) for frame in frames]
     each = max(20, int(1000 * seconds / len(pictures)))  # ms; browsers slow down what is shorter
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=[each] * (len(pictures) - 1) + [1000], loop=0)
+    pictures[0].save(
+        path, save_all=True, append_images=pictures[1:], duration=[each] * (len(pictures) - 1) + [1000], loop=0
+    )

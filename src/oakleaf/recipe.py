@@ -25,7 +25,7 @@ from oakleaf.seeds import stream
 Recipe = dict[str, Any]
 
 FIXED: dict[str, dict[str, Any]] = {  # the nodes that are no class's arguments, and what their values may be
-    "": {group: Any for group in ("data", "loss", "optim", "model", "trainer", "callbacks", "logger")}
+    "": dict.fromkeys(("data", "loss", "optim", "model", "trainer", "callbacks", "logger"), Any)
     | {"seed": int, "max_images": Count | None, "watch_every": Count, "resume": str | None, "folder": str | None},
     "model": {"name": str, "game": Any},
 }
@@ -173,4 +173,3 @@ def _validate(path: str, value: Any, annotation: Any) -> None:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-

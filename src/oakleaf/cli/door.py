@@ -86,5 +86,3 @@ def _restore(wanted: str | None) -> None:
         os.environ.pop(FULL, None)
     else:
         os.environ[FULL] = wanted
-
-

@@ -24,7 +24,9 @@ INSTEAD = {  # what manual optimization can't have from the Trainer, and our way
 def instead(key: str) -> str | None:
     """The sentence for an argument of the Trainer that two players can't have."""
     parent, _, name = key.rpartition(".")
-    return f"{key}: not where two players take turns; {INSTEAD[name]}" if parent == "trainer" and name in INSTEAD else None
+    return (
+        f"{key}: not where two players take turns; {INSTEAD[name]}" if parent == "trainer" and name in INSTEAD else None
+    )
 
 
 def unknown(key: str, known: Any) -> str:
@@ -48,7 +50,7 @@ def unknown_key(key: str, config: str) -> str:
         composed = compose(config, overrides=_groups_on_command_line())
     node: Any = composed
     parts = key.split("@")[0].split(".")
-    for depth, part in enumerate(parts):
+    for depth, part in enumerate(parts):  # noqa: B007, how deep the key holds
         if not isinstance(node, DictConfig) or part not in node:
             break
         node = OmegaConf.select(node, part)

@@ -45,7 +45,9 @@ def sample(config: DictConfig) -> None:
     sheet(images[:SHOWN], columns).save(out / "grid.png")
     shown = f" (the first {SHOWN})" if len(images) > SHOWN else ""
     height, width = images.shape[2:]
-    log.info("%s images of %d x %d: %s/samples.npy, and %s/grid.png%s", f"{len(images):,}", height, width, out, out, shown)
+    log.info(
+        "%s images of %d x %d: %s/samples.npy, and %s/grid.png%s", f"{len(images):,}", height, width, out, out, shown
+    )
 
 
 def _device(name: str) -> str:

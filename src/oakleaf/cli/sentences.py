@@ -60,4 +60,6 @@ def _composition(error: ConfigCompositionException, config: str) -> str:
 
 def _flat(text: Any) -> str:
     lines = [line.strip() for line in str(text).splitlines()]
-    return " ".join(line for line in lines if line and not line.startswith(("full_key", "object_type", "reference_type")))
+    return " ".join(
+        line for line in lines if line and not line.startswith(("full_key", "object_type", "reference_type"))
+    )

@@ -81,7 +81,9 @@ def _resumed(config: DictConfig, checkpoint: Path, overrides: list[str], groups:
         if key in ("trainer", "logger", "callbacks"):
             recipe[key] = OmegaConf.create(OmegaConf.to_container(config[key], resolve=False))
         elif key in groups:
-            raise Mistake(f"resume= goes on with the run's own {key}; single values may change, a new {key} is a new run")
+            raise Mistake(
+                f"resume= goes on with the run's own {key}; single values may change, a new {key} is a new run"
+            )
         else:
             OmegaConf.update(recipe, key, override.value())
     return recipe
@@ -103,7 +105,8 @@ def _first_words(module: Any, data: Any, trainer: Any, recipe: dict[str, Any]) -
     return (
         f"{recipe['model']['name']} on {recipe['data']['name']} ({data.channels} x {height} x {width}), "
         f"loss {recipe['loss']['name']}, seed {recipe['seed']}\n{size}\n"
-        f"{trainer.strategy.root_device}, {trainer.world_size} process(es), {trainer.precision}, into {recipe['folder']}"
+        f"{trainer.strategy.root_device}, {trainer.world_size} process(es), {trainer.precision}, "
+        f"into {recipe['folder']}"
     )
 
 

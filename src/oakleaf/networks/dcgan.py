@@ -3,6 +3,8 @@ place of pooling; batch normalisation in both networks, but not at G's output an
 layers; ReLU and tanh in G, LeakyReLU in D.
 """
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from oakleaf.networks.layers import Norm, Size, dcgan_weights, halvings, norm
@@ -25,7 +27,7 @@ class Generator(nn.Module):
         self.stages = nn.Sequential(
             *[
                 nn.Sequential(_double(i, o, kernel, bias=norm == "none"), *_activated(norm, o, nn.ReLU()))
-                for i, o in zip(widths, widths[1:])
+                for i, o in pairwise(widths)
             ]
         )
         self.image = nn.Sequential(_double(widths[-1], channels, kernel, bias=True), nn.Tanh())
@@ -56,7 +58,7 @@ class Discriminator(nn.Module):
         self.stages = nn.Sequential(
             *[
                 nn.Sequential(_halve(i, o, kernel, bias=norm == "none"), *_activated(norm, o, nn.LeakyReLU(slope)))
-                for i, o in zip(widths, widths[1:])
+                for i, o in pairwise(widths)
             ]
         )
         self.score = nn.Linear(widths[-1] * base[0] * base[1], 1)

@@ -4,6 +4,7 @@ Widths, dropout and initial weights are those of the authors' code (goodfeli/adv
 [-1, 1] here and were in [0, 1] there: G maps its sigmoid onto [-1, 1], D maps its input back.
 """
 
+from itertools import pairwise
 from math import prod
 
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ class Generator(nn.Module):
         super().__init__()
         self.shape = (channels, *height_width(size))
         widths = [latent, *hidden]
-        layers = [layer for i, o in zip(widths, widths[1:]) for layer in (nn.Linear(i, o), nn.ReLU())]
+        layers = [layer for i, o in pairwise(widths) for layer in (nn.Linear(i, o), nn.ReLU())]
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], prod(self.shape)), nn.Sigmoid())
         uniform_weights(self, 0.05)
 
@@ -44,7 +45,7 @@ class Discriminator(nn.Module):
         super().__init__()
         widths = [channels * prod(height_width(size)), *hidden]
         layers: list[nn.Module] = [nn.Dropout(dropout_input)]
-        for inputs, units in zip(widths, widths[1:]):
+        for inputs, units in pairwise(widths):
             layers += [Maxout(inputs, units, pieces), nn.Dropout(dropout_hidden)]
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
         uniform_weights(self, 0.005)
