@@ -1,5 +1,23 @@
 """What this machine can do."""
 
+from oakleaf.errors import Mistake
+
+
+def matching_pair() -> None:
+    """Make sure that torch and torchvision belong together, before a library that needs both fails in the midst of it.
+
+    Raises:
+        Mistake: they do not.
+    """
+    try:
+        import torchvision  # noqa: F401
+    except (RuntimeError, ImportError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise Mistake(
+            f"torchvision does not fit this torch ({reason}); install both from the same place: "
+            "pip install --force-reinstall torch torchvision"
+        ) from error
+
 
 def best_precision(accelerator: str) -> str:
     """bf16-mixed where the device has instructions for it: autocast of products, weights stay fp32."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.cli.door import enter
+from oakleaf.cli.machine import matching_pair
 from oakleaf.errors import Mistake
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ def sample(config: DictConfig) -> None:
     """Load, draw, and write `grid.png` and `samples.npy`, uint8 [N, H, W, C], into `out`."""
     if OmegaConf.is_missing(config, "checkpoint"):
         raise Mistake("checkpoint= is missing: name a run's folder or a checkpoint file")
+    matching_pair()
     import numpy as np
     import torch
 

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.cli.door import enter
 from oakleaf.cli.folders import LAST, OVERRIDES, same
+from oakleaf.cli.machine import matching_pair
 from oakleaf.errors import Mistake
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ def _train(config: DictConfig, folder: Path, hydra: Any) -> None:
     if checkpoint:
         config = _resumed(config, checkpoint, overrides, set(hydra.runtime.choices))
     config.folder = _relative(folder)
+    matching_pair()
 
     from oakleaf.recipe import build, build_trainer  # torch and Lightning, seconds after the checks that need neither
 

@@ -1,0 +1,34 @@
+# Everything from a fresh machine: Python >= 3.11 and make are enough.
+PYTHON ?= python3
+VENV   := .venv
+RUN    := $(VENV)/bin/python
+READY  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test check clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+setup: $(READY) ## an environment in .venv with everything, at the versions of constraints.txt
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Oakleaf needs Python 3.11 or newer; name one: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	$(VENV)/bin/uv pip install --quiet --python $(RUN) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+train: $(READY) ## digits in under three minutes; ARGS="model=dcgan data=celeba" for anything else
+	$(RUN) train.py $(or $(ARGS),experiment=digits)
+
+test: $(READY) ## the tests
+	$(RUN) -m pytest
+
+check: $(READY) ## style and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+clean: ## remove the environment; runs and data stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

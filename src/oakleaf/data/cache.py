@@ -1,0 +1,129 @@
+"""Decoded images on disk: uint8 [N, C, H, W], memory-mapped, made once for each content and size."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from oakleaf.data.fit import Fit, TooSmall
+from oakleaf.data.sources import Source
+from oakleaf.errors import Mistake
+
+log = logging.getLogger(__name__)
+
+OnCorrupt = Literal["error", "skip"]
+UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, UnidentifiedImageError, Image.DecompressionBombError)
+CHUNK = 1024  # images decoded between two writes
+
+
+class Decoded(NamedTuple):
+    """images: uint8 [N, C, H, W], memory-mapped; kept: [N] their numbers in the source."""
+
+    images: np.ndarray
+    kept: np.ndarray
+
+
+def decoded(source: Source, fit: Fit, on_corrupt: OnCorrupt, folder: Path) -> Decoded:
+    """The source's images cut to size, from the cache if it has them, else decoded now by all processor cores.
+
+    A picture that can't be read or is too small is an error that names it, or with on_corrupt = skip is left out,
+    counted and said.
+
+    Raises:
+        Mistake: such a picture; none left; no room on the disk.
+    """
+    key = hashlib.blake2b(repr((1, source.digest, astuple(fit), on_corrupt)).encode(), digest_size=16).hexdigest()
+    place = folder.expanduser() / key
+    if not (place / "kept.npy").is_file():
+        _make(source, fit, on_corrupt, place)
+    found = Decoded(np.load(place / "images.npy", mmap_mode="r"), np.load(place / "kept.npy"))
+    skipped = json.loads((place / "skipped.json").read_text())
+    if skipped:
+        log.warning("%d of %d pictures skipped, the first: %s", len(skipped), len(source), skipped[0])
+    return found
+
+
+def _make(source: Source, fit: Fit, on_corrupt: OnCorrupt, place: Path) -> None:
+    """Write the cache entry beside its place, then rename it there, so that a half-made one is never found."""
+    shape = (fit.channels, fit.height, fit.width)
+    needed = len(source) * int(np.prod(shape))
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(place.parent).free < needed * 1.05:
+            raise Mistake(f"{place.parent}: {needed / 1e9:.1f} GB needed for decoded images; choose another data.cache")
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix="making-") as work:
+            kept, skipped = _decode_into(Path(work) / "raw", source, fit, on_corrupt)
+            _finish(Path(work), (len(kept), *shape))
+            np.save(Path(work) / "kept.npy", np.array(kept, dtype=np.int64))
+            (Path(work) / "skipped.json").write_text(json.dumps(skipped))
+            os.chmod(work, 0o755)
+            try:
+                os.rename(work, place)
+            except OSError:  # another process was first, with the same content
+                if not place.is_dir():
+                    raise
+            else:
+                os.mkdir(work)  # for the context to remove
+    except PermissionError as error:
+        raise Mistake(
+            f"{place.parent} can't be written; choose another folder for decoded images: data.cache=FOLDER"
+        ) from error
+
+
+def _finish(work: Path, shape: tuple[int, ...]) -> None:
+    """Put numpy's header before the raw bytes, now that their count is known."""
+    with (work / "images.npy").open("wb") as target, (work / "raw").open("rb") as raw:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_2_0(target, header)
+        shutil.copyfileobj(raw, target, 1 << 24)
+    (work / "raw").unlink()
+
+
+def _decode_into(path: Path, source: Source, fit: Fit, on_corrupt: OnCorrupt) -> tuple[list[int], list[str]]:
+    kept: list[int] = []
+    skipped: list[str] = []
+    with path.open("wb") as file:
+        for index, image, fault in _decode_all(source, fit):
+            if image is not None:
+                file.write(image.tobytes())
+                kept.append(index)
+            elif on_corrupt == "skip":
+                skipped.append(f"{source.name(index)}: {fault}")
+            else:
+                raise Mistake(
+                    f"{source.name(index)}: {fault}. Mend or remove it, or leave such pictures out: data.on_corrupt=skip"
+                )
+    if not kept:
+        raise Mistake(f"no picture is left of {len(source)}; the first: {skipped[0] if skipped else 'none there'}")
+    return kept, skipped
+
+
+def _decode_all(source: Source, fit: Fit) -> Iterator[tuple[int, np.ndarray | None, str]]:
+    """Each image in order, or None and what is wrong with it."""
+
+    def one(index: int) -> tuple[int, np.ndarray | None, str]:
+        try:
+            with source.read(index) as picture:
+                return index, fit(picture), ""
+        except TooSmall as error:
+            return index, None, f"{error}"
+        except UNREADABLE as error:
+            return index, None, f"can't be read ({error})"
+
+    bar = tqdm(total=len(source), desc="decoding", unit="img", leave=False, disable=None)  # None: only in a terminal
+    with ThreadPoolExecutor(os.cpu_count()) as pool, bar:
+        for start in range(0, len(source), CHUNK):
+            for result in pool.map(one, range(start, min(start + CHUNK, len(source)))):
+                bar.update()
+                yield result

@@ -1,0 +1,97 @@
+"""The order in which images are dealt: a function of (seed, turn) alone, so a resumed run needs no loader's state."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from oakleaf.seeds import stream
+
+Rows = dict[str, Tensor]
+
+
+class Deck:
+    """Shuffles `count` images anew each epoch and deals them in global batches of `batch`, of which each rank gets its
+    own part; the rest that fills no batch waits for the next shuffle.
+    """
+
+    def __init__(self, count: int, batch: int, seed: int, rank: int = 0, world: int = 1) -> None:
+        self.count, self.batch, self.seed, self.rank, self.world = count, batch, seed, rank, world
+        self.batches = count // (batch * world)
+
+    def hands(self, turn: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch's length of hands beginning with the given turn: (rows [batch], whether to mirror each [batch])."""
+        epoch = None
+        for now in range(turn, turn + self.batches):
+            if epoch != now // self.batches:
+                epoch = now // self.batches
+                order, mirrored = self.shuffle(epoch)
+            start = (now % self.batches * self.world + self.rank) * self.batch
+            yield order[start : start + self.batch], mirrored[start : start + self.batch]
+
+    def shuffle(self, epoch: int) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(stream(self.seed, "deck", epoch))
+        return torch.randperm(self.count, generator=generator), torch.rand(self.count, generator=generator) < 0.5
+
+
+class Resident:
+    """Batches gathered on the device where all images lie."""
+
+    def __init__(self, rows: Rows, deck: Deck, turn: Callable[[], int]) -> None:
+        self.rows, self.deck, self.turn = rows, deck, turn
+
+    def __len__(self) -> int:
+        return self.deck.batches
+
+    def __iter__(self) -> Iterator[Rows]:
+        for rows, mirrored in self.deck.hands(self.turn()):  # asked at the first batch, when a resumed run knows it
+            there = {name: values[rows.to(values.device)] for name, values in self.rows.items()}
+            yield {**there, "mirrored": mirrored}
+
+
+class Streamed:
+    """The same batches, gathered from the memory-mapped cache by worker processes."""
+
+    def __init__(self, rows: Rows, deck: Deck, turn: Callable[[], int], workers: int, pin: bool) -> None:
+        self.deck = deck
+        self.loader: DataLoader[Any] = DataLoader(
+            _Table(rows),
+            batch_sampler=_Hands(deck, turn),  # type: ignore[arg-type]
+            num_workers=workers,
+            pin_memory=pin,
+            persistent_workers=workers > 0,
+            collate_fn=_as_it_is,
+        )
+
+    def __len__(self) -> int:
+        return self.deck.batches
+
+    def __iter__(self) -> Iterator[Rows]:
+        yield from self.loader  # a generator, so that nothing is fetched before the first batch is asked for
+
+
+class _Hands:
+    def __init__(self, deck: Deck, turn: Callable[[], int]) -> None:
+        self.deck, self.turn = deck, turn
+
+    def __len__(self) -> int:
+        return self.deck.batches
+
+    def __iter__(self) -> Iterator[list[tuple[int, bool]]]:
+        for rows, mirrored in self.deck.hands(self.turn()):
+            yield list(zip(rows.tolist(), mirrored.tolist()))
+
+
+class _Table(Dataset[Any]):
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+
+    def __getitems__(self, hand: list[tuple[int, bool]]) -> Rows:
+        rows, mirrored = torch.tensor([row for row, _ in hand]), torch.tensor([mirror for _, mirror in hand])
+        return {**{name: values[rows] for name, values in self.rows.items()}, "mirrored": mirrored}
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,77 @@
+"""Cutting one picture to size: any mode, any shape -> uint8 [C, H, W]."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageOps
+
+Crop = Literal["center", "stretch", "pad"] | int
+Resample = Literal["nearest", "bilinear", "bicubic", "lanczos", "box"]
+
+
+class TooSmall(ValueError):
+    """A picture with fewer pixels than wanted, where enlarging was not allowed."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a picture becomes an image of `channels` x `height` x `width`.
+
+    crop: center = the largest centred part of the wanted shape; a number n = the centred n x n pixels first; stretch =
+    all of it, distorted; pad = all of it, with black around. resample is PIL's, with antialiasing when shrinking.
+    """
+
+    channels: int
+    height: int
+    width: int
+    crop: Crop = "center"
+    resample: Resample = "bilinear"
+    upscale: bool = False
+
+    def __call__(self, picture: Image.Image) -> np.ndarray:
+        """Raises:
+        TooSmall: fewer pixels than wanted.
+        """
+        picture = plain(ImageOps.exif_transpose(picture), self.channels)
+        if isinstance(self.crop, int):
+            picture = _centre(picture, self.crop, self.crop)
+        width, height = picture.size
+        short = (height < self.height, width < self.width)
+        if not self.upscale and (all(short) if self.crop == "pad" else any(short)):
+            raise TooSmall(f"{width} x {height} pixels, smaller than the {self.width} x {self.height} wanted")
+        if picture.size != (self.width, self.height):
+            picture = self._resized(picture)
+        return np.ascontiguousarray(np.atleast_3d(np.asarray(picture)).transpose(2, 0, 1))
+
+    def _resized(self, picture: Image.Image) -> Image.Image:
+        size = (self.width, self.height)
+        method = Image.Resampling[self.resample.upper()]
+        if self.crop == "stretch":
+            return picture.resize(size, method)
+        if self.crop == "pad":
+            return ImageOps.pad(picture, size, method)
+        return ImageOps.fit(picture, size, method)
+
+
+def plain(picture: Image.Image, channels: int) -> Image.Image:
+    """Eight bits and 1 or 3 channels: 16-bit values are scaled down, transparency is laid on white."""
+    if picture.mode.startswith(("I", "F")):  # 16 bits, or floating point in [0, 1] or [0, 255]
+        values = np.asarray(picture, dtype=np.float64)
+        top = 65535.0 if picture.mode.startswith("I") else 1.0 if values.max(initial=0) <= 1 else 255.0
+        picture = Image.fromarray(np.round(values.clip(0, top) * (255.0 / top)).astype(np.uint8))
+    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return picture.convert("L" if channels == 1 else "RGB")
+
+
+def is_grey(picture: Image.Image) -> bool:
+    return picture.mode in ("1", "L", "LA", "La") or picture.mode.startswith(("I", "F"))
+
+
+def _centre(picture: Image.Image, height: int, width: int) -> Image.Image:
+    left, top = (picture.width - width) // 2, (picture.height - height) // 2
+    if left < 0 or top < 0:
+        raise TooSmall(f"{picture.width} x {picture.height} pixels, smaller than data.crop={width}")
+    return picture.crop((left, top, left + width, top + height))

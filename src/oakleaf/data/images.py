@@ -1,0 +1,125 @@
+"""The data module for images: decoded once, kept as bytes, on the accelerator if they fit, normalised there."""
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+
+from oakleaf.data.cache import OnCorrupt, decoded
+from oakleaf.data.deck import Deck, Resident, Rows, Streamed
+from oakleaf.data.fit import Crop, Fit, Resample, is_grey
+from oakleaf.data.sources import Source
+from oakleaf.errors import Mistake
+from oakleaf.networks.layers import Size, height_width
+from oakleaf.numbers import Count, Natural
+
+log = logging.getLogger(__name__)
+
+
+class Images(LightningDataModule):
+    """Batches {image: [B, C, H, W] in [-1, 1], label: [B], ...} of a source's pictures.
+
+    size: H = W, or [H, W]; null: that of the first picture. channels: 1 or 3; null: 1 if the pictures are grey, else 3.
+    crop, resample, on_corrupt: see `Fit` and `decoded`. flip: mirror each picture or not, by chance, in each epoch.
+    batch_size: images a process and turn. epochs: a good length for a run on this set.
+    keep: device = all images on the accelerator; workers = read from the cache on disk by `workers` processes; auto =
+    on the device where they take less than a quarter of its free memory.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: Callable[[Path], Source],
+        root: str,
+        size: Size | None = None,
+        channels: Literal[1, 3] | None = None,
+        crop: Crop = "center",
+        resample: Resample = "bilinear",
+        flip: bool = False,
+        batch_size: Count = 64,
+        epochs: Count = 1,
+        on_corrupt: OnCorrupt = "error",
+        keep: Literal["auto", "device", "workers"] = "auto",
+        workers: Natural = 2,
+        cache: str = "~/.cache/oakleaf",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.name, self.epochs, self.flip, self.batch_size, self.seed = name, epochs, flip, batch_size, seed
+        self.on_corrupt, self.keep, self.workers, self.cache = on_corrupt, keep, workers, Path(cache)
+        self.source = source(Path(root).expanduser())
+        self.channels = channels or (1 if self._all_grey() else 3)
+        self.size = height_width(size) if size else self._first_size()
+        self.fit = Fit(self.channels, *self.size, crop, resample, self.source.upscale)
+        self.rows: Rows = {}
+
+    def prepare_data(self) -> None:
+        """Decode, once a machine."""
+        decoded(self.source, self.fit, self.on_corrupt, self.cache)
+
+    def setup(self, stage: str | None = None) -> None:
+        images, kept = decoded(self.source, self.fit, self.on_corrupt, self.cache)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*not writable.*")  # nothing writes into the mapped file
+            self.rows = {"image": torch.from_numpy(images)}
+        self.rows |= {name: torch.from_numpy(values[kept]) for name, values in self.source.labels.items()}
+
+    def train_dataloader(self) -> Iterable[Rows]:
+        trainer = self.trainer
+        assert trainer is not None
+        deck = self._deck(trainer.global_rank, trainer.world_size)
+        device = trainer.strategy.root_device
+        if self.keep == "workers" or (self.keep == "auto" and not self._fits(device)):
+            return Streamed(self.rows, deck, self._turn, self.workers, pin=device.type == "cuda")
+        return Resident({name: values.to(device) for name, values in self.rows.items()}, deck, self._turn)
+
+    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
+        """Bytes to [-1, 1], and mirroring, on the device."""
+        image = batch["image"].contiguous(memory_format=torch.channels_last).to(torch.float32).div_(127.5).sub_(1)
+        mirrored = batch.pop("mirrored")
+        if self.flip:
+            image = torch.where(mirrored.to(image.device)[:, None, None, None], image.flip(3), image)
+        return {**batch, "image": image}
+
+    def images_in(self, epochs: int, world: int = 1) -> int:
+        """How many images so many epochs deal."""
+        deck = self._deck(0, world)
+        return epochs * deck.batches * deck.batch * world
+
+    def _deck(self, rank: int, world: int) -> Deck:
+        count = len(self.rows["image"])
+        batch = min(self.batch_size, count // world)
+        if batch < 2:
+            raise Mistake(f"data={self.name}: {count} pictures are too few for {world} process(es); two each at least")
+        if batch < self.batch_size and rank == 0:
+            log.warning("batches of %d instead of %d: there are only %d pictures", batch, self.batch_size, count)
+        return Deck(count, batch, self.seed, rank, world)
+
+    def _turn(self) -> int:
+        module: Any = self.trainer.lightning_module if self.trainer else None
+        return module.turn if module is not None else 0
+
+    def _fits(self, device: torch.device) -> bool:
+        needed = self.rows["image"].numel()
+        if device.type == "cuda":
+            return needed < torch.cuda.mem_get_info(device)[0] / 4
+        return needed < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 4
+
+    def _all_grey(self) -> bool:
+        return all(is_grey(self._look(index)) for index in range(min(len(self.source), 64)))
+
+    def _first_size(self) -> tuple[int, int]:
+        picture = self._look(0)
+        return picture.height, picture.width
+
+    def _look(self, index: int) -> Any:
+        try:
+            return self.source.read(index)
+        except OSError as error:
+            raise Mistake(f"{self.source.name(index)}: can't be read ({error})") from error
