@@ -11,8 +11,7 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from oakleaf.errors import Mistake
-
-LAST = Path("checkpoints") / "last.ckpt"
+from oakleaf.folders import LAST
 
 
 class AtomicIO(TorchCheckpointIO):

@@ -16,10 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 
 from oakleaf.checkpoint import AtomicIO, read
-from oakleaf.cli.keys import instead, unknown
 from oakleaf.errors import Mistake
 from oakleaf.gan import GAN
 from oakleaf.numbers import Count
+from oakleaf.options import instead, unknown
 from oakleaf.seeds import stream
 
 Recipe = dict[str, Any]

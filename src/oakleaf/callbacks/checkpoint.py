@@ -7,7 +7,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 
 from oakleaf.callbacks.interval import Interval
-from oakleaf.checkpoint import LAST
+from oakleaf.folders import LAST
 from oakleaf.gan import GAN
 from oakleaf.numbers import Count
 

@@ -15,9 +15,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from oakleaf.cli.folders import run_folder
 from oakleaf.cli.machine import best_precision
 from oakleaf.cli.sentences import sentence
+from oakleaf.folders import run_folder
 
 FULL = "HYDRA_FULL_ERROR"
 Task = Callable[[DictConfig], None]

@@ -8,9 +8,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.cli.door import enter
-from oakleaf.cli.folders import LAST, OVERRIDES, same
 from oakleaf.cli.machine import matching_pair
 from oakleaf.errors import Mistake
+from oakleaf.folders import LAST, OVERRIDES, same
 
 log = logging.getLogger(__name__)
 

@@ -63,22 +63,19 @@ def _make(source: Source, fit: Fit, on_corrupt: OnCorrupt, place: Path) -> None:
         if shutil.disk_usage(place.parent).free < needed * 1.05:
             raise Mistake(f"{place.parent}: {needed / 1e9:.1f} GB needed for decoded images; choose another data.cache")
         with tempfile.TemporaryDirectory(dir=place.parent, prefix="making-") as work:
-            kept, skipped = _decode_into(Path(work) / "raw", source, fit, on_corrupt)
-            _finish(Path(work), (len(kept), *shape))
-            np.save(Path(work) / "kept.npy", np.array(kept, dtype=np.int64))
-            (Path(work) / "skipped.json").write_text(json.dumps(skipped))
-            os.chmod(work, 0o755)
+            entry = Path(work) / "entry"
+            entry.mkdir()
+            kept, skipped = _decode_into(entry / "raw", source, fit, on_corrupt)
+            _finish(entry, (len(kept), *shape))
+            np.save(entry / "kept.npy", np.array(kept, dtype=np.int64))
+            (entry / "skipped.json").write_text(json.dumps(skipped))
             try:
-                os.rename(work, place)
+                entry.rename(place)
             except OSError:  # another process was first, with the same content
                 if not place.is_dir():
                     raise
-            else:
-                os.mkdir(work)  # for the context to remove
     except PermissionError as error:
-        raise Mistake(
-            f"{place.parent} can't be written; choose another folder for decoded images: data.cache=FOLDER"
-        ) from error
+        raise Mistake(f"{place.parent} can't be written; choose another cache: data.cache=FOLDER") from error
 
 
 def _finish(work: Path, shape: tuple[int, ...]) -> None:
@@ -101,9 +98,8 @@ def _decode_into(path: Path, source: Source, fit: Fit, on_corrupt: OnCorrupt) ->
             elif on_corrupt == "skip":
                 skipped.append(f"{source.name(index)}: {fault}")
             else:
-                raise Mistake(
-                    f"{source.name(index)}: {fault}. Mend or remove it, or leave such pictures out: data.on_corrupt=skip"
-                )
+                advice = "Mend or remove it, or leave such pictures out: data.on_corrupt=skip"
+                raise Mistake(f"{source.name(index)}: {fault}. {advice}")
     if not kept:
         raise Mistake(f"no picture is left of {len(source)}; the first: {skipped[0] if skipped else 'none there'}")
     return kept, skipped
