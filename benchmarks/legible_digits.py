@@ -103,9 +103,8 @@ def main() -> None:
         images = to_bytes(module.draw(draw(module.game, SAMPLES, seed=0)))[:, 0].numpy()
         lines[str(run)] = readers.read(images)
     for name, reading in lines.items():
-        print(
-            f"{name[-42:]:42s} {reading.strict:6.3f} {reading.lenient:7.3f} {reading.rarest:6.3f} {reading.nearest:7.2f}"
-        )
+        shares = f"{reading.strict:6.3f} {reading.lenient:7.3f} {reading.rarest:6.3f}"
+        print(f"{name[-42:]:42s} {shares} {reading.nearest:7.2f}")
     runs = np.array(list(lines.values())[2:])
     if len(runs) > 1:
         means = "  ".join(f"{m:.3f} +- {s:.3f}" for m, s in zip(runs.mean(0), runs.std(0, ddof=1)))

@@ -77,7 +77,7 @@ class GAN(LightningModule):
         watch = self.turn % self.watch_every == 0
         losses, seen = self.game.losses(name, batch, self.turn, self.images, watch)
         optimizer.zero_grad()
-        self.manual_backward(torch.stack(list(losses.values())).sum())
+        self.manual_backward(torch.stack(list(losses.values())).sum(), inputs=self.weights[name])
         gradients = [weight.grad for weight in self.weights[name] if weight.grad is not None]
         parallel.average(gradients)
         player.steer(optimizer, self.images)

@@ -45,11 +45,14 @@ class Game(nn.Module, ABC):
         turn counts batches, images the images seen before this one.
         """
         rounds = [self.loss.instance_noise(round, images) for round in self.play(batch)]
+        due = {name: term for name, term in self.owed(player).items() if turn % term.every == 0}
+        for term in due.values():
+            for round in rounds:
+                term.prepare(round)
         adversarial = getattr(self.loss.objective, player)
         paid = {"adversarial": _mean([adversarial(round) for round in rounds])}
-        for name, term in self.owed(player).items():
-            if turn % term.every == 0:
-                paid[name] = _mean([term(round) for round in rounds])
+        for name, term in due.items():
+            paid[name] = _mean([term(round) for round in rounds])
         return paid, self.view(rounds) if watch and player == "discriminator" else {}
 
     def owed(self, player: str) -> Mapping[str, Term]:

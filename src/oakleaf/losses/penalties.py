@@ -27,11 +27,25 @@ class GradientPenalty(Term):
         super().__init__(weight, every)
         self.at, self.target = at, target
 
+    def prepare(self, round: Round) -> None:
+        """At real or fake images themselves the slope is taken from the verdict that the objective asks for anyway."""
+        if self.at in ("real", "fake") and not torch.compiler.is_compiling():
+            setattr(round, self.at, getattr(round, self.at).detach().requires_grad_())
+
     def measure(self, round: Round) -> Tensor:
-        gradient = slope(round.critic, self.points(round)).flatten(1).float()  # [B, C*H*W]
+        gradient = self.gradient(round).flatten(1).float()  # [B, C*H*W]
         if self.target == 0:
             return gradient.square().sum(1).mean()  # no square root: its own gradient is infinite at 0
         return (gradient.norm(2, dim=1) - self.target).square().mean()
+
+    def gradient(self, round: Round) -> Tensor:
+        """grad_x D(x) where it is penalised, [B, C, H, W]."""
+        x = self.points(round)
+        if x.requires_grad and self.at == "real":
+            return torch.autograd.grad(round.on_real.score.sum(), x, create_graph=True)[0]
+        if x.requires_grad and self.at == "fake":
+            return torch.autograd.grad(round.on_fake.score.sum(), x, create_graph=True)[0]
+        return slope(round.critic, x)
 
     def points(self, round: Round) -> Tensor:
         """Where the slope is taken, [B, C, H, W]."""

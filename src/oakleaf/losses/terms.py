@@ -19,6 +19,9 @@ class Term(ABC):
     def __call__(self, round: Round) -> Tensor:
         return self.weight * self.every * self.measure(round)
 
+    def prepare(self, round: Round) -> None:  # noqa: B027, most terms need nothing
+        """Called before any verdict of the round is asked for."""
+
     @abstractmethod
     def measure(self, round: Round) -> Tensor:
         """The scalar, before its weight."""
