@@ -22,7 +22,7 @@ def sheet(images: Tensor, columns: int | None = None) -> Image.Image:
     columns = columns or math.ceil(math.sqrt(len(images)))
     grid = make_grid(to_bytes(images), nrow=columns, padding=2, pad_value=255)
     picture = Image.fromarray(grid.permute(1, 2, 0).numpy())
-    zoom = max(1, LEAST_WIDTH // picture.width)
+    zoom = math.ceil(LEAST_WIDTH / picture.width)
     return picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST)
 
 
