@@ -107,8 +107,9 @@ class GAN(LightningModule):
 
     def draw(self, batch: Batch, average: bool = True) -> Tensor:
         """Images [B, C, H, W] in [-1, 1], fp32, for what the batch asks (`Game.request`)."""
+        asked = {name: value.to(self.dtype) if value.is_floating_point() else value for name, value in batch.items()}
         with self.averaged(average) as game:
-            return game.generate(batch).float()
+            return game.generate(asked).float()
 
     @property
     def total(self) -> int | None:

@@ -68,6 +68,7 @@ def build_trainer(recipe: Recipe) -> Trainer:
     callbacks = {**recipe["callbacks"]}
     if not arguments.pop("enable_progress_bar"):
         callbacks.pop("progress", None)
+    arguments["strategy"] = _strategy(arguments)
     if recipe["max_images"]:
         arguments["max_epochs"] = -1
     try:
@@ -85,6 +86,19 @@ def build_trainer(recipe: Recipe) -> Trainer:
     except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
         words = " ".join(str(error).split())
         raise Mistake(f"trainer: {words} (trainer=auto takes what this machine has)") from error
+
+
+def _strategy(arguments: Recipe) -> Any:
+    """Ours for several processes, Lightning's choice for one."""
+    strategy, alone = arguments["strategy"], arguments["devices"] in (1, "1") and arguments["num_nodes"] == 1
+    if strategy == "auto" and not alone:
+        return {"_target_": "oakleaf.parallel.AllReduce"}
+    if isinstance(strategy, str) and strategy.startswith(("ddp", "fsdp", "deepspeed")):
+        raise Mistake(
+            f"trainer.strategy={strategy}: its wrapper takes the idle player's weights for an error; "
+            "trainer=ddp averages each player's gradients over processes by itself"
+        )
+    return strategy
 
 
 def make(node: Any, **changes: Any) -> Any:

@@ -6,7 +6,9 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps
 
-Crop = Literal["center", "stretch", "pad"] | int
+from oakleaf.numbers import Count
+
+Crop = Literal["center", "stretch", "pad"] | Count
 Resample = Literal["nearest", "bilinear", "bicubic", "lanczos", "box"]
 
 

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from oakleaf.data.cache import OnCorrupt, decoded
+from oakleaf.data.cache import UNREADABLE, OnCorrupt, decoded
 from oakleaf.data.deck import Deck, Resident, Rows, Streamed
 from oakleaf.data.fit import Crop, Fit, Resample, is_grey
 from oakleaf.data.sources import Source
@@ -20,6 +20,8 @@ from oakleaf.networks.layers import Size, height_width
 from oakleaf.numbers import Count, Natural
 
 log = logging.getLogger(__name__)
+
+PEEK = 64  # pictures looked at to learn the set's channels
 
 
 class Images(LightningDataModule):
@@ -54,8 +56,9 @@ class Images(LightningDataModule):
         self.name, self.epochs, self.flip, self.batch_size, self.seed = name, epochs, flip, batch_size, seed
         self.on_corrupt, self.keep, self.workers, self.cache = on_corrupt, keep, workers, Path(cache)
         self.source = source(Path(root).expanduser())
-        self.channels = channels or (1 if self._all_grey() else 3)
-        self.size = height_width(size) if size else self._first_size()
+        grey, first = self._peek() if channels is None or size is None else (False, (0, 0))
+        self.channels = channels or (1 if grey else 3)
+        self.size = height_width(size) if size else first
         self.fit = Fit(self.channels, *self.size, crop, resample, self.source.upscale)
         self.rows: Rows = {}
 
@@ -81,7 +84,9 @@ class Images(LightningDataModule):
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
         """Bytes to [-1, 1], and mirroring, on the device."""
-        image = batch["image"].contiguous(memory_format=torch.channels_last).to(torch.float32).div_(127.5).sub_(1)
+        module = self.trainer.lightning_module if self.trainer else None
+        image = batch["image"].contiguous(memory_format=torch.channels_last)
+        image = image.to(module.dtype if module else torch.float32).div_(127.5).sub_(1)  # type: ignore[arg-type]
         mirrored = batch.pop("mirrored")
         if self.flip:
             image = torch.where(mirrored.to(image.device)[:, None, None, None], image.flip(3), image)
@@ -111,15 +116,17 @@ class Images(LightningDataModule):
             return needed < torch.cuda.mem_get_info(device)[0] / 4
         return needed < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 4
 
-    def _all_grey(self) -> bool:
-        return all(is_grey(self._look(index)) for index in range(min(len(self.source), 64)))
-
-    def _first_size(self) -> tuple[int, int]:
-        picture = self._look(0)
-        return picture.height, picture.width
-
-    def _look(self, index: int) -> Any:
-        try:
-            return self.source.read(index)
-        except OSError as error:
-            raise Mistake(f"{self.source.name(index)}: can't be read ({error})") from error
+    def _peek(self) -> tuple[bool, tuple[int, int]]:
+        """Whether the first pictures are all grey, and (height, width) of the first."""
+        grey, sizes = [], []
+        for index in range(min(len(self.source), PEEK)):
+            try:
+                with self.source.read(index) as picture:
+                    grey.append(is_grey(picture))
+                    sizes.append((picture.height, picture.width))
+            except UNREADABLE as error:
+                if self.on_corrupt == "error":
+                    raise Mistake(f"{self.source.name(index)}: can't be read ({error})") from error
+        if not sizes:
+            raise Mistake(f"{self.source.name(0)} and what follows can't be read; is this a folder of pictures?")
+        return all(grey), sizes[0]

@@ -4,6 +4,7 @@ until it is asked for.
 
 import csv
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -142,12 +143,15 @@ class Folder(Source):
     @cached_property
     def digest(self) -> str:
         def of(file: Path) -> bytes:
-            return hashlib.blake2b(file.read_bytes(), digest_size=16).digest()
+            try:
+                return hashlib.blake2b(file.read_bytes(), digest_size=16).digest()
+            except OSError:  # told by name when it is to be decoded
+                return b"unreadable"
 
         total = hashlib.blake2b(digest_size=16)
         with ThreadPoolExecutor(16) as pool:
             for file, content in zip(self.files, pool.map(of, self.files, chunksize=256)):
-                total.update(str(file.relative_to(self.root)).encode() + b"\0" + content)
+                total.update(os.fsencode(file.relative_to(self.root)) + b"\0" + content)
         return total.hexdigest()
 
 

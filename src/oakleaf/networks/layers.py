@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from oakleaf.errors import Mistake
+from oakleaf.numbers import Count
 
 Norm = Literal["batch", "layer", "instance", "none"]
-Size = int | tuple[int, int] | list[int]
+Size = Count | tuple[Count, Count]
 
 
 def norm(kind: Norm, channels: int) -> nn.Module:
