@@ -14,10 +14,12 @@ from unittest import mock
 import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 from PIL import Image
 
 from conftest import ROOT, SMALL
 from oakleaf.cli import sample, train
+from oakleaf.recipe import load
 
 TINY = [*SMALL, "max_images=320", "trainer=cpu", "logger=csv"]
 
@@ -100,6 +102,11 @@ def test_resume_auto_finds_the_run_of_the_same_command(tmp_path: Path) -> None:
     other = quick("train", *TINY, "resume=auto", "seed=5", folder=tmp_path)
     assert other.returncode == 0, other.stderr
     assert len(list((tmp_path / "outputs" / "dcgan-digits").iterdir())) == 2
+    assert "beginning one" in first.stdout
+    assert "nothing left to do" in again.stdout
+    rest = [o for o in TINY if "max_images" not in o]
+    longer = quick("train", "resume=auto", *rest, "max_images=480", folder=tmp_path)
+    assert "480 images seen" in longer.stdout, longer.stderr
 
 
 def test_sample_needs_the_checkpoint_and_nothing_else(run: Path, tmp_path: Path) -> None:
@@ -139,6 +146,43 @@ def test_sample_interpolates_and_calculates(run: Path, tmp_path: Path) -> None:
     assert np.abs(sums[9] - sums[9 + 4]).max() > 1  # and neighbours are others
 
 
+def test_a_run_that_was_moved_goes_on_where_it_is(run: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(run, moved)
+    before = (run / "checkpoints" / "last.ckpt").read_bytes()
+    result = quick("train", "resume=moved", "max_images=1600", "optim.generator.lr=1e-5", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "1,600 images seen. Everything is in moved/" in result.stdout
+    assert load(moved).images == 1600
+    assert (run / "checkpoints" / "last.ckpt").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["moved"]
+
+
+def test_values_are_taken_for_what_they_mean(tmp_path: Path) -> None:
+    result = quick("train", *TINY, "data.flip=no", "data.batch_size=1e1", "max_images=1e2", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    (folder,) = tmp_path.glob("outputs/*/*")
+    recipe = OmegaConf.load(folder / "config.yaml")
+    assert (recipe.data.flip, recipe.data.batch_size, recipe.max_images) == (False, 10, 100)
+    drawn = quick("sample", f"checkpoint={folder}", "count=1e1", "average=off", folder=tmp_path)
+    assert "10 images of 16 x 16" in drawn.stdout, drawn.stderr
+
+
+def test_a_null_takes_a_thing_out(tmp_path: Path) -> None:
+    result = quick("train", *TINY, "loss=relativistic", "loss.penalties.r2=null", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    (folder,) = tmp_path.glob("outputs/*/*")
+    header = (folder / "metrics.csv").read_text().splitlines()[0]
+    assert "discriminator/r1" in header
+    assert "discriminator/r2" not in header
+
+
+def test_several_processes_inside_a_sweep_are_refused(tmp_path: Path) -> None:
+    result = quick("train", "-m", *TINY, "trainer.devices=2", "seed=0,1", folder=tmp_path)
+    assert result.returncode == 1
+    assert "start such runs one by one" in result.stderr
+
+
 def test_a_sweep_runs_every_combination_and_outlives_a_failure(tmp_path: Path) -> None:
     result = command("train", "-m", *TINY, "loss=hinge,least_squares", "data.size=16,17", folder=tmp_path)
     assert result.returncode == 1  # size 17 is no DCGAN's
@@ -169,6 +213,18 @@ MISTAKES = [
     (["resume=/nowhere"], ["/nowhere: there is no such file or folder"]),
     (["resume=file"], ["no checkpoint"]),
     (["model.game.generator._target_=oakleaf.Nothing"], ["there is no such class"]),
+    (["trainer.overfit_batches=1"], ["data.root=FOLDER"]),
+    (["trainer.precision=16-mixed"], ["bf16-mixed"]),
+    (["trainer.strategy=ddp"], ["trainer=ddp"]),
+    (["loss.instance_noise=null"], ["loss.instance_noise=None"]),
+    (["optim.generator.schedules=null"], ["optim.generator.schedules"]),
+    (["optim=sgd", "optim.generator.optimizer.momentum=-1"], ["Invalid momentum value"]),
+    (["+optim.generator.schedules.rate={_target_: oakleaf.optim.Linear, to: 0, over: 9}"], ["optim.schedules.rate"]),
+    (["data.size=[16,16,16]"], ["data.size"]),
+    (["data.crop=-5"], ["data.crop"]),
+    (["data.size=0"], ["data.size=0"]),
+    (["data.cache=/dev/null/x"], ["data.cache=FOLDER"]),
+    (["model=null"], [""]),
     (["a b"], ["group=choice or some.key=value"]),
 ]
 
@@ -229,7 +285,10 @@ def test_sample_tells_mistakes_too(run: Path, tmp_path: Path) -> None:
         (["checkpoint=nowhere"], "no such file or folder"),
         ([f"checkpoint={run}", "mode=gird"], "Did you mean mode=grid?"),
         ([f"checkpoint={run}", "mode.typo=1"], "mode.typo: there is no such option"),
-        ([f"checkpoint={run}", "count=0"], "mode.count=0: should be greater than or equal to 1"),
+        ([f"checkpoint={run}", "seed=abc"], "seed=abc: should be a valid integer"),
+        ([f"checkpoint={run}", "+foo=1"], "foo: there is no such option"),
+        ([f"checkpoint={run}", f"out={run}/config.yaml"], "out="),
+        ([f"checkpoint={run}", "count=0"], "count=0: should be greater than or equal to 1"),
         ([f"checkpoint={run}", "mode=arithmetic", "mode.b=[-1,0,1]"], "mode.b=[-1, 0, 1]"),
         ([f"checkpoint={run}", "device=tpu9"], "not on this machine"),
     ):

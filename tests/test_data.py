@@ -1,6 +1,7 @@
 """Real images in: any mode, size and layout; decoded once; dealt by (seed, turn) alone."""
 
 import logging
+import os
 from functools import partial
 from pathlib import Path
 
@@ -121,7 +122,7 @@ def test_corrupt_pictures_are_named_or_skipped_and_counted(tmp_path: Path, caplo
     (root / "1" / "3.png").write_bytes(b"no picture at all")
     (root / "1" / "4.png").write_bytes(b"")
     with pytest.raises(Mistake, match=r"1\.jpg: can't be read .*on_corrupt=skip"):
-        images_of(root)
+        images_of(root, channels=3)
     with caplog.at_level(logging.WARNING):
         data = images_of(root, on_corrupt="skip")
     assert data.rows["image"].shape[0] == 2
@@ -263,7 +264,46 @@ def test_fewer_pictures_than_a_batch_still_train(fit: Fit, tmp_path: Path) -> No
     small = [*SMALL, "data=folder", f"data.root={root}", "data.size=16"]
     module, _ = fit(*small, "data.batch_size=64", "trainer.max_epochs=3")
     assert (module.turn, module.images) == (3, 15)
+    with pytest.raises(Mistake, match="too few for 8 processes"):
+        images_of(root).images_in(1, world=8)
     for i in range(1, 5):
         (root / f"{i}.png").unlink()
-    with pytest.raises(Mistake, match="too few"):
-        fit(*small, "trainer.max_epochs=1")
+    module, _ = fit(*small, "trainer.max_epochs=2", folder=tmp_path / "alone")
+    assert module.images == 2
+
+
+def test_unreadable_pictures_in_front_are_skipped_when_the_channels_are_looked_for(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    for i in range(1, 4):
+        picture(root / f"{i}.png", mode="L")
+    (root / "0.png").write_bytes(b"")
+    assert images_of(root, on_corrupt="skip").channels == 1
+    with pytest.raises(Mistake, match=r"0\.png: can't be read"):
+        images_of(root)
+
+
+def test_one_colour_picture_among_grey_ones_makes_the_set_colour(tmp_path: Path) -> None:
+    for i in range(100):
+        picture(tmp_path / "set" / f"{i:03d}.png", mode="L")
+    for i in range(100, 200):
+        picture(tmp_path / "set" / f"{i:03d}.png")
+    assert images_of(tmp_path / "set").channels == 3
+
+
+def test_linked_folders_and_odd_names_are_read_each_once(tmp_path: Path) -> None:
+    picture(tmp_path / "elsewhere" / "a.png")
+    root = tmp_path / "set"
+    picture(root / "one" / "b.png")
+    (root / "two").symlink_to(tmp_path / "elsewhere")
+    (root / "two" / "loop").symlink_to(root)
+    (root / "one" / "b.png").rename(root / "one" / os.fsdecode(b"\xff.png"))
+    assert len(images_of(root).rows["image"]) == 2
+
+
+def test_the_first_pictures_size_is_that_of_the_picture_upright(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    for i in range(2):
+        image = Image.new("RGB", (64, 32))
+        image.getexif()[0x0112] = 6
+        image.save(tmp_path / "set" / f"{i}.jpg", exif=image.getexif())
+    assert images_of(tmp_path / "set", size=None).size == (64, 32)

@@ -1,6 +1,7 @@
 """How players learn: how often, how fast, how far; and what is averaged."""
 
 import copy
+import csv
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,14 @@ def test_every_is_k(fit: Fit, d: int, g: int) -> None:
     assert steps == [turns // d, turns // g]
     assert module.turn == turns
     assert module.images == turns * 16
+
+
+def test_a_lazy_penalty_is_paid_on_each_nth_turn_of_its_own_player(fit: Fit, tmp_path: Path) -> None:
+    options = ["loss=relativistic", "optim.discriminator.every=2", "loss.penalties.r1.every=2", "watch_every=2"]
+    fit(*SMALL, *options, "max_images=128")
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        paid = [bool(row["discriminator/r1"]) for row in csv.DictReader(file)]
+    assert paid == [False, True, False, True]
 
 
 def test_two_time_scales_and_integer_betas(tmp_path: Path) -> None:

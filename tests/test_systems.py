@@ -7,10 +7,11 @@ import torch
 from omegaconf import OmegaConf
 
 from conftest import FP32, Fit, built, choices, composed
+from oakleaf.check import check
 from oakleaf.errors import Mistake
 from oakleaf.networks import dcgan, mlp
 from oakleaf.networks.layers import halvings
-from oakleaf.recipe import build, check
+from oakleaf.recipe import build
 
 
 @pytest.mark.parametrize("loss", choices("loss"))
@@ -22,6 +23,14 @@ def test_every_model_trains_with_every_loss(fit: Fit, model: str, loss: str) -> 
     images = module.draw(module.game.request(3))
     assert images.shape == (3, 1, 16, 16)
     assert images.abs().max() <= 1
+
+
+@pytest.mark.parametrize("loss", choices("loss"))
+@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
+def test_every_loss_trains_in_other_precisions(fit: Fit, loss: str, precision: str) -> None:
+    options = [f"loss={loss}", f"trainer.precision={precision}", "loss.instance_noise.sd=0.1"]
+    module, _ = fit(*options, "data.batch_size=8", "max_images=16", "watch_every=1")
+    assert all(torch.isfinite(w).all() for w in module.parameters())
 
 
 @pytest.mark.parametrize("optim", choices("optim"))

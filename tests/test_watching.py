@@ -55,6 +55,32 @@ def test_a_resumed_run_continues_its_table(fit: Fit, tmp_path: Path) -> None:
     ]
 
 
+def test_a_damaged_line_of_the_table_is_dropped(fit: Fit, tmp_path: Path) -> None:
+    fit(*RUN, "callbacks.checkpoint.keep_every=320")
+    with (tmp_path / "metrics.csv").open("a") as file:
+        file.write(",1.5\n11x")
+    fit(*RUN, checkpoint=tmp_path / "checkpoints" / "000000000320.ckpt")
+    assert [row["images"] for row in rows_of(tmp_path)] == [str(160 * i) for i in range(1, 7)]
+
+
+def test_sheets_of_an_abandoned_course_go_when_the_run_goes_back(fit: Fit, tmp_path: Path) -> None:
+    fit(*RUN, "callbacks.checkpoint.keep_every=320")
+    old = (tmp_path / "samples" / "000000000640.png").read_bytes()
+    other = ["optim.generator.lr=0.01", "max_images=800"]
+    fit(*[o for o in RUN if "max_images" not in o], *other, checkpoint=tmp_path / "checkpoints" / "000000000320.ckpt")
+    names = sorted(int(path.stem) for path in (tmp_path / "samples").glob("0*.png"))
+    assert names == [0, 320, 640, 800]
+    assert (tmp_path / "samples" / "000000000640.png").read_bytes() != old
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_every_player_is_watched_however_seldom_it_plays(fit: Fit, tmp_path: Path, every: int) -> None:
+    options = [f"optim.discriminator.every={every}", "watch_every=100"]  # a run shorter than an interval
+    fit(*[o for o in RUN if "watch" not in o], *options)
+    (row,) = rows_of(tmp_path)
+    assert {"discriminator/D(x)", "discriminator/gradient_norm", "generator/gradient_norm"} <= row.keys()
+
+
 def test_a_table_makes_room_for_new_columns(tmp_path: Path) -> None:
     table = Table(str(tmp_path))
     table.log_metrics({"a": 1.0}, step=10)

@@ -11,9 +11,9 @@ from oakleaf.numbers import NonNegative, Positive
 
 @dataclass
 class EMA:
-    """A half-life in images seen, so that it means the same at any batch size (Karras 2019, arXiv:1912.04958, appendix
-    B). In the beginning it is at most `ramp` of the images seen so far, so that the random initialisation is soon
-    forgotten (Karras 2020, arXiv:2006.06676, code).
+    """A half-life in images seen, so that it means the same at any batch size (as in the code of Karras 2019,
+    arXiv:1912.04958). In the beginning it is at most `ramp` of the images seen so far, so that the random
+    initialisation is soon forgotten (as in the code of Karras 2020, arXiv:2006.06676).
     """
 
     half_life: Positive = 10_000

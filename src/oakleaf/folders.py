@@ -1,11 +1,13 @@
 """Where a run writes, and which run is meant by `resume=`."""
 
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 OUTPUTS = Path("outputs")
 LAST = Path("checkpoints") / "last.ckpt"
+LENGTH = ("resume=", "max_images=", "trainer.max_epochs=", "trainer.max_time=")
 OVERRIDES = "overrides.txt"  # in a run's folder: the command line that began it
 
 
@@ -23,7 +25,7 @@ def run_folder(resume: str | None, stem: str, overrides: Sequence[str]) -> str:
             return str(path)
         if path.is_file() and path.parent.name == LAST.parent.name:
             return str(path.parent.parent)
-    return str(fresh(OUTPUTS / stem))
+    return str(fresh(OUTPUTS / re.sub(r"[^\w.+-]|^\.+", "_", stem)))
 
 
 def fresh(parent: Path) -> Path:
@@ -49,5 +51,5 @@ def newest(parent: Path, overrides: Sequence[str]) -> Path | None:
 
 
 def same(overrides: Sequence[str]) -> list[str]:
-    """Overrides in a form in which two equal commands are equal."""
-    return sorted(override for override in overrides if not override.startswith("resume="))
+    """Overrides in a form in which two commands for the same run are equal: its length may differ."""
+    return sorted(override for override in overrides if not override.lstrip("+").startswith(LENGTH))

@@ -47,11 +47,18 @@ class GAN(LightningModule):
         self.turn = self.images = self.step = 0
         self.means = Means()
         self.latest: dict[str, float] = {}  # the scalars of the last look
+        self.unseen = set(self.players)  # who is to be watched at his next turn
         self.weights = {name: list(self.network(name).parameters()) for name in self.players}
         self.to(memory_format=torch.channels_last)  # free for a copy of the weights; what convolutions want
 
     def network(self, player: str) -> nn.Module:
         return self.game.get_submodule(player)
+
+    def on_train_start(self) -> None:
+        """A resumed run learns as its recipe now says, not as the optimizers' restored state remembers."""
+        for optimizer in self._optimizers():
+            for group in optimizer.param_groups:
+                group.update({name: value for name, value in optimizer.defaults.items() if name in group})
 
     def configure_optimizers(self) -> list[Optimizer]:
         return [player.build(self.network(name)) for name, player in self.players.items()]
@@ -74,8 +81,9 @@ class GAN(LightningModule):
         for other, weights in self.weights.items():
             for weight in weights:
                 weight.requires_grad_(other == name)
-        watch = self.turn % self.watch_every == 0
-        losses, seen = self.game.losses(name, batch, self.turn, self.images, watch)
+        watch = name in self.unseen
+        self.unseen.discard(name)
+        losses, seen = self.game.losses(name, batch, self.turn // player.every, self.images, watch)
         optimizer.zero_grad()
         self.manual_backward(torch.stack(list(losses.values())).sum(), inputs=self.weights[name])
         gradients = [weight.grad for weight in self.weights[name] if weight.grad is not None]

@@ -44,13 +44,18 @@ class Table(Logger):
         old: list[dict[str, str]] = []
         if self.path.exists():
             with self.path.open(newline="") as file:
-                old = [r for r in csv.DictReader(file) if int(r["images"]) < row["images"]]
+                old = [r for r in csv.DictReader(file) if _number(r["images"]) < row["images"]]
         self.columns = list(dict.fromkeys([*(name for r in old[:1] for name in r), *row]))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
             writer.writerows(old)
+
+
+def _number(text: str | None) -> float:
+    """A row's place; a line that a kill cut short belongs nowhere."""
+    return int(text) if text and text.isdigit() else float("inf")
 
 
 class WeightsAndBiases(Logger):

@@ -9,7 +9,9 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from oakleaf.errors import Mistake
 from oakleaf.numbers import Count, NonNegative, Positive, Share
+from oakleaf.options import unknown
 
 
 class Curve(Protocol):
@@ -34,7 +36,7 @@ class Linear:
 @dataclass
 class Cosine:
     """Half a cosine from the configured value to `to`, reached after `over` images (R3GAN's burn-in, Huang 2024,
-    arXiv:2501.05441, appendix D)."""
+    arXiv:2501.05441)."""
 
     to: NonNegative
     over: Count
@@ -73,7 +75,17 @@ class Player:
     schedules: Mapping[str, Curve] = field(default_factory=dict)
 
     def build(self, network: nn.Module) -> Optimizer:
-        return self.optimizer(list(network.parameters()), lr=self.lr)
+        """Raises:
+        Mistake: a number that the optimizer refuses, or a schedule for one that it does not have.
+        """
+        try:
+            optimizer = self.optimizer(list(network.parameters()), lr=self.lr)
+        except (ValueError, TypeError) as error:
+            raise Mistake(f"optim: {error}") from error
+        for name in self.schedules:
+            if not isinstance(optimizer.defaults.get(name), (int, float)):
+                raise Mistake(unknown(f"optim.schedules.{name}", _numbers(optimizer)))
+        return optimizer
 
     def steer(self, optimizer: Optimizer, images: int) -> None:
         """Set the scheduled numbers for this step. A function of images seen alone, so nothing has to be resumed."""
@@ -89,6 +101,10 @@ class Player:
         if self.clip is not None:
             torch._foreach_mul_(gradients, torch.clamp(self.clip / (total + 1e-6), max=1.0))
         return total
+
+
+def _numbers(optimizer: Optimizer) -> list[str]:
+    return [name for name, value in optimizer.defaults.items() if isinstance(value, float)]
 
 
 def adam(

@@ -13,6 +13,7 @@ INSTEAD = {  # what manual optimization can't have from the Trainer, and our way
     "logger": "loggers are a group of their own: logger=wandb, csv or tensorboard",
     "callbacks": "callbacks are a group of their own: callbacks.samples.every=10000",
     "enable_checkpointing": "the callback saves: ~callbacks.checkpoint leaves it out",
+    "overfit_batches": "for few pictures take a folder with few: data=folder data.root=FOLDER",
     "log_every_n_steps": "scalars are looked at every watch_every= turns",
 }
 

@@ -20,7 +20,7 @@ class Normal:
 
 @dataclass
 class Uniform:
-    """z ~ U(low, high) in every coordinate. Radford 2015 uses (-1, 1), the code of Goodfellow 2014 +-sqrt(3)."""
+    """z ~ U(low, high) in every coordinate. Radford 2015 uses (-1, 1); +-sqrt(3) has variance 1."""
 
     dim: Count
     low: float = -1.0

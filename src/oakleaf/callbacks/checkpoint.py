@@ -27,11 +27,12 @@ class Checkpoint(LightningCheckpoint):
     def on_train_batch_end(self, trainer: Trainer, pl_module: GAN, *_: Any) -> None:  # type: ignore[override]
         if self.kept and self.kept.due(pl_module):
             trainer.save_checkpoint(self.folder / f"{pl_module.images:012d}.ckpt")
-        if self.interval.due(pl_module) or self._is_last(trainer, pl_module):
+        if self.interval.due(pl_module) or self._is_last(trainer):
             trainer.save_checkpoint(self.folder / LAST.name)
 
     @staticmethod
-    def _is_last(trainer: Trainer, module: GAN) -> bool:
+    def _is_last(trainer: Trainer) -> bool:
         """Whether the run ends with this turn. Lightning calls a checkpoint of `on_train_end` the end of an epoch, even
         in the midst of one, so it must be written here."""
-        return trainer.should_stop or (module.total is not None and module.images >= module.total)
+        last_epoch = trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch + 1
+        return trainer.should_stop or (trainer.is_last_batch and last_epoch)

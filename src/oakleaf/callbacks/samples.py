@@ -29,11 +29,18 @@ class Samples(Callback):
         self.folder, self.count = Path(folder), count
         self.interval = Interval(every, parts=40)
         self.request: Batch = {}
+        self.drawn = -1
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         torch.manual_seed(stream(pl_module.seed, "samples"))  # each turn seeds anew, so this changes no turn
         request = pl_module.game.request(self.count)  # on the CPU: the same on every device
         self.request = {name: values.to(pl_module.device) for name, values in request.items()}
+        self.drawn = pl_module.images if pl_module.images else -1
+        if not trainer.is_global_zero:
+            return
+        for sheet_later in self.folder.glob("[0-9]*.png"):  # of a course that this run goes back behind
+            if int(sheet_later.stem) > pl_module.images:
+                sheet_later.unlink()
         if pl_module.images == 0:
             self.draw(trainer, pl_module)
 
@@ -50,9 +57,10 @@ class Samples(Callback):
         show(trainer.loggers, "film", self.folder / "film.gif", pl_module.images)
 
     def draw(self, trainer: Trainer, module: GAN) -> None:
-        path = self.folder / f"{module.images:012d}.png"
-        if not trainer.is_global_zero or path.exists():
+        if not trainer.is_global_zero or self.drawn == module.images:
             return
+        self.drawn = module.images
+        path = self.folder / f"{module.images:012d}.png"
         self.folder.mkdir(parents=True, exist_ok=True)
         sheet(module.draw(self.request)).save(path)
         show(trainer.loggers, "samples", path, module.images)

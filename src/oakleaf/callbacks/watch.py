@@ -9,7 +9,8 @@ from oakleaf.gan import GAN
 
 
 class Watch(Callback):
-    """Every `watch_every` turns, the means of what the players paid and saw since the last look, and images/s.
+    """Every `watch_every` turns: the means of what the players paid since the last look, what they saw and their
+    gradients' norm at the first turn after it, and images/s.
 
     Names are the configuration's own: `discriminator/gradient_penalty` is the penalty of that name. The x-axis is
     images seen.
@@ -32,6 +33,7 @@ class Watch(Callback):
 
     def look(self, trainer: Trainer, module: GAN) -> None:
         scalars = module.means.take()  # waits for the device, so the time is true
+        module.unseen = set(module.players)
         now = time.perf_counter()
         scalars["images_per_second"] = (module.images - self.images) / max(now - self.since, 1e-9)
         scalars["epoch"] = float(trainer.current_epoch)

@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.cli.machine import best_precision
-from oakleaf.cli.sentences import sentence
+from oakleaf.cli.sentences import flat, sentence
 from oakleaf.folders import run_folder
 
 FULL = "HYDRA_FULL_ERROR"
@@ -41,7 +41,11 @@ def enter(name: str, task: Task) -> None:
     register()
     wanted = os.environ.get(FULL)
 
+    began = False
+
     def job(config: DictConfig) -> None:
+        nonlocal began
+        began = True
         _restore(wanted)  # for processes that the task starts
         try:
             task(config)
@@ -62,6 +66,8 @@ def enter(name: str, task: Task) -> None:
     except Exception as error:
         if wanted == "1":
             raise
+        if not began and sentence(error, name) is None:
+            _end(flat(error), 1)  # whatever went wrong in composing, the command line did it
         _tell(error, name)
     finally:
         _restore(wanted)

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -27,22 +28,29 @@ def sample(config: DictConfig) -> None:
     import numpy as np
     import torch
 
+    from oakleaf.check import check
+    from oakleaf.numbers import Count
     from oakleaf.pictures import sheet, to_bytes
-    from oakleaf.recipe import check, load, make
+    from oakleaf.recipe import load, make
 
-    check(OmegaConf.to_container(config.mode, resolve=True), "mode")
-    module = load(config.checkpoint).to(_device(config.device))
-    mode = make(config.mode)
-    request, columns = mode(module.game, config.seed)
+    asked: Any = OmegaConf.to_container(config, resolve=True)
+    words: dict[str, Any] = {"checkpoint": str, "out": str, "device": str}
+    check(asked, fixed={"": {**words, "count": Count, "seed": int, "average": bool, "mode": Any}})
+    module = load(asked["checkpoint"]).to(_device(asked["device"]))
+    mode = make(asked["mode"])
+    request, columns = mode(module.game, asked["seed"])
     pieces = zip(*(values.split(AT_ONCE) for values in request.values()))
     images = torch.cat(
         [
-            module.draw({name: part.to(module.device) for name, part in zip(request, piece)}, config.average).cpu()
+            module.draw({name: part.to(module.device) for name, part in zip(request, piece)}, asked["average"]).cpu()
             for piece in pieces
         ]
     )
-    out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
+    out = Path(asked["out"])
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Mistake(f"out={out}: {error.strerror}") from error
     np.save(out / "samples.npy", to_bytes(images).permute(0, 2, 3, 1).numpy())
     sheet(images[:SHOWN], columns).save(out / "grid.png")
     shown = f" (the first {SHOWN})" if len(images) > SHOWN else ""

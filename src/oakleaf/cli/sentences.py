@@ -23,9 +23,9 @@ def sentence(error: BaseException, config: str) -> str | None:
     if isinstance(error, ConfigCompositionException):
         return _composition(error, config)
     if isinstance(error, (HydraException, OmegaConfBaseException)):
-        return _flat(str(error))
+        return flat(error)
     if type(error).__name__ == "MisconfigurationException":  # Lightning's, by name: importing it takes seconds
-        return _flat(str(error))
+        return flat(error)
     if type(error).__name__ == "OutOfMemoryError":
         return "the device's memory is full: lower data.batch_size, data.size or the networks' width"
     return None
@@ -52,13 +52,14 @@ def _composition(error: ConfigCompositionException, config: str) -> str:
     text = str(error)
     key = re.search(r"Could not [^']*'([^']+)'", text)
     if key is None:
-        return _flat(f"{text} {error.__cause__ or ''}")
+        return flat(f"{text} {error.__cause__ or ''}")
     from oakleaf.cli.keys import unknown_key
 
     return unknown_key(key.group(1), config)
 
 
-def _flat(text: Any) -> str:
+def flat(text: Any) -> str:
+    """Several lines as one, without OmegaConf's inventory."""
     lines = [line.strip() for line in str(text).splitlines()]
     return " ".join(
         line for line in lines if line and not line.startswith(("full_key", "object_type", "reference_type"))

@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.cli.door import enter
@@ -36,24 +38,35 @@ def train(config: DictConfig) -> None:
 def _train(config: DictConfig, folder: Path, hydra: Any) -> None:
     overrides = list(hydra.overrides.task)
     checkpoint = _checkpoint(config.resume, folder)
-    if checkpoint:
-        config = _resumed(config, checkpoint, overrides, set(hydra.runtime.choices))
-    config.folder = _relative(folder)
     matching_pair()
+    from oakleaf.checkpoint import read
+    from oakleaf.recipe import (  # torch and Lightning, seconds after all that needs neither
+        build,
+        build_trainer,
+        restore,
+    )
 
-    from oakleaf.recipe import build, build_trainer  # torch and Lightning, seconds after the checks that need neither
-
+    content = read(checkpoint) if checkpoint else None
+    if content:
+        began = _lines(folder / OVERRIDES) if config.resume == "auto" else []
+        config = _resumed(config, content, [o for o in overrides if o not in began], set(hydra.runtime.choices))
+    config.folder = _relative(folder)
     _quiet()
     module, data, recipe = build(config)
+    if content:
+        restore(module, content)
+    if module.max_images and module.images >= module.max_images:
+        log.info("nothing left to do: %s images were seen. More: max_images=...\n%s", module.images, config.folder)
+        return
     trainer = build_trainer(recipe)
+    if hydra.mode == RunMode.MULTIRUN and trainer.world_size > 1:
+        raise Mistake("several processes inside -m: the second would sweep too; start such runs one by one")
     if trainer.is_global_zero:
-        _record(recipe, folder, overrides, new=checkpoint is None)
+        _record(recipe, folder, overrides, new=content is None)
         log.info("%s", _first_words(module, data, trainer, recipe))
-    try:
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    finally:
-        for logger in trainer.loggers:
-            logger.finalize("success" if trainer.state.finished else "failed")
+    for logger in trainer.loggers:
+        logger.log_hyperparams(recipe)
+    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     if trainer.is_global_zero:
         log.info("%s", _last_words(module, config.folder))
 
@@ -62,33 +75,39 @@ def _checkpoint(resume: str | None, folder: Path) -> Path | None:
     if resume is None:
         return None
     if resume == "auto":
-        return folder / LAST if (folder / LAST).is_file() else None
+        found = (folder / LAST).is_file()
+        log.info("resume=auto: %s", f"going on with {_relative(folder)}" if found else "no such run yet, beginning one")
+        return folder / LAST if found else None
     from oakleaf.checkpoint import find
 
     return find(resume)
 
 
-def _resumed(config: DictConfig, checkpoint: Path, overrides: list[str], groups: set[str]) -> DictConfig:
+def _resumed(config: DictConfig, content: dict[str, Any], overrides: list[str], groups: set[str]) -> DictConfig:
     """The checkpoint's recipe with this command's overrides: how it is run may change as a whole, what is trained only
     value by value.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    from oakleaf.checkpoint import read
-
-    began = (checkpoint.parent.parent / OVERRIDES).read_text().splitlines() if config.resume == "auto" else []
-    recipe = OmegaConf.create(read(checkpoint)["hyper_parameters"])
-    for override in OverridesParser.create().parse_overrides([o for o in same(overrides) if o not in began]):
+    recipe = OmegaConf.create(content["hyper_parameters"])
+    for override in OverridesParser.create().parse_overrides(overrides):
         key = override.get_key_element().lstrip("+~")
         if key in ("trainer", "logger", "callbacks"):
+            length = recipe.trainer.max_epochs
             recipe[key] = OmegaConf.create(OmegaConf.to_container(config[key], resolve=False))
-        elif key in groups:
-            raise Mistake(
-                f"resume= goes on with the run's own {key}; single values may change, a new {key} is a new run"
-            )
-        else:
-            OmegaConf.update(recipe, key, override.value())
+            if not any(o.startswith("trainer.max_epochs=") for o in overrides):
+                recipe.trainer.max_epochs = length
+        elif key in groups and OmegaConf.select(recipe, f"{key}.name") != override.value():
+            raise Mistake(f"resume= keeps the run's own {key}: single values may change, a new {key} is a new run")
+        elif key in ("data.size", "data.channels"):
+            raise Mistake(f"resume= keeps the run's own {key}: its networks were made for it")
+        elif key not in groups and key != "resume":
+            OmegaConf.update(recipe, key, override.value(), force_add=True)
+            if key == "seed":
+                recipe.data.seed = recipe.seed
     return recipe
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text().splitlines() if file.is_file() else []
 
 
 def _record(recipe: dict[str, Any], folder: Path, overrides: list[str], new: bool) -> None:
@@ -104,15 +123,19 @@ def _first_words(module: Any, data: Any, trainer: Any, recipe: dict[str, Any]) -
         f"{name} {sum(w.numel() for w in weights) / 1e6:.2f} M weights" for name, weights in module.weights.items()
     )
     height, width = data.size
+    epochs = recipe["trainer"]["max_epochs"]
+    length = f"until {module.max_images:,} images are seen" if module.max_images else f"for {epochs} epochs"
     return (
         f"{recipe['model']['name']} on {recipe['data']['name']} ({data.channels} x {height} x {width}), "
         f"loss {recipe['loss']['name']}, seed {recipe['seed']}\n{size}\n"
-        f"{trainer.strategy.root_device}, {trainer.world_size} process(es), {trainer.precision}, "
+        f"{trainer.strategy.root_device}, {trainer.world_size} process(es), {trainer.precision}, {length}, "
         f"into {recipe['folder']}"
     )
 
 
 def _last_words(module: Any, folder: str) -> str:
+    if not module.turn:
+        return "no image was seen, so there is nothing to show"
     return (
         f"{module.images:,} images seen. Everything is in {folder}/\n"
         f"  samples/  the same latents through the run, and film.gif\n"

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import os
 import shutil
 import tempfile
@@ -20,25 +19,25 @@ from oakleaf.data.fit import Fit, TooSmall
 from oakleaf.data.sources import Source
 from oakleaf.errors import Mistake
 
-log = logging.getLogger(__name__)
-
 OnCorrupt = Literal["error", "skip"]
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, UnidentifiedImageError, Image.DecompressionBombError)
 CHUNK = 1024  # images decoded between two writes
 
 
 class Decoded(NamedTuple):
-    """images: uint8 [N, C, H, W], memory-mapped; kept: [N] their numbers in the source."""
+    """images: uint8 [N, C, H, W], memory-mapped; kept: [N] their numbers in the source; skipped:
+    what was left out and why."""
 
     images: np.ndarray
     kept: np.ndarray
+    skipped: list[str]
 
 
 def decoded(source: Source, fit: Fit, on_corrupt: OnCorrupt, folder: Path) -> Decoded:
     """The source's images cut to size, from the cache if it has them, else decoded now by all processor cores.
 
-    A picture that can't be read or is too small is an error that names it, or with on_corrupt = skip is left out,
-    counted and said.
+    A picture that can't be read or is too small is an error that names it, or with on_corrupt = skip is left out
+    and told.
 
     Raises:
         Mistake: such a picture; none left; no room on the disk.
@@ -47,11 +46,8 @@ def decoded(source: Source, fit: Fit, on_corrupt: OnCorrupt, folder: Path) -> De
     place = folder.expanduser() / key
     if not (place / "kept.npy").is_file():
         _make(source, fit, on_corrupt, place)
-    found = Decoded(np.load(place / "images.npy", mmap_mode="r"), np.load(place / "kept.npy"))
     skipped = json.loads((place / "skipped.json").read_text())
-    if skipped:
-        log.warning("%d of %d pictures skipped, the first: %s", len(skipped), len(source), skipped[0])
-    return found
+    return Decoded(np.load(place / "images.npy", mmap_mode="r"), np.load(place / "kept.npy"), skipped)
 
 
 def _make(source: Source, fit: Fit, on_corrupt: OnCorrupt, place: Path) -> None:
@@ -74,8 +70,8 @@ def _make(source: Source, fit: Fit, on_corrupt: OnCorrupt, place: Path) -> None:
             except OSError:  # another process was first, with the same content
                 if not place.is_dir():
                     raise
-    except PermissionError as error:
-        raise Mistake(f"{place.parent} can't be written; choose another cache: data.cache=FOLDER") from error
+    except OSError as error:
+        raise Mistake(f"{place.parent}: {error.strerror or error}; choose another cache: data.cache=FOLDER") from error
 
 
 def _finish(work: Path, shape: tuple[int, ...]) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
+from PIL import ImageOps
 from torch import Tensor
 
 from oakleaf.data.cache import UNREADABLE, OnCorrupt, decoded
@@ -58,7 +59,7 @@ class Images(LightningDataModule):
         self.source = source(Path(root).expanduser())
         grey, first = self._peek() if channels is None or size is None else (False, (0, 0))
         self.channels = channels or (1 if grey else 3)
-        self.size = height_width(size) if size else first
+        self.size = first if size is None else height_width(size)
         self.fit = Fit(self.channels, *self.size, crop, resample, self.source.upscale)
         self.rows: Rows = {}
 
@@ -67,7 +68,9 @@ class Images(LightningDataModule):
         decoded(self.source, self.fit, self.on_corrupt, self.cache)
 
     def setup(self, stage: str | None = None) -> None:
-        images, kept = decoded(self.source, self.fit, self.on_corrupt, self.cache)
+        images, kept, skipped = decoded(self.source, self.fit, self.on_corrupt, self.cache)
+        if skipped:
+            log.warning("%d of %d pictures skipped, the first: %s", len(skipped), len(self.source), skipped[0])
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*not writable.*")  # nothing writes into the mapped file
             self.rows = {"image": torch.from_numpy(images)}
@@ -100,8 +103,8 @@ class Images(LightningDataModule):
     def _deck(self, rank: int, world: int) -> Deck:
         count = len(self.rows["image"])
         batch = min(self.batch_size, count // world)
-        if batch < 2:
-            raise Mistake(f"data={self.name}: {count} pictures are too few for {world} process(es); two each at least")
+        if batch < 1:
+            raise Mistake(f"data={self.name}: {count} pictures are too few for {world} processes")
         if batch < self.batch_size and rank == 0:
             log.warning("batches of %d instead of %d: there are only %d pictures", batch, self.batch_size, count)
         return Deck(count, batch, self.seed, rank, world)
@@ -117,13 +120,14 @@ class Images(LightningDataModule):
         return needed < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 4
 
     def _peek(self) -> tuple[bool, tuple[int, int]]:
-        """Whether the first pictures are all grey, and (height, width) of the first."""
+        """Whether pictures from all over the set are grey, and (height, width) of the first."""
         grey, sizes = [], []
-        for index in range(min(len(self.source), PEEK)):
+        for index in sorted({i * len(self.source) // PEEK for i in range(PEEK)}):
             try:
                 with self.source.read(index) as picture:
                     grey.append(is_grey(picture))
-                    sizes.append((picture.height, picture.width))
+                    upright = ImageOps.exif_transpose(picture)
+                    sizes.append((upright.height, upright.width))
             except UNREADABLE as error:
                 if self.on_corrupt == "error":
                     raise Mistake(f"{self.source.name(index)}: can't be read ({error})") from error

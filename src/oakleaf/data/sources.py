@@ -4,9 +4,10 @@ until it is asked for.
 
 import csv
 import hashlib
+import logging
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,8 @@ from PIL import Image
 
 from oakleaf.errors import Mistake
 from oakleaf.numbers import Count
+
+log = logging.getLogger(__name__)
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"}
 
@@ -126,8 +129,9 @@ class Folder(Source):
         self.labels = {}
         if labels == "folders":
             tops = [file.relative_to(root).parts[0] for file in self.files]
-            self.classes = sorted(set(tops))
-            if len(self.classes) > 1 and all(file.parent != root for file in self.files):
+            classes = sorted(set(tops))
+            if len(classes) > 1 and all(file.parent != root for file in self.files):
+                self.classes = classes
                 number = {top: i for i, top in enumerate(self.classes)}
                 self.labels = {"label": np.array([number[top] for top in tops])}
 
@@ -164,19 +168,24 @@ def find_pictures(root: Path) -> list[Path]:
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
         raise Mistake(f"{root} {what}; a folder of pictures is expected there. Name yours: data.root=FOLDER")
-    files = sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in EXTENSIONS
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-    )
+    files = sorted(path for path in _walk(root) if path.suffix.lower() in EXTENSIONS and path.is_file())
     if not files:
         raise Mistake(
             f"{root} holds no pictures ({', '.join(sorted(EXTENSIONS))}), not even in folders below it. "
             "Name the folder that does: data.root=FOLDER"
         )
     return files
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """Files below a folder and below folders that are linked there, each real folder once, none that is hidden."""
+    seen: set[str] = set()
+    for folder, inner, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        inner[:] = [] if real in seen else [name for name in inner if not name.startswith(".")]
+        if real not in seen:
+            yield from (Path(folder) / name for name in names if not name.startswith("."))
+        seen.add(real)
 
 
 class CelebA(Folder):
@@ -208,10 +217,18 @@ class CelebA(Folder):
             if not self.files:
                 raise Mistake(f"data.source.split={split}: none of the faces in {pictures} belong to that part")
         attributes = _table(root, "list_attr_celeba")
-        if attributes and all(file.name in attributes[1] for file in self.files):
-            self.classes, rows = attributes
+        if attributes is None:
+            return
+        self.classes, rows = attributes
+        lacking = [file.name for file in self.files if len(rows.get(file.name, [])) != len(self.classes)]
+        if lacking:
+            log.warning("no attributes: list_attr_celeba lacks %d faces, the first: %s", len(lacking), lacking[0])
+            return
+        try:
             table = np.array([rows[file.name] for file in self.files], dtype=np.int64)
-            self.labels = {"attributes": (table > 0).astype(np.int64)}
+        except ValueError as error:
+            raise Mistake(f"{root}/list_attr_celeba: attributes are 1 or -1 ({error})") from error
+        self.labels = {"attributes": (table > 0).astype(np.int64)}
 
 
 def _table(root: Path, stem: str) -> tuple[list[str], dict[str, list[str]]] | None:
@@ -224,6 +241,6 @@ def _table(root: Path, stem: str) -> tuple[list[str], dict[str, list[str]]] | No
         return [], {row[0]: row[1:] for row in lines}
     if comma.is_file():
         with comma.open(newline="") as file:
-            header, *rows = csv.reader(file)
+            header, *rows = [row for row in csv.reader(file) if row] or [[""]]
         return header[1:], {row[0]: row[1:] for row in rows}
     return None

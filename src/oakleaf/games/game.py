@@ -42,7 +42,7 @@ class Game(nn.Module, ABC):
     def losses(self, player: str, batch: Batch, turn: int, images: int, watch: bool = False) -> tuple[Scalars, Scalars]:
         """What the player minimises this turn, by name, already weighted; and, on request, what there is to see.
 
-        turn counts batches, images the images seen before this one.
+        turn counts the player's own turns, images the images seen before this one.
         """
         rounds = [self.loss.instance_noise(round, images) for round in self.play(batch)]
         due = {name: term for name, term in self.owed(player).items() if turn % term.every == 0}

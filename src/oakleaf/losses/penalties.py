@@ -50,6 +50,8 @@ class GradientPenalty(Term):
     def points(self, round: Round) -> Tensor:
         """Where the slope is taken, [B, C, H, W]."""
         real, fake = round.real, round.fake
+        if self.at == "between":
+            fake = fake.to(real.dtype)  # autocast leaves fakes in bfloat16
         if self.at == "real":
             return real
         if self.at == "fake":

@@ -16,7 +16,7 @@ class Generator(nn.Module):
     """Projects z onto a base of 4 to 7 pixels and doubles it up to the image, halving the channels each time."""
 
     def __init__(
-        self, latent: Count, channels: Count, size: Size, width: Count = 64, kernel: int = 4, norm: Norm = "batch"
+        self, latent: Count, channels: Count, size: Size, width: Count = 64, kernel: Count = 4, norm: Norm = "batch"
     ) -> None:
         super().__init__()
         count, base = halvings(size)
@@ -47,7 +47,7 @@ class Discriminator(nn.Module):
         channels: Count,
         size: Size,
         width: Count = 64,
-        kernel: int = 4,
+        kernel: Count = 4,
         norm: Norm = "batch",
         slope: NonNegative = 0.2,
     ) -> None:

@@ -1,0 +1,88 @@
+"""Holding a configuration against the signatures of the classes that it names, before any of them is built."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from hydra.utils import get_object
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+from pydantic_core import SchemaError
+
+from oakleaf.errors import Mistake
+from oakleaf.numbers import Count
+from oakleaf.options import instead, unknown
+
+Fixed = Mapping[str, Mapping[str, Any]]  # for nodes that are no class's arguments: their keys, and what may stand there
+
+RECIPE: Fixed = {
+    "": dict.fromkeys(("data", "loss", "optim", "model", "trainer", "callbacks", "logger"), Any)
+    | {"seed": int, "max_images": Count | None, "watch_every": Count, "resume": str | None, "folder": str | None},
+    "model": {"name": str, "game": Any},
+}
+UNTYPED = (PydanticSchemaGenerationError, PydanticUserError, SchemaError, TypeError)
+
+
+def check(node: Any, path: str = "", fixed: Fixed = RECIPE) -> None:
+    """Walk through plain containers and make each value what its annotation says: `batch_size: 1e2` becomes 100. A
+    null among things with names (a penalty, a callback) takes that thing out.
+
+    Raises:
+        Mistake: an unknown key, with the nearest known one; a value of the wrong type or out of its range.
+    """
+    if isinstance(node, list):
+        for i, item in enumerate(node):
+            check(item, f"{path}[{i}]", fixed)
+    if not isinstance(node, dict):
+        return
+    known = _annotations(node, path) if "_target_" in node else fixed.get(path)
+    things = known is None and "_target_" not in node
+    for key, value in list(node.items()):
+        here = f"{path}.{key}" if path else str(key)
+        if str(key).startswith("_"):
+            continue
+        if refused := instead(here):
+            raise Mistake(refused)
+        if known is not None and key not in known:
+            raise Mistake(unknown(here, known))
+        if known is not None and not isinstance(value, Mapping):  # what a node becomes, its class knows
+            node[key] = _valid(here, value, known[key])
+        elif things and value is None:
+            del node[key]
+        elif things and not isinstance(value, Mapping):
+            raise Mistake(f"{here}={value}: a thing with a _target_ is expected there, or null")
+        check(value, here, fixed)
+
+
+def _annotations(node: Mapping[str, Any], path: str) -> dict[str, Any] | None:
+    """The parameters of the class that a node names; None if it takes anything."""
+    try:
+        target = get_object(node["_target_"])
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise Mistake(f"{path}._target_={node['_target_']}: there is no such class ({reason})") from error
+    parameters = inspect.signature(target).parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        return None
+    return {name: _or_none(p) for name, p in parameters.items()}
+
+
+def _or_none(parameter: inspect.Parameter) -> Any:
+    annotation = Any if parameter.annotation is inspect.Parameter.empty else parameter.annotation
+    return annotation | None if parameter.default is None and annotation is not Any else annotation
+
+
+def _valid(path: str, value: Any, annotation: Any) -> Any:
+    """The value as its annotation has it."""
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+    except UNTYPED:  # an annotation that says nothing about plain values
+        if value is None and type(None) not in get_args(annotation):
+            raise Mistake(f"{path}=null: something is needed there") from None
+        return value
+    try:
+        valid = adapter.validate_python(value)
+    except ValidationError as error:
+        reasons = dict.fromkeys(e["msg"].removeprefix("Input ").replace("'", "") for e in error.errors())
+        raise Mistake(f"{path}={value}: {' or '.join(reasons)}") from error
+    return valid if isinstance(valid, (bool, int, float, str)) else value
