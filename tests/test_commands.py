@@ -216,7 +216,7 @@ MISTAKES = [
     (["trainer.overfit_batches=1"], ["data.root=FOLDER"]),
     (["trainer.precision=16-mixed"], ["bf16-mixed"]),
     (["trainer.strategy=ddp"], ["trainer=ddp"]),
-    (["loss.instance_noise=null"], ["loss.instance_noise=None"]),
+    (["loss.instance_noise=null"], ["loss.instance_noise=null: something is needed"]),
     (["optim.generator.schedules=null"], ["optim.generator.schedules"]),
     (["optim=sgd", "optim.generator.optimizer.momentum=-1"], ["Invalid momentum value"]),
     (["+optim.generator.schedules.rate={_target_: oakleaf.optim.Linear, to: 0, over: 9}"], ["optim.schedules.rate"]),

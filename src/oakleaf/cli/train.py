@@ -1,7 +1,6 @@
 """python train.py: from the command line to a trained run."""
 
 import logging
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from oakleaf.cli.door import enter
 from oakleaf.cli.machine import matching_pair
 from oakleaf.errors import Mistake
-from oakleaf.folders import LAST, OVERRIDES, same
+from oakleaf.folders import CONFIG, LAST, OVERRIDES, same
 
 log = logging.getLogger(__name__)
 
@@ -30,21 +29,16 @@ def train(config: DictConfig) -> None:
     try:
         _train(config, folder, hydra)
     except Mistake:
-        if not {path.name for path in folder.iterdir()} - {f"{hydra.job.name}.log"}:
-            shutil.rmtree(folder)  # nothing was begun
+        _forget(folder, f"{hydra.job.name}.log")
         raise
 
 
 def _train(config: DictConfig, folder: Path, hydra: Any) -> None:
     overrides = list(hydra.overrides.task)
     checkpoint = _checkpoint(config.resume, folder)
-    matching_pair()
+    matching_pair()  # from here on torch and Lightning, seconds after all that needs neither
     from oakleaf.checkpoint import read
-    from oakleaf.recipe import (  # torch and Lightning, seconds after all that needs neither
-        build,
-        build_trainer,
-        restore,
-    )
+    from oakleaf.recipe import build, build_trainer, restore
 
     content = read(checkpoint) if checkpoint else None
     if content:
@@ -69,6 +63,16 @@ def _train(config: DictConfig, folder: Path, hydra: Any) -> None:
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     if trainer.is_global_zero:
         log.info("%s", _last_words(module, config.folder))
+
+
+def _forget(folder: Path, log_file: str) -> None:
+    """Take back a run's folder in which nothing was begun: only the files that are written first, and only if there
+    are no others."""
+    ours = {log_file, CONFIG, OVERRIDES}
+    if {path.name for path in folder.iterdir()} <= ours:
+        for name in ours:
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _checkpoint(resume: str | None, folder: Path) -> Path | None:
@@ -113,7 +117,7 @@ def _lines(file: Path) -> list[str]:
 def _record(recipe: dict[str, Any], folder: Path, overrides: list[str], new: bool) -> None:
     """config.yaml, and for a new run the command line's overrides, by which resume=auto knows it."""
     folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(OmegaConf.create(recipe), folder / "config.yaml")
+    OmegaConf.save(OmegaConf.create(recipe), folder / CONFIG)
     if new:
         (folder / OVERRIDES).write_text("".join(f"{override}\n" for override in same(overrides)))
 
