@@ -13,10 +13,12 @@ from PIL import Image
 from conftest import SMALL, Fit, built
 from oakleaf.data import Images
 from oakleaf.data.cache import decoded
+from oakleaf.data.celeba import CelebA
 from oakleaf.data.deck import Deck, Streamed
 from oakleaf.data.fit import Fit as Cut
 from oakleaf.data.fit import TooSmall, plain
-from oakleaf.data.sources import CelebA, Folder, digits, torchvision_set
+from oakleaf.data.folder import Folder
+from oakleaf.data.sources import digits, torchvision_set
 from oakleaf.errors import Mistake
 
 

@@ -47,9 +47,9 @@ class GAN(LightningModule):
         self.turn = self.images = self.step = 0
         self.means = Means()
         self.latest: dict[str, float] = {}  # the scalars of the last look
-        self.unseen = set(self.players)  # who is to be watched at his next turn
+        self.unseen = set(self.players)  # which of them are to be watched at their next turn
         self.weights = {name: list(self.network(name).parameters()) for name in self.players}
-        self.to(memory_format=torch.channels_last)  # free for a copy of the weights; what convolutions want
+        self.to(memory_format=torch.channels_last)  # convolutions are faster so
 
     def network(self, player: str) -> nn.Module:
         return self.game.get_submodule(player)

@@ -1,0 +1,89 @@
+"""Pictures in a folder."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from oakleaf.data.sources import Source
+from oakleaf.errors import Mistake
+
+EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"}
+
+
+class Folder(Source):
+    """All pictures below a folder, in the order of their paths.
+
+    labels = folders: the first folder below root is the class, where every picture lies in one; none: no labels.
+    upscale: take pictures smaller than data.size instead of refusing them.
+    """
+
+    def __init__(self, root: Path, labels: Literal["folders", "none"] = "folders", upscale: bool = False) -> None:
+        self.root, self.upscale = root, upscale
+        self.files = find_pictures(root)
+        self.labels = {}
+        if labels == "folders":
+            tops = [file.relative_to(root).parts[0] for file in self.files]
+            classes = sorted(set(tops))
+            if len(classes) > 1 and all(file.parent != root for file in self.files):
+                self.classes = classes
+                number = {top: i for i, top in enumerate(self.classes)}
+                self.labels = {"label": np.array([number[top] for top in tops])}
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def read(self, index: int) -> Image.Image:
+        return Image.open(self.files[index])
+
+    def name(self, index: int) -> str:
+        return str(self.files[index])
+
+    @cached_property
+    def digest(self) -> str:
+        def of(file: Path) -> bytes:
+            try:
+                return hashlib.blake2b(file.read_bytes(), digest_size=16).digest()
+            except OSError:  # told by name when it is to be decoded
+                return b"unreadable"
+
+        total = hashlib.blake2b(digest_size=16)
+        with ThreadPoolExecutor(16) as pool:
+            for file, content in zip(self.files, pool.map(of, self.files, chunksize=256)):
+                total.update(os.fsencode(file.relative_to(self.root)) + b"\0" + content)
+        return total.hexdigest()
+
+
+def find_pictures(root: Path) -> list[Path]:
+    """All pictures below a folder, hidden ones left out.
+
+    Raises:
+        Mistake: no such folder, or no picture in it.
+    """
+    if not root.is_dir():
+        what = "is a file" if root.exists() else "does not exist"
+        raise Mistake(f"{root} {what}; a folder of pictures is expected there. Name yours: data.root=FOLDER")
+    files = sorted(path for path in _walk(root) if path.suffix.lower() in EXTENSIONS and path.is_file())
+    if not files:
+        raise Mistake(
+            f"{root} holds no pictures ({', '.join(sorted(EXTENSIONS))}), not even in folders below it. "
+            "Name the folder that does: data.root=FOLDER"
+        )
+    return files
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """Files below a folder and below folders that are linked there, each real folder once, none that is hidden."""
+    seen: set[str] = set()
+    for folder, inner, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        inner[:] = [] if real in seen else [name for name in inner if not name.startswith(".")]
+        if real not in seen:
+            yield from (Path(folder) / name for name in names if not name.startswith("."))
+        seen.add(real)
