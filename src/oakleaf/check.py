@@ -1,6 +1,7 @@
 """Holding a configuration against the signatures of the classes that it names, before any of them is built."""
 
 import inspect
+import logging
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -56,6 +57,7 @@ def check(node: Any, path: str = "", fixed: Fixed = RECIPE) -> None:
 
 def _annotations(node: Mapping[str, Any], path: str) -> dict[str, Any] | None:
     """The parameters of the class that a node names; None if it takes anything."""
+    logging.getLogger("hydra.utils").disabled = True  # it would tell the same in three lines more
     try:
         target = get_object(node["_target_"])
     except Exception as error:

@@ -120,6 +120,7 @@ def load(checkpoint: str | os.PathLike[str], overrides: Mapping[str, Any] | None
         OmegaConf.update(config, key, value)
     needed = ("data", "loss", "optim", "model", "seed", "watch_every", "max_images")
     recipe = _plain(OmegaConf.masked_copy(config, list(needed)))
+    del recipe["data"]  # its size and channels have reached the networks; its classes need not be here
     check(recipe)
     module = build_module(recipe)
     restore(module, content)

@@ -67,8 +67,8 @@ class Interpolate(Mode):
 class Arithmetic(Mode):
     """a - b + c, each the mean of several latents. Radford 2015, arXiv:1511.06434, section 6.3.2 and figure 7.
 
-    a, b, c: numbers of samples that `Grid` draws with the same seed. Three rows show each group and, last, its mean;
-    three more the result, in the middle, among eight neighbours with uniform noise of +-spread.
+    a, b, c: numbers of samples that `Grid` draws with the same seed. Three columns show the groups and below them their
+    means; then comes the result, in the middle of eight neighbours with uniform noise of +-spread.
     """
 
     a: list[int] = field(default_factory=lambda: [0, 1, 2])
@@ -86,9 +86,8 @@ class Arithmetic(Mode):
         result = means[0] - means[1] + means[2]
         noise = (2 * torch.rand(9, z.shape[1]) - 1) * self.spread
         noise[4] = 0
-        rows = [row for numbers, mean in zip(groups.values(), means) for row in (z[numbers], mean)]
-        columns = len(self.a) + 1
-        return {"latent": torch.cat([*rows, result + noise])}, columns
+        side_by_side = torch.stack([z[numbers] for numbers in groups.values()], dim=1).flatten(0, 1)
+        return {"latent": torch.cat([side_by_side, *means, result + noise])}, 3
 
 
 def slerp(start: Tensor, end: Tensor, share: Tensor | float) -> Tensor:
