@@ -237,7 +237,8 @@ def test_a_mistake_is_told_in_one_sentence(tmp_path: Path, overrides: list[str],
     assert result.returncode == 1
     assert "Traceback" not in result.stderr + result.stdout
     assert all(words in result.stderr for words in expected), result.stderr
-    assert len((result.stderr + result.stdout).strip().splitlines()) == 1, result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert "rror" not in result.stdout, result.stdout
     assert not list(tmp_path.glob("outputs/*/*")), "nothing was begun, so no folder stays"
 
 

@@ -40,6 +40,7 @@ def build(config: DictConfig) -> tuple[GAN, LightningDataModule, Recipe]:
     recipe = _plain(config)
     check(recipe)
     module = build_module(recipe)
+    module.configure_optimizers()  # tells of a number that an optimizer refuses before anything begins
     # unresolved, so that a run that was moved writes where it is now, and no home's path is told
     module.save_hyperparameters({**_plain(config, resolve=False), "folder": None, "resume": None}, logger=False)
     return module, data, recipe
