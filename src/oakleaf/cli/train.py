@@ -138,14 +138,16 @@ def _first_words(module: Any, data: Any, trainer: Any, recipe: dict[str, Any]) -
 
 
 def _last_words(module: Any, folder: str) -> str:
+    """What the run left, and what to do with it."""
     if not module.turn:
         return "no image was seen, so there is nothing to show"
-    return (
-        f"{module.images:,} images seen. Everything is in {folder}/\n"
-        f"  samples/  the same latents through the run, and film.gif\n"
-        f"  metrics.csv  config.yaml  {LAST}\n"
-        f"More: python sample.py checkpoint={folder}"
-    )
+    left = {
+        "samples": "samples/  the same latents through the run, and film.gif",
+        "metrics.csv": "metrics.csv  what the players paid and saw",
+        str(LAST): f"{LAST}  to go on, or to draw from: python sample.py checkpoint={folder}",
+    }
+    lines = [f"  {words}" for name, words in left.items() if (Path(folder) / name).exists()]
+    return "\n".join([f"{module.images:,} images seen. Everything is in {folder}/", *lines])
 
 
 def _relative(folder: Path) -> str:
