@@ -32,5 +32,6 @@ class Means:
             for name, value in zip(names, sums.tolist()):
                 totals[name] = totals.get(name, 0.0) + value
                 counts[name] = counts.get(name, 0) + self._counts[names]
-        self.__init__()  # type: ignore[misc]
+        self._sums.clear()
+        self._counts.clear()
         return {name: totals[name] / counts[name] for name in totals}

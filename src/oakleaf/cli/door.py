@@ -40,7 +40,6 @@ def enter(name: str, task: Task) -> None:
     """Run a task with the configuration `<name>.yaml` and this process's command line."""
     register()
     wanted = os.environ.get(FULL)
-
     began = False
 
     def job(config: DictConfig) -> None:

@@ -95,11 +95,6 @@ class Images(LightningDataModule):
             image = torch.where(mirrored.to(image.device)[:, None, None, None], image.flip(3), image)
         return {**batch, "image": image}
 
-    def images_in(self, epochs: int, world: int = 1) -> int:
-        """How many images so many epochs deal."""
-        deck = self._deck(0, world)
-        return epochs * deck.batches * deck.batch * world
-
     def _deck(self, rank: int, world: int) -> Deck:
         count = len(self.rows["image"])
         batch = min(self.batch_size, count // world)

@@ -41,24 +41,21 @@ class GradientPenalty(Term):
     def gradient(self, round: Round) -> Tensor:
         """grad_x D(x) where it is penalised, [B, C, H, W]."""
         x = self.points(round)
-        if x.requires_grad and self.at == "real":
-            return torch.autograd.grad(round.on_real.score.sum(), x, create_graph=True)[0]
-        if x.requires_grad and self.at == "fake":
-            return torch.autograd.grad(round.on_fake.score.sum(), x, create_graph=True)[0]
+        if self.at in ("real", "fake") and x.requires_grad:  # prepared
+            verdict = round.on_real if self.at == "real" else round.on_fake
+            return torch.autograd.grad(verdict.score.sum(), x, create_graph=True)[0]
         return slope(round.critic, x)
 
     def points(self, round: Round) -> Tensor:
         """Where the slope is taken, [B, C, H, W]."""
         real, fake = round.real, round.fake
-        if self.at == "between":
-            fake = fake.to(real.dtype)  # autocast leaves fakes in bfloat16
         if self.at == "real":
             return real
         if self.at == "fake":
             return fake
         share = torch.rand(len(real), *[1] * (real.dim() - 1), device=real.device, dtype=real.dtype)
         if self.at == "between":
-            return torch.lerp(real, fake, share)
+            return torch.lerp(real, fake.to(real.dtype), share)  # autocast leaves fakes in bfloat16
         return real + share * 0.5 * real.std() * torch.rand_like(real)
 
 
