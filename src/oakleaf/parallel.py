@@ -23,10 +23,39 @@ class AllReduce(DDPStrategy):
 
 def average(gradients: list[Tensor]) -> None:
     """Replace each gradient by its mean over all processes; nothing happens where there is only one."""
-    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
+    world = place()[1]
+    if world == 1:
         return
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     distributed.all_reduce(flat)
-    flat /= distributed.get_world_size()
+    flat /= world
     pieces = torch.split(flat, [gradient.numel() for gradient in gradients])
     torch._foreach_copy_(gradients, [piece.view(g.shape) for piece, g in zip(pieces, gradients)])
+
+
+def place() -> tuple[int, int]:
+    """This process's rank, and how many there are."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return 0, 1
+    return distributed.get_rank(), distributed.get_world_size()
+
+
+def wait() -> None:
+    """Until all processes are here."""
+    if place()[1] > 1:
+        distributed.barrier()
+
+
+def gathered(mine: Tensor) -> Tensor:
+    """The rows of all processes [N, ...], in the order of their ranks; shares may differ by one."""
+    world = place()[1]
+    if world == 1:
+        return mine
+    count = torch.tensor([len(mine)], device=mine.device)
+    counts = [torch.zeros_like(count) for _ in range(world)]
+    distributed.all_gather(counts, count)
+    most = int(torch.stack(counts).max())
+    padded = torch.cat([mine, mine.new_zeros(most - len(mine), *mine.shape[1:])])
+    found = [torch.empty_like(padded) for _ in range(world)]
+    distributed.all_gather(found, padded.contiguous())
+    return torch.cat([rows[: int(n)] for rows, n in zip(found, counts)])

@@ -26,6 +26,26 @@ def sheet(images: Tensor, columns: int | None = None) -> Image.Image:
     return picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST)
 
 
+def from_bytes(pixels: Tensor) -> Tensor:
+    """Images as they are stored in [-1, 1]; points stay as they are."""
+    return pixels.float() / 127.5 - 1 if pixels.dtype == torch.uint8 else pixels
+
+
+def scatter(points: Tensor) -> Image.Image:
+    """Points [B, 2, 1, 1] on the square [-1.1, 1.1]^2, grey where there are few, black where there are many."""
+    place = ((points.float().cpu().flatten(1) / 2.2 + 0.5) * LEAST_WIDTH).long()
+    inside = place[((place >= 0) & (place < LEAST_WIDTH)).all(1)]
+    count = torch.zeros(LEAST_WIDTH, LEAST_WIDTH)
+    count.index_put_((LEAST_WIDTH - 1 - inside[:, 1], inside[:, 0]), torch.ones(len(inside)), accumulate=True)
+    blurred = torch.nn.functional.max_pool2d(count[None, None], 3, 1, 1)[0, 0]  # a dot of three pixels
+    return Image.fromarray((255 * 0.5 ** (blurred + (blurred > 0))).to(torch.uint8).numpy())
+
+
+def picture(images: Tensor, columns: int | None = None) -> Image.Image:
+    """What to look at: a sheet of images, or where points lie."""
+    return scatter(images) if images.shape[1:] == (2, 1, 1) else sheet(images, columns)
+
+
 def film(frames: Sequence[Path], path: Path, seconds: float = 6.0) -> None:
     """An animated GIF of pictures, its last one held for a second."""
     pictures = [Image.open(frame).convert("P", palette=Image.Palette.ADAPTIVE) for frame in frames]

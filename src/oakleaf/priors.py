@@ -3,19 +3,24 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from oakleaf.numbers import Count
+from oakleaf.numbers import Count, Positive
 
 
 @dataclass
 class Normal:
-    """z ~ N(0, I)."""
+    """z ~ N(0, I); with `truncation` from the part of it within +-truncation in each coordinate (Brock 2018,
+    arXiv:1809.11096, section 3.1)."""
 
     dim: Count
+    truncation: Positive | None = None
 
     def __call__(self, n: int, device: torch.device | str = "cpu") -> Tensor:
-        return torch.randn(n, self.dim, device=device)
+        z = torch.randn(n, self.dim, device=device)
+        if self.truncation is not None:
+            nn.init.trunc_normal_(z, 0.0, 1.0, -self.truncation, self.truncation)
+        return z
 
 
 @dataclass

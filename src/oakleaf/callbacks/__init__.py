@@ -1,4 +1,7 @@
-"""What happens beside the game: watching, sampling, saving."""
+"""What happens beside the game: watching, sampling, scoring, saving.
+
+`score.Score` is not brought up here: it imports every measure, and most runs need none.
+"""
 
 from oakleaf.callbacks.checkpoint import Checkpoint
 from oakleaf.callbacks.progress import Progress

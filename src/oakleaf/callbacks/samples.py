@@ -12,7 +12,7 @@ from oakleaf.games import Batch
 from oakleaf.gan import GAN
 from oakleaf.loggers import show
 from oakleaf.numbers import Count
-from oakleaf.pictures import film, sheet
+from oakleaf.pictures import film, picture
 from oakleaf.seeds import stream
 
 log = logging.getLogger(__name__)
@@ -62,5 +62,5 @@ class Samples(Callback):
         self.drawn = module.images
         path = self.folder / f"{module.images:012d}.png"
         self.folder.mkdir(parents=True, exist_ok=True)
-        sheet(module.draw(self.request)).save(path)
+        picture(module.draw(self.request)).save(path)
         show(trainer.loggers, "samples", path, module.images)

@@ -29,3 +29,20 @@ def best_precision(accelerator: str) -> str:
         has = any(getattr(torch.cpu, name, bool)() for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
         return "bf16-mixed" if has else "32-true"
     return "32-true"
+
+
+def there(name: str) -> str:
+    """The device of that name; auto: a GPU if there is one.
+
+    Raises:
+        Mistake: it is not on this machine.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise Mistake(f"device={name}: not on this machine; device=auto takes what is there") from error
+    return name

@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.cli.door import enter
-from oakleaf.cli.machine import matching_pair
+from oakleaf.cli.machine import matching_pair, there
 from oakleaf.errors import Mistake
 
 log = logging.getLogger(__name__)
@@ -30,13 +30,13 @@ def sample(config: DictConfig) -> None:
 
     from oakleaf.check import check
     from oakleaf.numbers import Count
-    from oakleaf.pictures import sheet, to_bytes
+    from oakleaf.pictures import picture, to_bytes
     from oakleaf.recipe import load, make
 
     asked: Any = OmegaConf.to_container(config, resolve=True)
     words: dict[str, Any] = {"checkpoint": str, "out": str, "device": str}
     check(asked, fixed={"": {**words, "count": Count, "seed": int, "average": bool, "mode": Any}})
-    module = load(asked["checkpoint"]).to(_device(asked["device"]))
+    module = load(asked["checkpoint"]).to(there(asked["device"]))
     mode = make(asked["mode"])
     request, columns = mode(module.game, asked["seed"])
     pieces = zip(*(values.split(AT_ONCE) for values in request.values()))
@@ -52,24 +52,12 @@ def sample(config: DictConfig) -> None:
     except OSError as error:
         raise Mistake(f"out={out}: {error.strerror}") from error
     np.save(out / "samples.npy", to_bytes(images).permute(0, 2, 3, 1).numpy())
-    sheet(images[:SHOWN], columns).save(out / "grid.png")
+    picture(images[:SHOWN], columns).save(out / "grid.png")
     shown = f" (the first {SHOWN})" if len(images) > SHOWN else ""
     height, width = images.shape[2:]
     log.info(
         "%s images of %d x %d: %s/samples.npy, and %s/grid.png%s", f"{len(images):,}", height, width, out, out, shown
     )
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise Mistake(f"device={name}: not on this machine; device=auto takes what is there") from error
-    return name
 
 
 if __name__ == "__main__":

@@ -4,28 +4,30 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterable
+from dataclasses import astuple
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from lightning.pytorch import LightningDataModule
 from PIL import ImageOps
 from torch import Tensor
 
 from oakleaf.data.cache import UNREADABLE, OnCorrupt, decoded
-from oakleaf.data.deck import Deck, Resident, Rows, Streamed
+from oakleaf.data.dealt import Dealt
+from oakleaf.data.deck import Resident, Rows, Streamed
 from oakleaf.data.fit import Crop, Fit, Resample, is_grey
 from oakleaf.data.sources import Source
 from oakleaf.errors import Mistake
 from oakleaf.networks.layers import Size, height_width
 from oakleaf.numbers import Count, Natural
+from oakleaf.pictures import to_bytes
 
 log = logging.getLogger(__name__)
 
 PEEK = 64  # pictures looked at to learn the set's channels
 
 
-class Images(LightningDataModule):
+class Images(Dealt):
     """Batches {image: [B, C, H, W] in [-1, 1], label: [B], ...} of a source's pictures.
 
     size: H = W, or [H, W]; null: that of the first picture. channels: 1 or 3; null: 1 if the pictures are grey, else 3.
@@ -53,15 +55,15 @@ class Images(LightningDataModule):
         cache: str = "~/.cache/oakleaf",
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.name, self.epochs, self.flip, self.batch_size, self.seed = name, epochs, flip, batch_size, seed
+        super().__init__(name, batch_size, epochs, seed)
+        self.flip = flip
         self.on_corrupt, self.keep, self.workers, self.cache = on_corrupt, keep, workers, Path(cache)
         self.source = source(Path(root).expanduser())
         grey, first = self._peek() if channels is None or size is None else (False, (0, 0))
         self.channels = channels or (1 if grey else 3)
         self.size = first if size is None else height_width(size)
         self.fit = Fit(self.channels, *self.size, crop, resample, self.source.upscale)
-        self.rows: Rows = {}
+        self.classes = self.source.classes
 
     def prepare_data(self) -> None:
         """Decode, once a machine."""
@@ -79,11 +81,11 @@ class Images(LightningDataModule):
     def train_dataloader(self) -> Iterable[Rows]:
         trainer = self.trainer
         assert trainer is not None
-        deck = self._deck(trainer.global_rank, trainer.world_size)
+        deck = self.deck(trainer.global_rank, trainer.world_size)
         device = trainer.strategy.root_device
         if self.keep == "workers" or (self.keep == "auto" and not self._fits(device)):
-            return Streamed(self.rows, deck, self._turn, self.workers, pin=device.type == "cuda")
-        return Resident({name: values.to(device) for name, values in self.rows.items()}, deck, self._turn)
+            return Streamed(self.rows, deck, self.turn, self.workers, pin=device.type == "cuda")
+        return Resident({name: values.to(device) for name, values in self.rows.items()}, deck, self.turn)
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
         """Bytes to [-1, 1], and mirroring, on the device."""
@@ -95,18 +97,12 @@ class Images(LightningDataModule):
             image = torch.where(mirrored.to(image.device)[:, None, None, None], image.flip(3), image)
         return {**batch, "image": image}
 
-    def _deck(self, rank: int, world: int) -> Deck:
-        count = len(self.rows["image"])
-        batch = min(self.batch_size, count // world)
-        if batch < 1:
-            raise Mistake(f"data={self.name}: {count} pictures are too few for {world} processes")
-        if batch < self.batch_size and rank == 0:
-            log.warning("batches of %d instead of %d: there are only %d pictures", batch, self.batch_size, count)
-        return Deck(count, batch, self.seed, rank, world)
+    @property
+    def digest(self) -> str:
+        return repr((self.source.digest, astuple(self.fit), self.on_corrupt))
 
-    def _turn(self) -> int:
-        module: Any = self.trainer.lightning_module if self.trainer else None
-        return module.turn if module is not None else 0
+    def stored(self, images: Tensor) -> Tensor:
+        return to_bytes(images)
 
     def _fits(self, device: torch.device) -> bool:
         needed = self.rows["image"].numel()

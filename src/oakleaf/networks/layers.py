@@ -96,6 +96,15 @@ def dcgan_weights(network: nn.Module, normalised: bool) -> None:
             nn.init.zeros_(module.bias)
 
 
+@torch.no_grad()
+def he_weights(network: nn.Module, slope: float) -> None:
+    """Linear weights by He 2015, arXiv:1502.01852, eq. (14), for rectifiers of that slope; biases 0."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.kaiming_normal_(module.weight, a=slope)
+            nn.init.zeros_(module.bias)
+
+
 def _he(module: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> None:
     weight = module.weight
     if isinstance(module, nn.ConvTranspose2d):  # each output pixel sees kernel^2 / stride^2 inputs of each channel

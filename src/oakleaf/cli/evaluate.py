@@ -1,0 +1,129 @@
+"""python evaluate.py: from a checkpoint to numbers with their protocol."""
+
+import inspect
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from oakleaf.cli.door import enter
+from oakleaf.cli.machine import matching_pair, there
+from oakleaf.errors import Mistake
+from oakleaf.folders import LAST
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    enter("evaluate", evaluate)
+
+
+def evaluate(config: DictConfig) -> None:
+    """Measure, print the table, and write `metrics.json` and the pictures. Exit code 1 if a measure failed."""
+    if OmegaConf.is_missing(config, "checkpoint"):
+        raise Mistake("checkpoint= is missing: name a run's folder or a checkpoint file")
+    matching_pair()
+    from oakleaf.check import check
+    from oakleaf.checkpoint import find, read
+    from oakleaf.metrics.evidence import Evidence
+    from oakleaf.metrics.scores import measure, table, versions, write
+    from oakleaf.modes.latents import draw
+    from oakleaf.numbers import Count, Positive
+    from oakleaf.pictures import picture
+    from oakleaf.recipe import load, make
+
+    asked: Any = OmegaConf.to_container(config, resolve=True)
+    words: dict[str, Any] = {"checkpoint": str, "device": str, "split": str | None, "root": str | None}
+    numbers = {"fake": Count, "real": Count, "seed": int, "truncation": Positive | None, "average": bool}
+    check(asked, fixed={"": {**words, **numbers, "out": str | None, "extractor": Any, "metric": Any}})
+    file = find(asked["checkpoint"])
+    changes = {"model.game.prior.truncation": asked["truncation"]} if asked["truncation"] else {}
+    module = load(file, changes).to(there(asked["device"]))
+    data, test = _data(read(file)["hyper_parameters"], asked["split"], asked["root"])
+    measures = {name: make(node) for name, node in asked["metric"].items()}
+    fake = max([asked["fake"], *(getattr(one, "samples", 0) for one in measures.values())])
+    evidence = Evidence(
+        module, data, make(asked["extractor"]), fake, asked["real"], asked["average"], asked["seed"], test
+    )
+    findings = measure(measures, evidence)
+    findings.pictures["samples"] = picture(module.draw(draw(module.game, 100, asked["seed"]), asked["average"]))
+    out = _out(asked["out"], file)
+    split = asked["split"] or "that of the training"
+    write(findings, out, {"checkpoint": file.name, "split": split, **versions()})
+    log.info("%s\n%s\n%s/metrics.json has each number's protocol", table(findings), _words(evidence), out)
+    if findings.failures:
+        sys.exit(1)
+
+
+def _data(recipe: dict[str, Any], split: str | None, root: str | None) -> tuple[Any, Callable[[], Any] | None]:
+    """The run's real images, ready; and how to get those of its test split, if it was trained on another."""
+    from oakleaf.check import check
+    from oakleaf.recipe import make
+
+    whole: Any = OmegaConf.to_container(OmegaConf.masked_copy(OmegaConf.create(recipe), ["data", "seed"]), resolve=True)
+    node = whole["data"]
+    if root and "root" not in node:
+        raise Mistake(f"root={root}: data={node['name']} are made here, and lie nowhere")
+    node |= {"root": root} if root else {}
+    source = node.get("source", {})
+    has = source and "split" in inspect.signature(_class(source["_target_"])).parameters
+    if split and not has:
+        raise Mistake(f"split={split}: data={node['name']} has no splits")
+
+    def ready(part: str | None) -> Any:
+        described = {**node, "source": {**source, "split": part}} if part else node
+        if part == "test" and "first" in source:
+            described["source"]["first"] = None
+        check(described, "data")
+        data = make(described)
+        data.prepare_data()
+        data.setup()
+        return data
+
+    other = has and (split or source.get("split")) == "train"
+    return ready(split), (lambda: ready("test")) if other else None
+
+
+def _class(target: str) -> Any:
+    from hydra.utils import get_object
+
+    return get_object(target)
+
+
+def _out(asked: str | None, file: Path) -> Path:
+    """The folder to write to: beside the checkpoint, which for a run's is the run's folder."""
+    beside = file.parent.parent if file.parent.name == LAST.parent.name else file.parent
+    out = Path(asked) if asked else beside
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Mistake(f"out={out}: {error.strerror}") from error
+    return out
+
+
+def _words(evidence: Any) -> str:
+    """The protocol, as one line for people."""
+    module, data = evidence.module, evidence.data
+    reference, held_out = evidence.calibration
+    shape = " x ".join(str(side) for side in data.rows["image"].shape[1:])
+    drawn = "the average of G" if evidence.average and module.average else "G"
+    return (
+        f"{len(evidence.fake):,} samples ({shape}) of {drawn} after {module.images:,} images, seed {evidence.seed}, "
+        f"beside {len(evidence.real):,} real ones of {data.name}; real: {len(held_out):,} held out beside "
+        f"{len(reference):,}\nextractor: {_extractor(evidence)}"
+    )
+
+
+def _extractor(evidence: Any) -> str:
+    if evidence.blind:
+        return "none"
+    known = evidence.extractor.protocol()
+    about = ", ".join(f"{name} {value}" for name, value in known.items() if name != "name")
+    return f"{known['name']} ({about})"
+
+
+if __name__ == "__main__":
+    main()

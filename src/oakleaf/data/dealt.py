@@ -1,0 +1,56 @@
+"""What all data modules share: rows that are dealt by (seed, turn)."""
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+
+from oakleaf.data.deck import Deck, Rows
+from oakleaf.errors import Mistake
+
+log = logging.getLogger(__name__)
+
+
+class Dealt(LightningDataModule, ABC):
+    """Rows by name, all of one length: `image` [N, C, H, W] as stored, `label` [N], ...; filled by `setup`.
+
+    size: (H, W) and channels: C of a batch's `image`. classes: what the numbers in `label` are called.
+    """
+
+    size: tuple[int, int]
+    channels: int
+    cache: Path
+    classes: Sequence[str] = ()
+
+    def __init__(self, name: str, batch_size: int, epochs: int, seed: int) -> None:
+        super().__init__()
+        self.name, self.batch_size, self.epochs, self.seed = name, batch_size, epochs, seed
+        self.rows: Rows = {}
+
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """What tells these rows from all others: their content, and how it was brought to size."""
+
+    @abstractmethod
+    def stored(self, images: Tensor) -> Tensor:
+        """Generated images [B, C, H, W] in [-1, 1] in the form in which real ones are stored, on the CPU: measures see
+        both alike."""
+
+    def deck(self, rank: int, world: int) -> Deck:
+        count = len(self.rows["image"])
+        batch = min(self.batch_size, count // world)
+        if batch < 1:
+            raise Mistake(f"data={self.name}: {count} pictures are too few for {world} processes")
+        if batch < self.batch_size and rank == 0:
+            log.warning("batches of %d instead of %d: there are only %d pictures", batch, self.batch_size, count)
+        return Deck(count, batch, self.seed, rank, world)
+
+    def turn(self) -> int:
+        """The run's turn, by which the deck deals."""
+        module: Any = self.trainer.lightning_module if self.trainer else None
+        return module.turn if module is not None else 0

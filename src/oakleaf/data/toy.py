@@ -1,0 +1,133 @@
+"""Points in the plane, drawn from mixtures whose density is known.
+
+A point is an image of one pixel with a channel for each coordinate, so that networks, losses and callbacks need not
+know the difference.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from math import cos, pi, sin
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from oakleaf.data.dealt import Dealt
+from oakleaf.data.deck import Resident, Rows
+from oakleaf.numbers import Count, Positive
+from oakleaf.seeds import stream
+
+
+@dataclass(kw_only=True)
+class Mixture(ABC):
+    """Equal shares of Gaussians N(mean, sd^2 I), in the paper's own units."""
+
+    name: str
+    sd: Positive
+
+    @abstractmethod
+    def modes(self) -> list[tuple[float, float]]:
+        """The means."""
+
+    @cached_property
+    def means(self) -> Tensor:
+        """[K, 2]"""
+        return torch.tensor(self.modes(), dtype=torch.float64)
+
+    @property
+    def scale(self) -> float:
+        """What coordinates are divided by, so that nearly all points are in [-1, 1]: 1.25 times the means' largest."""
+        return 1.25 * float(self.means.abs().max())
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Points [count, 2] and the Gaussian that each is from [count]."""
+        label = torch.randint(len(self.means), (count,), generator=generator)
+        noise = torch.randn(count, 2, generator=generator, dtype=torch.float64)
+        return self.means[label] + self.sd * noise, label
+
+
+@dataclass(kw_only=True)
+class Ring(Mixture):
+    """Gaussians on a circle. Metz 2016, arXiv:1611.02163; radius 1 and sd 0.01 in Lin 2017 (PacGAN), arXiv:1712.04086,
+    section 4.1."""
+
+    components: Count = 8
+    radius: Positive = 1.0
+
+    def modes(self) -> list[tuple[float, float]]:
+        # not linspace(0, 2 pi, components): with both ends the first Gaussian counts twice
+        angles = [2 * pi * k / self.components for k in range(self.components)]
+        return [(self.radius * cos(angle), self.radius * sin(angle)) for angle in angles]
+
+
+@dataclass(kw_only=True)
+class Grid(Mixture):
+    """Gaussians on a square grid around 0. Dumoulin 2016 (ALI), arXiv:1606.00704; spacing 2 and sd 0.05 in Lin 2017
+    (PacGAN), arXiv:1712.04086, section 4.1."""
+
+    side: Count = 5
+    spacing: Positive = 2.0
+
+    def modes(self) -> list[tuple[float, float]]:
+        places = [self.spacing * (k - (self.side - 1) / 2) for k in range(self.side)]
+        return [*product(places, places)]
+
+
+@dataclass(kw_only=True)
+class TwoGaussians(Mixture):
+    """Two Gaussians on the first axis."""
+
+    distance: Positive = 2.0
+
+    def modes(self) -> list[tuple[float, float]]:
+        return [(-self.distance / 2, 0.0), (self.distance / 2, 0.0)]
+
+
+class Points(Dealt):
+    """Batches {image: [B, 2, 1, 1], label: [B]} of `points` fixed draws from a mixture, divided by its `scale`."""
+
+    size = (1, 1)
+    channels = 2
+
+    def __init__(
+        self,
+        name: str,
+        mixture: Mixture,
+        points: Count = 100_000,
+        size: Count = 1,
+        channels: Count = 2,
+        batch_size: Count = 100,
+        epochs: Count = 1,
+        cache: str = "~/.cache/oakleaf",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(name, batch_size, epochs, seed)
+        self.mixture, self.points, self.cache = mixture, points, Path(cache)
+        self.classes = [f"({x:.2g}, {y:.2g})" for x, y in mixture.modes()]
+
+    @property
+    def digest(self) -> str:
+        return repr((self.mixture, self.points, self.seed))
+
+    def stored(self, images: Tensor) -> Tensor:
+        return images.float().cpu()
+
+    def setup(self, stage: str | None = None) -> None:
+        generator = torch.Generator().manual_seed(stream(self.seed, "points"))
+        points, label = self.mixture.draw(self.points, generator)
+        self.rows = {"image": (points / self.mixture.scale).float()[:, :, None, None], "label": label}
+
+    def train_dataloader(self) -> Iterable[Rows]:
+        trainer = self.trainer
+        assert trainer is not None
+        device = trainer.strategy.root_device
+        rows = {name: values.to(device) for name, values in self.rows.items()}
+        return Resident(rows, self.deck(trainer.global_rank, trainer.world_size), self.turn)
+
+    def on_after_batch_transfer(self, batch: Rows, dataloader_idx: int) -> Rows:
+        module = self.trainer.lightning_module if self.trainer else None
+        image = batch["image"].to(module.dtype if module else torch.float32)  # type: ignore[arg-type]
+        return {"image": image, "label": batch["label"]}

@@ -1,0 +1,84 @@
+"""Measures of generators that are told a label."""
+
+from typing import Any
+
+import torch
+
+from oakleaf.errors import Mistake
+from oakleaf.metrics.classifier import Labels, Training, learn, reading
+from oakleaf.metrics.evidence import Evidence
+from oakleaf.metrics.measure import Measure, labelled
+from oakleaf.metrics.neighbours import flat, nearest
+from oakleaf.metrics.sample import Sample
+
+UNTOLD = "needs samples of known labels, and this generator is told none"
+UNLABELLED = "needs real test images with labels, and these have none"
+
+
+class ConditionalAccuracy(Measure):
+    """Share of samples that the extractor, which learned from real images, takes for what was asked for."""
+
+    better = {"conditional_accuracy": "higher"}
+
+    def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
+        rows, labels = labelled(subject, UNTOLD)
+        if subject.seen.logits is None or subject.seen.logits.shape[1] <= int(labels.max()):
+            raise Mistake("conditional_accuracy needs an extractor that learned these classes: extractor=classifier")
+        said = subject.seen.logits[rows].argmax(1).cpu()
+        return {"conditional_accuracy": float((said == labels).float().mean())}
+
+
+class _OnTest(Measure):
+    """Needs real test images with labels."""
+
+    uses_extractor = False
+
+    def prepare(self, evidence: Evidence) -> None:
+        _, test, self.split = evidence.validation_and_test()
+        rows, self.labels = labelled(test, UNLABELLED)
+        self.test, self.device, self.classes = test.pixels[rows], evidence.device, len(evidence.data.classes)
+
+    def protocol(self) -> dict[str, Any]:
+        return {"test": len(self.test), "test_split": self.split}
+
+
+class GanTrainTest(_OnTest):
+    """GAN-train: accuracy on real test images of a classifier that learned from samples alone. GAN-test: accuracy on
+    samples of one that learned from real images. Shmelkov 2018, arXiv:1807.09499, section 3.
+
+    The first falls where samples lack quality or variety, the second where they lack quality, and is too good where
+    they are copies.
+    """
+
+    better = {"gan_train": "higher", "gan_test": "higher"}
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+
+    def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
+        return {"gan_train": self._taught(subject, self.test, self.labels), "gan_test": self._read(real, subject)}
+
+    def _read(self, real: Sample, subject: Sample) -> float:
+        rows, labels = labelled(subject, UNTOLD)
+        return self._taught(real, subject.pixels[rows], labels)
+
+    def _taught(self, teacher: Sample, pixels: torch.Tensor, labels: torch.Tensor) -> float:
+        rows, taught = labelled(teacher, UNTOLD)
+        network = learn(teacher.pixels[rows], Labels(taught, self.classes), self.training, self.device)
+        said = reading(network, pixels, self.device).argmax(1).cpu()
+        return float((said == labels).float().mean())
+
+    def protocol(self) -> dict[str, Any]:
+        return {**super().protocol(), "classifier_images": self.training.images}
+
+
+class OneNN(_OnTest):
+    """Error on real test images of the 1-NN classifier whose training set are labelled samples, Euclidean in pixels.
+    Radford 2015, arXiv:1511.06434, appendix A and table 3."""
+
+    better = {"one_nn_error": "lower"}
+
+    def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
+        rows, labels = labelled(subject, UNTOLD)
+        found = nearest(flat(self.test), flat(subject.pixels[rows])).row[:, 0].cpu()
+        return {"one_nn_error": float((labels[found] != self.labels).float().mean())}

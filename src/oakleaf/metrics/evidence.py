@@ -1,0 +1,176 @@
+"""What measures look at: samples and real images, drawn, read and seen once."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from oakleaf import parallel
+from oakleaf.data.dealt import Dealt
+from oakleaf.errors import Mistake
+from oakleaf.gan import GAN
+from oakleaf.metrics.extractors import Extractor
+from oakleaf.metrics.neighbours import shuffled
+from oakleaf.metrics.sample import Features, Sample
+from oakleaf.modes.latents import draw
+
+AT_ONCE = 256  # images generated and seen together
+
+
+class Evidence:
+    """One pass over features, shared by all measures; everything is taken when it is first asked for.
+
+    fake: so many samples, by the average of G where `average`. real: at most so many real images, drawn evenly from
+    the set. test: a data module of the set's test split, called when it is needed; None if it has none.
+    """
+
+    def __init__(
+        self,
+        module: GAN,
+        data: Dealt,
+        extractor: Extractor,
+        fake: int,
+        real: int,
+        average: bool = True,
+        seed: int = 0,
+        test: Callable[[], Dealt] | None = None,
+    ) -> None:
+        self.module, self.data, self.extractor, self._test = module, data, extractor, test
+        self.counts, self.average, self.seed = (fake, real), average, seed
+        self.reserved: set[int] = set()
+        self.blind = ""  # why the extractor sees nothing
+        try:
+            extractor.prepare(data, module.device)
+        except Mistake as error:
+            self.blind = str(error)
+
+    def look(self) -> None:
+        """Make sure that there are features.
+
+        Raises:
+            Mistake: the extractor sees nothing, or no numbers.
+        """
+        if self.blind:
+            raise Mistake(self.blind)
+        for what, sample in (("samples", self.fake), ("real images", self.real)):
+            if bad := int((~torch.isfinite(sample.features)).any(1).sum()):
+                raise Mistake(f"features are no numbers (NaN) for {bad:,} of {len(sample):,} {what}")
+
+    def protocol(self, extractor: bool, calibrate: bool) -> dict[str, Any]:
+        """What has to be known of the samples and the real images to compare a number with others."""
+        known: dict[str, Any] = {
+            "data": self.data.name,
+            "shape": list(self.data.rows["image"].shape[1:]),
+            "fake": len(self.fake),
+            "real": len(self.real),
+            "average": self.average and self.module.average is not None,
+            "truncation": getattr(getattr(self.module.game, "prior", None), "truncation", None),
+            "seed": self.seed,
+            "images_seen": self.module.images,
+        }
+        if calibrate:
+            reference, held_out = self.calibration
+            known["calibration"] = f"{len(held_out)} held-out real images beside {len(reference)}"
+        return {**known, "extractor": self.extractor.protocol()} if extractor else known
+
+    @property
+    def device(self) -> torch.device:
+        return self.module.device
+
+    @cached_property
+    def fake(self) -> Sample:
+        """Samples for latents of the seed, the same for any number of processes: each draws its share."""
+        request = draw(self.module.game, self.counts[0], self.seed)
+        rank, world = parallel.place()
+        mine = {name: values.tensor_split(world)[rank] for name, values in request.items()}
+        pieces = []
+        for start in range(0, len(next(iter(mine.values()))), AT_ONCE):
+            piece = {name: values[start : start + AT_ONCE].to(self.device) for name, values in mine.items()}
+            images = self.module.draw(piece, self.average)
+            if not torch.isfinite(images).all():
+                raise Mistake("the generator draws values that are no numbers (NaN)")
+            pieces.append(self.data.stored(images))
+        pixels = torch.cat(pieces)
+        seen = self._seen(pixels)
+        logits = None if seen.logits is None else parallel.gathered(seen.logits)
+        pixels = parallel.gathered(pixels.to(self.device)).cpu() if world > 1 else pixels
+        return Sample(Features(parallel.gathered(seen.features), logits), pixels, request.get("label"))
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """Which real images are looked at, in order."""
+        return shuffled(len(self.data.rows["image"]), self.counts[1]).sort().values
+
+    @cached_property
+    def real(self) -> Sample:
+        """Real images; their features are kept on disk."""
+        images, rows = self.data.rows["image"], self.rows
+        pixels = images if len(rows) == len(images) else images[rows]
+        label = self.data.rows["label"][rows] if "label" in self.data.rows else None
+        return Sample(self._kept(pixels), pixels, label)
+
+    def _kept(self, pixels: Tensor) -> Features:
+        """Features of real images, from disk if they are there."""
+        if self.blind:
+            return self._seen(pixels)
+        key = (self.data.digest, self.extractor.protocol(), len(pixels))
+        name = hashlib.blake2b(repr(key).encode(), digest_size=16).hexdigest()
+        place = self.data.cache.expanduser() / "features" / f"{name}.npz"
+        if not place.is_file() and parallel.place()[0] == 0:
+            _keep(place, self._seen(pixels))
+        parallel.wait()
+        with np.load(place) as found:
+            parts = {name: torch.from_numpy(found[name]).to(self.device) for name in found.files}
+        return Features(parts["features"], parts.get("logits"))
+
+    @cached_property
+    def calibration(self) -> tuple[Sample, Sample]:
+        """The real images without some, and those in place of samples: as many as there are samples, but at most half,
+        and none that a measure has reserved."""
+        free = [i for i, row in enumerate(self.rows.tolist()) if row not in self.reserved]
+        count = min(self.counts[0], len(self.rows) // 2, len(free))
+        held_out = torch.tensor(free)[shuffled(len(free), count)]
+        rest = torch.ones(len(self.rows), dtype=torch.bool)
+        rest[held_out] = False
+        return self.real[torch.nonzero(rest).flatten()], self.real[held_out]
+
+    def validation_and_test(self) -> tuple[Sample, Sample, str]:
+        """Real images to choose by and to test on, and where the latter are from. With a test split: the last sixth of
+        the training set, as in MNIST's usual 50,000 + 10,000. Without: two random sixths of the training set."""
+        images = self.data.rows["image"]
+        sixth = len(images) // 6
+        if self._test is not None:
+            rows = torch.arange(len(images) - sixth, len(images))
+            self.reserved |= set(rows.tolist())
+            return self._plain(self.data, rows), self._plain(self._test()), "test"
+        order = shuffled(len(images))
+        self.reserved |= set(order[: 2 * sixth].tolist())
+        validation, test = (self._plain(self.data, order[start : start + sixth]) for start in (0, sixth))
+        return validation, test, "none: a sixth of the training set, which the run has seen"
+
+    def _plain(self, data: Dealt, rows: Tensor | None = None) -> Sample:
+        """Images without features."""
+        part = {name: values if rows is None else values[rows] for name, values in data.rows.items()}
+        return Sample(Features(torch.empty(len(part["image"]), 0), None), part["image"], part.get("label"))
+
+    def _seen(self, pixels: Tensor) -> Features:
+        if self.blind:
+            return Features(torch.zeros(len(pixels), 0, device=self.device), None)
+        found = [self.extractor(piece) for piece in pixels.split(AT_ONCE)]
+        logits = [piece.logits for piece in found if piece.logits is not None]
+        return Features(torch.cat([piece.features for piece in found]), torch.cat(logits) if logits else None)
+
+
+def _keep(place: Path, seen: Features) -> None:
+    """To disk beside its place, then renamed there."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    part = place.with_suffix(f".{os.getpid()}.npz")
+    parts: dict[str, Any] = {"features": seen.features} | ({} if seen.logits is None else {"logits": seen.logits})
+    np.savez(part, **{name: values.cpu().numpy() for name, values in parts.items()})
+    part.replace(place)

@@ -1,0 +1,38 @@
+"""The score of a classifier that is sure of each sample and sees all classes."""
+
+from typing import Any
+
+import torch
+
+from oakleaf.errors import Mistake
+from oakleaf.metrics.measure import Measure, at_least
+from oakleaf.metrics.sample import Sample
+from oakleaf.numbers import Count
+
+
+class InceptionScore(Measure):
+    """exp E KL(p(y|x) || p(y)), mean and standard deviation over `splits`. Salimans 2016, arXiv:1606.03498, section 4.
+
+    From 1 to the number of classes. With another extractor than Inception it is that classifier's own.
+    """
+
+    better = {"inception_score": "higher", "inception_score_sd": ""}
+
+    def __init__(self, splits: Count = 10) -> None:
+        self.splits = splits
+
+    def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
+        if subject.seen.logits is None:
+            raise Mistake("inception_score needs an extractor that knows classes; this one learned none")
+        at_least(self.splits * 2, subject, f"inception_score in {self.splits} splits")
+        order = torch.randperm(len(subject), generator=torch.Generator().manual_seed(0))
+        scores = []
+        for rows in order.chunk(self.splits):
+            log_p = subject.seen.logits[rows].double().log_softmax(1)
+            log_marginal = log_p.logsumexp(0) - torch.tensor(float(len(rows))).double().log()
+            scores.append((log_p.exp() * (log_p - log_marginal)).sum(1).mean().exp())
+        score = torch.stack(scores)
+        return {"inception_score": float(score.mean()), "inception_score_sd": float(score.std(correction=0))}
+
+    def protocol(self) -> dict[str, Any]:
+        return {"splits": self.splits}

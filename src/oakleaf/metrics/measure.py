@@ -1,0 +1,65 @@
+"""A Measure: numbers about samples beside real images."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from oakleaf.errors import Mistake
+from oakleaf.metrics.evidence import Evidence
+from oakleaf.metrics.sample import Sample
+
+Better = Literal["lower", "higher", ""]
+
+
+class Measure(ABC):
+    """Called twice: with the samples, and for calibration with real images in their place.
+
+    better: the numbers by name, and which way is better. uses_extractor: whether they depend on features, so that the
+    extractor's name belongs to theirs.
+    """
+
+    better: Mapping[str, Better]
+    uses_extractor = True
+
+    def prepare(self, evidence: Evidence) -> None:  # noqa: B027, most need nothing
+        """Called once before all else: take what is needed besides the samples, or say what is missing.
+
+        Raises:
+            Mistake: this can't be measured here.
+        """
+
+    @abstractmethod
+    def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
+        """The numbers by name; `subject` is compared with `real`."""
+
+    def protocol(self) -> dict[str, Any]:
+        """What has to be known to compare its numbers with others."""
+        return {}
+
+    def pictures(self, real: Sample, subject: Sample) -> dict[str, Image.Image]:
+        """What there is to look at, by file name."""
+        return {}
+
+
+def at_least(count: int, sample: Sample, why: str) -> None:
+    """Raises:
+    Mistake: fewer images than that.
+    """
+    if len(sample) < count:
+        raise Mistake(f"{len(sample):,} images are too few: {why} needs at least {count:,} (fake=, real=)")
+
+
+def labelled(sample: Sample, otherwise: str) -> tuple[Tensor, Tensor]:
+    """Rows with a label, and their labels.
+
+    Raises:
+        Mistake: there are none.
+    """
+    if sample.label is None or not bool((sample.label >= 0).any()):
+        raise Mistake(otherwise)
+    rows = torch.nonzero(sample.label >= 0).flatten()
+    return rows, sample.label[rows]

@@ -1,0 +1,112 @@
+"""From measures to scores: each number with its calibration line and all that has to be known to compare it."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from oakleaf.errors import Mistake
+from oakleaf.metrics.evidence import Evidence
+from oakleaf.metrics.measure import Better, Measure
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Score:
+    """real: the same measure of held-out real images in place of samples; None if that failed or was not asked for."""
+
+    name: str
+    value: float
+    real: float | None
+    better: Better
+    protocol: dict[str, Any]
+
+
+@dataclass
+class Findings:
+    """failures: by measure, what is missing. pictures: by file name."""
+
+    scores: list[Score] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+    pictures: dict[str, Image.Image] = field(default_factory=dict)
+
+
+def measure(measures: Mapping[str, Measure], evidence: Evidence, calibrate: bool = True) -> Findings:
+    """All numbers; a measure that can't be taken is told of and leaves the others alone."""
+    findings = Findings()
+    ready = {}
+    for name, one in measures.items():
+        try:
+            one.prepare(evidence)
+            ready[name] = one
+        except Mistake as error:
+            findings.failures[name] = str(error)
+    for name, one in ready.items():
+        try:
+            _take(one, evidence, calibrate, findings)
+        except Mistake as error:
+            findings.failures[name] = str(error)
+    return findings
+
+
+def _take(one: Measure, evidence: Evidence, calibrate: bool, findings: Findings) -> None:
+    if one.uses_extractor:
+        evidence.look()
+    numbers = one(evidence.real, evidence.fake)
+    lines = _calibrated(one, evidence) if calibrate else {}
+    suffix = evidence.extractor.suffix if one.uses_extractor else ""
+    protocol = {**evidence.protocol(one.uses_extractor, calibrate), **one.protocol()}
+    for name, value in numbers.items():
+        findings.scores.append(Score(name + suffix, value, lines.get(name), one.better[name], protocol))
+    if calibrate:
+        findings.pictures.update(one.pictures(evidence.real, evidence.fake))
+
+
+def _calibrated(one: Measure, evidence: Evidence) -> dict[str, float]:
+    try:
+        return one(*evidence.calibration)
+    except Mistake as error:
+        log.info("no calibration line: %s", error)
+        return {}
+
+
+def table(findings: Findings) -> str:
+    """What the terminal shows."""
+    width = max([len(score.name) for score in findings.scores] + [len(name) for name in findings.failures] + [7])
+    lines = [f"{'':{width}s} {'samples':>12s} {'real':>12s}  better"] if findings.scores else []
+    for score in findings.scores:
+        real = "" if score.real is None else _number(score.real)
+        lines.append(f"{score.name:{width}s} {_number(score.value):>12s} {real:>12s}  {score.better}".rstrip())
+    lines += [f"{name:{width}s} {reason}" for name, reason in findings.failures.items()]
+    return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value == int(value) and abs(value) < 1e6 else f"{value:.4g}"
+
+
+def write(findings: Findings, folder: Path, about: Mapping[str, Any]) -> None:
+    """`metrics.json` and the pictures. Scores of an earlier evaluation stay, unless these were made by the same
+    protocol."""
+    file = folder / "metrics.json"
+    new = [{**asdict(score), "protocol": {**about, **score.protocol}} for score in findings.scores]
+    old = json.loads(file.read_text()) if file.is_file() else []
+    same = [(entry["name"], entry["protocol"]) for entry in new]
+    text = json.dumps([e for e in old if (e["name"], e["protocol"]) not in same] + new, indent=1, default=float)
+    part = file.with_suffix(".part")
+    part.write_text(text + "\n")
+    part.replace(file)
+    for name, picture in findings.pictures.items():
+        picture.save(folder / f"{name}.png")
+
+
+def versions() -> dict[str, str]:
+    import oakleaf
+
+    return {"oakleaf": oakleaf.__version__, "torch": torch.__version__}
