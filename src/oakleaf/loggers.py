@@ -40,11 +40,11 @@ class Table(Logger):
             csv.DictWriter(file, self.columns or list(row)).writerow(row)
 
     def _rewrite(self, row: Mapping[str, Any]) -> None:
-        """Make room for the row: its columns beside the old ones, and only older rows."""
+        """Make room for the row: its columns beside the old ones, and, as a run begins to write, only older rows."""
         old: list[dict[str, str]] = []
         if self.path.exists():
             with self.path.open(newline="") as file:
-                old = [r for r in csv.DictReader(file) if _number(r["images"]) < row["images"]]
+                old = [r for r in csv.DictReader(file) if self.columns or _number(r["images"]) < row["images"]]
         self.columns = list(dict.fromkeys([*(name for r in old[:1] for name in r), *row]))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("w", newline="") as file:

@@ -1,0 +1,387 @@
+"""The command, the extractors and the callback that measure."""
+
+import csv
+import json
+import subprocess
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from conftest import SMALL, Fit, composed
+from oakleaf.callbacks.score import Score
+from oakleaf.data.toy import Points, Ring
+from oakleaf.errors import Mistake
+from oakleaf.metrics.classifier import Attributes, Labels, Training, accuracy, learn
+from oakleaf.metrics.conditional import GanTrainTest, OneNN
+from oakleaf.metrics.evidence import Evidence
+from oakleaf.metrics.extractors import Classifier, DINOv2, Inception, Pixels
+from oakleaf.metrics.frechet import FrechetDistance
+from oakleaf.metrics.kernel import KernelDistance
+from oakleaf.metrics.sample import Features, Sample
+from oakleaf.recipe import build, load, make
+from test_commands import Result, quick
+
+LITTLE = ["extractor.training.images=6400", "fake=300"]
+RUN = [*SMALL, "max_images=320", "trainer=cpu", "logger=csv", "trainer.precision=32-true"]
+QUICK = Training(images=12_800, batch=64, width=8, features=32)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("measured")
+    result = quick("train", *RUN, folder=folder)
+    assert result.returncode == 0, result.stderr
+    return next(iter((folder / "outputs" / "dcgan-digits").iterdir()))
+
+
+def evaluated(run: Path, out: Path, *arguments: str) -> Result:
+    return quick("evaluate", f"checkpoint={run}", f"out={out}", *LITTLE, *arguments, folder=out.parent)
+
+
+def scores(out: Path) -> dict[str, dict]:
+    return {entry["name"]: entry for entry in json.loads((out / "metrics.json").read_text())}
+
+
+def test_every_number_has_its_protocol_and_its_real_line(run: Path, tmp_path: Path) -> None:
+    result = evaluated(run, tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    found = scores(tmp_path / "out")
+    assert {"fid-classifier", "kid-classifier", "precision-classifier", "nearest_training"} <= found.keys()
+    assert "fid" not in found  # only Inception's is FID
+    for name, entry in found.items():
+        assert name in result.stdout
+        assert entry["real"] is not None, name
+        protocol = entry["protocol"]
+        wanted = {"data", "shape", "fake", "real", "average", "truncation", "seed", "images_seen", "split", "torch"}
+        assert wanted <= protocol.keys()
+        assert (protocol["fake"], protocol["real"], protocol["average"]) == (300, 1797, True)
+        assert protocol["images_seen"] == 320
+        assert "898 held-out" not in protocol["calibration"]  # as many as there are samples
+        assert "300 held-out" in protocol["calibration"]
+    assert {"name", "hash", "resize", "held_out_accuracy"} <= found["fid-classifier"]["protocol"]["extractor"].keys()
+    assert found["fid-classifier"]["value"] > 3 * found["fid-classifier"]["real"]  # an untrained G is far off
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"metrics.json", "neighbours.png", "samples.png"}
+
+
+def test_earlier_scores_stay_and_equal_ones_are_replaced(run: Path, tmp_path: Path) -> None:
+    for arguments in (["metric=kid"], ["metric=kid"], ["metric=kid", "seed=1"], ["metric=prdc", "average=false"]):
+        options = [f"checkpoint={run}", f"out={tmp_path}/out", "extractor=pixels", "fake=200", *arguments]
+        assert quick("evaluate", *options, folder=tmp_path).returncode == 0
+    entries = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert sorted((e["name"], e["protocol"]["seed"]) for e in entries if e["name"] == "kid-pixels") == [
+        ("kid-pixels", 0),
+        ("kid-pixels", 1),
+    ]
+    assert [e["protocol"]["average"] for e in entries if e["name"] == "precision-pixels"] == [False]
+
+
+def test_it_writes_beside_the_checkpoint(run: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "it.ckpt"
+    alone.write_bytes((run / "checkpoints" / "last.ckpt").read_bytes())
+    for checkpoint, where in ((run, run), (alone, tmp_path)):
+        result = quick(
+            "evaluate",
+            f"checkpoint={checkpoint}",
+            "fake=100",
+            "metric=memorisation",
+            "extractor=pixels",
+            folder=tmp_path,
+        )
+        assert result.returncode == 0, result.stderr
+        assert (where / "metrics.json").is_file()
+        assert (where / "neighbours.png").is_file()
+
+
+@pytest.mark.parametrize(
+    "arguments, reason",
+    [
+        (["metric=[conditional_accuracy,kid]"], "this generator is told none"),
+        (["metric=[modes,kid]"], "data=toy alone, not of digits"),
+        (["metric=[stacked_modes,kid]", "fake=10"], "data=stacked_mnist alone"),
+        (["metric=[fid,memorisation]", "fake=20"], "too few"),
+        (
+            ["metric=[fid,memorisation]", "extractor=inception", "extractor.weights=missing.pth"],
+            "there is no such file",
+        ),
+        (["metric=[inception_score,kid]", "extractor=pixels"], "knows classes"),
+    ],
+)
+def test_what_cant_be_measured_is_a_sentence_and_the_rest_comes_out(
+    run: Path, tmp_path: Path, arguments: list[str], reason: str
+) -> None:
+    base = [a for a in LITTLE if a.split("=")[0] not in {b.split("=")[0] for b in arguments}]
+    if any("extractor=" in a for a in arguments):
+        base = [a for a in base if "training" not in a]
+    result = quick("evaluate", f"checkpoint={run}", f"out={tmp_path}/out", *base, *arguments, folder=tmp_path)
+    assert result.returncode == 1
+    assert reason in result.stdout, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    assert any(name.startswith(("kid", "nearest_training")) for name in scores(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    "arguments, reason",
+    [
+        (["split=test"], "data=digits has no splits"),
+        (["metric=fidd"], "Did you mean metric=fid?"),
+        (["fake=0"], "fake=0"),
+        (["truncation=1"], "truncation"),  # the run's prior is uniform
+    ],
+)
+def test_mistakes_of_the_command_are_sentences(run: Path, tmp_path: Path, arguments: list[str], reason: str) -> None:
+    result = quick("evaluate", f"checkpoint={run}", f"out={tmp_path}", *arguments, folder=tmp_path)
+    assert result.returncode == 1
+    assert reason in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_broken_generator_is_told(run: Path, tmp_path: Path) -> None:
+    content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    for name, weight in content["state_dict"].items():
+        if "image" in name and weight.is_floating_point():
+            weight.fill_(torch.nan)
+    torch.save(content, tmp_path / "nan.ckpt")
+    result = quick("evaluate", f"checkpoint={tmp_path}/nan.ckpt", "fake=64", "metric=memorisation", folder=tmp_path)
+    assert result.returncode == 1
+    assert "the generator draws values that are no numbers" in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("shape, labelled", [((24, 32, 3), False), ((20, 16), False), ((40, 40, 3), True)])
+def test_any_folder_can_be_measured(tmp_path: Path, shape: tuple[int, ...], labelled: bool) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(90):
+        place = tmp_path / "pictures" / (f"class{number % 2}" if labelled else "")
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(place / f"{number}.png")
+    where = ["data=folder", f"data.root={tmp_path}/pictures", "model=gan"]
+    tiny = ["model.game.generator.hidden=[8]", "model.game.discriminator.hidden=[8]", "data.size=null"]
+    options = [*where, *tiny, "max_images=64", "data.batch_size=16", "trainer=cpu", "logger=csv"]
+    trained = quick("train", *options, folder=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    (run,) = tmp_path.glob("outputs/*/*")
+    few = ["extractor.training.images=640", "extractor.training.features=8", "fake=100"]
+    metrics = "metric=[fid,kid,prdc,two_sample,diversity,parzen,memorisation]"
+    result = quick("evaluate", f"checkpoint={run}", *few, metrics, folder=tmp_path)
+    kind = "labels" if labelled else "rotations"
+    assert f"classifier of {kind}" in result.stdout, result.stdout + result.stderr
+    assert "memorisation" in result.stdout or "nearest_training" in result.stdout
+    assert np.isfinite(scores(run)["fid-classifier"]["value"])
+
+
+# --- extractors
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[Tensor, Tensor]:
+    _, data, _ = build(composed(folder="x"))
+    data.prepare_data()
+    data.setup()
+    return data.rows["image"], data.rows["label"]
+
+
+def test_the_classifier_learns_and_leaves_the_random_numbers_alone(digits: tuple[Tensor, Tensor]) -> None:
+    pixels, label = digits
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    network = learn(pixels, Labels(label, 10), QUICK, rows=torch.arange(1500))
+    assert torch.equal(before, torch.get_rng_state())
+    assert not network.training
+    assert accuracy(network, pixels, Labels(label, 10), torch.arange(1500, 1797)) > 0.9
+    again = learn(pixels, Labels(label, 10), QUICK, rows=torch.arange(1500))
+    assert torch.equal(network.outputs.weight, again.outputs.weight)
+    bright = (pixels.float().mean((1, 2, 3)) > 80).long()[:, None]
+    attributes = learn(pixels, Attributes(bright), QUICK)
+    assert accuracy(attributes, pixels, Attributes(bright), torch.arange(1797)) > 0.9
+
+
+def test_features_depend_on_no_other_image(digits: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    data = mock.Mock(rows={"image": digits[0], "label": digits[1]}, classes=range(10), digest="d", cache=tmp_path)
+    extractor = Classifier(QUICK)
+    extractor.prepare(data, "cpu")
+    together, alone = extractor(digits[0][:64]).features, extractor(digits[0][:1]).features
+    torch.testing.assert_close(together[:1], alone, rtol=1e-4, atol=1e-4)
+    with mock.patch("oakleaf.metrics.classifier.learn") as learned:
+        Classifier(QUICK).prepare(data, "cpu")
+    learned.assert_not_called()  # it was kept
+
+
+def test_pixels_are_brought_down_and_never_up() -> None:
+    extractor = Pixels(4)
+    extractor.device = "cpu"
+    image = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8)
+    small = image.float().view(4, 2, 4, 2).mean((1, 3)).flatten() / 127.5 - 1
+    torch.testing.assert_close(extractor(image).features[0], small)
+    assert extractor(torch.zeros(2, 2, 1, 1)).features.shape == (2, 2)
+
+
+def test_inception_takes_a_local_file(tmp_path: Path, digits: tuple[Tensor, Tensor]) -> None:
+    from torch_fidelity import feature_extractor_inceptionv3 as theirs
+
+    with (
+        mock.patch.object(theirs, "load_state_dict_from_url", return_value={}),
+        mock.patch.object(torch.nn.Module, "load_state_dict"),
+    ):
+        torch.manual_seed(0)
+        network = theirs.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    extractor = Inception(str(tmp_path / "weights.pth"))
+    extractor.prepare(mock.Mock(channels=1), "cpu")
+    assert not extractor.network.training
+    grey = digits[0][:2]
+    features, logits = extractor(grey)
+    assert features.shape == (2, 2048)
+    assert logits is not None
+    torch.testing.assert_close(features, network(grey.expand(-1, 3, -1, -1))[0])
+    torch.testing.assert_close(extractor(grey[:1]).features, features[:1], rtol=1e-3, atol=1e-4)
+    with pytest.raises(Mistake, match="not 2 channels"):
+        extractor.prepare(mock.Mock(channels=2), "cpu")
+    (tmp_path / "other.pth").write_bytes(b"no weights")
+    with pytest.raises(Mistake, match="damaged"):
+        Inception(str(tmp_path / "other.pth")).prepare(mock.Mock(channels=1), "cpu")
+    torch.save({"x": torch.zeros(1)}, tmp_path / "wrong.pth")
+    with pytest.raises(Mistake, match="not Inception's"):
+        Inception(str(tmp_path / "wrong.pth")).prepare(mock.Mock(channels=1), "cpu")
+
+
+def test_dinov2_takes_a_local_file(tmp_path: Path) -> None:
+    import timm
+
+    model = "vit_small_patch14_dinov2.lvd142m"
+    torch.manual_seed(0)
+    torch.save(timm.create_model(model, num_classes=0, img_size=224).state_dict(), tmp_path / "w.pth")
+    extractor = DINOv2(model, str(tmp_path / "w.pth"))
+    extractor.prepare(mock.Mock(channels=3), "cpu")
+    features = extractor(torch.randint(0, 256, (1, 3, 20, 30), dtype=torch.uint8)).features
+    assert features.shape == (1, 384)
+
+
+# --- labels
+
+
+def test_gan_train_and_one_nn_tell_good_labels_from_bad_ones(digits: tuple[Tensor, Tensor]) -> None:
+    pixels, label = digits
+    seen = Features(torch.zeros(len(pixels), 1), None)
+    real = Sample(seen, pixels, label)
+    half = real[torch.arange(0, 1797, 2)]
+    wrong = Sample(half.seen, half.pixels, label[1::2].roll(7)[: len(half)])
+    wrong.label = torch.cat([wrong.label, label[:1]]) if len(wrong.label) < len(half) else wrong.label
+    evidence = mock.Mock(device="cpu")
+    evidence.data.classes = range(10)
+    evidence.validation_and_test.return_value = (half, real[torch.arange(1, 1797, 2)], "test")
+    for measure, name, good in ((GanTrainTest(QUICK), "gan_train", True), (OneNN(), "one_nn_error", False)):
+        measure.prepare(evidence)
+        told, lied = measure(real, half)[name], measure(real, wrong)[name]
+        assert (told > 0.85 and lied < 0.4) if good else (told < 0.1 and lied > 0.6), (name, told, lied)
+    assert GanTrainTest.better["gan_test"] == "higher"
+
+
+# --- while training
+
+
+def scored(*more: str) -> list[str]:
+    return ["callbacks=scored", "metric@callbacks.score.metric=kid", "extractor@callbacks.score.extractor=pixels",
+            "callbacks.score.best=kid", "callbacks.score.every=64", "callbacks.score.fake=64", *more]  # fmt: skip
+
+
+def kept_scores(folder: Path) -> dict[int, float]:
+    """Scores by images seen, from the run's table."""
+    with (folder / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {int(row["images"]): float(row["score/kid-pixels"]) for row in rows if row["score/kid-pixels"]}
+
+
+def test_scoring_changes_nothing_of_the_training(fit: Fit, tmp_path: Path) -> None:
+    alike = [*SMALL, "max_images=192"]
+    plain, _ = fit(*alike, folder=tmp_path / "plain")
+    with_scores, _ = fit(*alike, *scored(), folder=tmp_path / "scored")
+    assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), with_scores.parameters()))
+
+
+def test_the_best_checkpoint_is_the_best(fit: Fit, tmp_path: Path) -> None:
+    _, trainer = fit(*SMALL, "max_images=320", *scored())
+    found = kept_scores(tmp_path)
+    assert len(found) == 5
+    best = min(found, key=found.__getitem__)
+    assert load(tmp_path / "checkpoints" / "best.ckpt").images == best
+    (callback,) = [c for c in trainer.callbacks if isinstance(c, Score)]
+    assert callback.record == found[best]
+    longer, trainer = fit(*SMALL, "max_images=384", *scored(), checkpoint=tmp_path / "checkpoints" / "last.ckpt")
+    (callback,) = [c for c in trainer.callbacks if isinstance(c, Score)]
+    assert callback.record <= found[best]
+
+
+def test_an_unknown_best_is_a_sentence(fit: Fit) -> None:
+    with pytest.raises(Mistake, match="none of the numbers that are measured: kid"):
+        fit(*SMALL, "max_images=64", *scored("callbacks.score.best=fid"))
+
+
+def test_two_processes_score_like_one(tmp_path: Path) -> None:
+    from test_parallel import NARROW, train_in_two_processes
+
+    folder = train_in_two_processes(tmp_path, *NARROW, "data.batch_size=12", *scored("callbacks.score.every=72"))
+    last = list(kept_scores(folder).values())[-1]
+    module = load(folder)
+    _, data, _ = build(composed(folder="x"))
+    data.prepare_data()
+    data.setup()
+    evidence = Evidence(module, data, Pixels(16), 64, 10_000, seed=0)
+    assert KernelDistance()(evidence.real, evidence.fake)["kid"] == pytest.approx(last, rel=1e-4)
+
+
+# --- points and stacked digits
+
+
+def test_points_are_fixed_and_measured_in_their_own_units(tmp_path: Path) -> None:
+    one, two = (Points("ring", Ring(name="ring", sd=0.01), points=5000, cache=str(tmp_path)) for _ in range(2))
+    one.setup()
+    two.setup()
+    assert torch.equal(one.rows["image"], two.rows["image"])
+    assert one.rows["image"].shape == (5000, 2, 1, 1)
+    config = composed("data=toy", "model=toy", folder="x")
+    measure = make({"_target_": "oakleaf.metrics.modes.Modes"})
+    measure.prepare(mock.Mock(data=one))
+    rows = Sample(Features(torch.empty(5000, 0), None), one.rows["image"])
+    assert measure(rows, rows)["modes"] == 8
+    assert config.data.name == "ring"
+
+
+@pytest.mark.parametrize("mixture", ["ring", "grid", "two_gaussians"])
+def test_toys_train_and_are_measured(tmp_path: Path, mixture: str) -> None:
+    options = ["data=toy", f"data/mixture={mixture}", "model=toy", "max_images=2000", "trainer=cpu", "logger=csv"]
+    result = quick("train", *options, "data.points=6000", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    (run,) = tmp_path.glob("outputs/*/*")
+    assert run.parent.name == f"toy-{mixture}"
+    measured = quick("evaluate", f"checkpoint={run}", "metric=modes", "fake=2500", folder=tmp_path)
+    assert measured.returncode == 0, measured.stderr + measured.stdout
+    assert scores(run)["modes"]["real"] == {"ring": 8, "grid": 25, "two_gaussians": 2}[mixture]
+
+
+def test_stacked_digits_are_what_their_label_says() -> None:
+    from oakleaf.data import stacked
+    from oakleaf.data.sources import Arrays
+
+    digits = np.arange(20, dtype=np.uint8)[:, None, None] * np.ones((1, 28, 28), dtype=np.uint8)
+    with mock.patch.object(stacked, "torchvision_set", return_value=Arrays(digits, np.arange(20) % 10, [])):
+        source = stacked.StackedMNIST(Path("x"), count=50, pool="train")
+        other = stacked.StackedMNIST(Path("x"), count=50, pool="train", seed=1)
+    for number in range(50):
+        red, green, blue = (int(band) % 10 for band in np.asarray(source.read(number))[0, 0])
+        assert source.labels["label"][number] == 100 * red + 10 * green + blue
+    assert source.digest != other.digest
+
+
+def test_help_names_every_metric() -> None:
+    import sys
+
+    from conftest import ROOT, choices
+
+    said = subprocess.run([sys.executable, str(ROOT / "evaluate.py"), "--help"], capture_output=True, text=True).stdout
+    assert all(metric in said for metric in choices("metric"))
+    assert isinstance(FrechetDistance().better, dict)
