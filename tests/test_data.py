@@ -267,7 +267,7 @@ def test_fewer_pictures_than_a_batch_still_train(fit: Fit, tmp_path: Path) -> No
     module, _ = fit(*small, "data.batch_size=64", "trainer.max_epochs=3")
     assert (module.turn, module.images) == (3, 15)
     with pytest.raises(Mistake, match="too few for 8 processes"):
-        images_of(root)._deck(rank=0, world=8)
+        images_of(root).deck(rank=0, world=8)
     for i in range(1, 5):
         (root / f"{i}.png").unlink()
     module, _ = fit(*small, "trainer.max_epochs=2", folder=tmp_path / "alone")
