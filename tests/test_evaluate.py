@@ -311,7 +311,7 @@ def test_the_best_checkpoint_is_the_best(fit: Fit, tmp_path: Path) -> None:
     assert load(tmp_path / "checkpoints" / "best.ckpt").images == best
     (callback,) = [c for c in trainer.callbacks if isinstance(c, Score)]
     assert callback.record == found[best]
-    longer, trainer = fit(*SMALL, "max_images=384", *scored(), checkpoint=tmp_path / "checkpoints" / "last.ckpt")
+    _, trainer = fit(*SMALL, "max_images=384", *scored(), checkpoint=tmp_path / "checkpoints" / "last.ckpt")
     (callback,) = [c for c in trainer.callbacks if isinstance(c, Score)]
     assert callback.record <= found[best]
 

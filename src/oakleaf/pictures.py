@@ -41,9 +41,13 @@ def scatter(points: Tensor) -> Image.Image:
     return Image.fromarray((255 * 0.5 ** (blurred + (blurred > 0))).to(torch.uint8).numpy())
 
 
-def picture(images: Tensor, columns: int | None = None) -> Image.Image:
-    """What to look at: a sheet of images, or where points lie."""
-    return scatter(images) if images.shape[1:] == (2, 1, 1) else sheet(images, columns)
+def are_points(images: Tensor) -> bool:
+    return images.shape[1:] == (2, 1, 1)
+
+
+def picture(images: Tensor, columns: int | None = None, most: int | None = None) -> Image.Image:
+    """What to look at: a sheet of images, the first `most` of them; or where all points lie."""
+    return scatter(images) if are_points(images) else sheet(images[:most], columns)
 
 
 def film(frames: Sequence[Path], path: Path, seconds: float = 6.0) -> None:

@@ -30,9 +30,8 @@ def evaluate(config: DictConfig) -> None:
     from oakleaf.checkpoint import find, read
     from oakleaf.metrics.evidence import Evidence
     from oakleaf.metrics.scores import measure, table, versions, write
-    from oakleaf.modes.latents import draw
     from oakleaf.numbers import Count, Positive
-    from oakleaf.pictures import picture
+    from oakleaf.pictures import from_bytes, picture
     from oakleaf.recipe import load, make
 
     asked: Any = OmegaConf.to_container(config, resolve=True)
@@ -49,7 +48,8 @@ def evaluate(config: DictConfig) -> None:
         module, data, make(asked["extractor"]), fake, asked["real"], asked["average"], asked["seed"], test
     )
     findings = measure(measures, evidence)
-    findings.pictures["samples"] = picture(module.draw(draw(module.game, 100, asked["seed"]), asked["average"]))
+    if findings.scores:
+        findings.pictures["samples"] = picture(from_bytes(evidence.fake.pixels), most=100)
     out = _out(asked["out"], file)
     split = asked["split"] or "that of the training"
     write(findings, out, {"checkpoint": file.name, "split": split, **versions()})

@@ -21,7 +21,7 @@ def main() -> None:
 
 
 def sample(config: DictConfig) -> None:
-    """Load, draw, and write `grid.png` and `samples.npy`, uint8 [N, H, W, C], into `out`."""
+    """Load, draw, and write `grid.png` and `samples.npy`, uint8 [N, H, W, C] or points float32 [N, 2], into `out`."""
     if OmegaConf.is_missing(config, "checkpoint"):
         raise Mistake("checkpoint= is missing: name a run's folder or a checkpoint file")
     matching_pair()
@@ -30,7 +30,7 @@ def sample(config: DictConfig) -> None:
 
     from oakleaf.check import check
     from oakleaf.numbers import Count
-    from oakleaf.pictures import picture, to_bytes
+    from oakleaf.pictures import are_points, picture, to_bytes
     from oakleaf.recipe import load, make
 
     asked: Any = OmegaConf.to_container(config, resolve=True)
@@ -51,8 +51,9 @@ def sample(config: DictConfig) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Mistake(f"out={out}: {error.strerror}") from error
-    np.save(out / "samples.npy", to_bytes(images).permute(0, 2, 3, 1).numpy())
-    picture(images[:SHOWN], columns).save(out / "grid.png")
+    stored = images.flatten(1) if are_points(images) else to_bytes(images).permute(0, 2, 3, 1)
+    np.save(out / "samples.npy", stored.numpy())
+    picture(images, columns, SHOWN).save(out / "grid.png")
     shown = f" (the first {SHOWN})" if len(images) > SHOWN else ""
     height, width = images.shape[2:]
     log.info(

@@ -10,7 +10,7 @@ from torch import Tensor
 from oakleaf.losses.constraints import WeightClipping
 from oakleaf.losses.objectives import Objective
 from oakleaf.losses.terms import Term
-from oakleaf.numbers import Count, NonNegative
+from oakleaf.numbers import Count, NonNegative, Positive
 from oakleaf.round import Critic, Round, Verdict
 
 
@@ -19,14 +19,16 @@ class InstanceNoise:
     """Gaussian noise on all that the critic sees, so that the two densities overlap (Sonderby 2016, arXiv:1610.04490,
     section 3; Arjovsky & Bottou 2017, arXiv:1701.04862).
 
-    sd is in units of the images' range [-1, 1]; it falls linearly to 0 at `images` images seen, or stays if null.
+    sd is in units of the images' range [-1, 1]; it falls to 0 at `images` images seen, linearly or, with a higher
+    `power`, slower and slower towards the end; or stays if `images` is null.
     """
 
     sd: NonNegative = 0.0
     images: Count | None = None
+    power: Positive = 1.0
 
     def at(self, images: int) -> float:
-        return self.sd if self.images is None else self.sd * max(0.0, 1 - images / self.images)
+        return self.sd if self.images is None else self.sd * max(0.0, 1 - images / self.images) ** self.power
 
     def __call__(self, round: Round, images: int) -> Round:
         """The round with noise drawn afresh at each look of its critic."""

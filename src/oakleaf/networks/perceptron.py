@@ -1,12 +1,15 @@
-"""Plain perceptrons, for points: linear at the end, so that no coordinate is out of reach."""
+"""Plain perceptrons, for points: linear at the end, so that no coordinate is out of reach, and never in bfloat16, whose
+steps are as large as the Gaussians.
+"""
 
 from itertools import pairwise
-from math import prod
+from math import log, pi, prod
 
+import torch
 from torch import Tensor, nn
 
 from oakleaf.networks.layers import Size, he_weights, height_width
-from oakleaf.numbers import Count, NonNegative
+from oakleaf.numbers import Count, Natural, NonNegative, Positive
 from oakleaf.round import Verdict
 
 
@@ -27,21 +30,46 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """z [B, latent] -> [B, C, H, W], of any size"""
-        return self.layers(z).unflatten(1, self.shape)
+        with _exact(z):
+            return self.layers(z).unflatten(1, self.shape)
 
 
 class Discriminator(nn.Module):
-    """Rectified layers, then one logit; without normalisation."""
+    """Rectified layers, then one logit; without normalisation.
+
+    waves: random sines and cosines of the coordinates that are shown beside them, so that it sees what is much smaller
+    than their range (Tancik 2020, arXiv:2006.10739, section 4); highest: their largest number of periods on a unit of
+    length, the smallest is 1/4, log-uniform in between.
+    """
+
+    waves: Tensor  # [inputs, waves]
 
     def __init__(
-        self, channels: Count, size: Size, hidden: tuple[int, ...] = (128, 128, 128), slope: NonNegative = 0.2
+        self,
+        channels: Count,
+        size: Size,
+        hidden: tuple[int, ...] = (128, 128, 128),
+        slope: NonNegative = 0.0,
+        waves: Natural = 0,
+        highest: Positive = 16.0,
     ) -> None:
         super().__init__()
-        self.layers = _layers([channels * prod(height_width(size)), *hidden, 1], slope)
+        inputs = channels * prod(height_width(size))
+        direction = torch.nn.functional.normalize(torch.randn(inputs, waves), dim=0)
+        periods = torch.exp(torch.empty(waves).uniform_(log(0.25), log(highest)))
+        self.register_buffer("waves", 2 * pi * periods * direction)
+        self.layers = _layers([inputs + 2 * waves, *hidden, 1], slope)
 
     def forward(self, x: Tensor) -> Verdict:
         """x [B, C, H, W] -> score [B]"""
-        return Verdict(self.layers(x.flatten(1)).squeeze(1).float())
+        with _exact(x):
+            x = x.flatten(1)
+            phase = x @ self.waves
+            return Verdict(self.layers(torch.cat([x, phase.sin(), phase.cos()], 1)).squeeze(1).float())
+
+
+def _exact(x: Tensor) -> torch.autocast:
+    return torch.autocast(x.device.type, enabled=False)
 
 
 def _layers(widths: list[int], slope: float) -> nn.Sequential:
