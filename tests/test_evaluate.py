@@ -331,6 +331,7 @@ def test_two_processes_score_like_one(tmp_path: Path) -> None:
     data.prepare_data()
     data.setup()
     evidence = Evidence(module, data, Pixels(16), 64, 10_000, seed=0)
+    evidence.prepare()
     assert KernelDistance()(evidence.real, evidence.fake)["kid"] == pytest.approx(last, rel=1e-4)
 
 

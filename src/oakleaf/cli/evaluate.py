@@ -44,9 +44,9 @@ def evaluate(config: DictConfig) -> None:
     data, test = _data(read(file)["hyper_parameters"], asked["split"], asked["root"])
     measures = {name: make(node) for name, node in asked["metric"].items()}
     fake = max([asked["fake"], *(getattr(one, "samples", 0) for one in measures.values())])
-    evidence = Evidence(
-        module, data, make(asked["extractor"]), fake, asked["real"], asked["average"], asked["seed"], test
-    )
+    real = max(asked["real"], 2 * fake)  # as many may be held out for the real line
+    extractor, average, seed = make(asked["extractor"]), asked["average"], asked["seed"]
+    evidence = Evidence(module, data, extractor, fake, real, average, seed, test)
     findings = measure(measures, evidence)
     if findings.scores:
         findings.pictures["samples"] = picture(from_bytes(evidence.fake.pixels), most=100)

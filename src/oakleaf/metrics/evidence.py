@@ -44,9 +44,13 @@ class Evidence:
         self.module, self.data, self.extractor, self._test = module, data, extractor, test
         self.counts, self.average, self.seed = (fake, real), average, seed
         self.reserved: set[int] = set()
-        self.blind = ""  # why the extractor sees nothing
+        self.blind = "no extractor was asked for"  # why there are no features
+
+    def prepare(self) -> None:
+        """Make the extractor ready, before anything is drawn; without it samples have no features."""
         try:
-            extractor.prepare(data, module.device)
+            self.extractor.prepare(self.data, self.device)
+            self.blind = ""
         except Mistake as error:
             self.blind = str(error)
 

@@ -41,6 +41,8 @@ def measure(measures: Mapping[str, Measure], evidence: Evidence, calibrate: bool
     """All numbers; a measure that can't be taken is told of and leaves the others alone."""
     findings = Findings()
     ready = {}
+    if any(one.uses_extractor for one in measures.values()):
+        evidence.prepare()
     for name, one in measures.items():
         try:
             one.prepare(evidence)
@@ -88,7 +90,7 @@ def table(findings: Findings) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.0f}" if value == int(value) and abs(value) < 1e6 else f"{value:.4g}"
+    return f"{value:.0f}" if abs(value) < 1e6 and value == int(value) else f"{value:.4g}"
 
 
 def write(findings: Findings, folder: Path, about: Mapping[str, Any]) -> None:

@@ -1,0 +1,63 @@
+"""python theory.py: what a paper proves, measured."""
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from oakleaf.cli.door import conf, enter
+from oakleaf.errors import Mistake
+
+if TYPE_CHECKING:
+    from oakleaf.theory.finding import Finding
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    enter("theory", theory)
+
+
+def theory(config: DictConfig) -> None:
+    """Run one lab, print its table and its checks, and write `<out>/<lab>.png` and `<out>/<lab>.json`.
+
+    Raises:
+        Mistake: no lab, or a claim that does not hold.
+    """
+    if not config.get("lab"):
+        labs = sorted(path.stem for path in (conf() / "lab").glob("*.yaml"))
+        raise Mistake(f"lab= is missing: one of {', '.join(labs)}")
+    from hydra.core.hydra_config import HydraConfig
+
+    from oakleaf.check import check
+    from oakleaf.recipe import make
+
+    asked: Any = OmegaConf.to_container(config, resolve=True)
+    check(asked, fixed={"": {"lab": Any, "out": str, "seed": int}})
+    name = HydraConfig.get().runtime.choices["lab"]
+    finding = make(asked["lab"]).run()
+    log.info("%s\n%s", name, finding)
+    place = write(finding, Path(asked["out"]), name)
+    log.info("%s.png, %s.json", place, place)
+    failed = [claim for claim in finding.checks if not claim.held]
+    if failed:
+        raise Mistake(f"lab={name}: {len(failed)} of {len(finding.checks)} claims failed")
+
+
+def write(finding: "Finding", out: Path, name: str) -> Path:
+    """The picture and the numbers; returns their path without suffix."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Mistake(f"out={out}: {error.strerror}") from error
+    place = out / name
+    finding.figure.savefig(place.with_suffix(".png"), dpi=90)
+    content = {"table": finding.table, "checks": [claim.plain() for claim in finding.checks]}
+    place.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
+    return place
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""f-GAN: an adversarial loss for each f-divergence. Nowozin 2016, arXiv:1606.00709.
+
+D_f(P || Q) = E_Q[f(p / q)] is the supremum over T of E_P[T] - E_Q[f*(T)], eq. (4). T = g_f(V), where V is the score and
+g_f maps the line onto the domain of the conjugate f* (section 2.4): tables 2 and 6. All g_f increase, so a larger score
+means more real.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from typing import Literal
+
+from torch import Tensor
+from torch.nn.functional import logsigmoid, relu, softplus
+
+from oakleaf.losses.lambert import lambert_exp
+from oakleaf.round import Round
+
+CEILING = 20.0  # where exponentials go on as tangents, so that one sample can't pay infinitely
+
+
+class Divergence(ABC):
+    """An f with its g_f and f*. undecided: the score where T is the threshold f'(1), section 2.4."""
+
+    undecided = 0.0
+
+    @abstractmethod
+    def f(self, u: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def conjugate(self, t: Tensor) -> Tensor:
+        """f*(t) = sup_u (u t - f(u))."""
+
+    def activation(self, v: Tensor) -> Tensor:
+        """g_f(v), onto the domain of f*; the line itself unless told otherwise."""
+        return v
+
+    def paid(self, v: Tensor) -> Tensor:
+        """f*(g_f(v)), what a fake sample of score v costs D; overridden where that would cancel or overflow."""
+        return self.conjugate(self.activation(v))
+
+
+class KullbackLeibler(Divergence):
+    """KL(P || Q)."""
+
+    undecided = 1.0
+
+    def f(self, u: Tensor) -> Tensor:
+        return u * u.log()
+
+    def conjugate(self, t: Tensor) -> Tensor:
+        return (t - 1).exp()
+
+    def paid(self, v: Tensor) -> Tensor:
+        return _exp(v - 1)
+
+
+class ReverseKullbackLeibler(Divergence):
+    """KL(Q || P)."""
+
+    def f(self, u: Tensor) -> Tensor:
+        return -u.log()
+
+    def activation(self, v: Tensor) -> Tensor:
+        return -_exp(-v)
+
+    def conjugate(self, t: Tensor) -> Tensor:
+        return -1 - (-t).log()
+
+    def paid(self, v: Tensor) -> Tensor:
+        return v - 1
+
+
+class Pearson(Divergence):
+    """Pearson's chi-squared, the integral of (p - q)^2 / q."""
+
+    def f(self, u: Tensor) -> Tensor:
+        return (u - 1).square()
+
+    def conjugate(self, t: Tensor) -> Tensor:
+        return t.square() / 4 + t
+
+
+class Neyman(Divergence):
+    """Neyman's chi-squared, the integral of (p - q)^2 / p."""
+
+    def f(self, u: Tensor) -> Tensor:
+        return (1 - u).square() / u
+
+    def activation(self, v: Tensor) -> Tensor:
+        return 1 - _exp(-v)
+
+    def conjugate(self, t: Tensor) -> Tensor:
+        return 2 - 2 * (1 - t).sqrt()
+
+    def paid(self, v: Tensor) -> Tensor:
+        return 2 - 2 * _exp(-v / 2)
+
+
+class SquaredHellinger(Divergence):
+    """The integral of (sqrt p - sqrt q)^2."""
+
+    def f(self, u: Tensor) -> Tensor:
+        return (u.sqrt() - 1).square()
+
+    def activation(self, v: Tensor) -> Tensor:
+        return 1 - _exp(-v)
+
+    def conjugate(self, t: Tensor) -> Tensor:
+        return t / (1 - t)
+
+    def paid(self, v: Tensor) -> Tensor:
+        return _exp(v) - 1
+
+
+class Jeffreys(Divergence):
+    """KL(P || Q) + KL(Q || P). f* is by Lambert's W, at exp(1 - t)."""
+
+    def f(self, u: Tensor) -> Tensor:
+        return (u - 1) * u.log()
+
+    def conjugate(self, t: Tensor) -> Tensor:
+        w = lambert_exp(1 - t)
+        return w + 1 / w + t - 2
+
+    def paid(self, v: Tensor) -> Tensor:
+        steep = math.exp(CEILING)  # f*' is 1 / w, and w nearly exp(1 - t) there
+        return self.conjugate(v.clamp(max=1 + CEILING)) + steep * relu(v - 1 - CEILING)
+
+
+class JensenShannon(Divergence):
+    """Twice the divergence of Lin 1991, as f stands in table 6 (the table's name for it leaves the 2 out)."""
+
+    def f(self, u: Tensor) -> Tensor:
+        return u * u.log() - (u + 1) * ((1 + u) / 2).log()
+
+    def activation(self, v: Tensor) -> Tensor:
+        return math.log(2) + logsigmoid(v)
+
+    def conjugate(self, t: Tensor) -> Tensor:
+        return -(2 - t.exp()).log()
+
+    def paid(self, v: Tensor) -> Tensor:
+        return softplus(v) - math.log(2)
+
+
+class GAN(Divergence):
+    """The game of Goodfellow 2014, arXiv:1406.2661, eq. (1): Jensen-Shannon's less log 4."""
+
+    def f(self, u: Tensor) -> Tensor:
+        return u * u.log() - (u + 1) * (u + 1).log()
+
+    def activation(self, v: Tensor) -> Tensor:
+        return logsigmoid(v)
+
+    def conjugate(self, t: Tensor) -> Tensor:
+        return -(1 - t.exp()).log()
+
+    def paid(self, v: Tensor) -> Tensor:
+        return softplus(v)
+
+
+class FDivergence:
+    """D maximises E_P[g_f(V)] - E_Q[f*(g_f(V))], section 2.4. G minimises the same (generator = saturating: the
+    divergence itself), or maximises E_Q[g_f(V)] (alternative: section 3.2, the counterpart of Goodfellow's
+    non-saturating loss).
+    """
+
+    def __init__(self, divergence: Divergence, generator: Literal["saturating", "alternative"] = "alternative") -> None:
+        self.divergence = divergence
+        self.cost = {"saturating": divergence.paid, "alternative": divergence.activation}[generator]
+
+    def discriminator(self, round: Round) -> Tensor:
+        real, fake = round.on_real.score, round.on_fake.score
+        return self.divergence.paid(fake).mean() - self.divergence.activation(real).mean()
+
+    def generator(self, round: Round) -> Tensor:
+        return -self.cost(round.on_fake.score).mean()
+
+    def belief(self, score: Tensor) -> Tensor:
+        return self.divergence.activation(score)
+
+    def boundary(self, round: Round) -> float:
+        return self.divergence.undecided
+
+
+def _exp(v: Tensor) -> Tensor:
+    """exp, and its tangent beyond CEILING."""
+    return v.clamp(max=CEILING).exp() * (1 + relu(v - CEILING))

@@ -1,0 +1,81 @@
+"""What G minimises when D is optimal."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from matplotlib.figure import Figure
+
+from oakleaf.losses.objectives import NonSaturating
+from oakleaf.numbers import Count, Positive
+from oakleaf.round import Round, Verdict
+from oakleaf.seeds import stream
+from oakleaf.theory.critics import Critics, descend
+from oakleaf.theory.densities import Mixture, jensen_shannon
+from oakleaf.theory.finding import Check, Finding, Row
+
+MANY = 50_000  # strata of the last look at the value
+
+
+@dataclass
+class JensenShannon:
+    """max_D V(D, G) = -log 4 + 2 JSD(p || q). Goodfellow 2014, arXiv:1406.2661, Theorem 1, eq. (5) and (6).
+
+    One D for each distance between two Gaussians of variance 1 is trained; the value that it reaches stands beside
+    the integral.
+    """
+
+    seed: int = 0
+    distances: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
+    steps: Count = 600
+    batch: Count = 512
+    lr: Positive = 5e-3
+
+    def run(self) -> Finding:
+        torch.manual_seed(stream(self.seed, "jensen_shannon"))
+        objective, critics = NonSaturating(), Critics(len(self.distances), width=32)
+        descend(
+            lambda: objective.discriminator(Round(*self._samples(self.batch), critics)),
+            critics.parameters(),
+            self.steps,
+            self.lr,
+        )
+        with torch.no_grad():
+            real, fake = (critics(x).score.unflatten(0, (critics.count, -1)) for x in self._samples(MANY))
+        values = [-objective.discriminator(Round(r, f, Verdict)).item() for r, f in zip(real, fake)]
+        exact = [-math.log(4) + 2 * jensen_shannon(Mixture(), Mixture(means=(d,))) for d in self.distances]
+        table: list[Row] = [
+            {
+                "distance": d,
+                "-log 4 + 2 JSD": e,
+                "V(D, G)": v,
+                "JSD": (e + math.log(4)) / 2,
+                "relative error": abs(v / e - 1),
+            }
+            for d, e, v in zip(self.distances, exact, values)
+        ]
+        worst = max(abs(v / e - 1) for v, e in zip(values, exact))
+        checks = [
+            Check("largest relative error of V", worst, "<", 0.01),
+            Check("V at equal densities, from -log 4", abs(values[0] - exact[0]), "<", 0.005),
+        ]
+        return Finding(table, self._figure(exact, values), checks)
+
+    def _samples(self, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Real and fake [distances * n, 1], fresh ones."""
+        fake = [Mixture().sample(n) + distance for distance in self.distances]
+        return torch.cat([Mixture().sample(n) for _ in self.distances]), torch.cat(fake)
+
+    def _figure(self, exact: list[float], values: list[float]) -> Figure:
+        figure = Figure((7, 4), layout="constrained")
+        axes = figure.subplots()
+        fine = torch.linspace(0, max(self.distances), 61).tolist()
+        curve = [-math.log(4) + 2 * jensen_shannon(Mixture(), Mixture(means=(d,))) for d in fine]
+        axes.plot(fine, curve, "k", lw=3, alpha=0.35, label="-log 4 + 2 JSD, integrated")
+        axes.plot(self.distances, values, "C3o", label="V(D, G), D trained")
+        axes.axhline(-math.log(4), color="grey", lw=0.8, ls=":")
+        axes.text(max(self.distances), -math.log(4) + 0.03, "-log 4", ha="right", color="grey")
+        axes.set(xlabel="distance between two Gaussians, in sd", ylabel="value of the game")
+        axes.set_title("G minimises the Jensen-Shannon divergence (Goodfellow 2014, eq. 6)")
+        axes.legend(loc="upper left")
+        return figure

@@ -1,0 +1,69 @@
+"""The optimal discriminator against a fixed generator."""
+
+from dataclasses import dataclass
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from oakleaf.losses.objectives import NonSaturating
+from oakleaf.numbers import Count, Positive
+from oakleaf.round import Round
+from oakleaf.seeds import stream
+from oakleaf.theory.critics import Critics, descend
+from oakleaf.theory.densities import Mixture, grid, integral
+from oakleaf.theory.finding import Check, Finding, Row
+
+P = Mixture((0.6, 0.4), (-1.5, 1.5), (0.5, 0.8))
+Q = Mixture((1.0,), (0.5,), (1.5,))
+
+
+@dataclass
+class OptimalDiscriminator:
+    """For G fixed, the optimal D is D*(x) = p(x) / (p(x) + q(x)). Goodfellow 2014, arXiv:1406.2661, Proposition 1,
+    eq. (2). A perceptron is trained on samples of two known densities, and held against that ratio.
+    """
+
+    seed: int = 0
+    steps: Count = 800
+    batch: Count = 1024
+    lr: Positive = 1e-2
+
+    def run(self) -> Finding:
+        torch.manual_seed(stream(self.seed, "optimal_discriminator"))
+        objective, critic = NonSaturating(), Critics()
+        descend(
+            lambda: objective.discriminator(Round(P.sample(self.batch), Q.sample(self.batch), critic)),
+            critic.parameters(),
+            self.steps,
+            self.lr,
+        )
+        x = grid(2001, 6.0)
+        p, q = P.log_density(x).exp(), Q.log_density(x).exp()
+        with torch.no_grad():
+            seen = objective.belief(critic(x.float()[:, None]).score).double()
+        error = (seen - p / (p + q)).abs()
+        mean = integral(error * (p + q) / 2, x).item()
+        table: list[Row] = [
+            {
+                "x": at,
+                "p(x)": p[i].item(),
+                "q(x)": q[i].item(),
+                "p / (p + q)": (p / (p + q))[i].item(),
+                "D(x)": seen[i].item(),
+            }
+            for at, i in ((at, int((at + 6) / 12 * 2000)) for at in (-3.0, -1.5, 0.0, 1.5, 3.0))
+        ]
+        return Finding(table, _figure(x, p, q, seen), [Check("mean |D - p/(p+q)|", mean, "<", 0.01)])
+
+
+def _figure(x: Tensor, p: Tensor, q: Tensor, seen: Tensor) -> Figure:
+    figure = Figure((7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.fill_between(x, p, alpha=0.25, label="p, real", lw=0)
+    axes.fill_between(x, q, alpha=0.25, label="q, fake", lw=0)
+    axes.plot(x, p / (p + q), "k", lw=3, alpha=0.35, label="p / (p + q)")
+    axes.plot(x, seen, "C3--", lw=1.5, label="D, trained")
+    axes.set(xlabel="x", xlim=(-5, 6), title="The optimal discriminator (Goodfellow 2014, eq. 2)")
+    axes.legend(loc="upper right")
+    return figure
