@@ -67,7 +67,7 @@ def parzen(train: Tensor, test: Tensor) -> None:
 
 def one_nn(train: Tensor, labels: Tensor, test: Tensor, truth: Tensor) -> None:
     for count, known in ((60_000, "3.09 %"), (50_000, "3.34 %")):
-        found = nearest(flat(test), flat(train[:count])).row[:, 0]
+        found = nearest(test, train[:count]).row[:, 0]
         error = float((labels[found] != truth).float().mean())
         line(f"1-NN error of {count:,} real images", f"{100 * error:.2f} %", known)
 

@@ -1,6 +1,7 @@
 """Measures against closed forms, reference libraries and cases whose answer is known."""
 
 from math import log, pi
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -199,15 +200,20 @@ def images(count: int, seed: int) -> Sample:
 
 def test_memorisation_finds_copies_and_shows_them() -> None:
     real, new = images(400, 0), images(300, 1)
-    found = Memorisation()(real, new)
+    measure = Memorisation(shown=3, neighbours=2)
+    evidence = mock.Mock(rows=torch.arange(250))  # copies are found also of images that others do not look at
+    evidence.data.rows = {"image": real.pixels}
+    measure.prepare(evidence)
+    looked_at = real[torch.arange(250)]
+    found = measure(looked_at, new)
     assert found["nearest_training"] == pytest.approx(1, abs=0.1)
     assert found["copied"] < 0.05
     near = Sample(new.seen, real.pixels[:300].clone())
     near.pixels[:, 0, 0, 0] ^= 1
-    copies = Memorisation()(real, near)
+    copies = measure(looked_at, near)
     assert copies["nearest_training"] < 0.02
     assert copies["copied"] == 1
-    assert Memorisation(shown=3, neighbours=2).pictures(real, near)["neighbours"].size[0] >= 512
+    assert measure.pictures(looked_at, near)["neighbours"].size[0] >= 512
 
 
 def test_nearest_is_brute_force() -> None:
@@ -260,7 +266,11 @@ def test_the_true_density_has_the_papers_ceiling(kind: str) -> None:
 
 def test_conditional_accuracy_needs_labels() -> None:
     logits = torch.eye(4)
+    measure = ConditionalAccuracy()
+    evidence = mock.Mock()
+    evidence.data.classes = range(4)
+    measure.prepare(evidence)
     told = sample(logits, logits, torch.tensor([0, 1, 2, 0]))
-    assert ConditionalAccuracy()(told, told)["conditional_accuracy"] == 0.75
+    assert measure(told, told)["conditional_accuracy"] == 0.75
     with pytest.raises(Mistake, match="this generator is told none"):
-        ConditionalAccuracy()(told, sample(logits, logits))
+        measure(told, sample(logits, logits))

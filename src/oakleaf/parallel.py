@@ -59,3 +59,13 @@ def gathered(mine: Tensor) -> Tensor:
     found = [torch.empty_like(padded) for _ in range(world)]
     distributed.all_gather(found, padded.contiguous())
     return torch.cat([rows[: int(n)] for rows, n in zip(found, counts)])
+
+
+def all_agree(here: bool, device: torch.device) -> bool:
+    """Whether it is so in every process."""
+    return bool(gathered(torch.tensor([here], device=device)).all())
+
+
+def first(value: float, device: torch.device) -> float:
+    """Rank 0's value, in every process: what they decide by must be equal to the last bit."""
+    return float(gathered(torch.tensor([value], device=device, dtype=torch.float32))[0])

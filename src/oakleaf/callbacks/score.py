@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Mapping
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 
+from oakleaf import parallel
 from oakleaf.callbacks.interval import Interval
 from oakleaf.errors import Mistake
 from oakleaf.folders import BEST
@@ -63,9 +65,11 @@ class Score(Callback):
         for logger in trainer.loggers:
             logger.log_metrics(scalars, step=module.images)
         suffix = self.extractor.suffix
-        for score in findings.scores:
-            if self.best is not None and score.name in (self.best, self.best + suffix):
-                self._keep(trainer, score.value, score.better == "lower")
+        found = {score.name: score for score in findings.scores}
+        best = next((found[name] for name in (self.best, f"{self.best}{suffix}") if name in found), None)
+        value = parallel.first(best.value if best else nan, module.device)
+        if best and not isnan(value):
+            self._keep(trainer, value, best.better == "lower")
 
     def _keep(self, trainer: Trainer, value: float, lower: bool) -> None:
         if self.record is None or (value < self.record if lower else value > self.record):

@@ -1,5 +1,6 @@
 """python evaluate.py: from a checkpoint to numbers with their protocol."""
 
+import hashlib
 import inspect
 import logging
 import sys
@@ -35,6 +36,8 @@ def evaluate(config: DictConfig) -> None:
     from oakleaf.recipe import load, make
 
     asked: Any = OmegaConf.to_container(config, resolve=True)
+    if not asked.get("metric"):
+        raise Mistake("metric= is empty: name one, or several as metric=[fid,kid]")
     words: dict[str, Any] = {"checkpoint": str, "device": str, "split": str | None, "root": str | None}
     numbers = {"fake": Count, "real": Count, "seed": int, "truncation": Positive | None, "average": bool}
     check(asked, fixed={"": {**words, **numbers, "out": str | None, "extractor": Any, "metric": Any}})
@@ -52,8 +55,11 @@ def evaluate(config: DictConfig) -> None:
         findings.pictures["samples"] = picture(from_bytes(evidence.fake.pixels), most=100)
     out = _out(asked["out"], file)
     split = asked["split"] or "that of the training"
-    write(findings, out, {"checkpoint": file.name, "split": split, **versions()})
-    log.info("%s\n%s\n%s/metrics.json has each number's protocol", table(findings), _words(evidence), out)
+    about = {"checkpoint": file.name, "checkpoint_hash": _hash(file), "split": split, **versions()}
+    write(findings, out, about)
+    log.info("%s", table(findings))
+    if findings.scores:
+        log.info("%s\n%s/metrics.json has each number's protocol", _words(evidence), out)
     if findings.failures:
         sys.exit(1)
 
@@ -85,6 +91,11 @@ def _data(recipe: dict[str, Any], split: str | None, root: str | None) -> tuple[
 
     other = has and (split or source.get("split")) == "train"
     return ready(split), (lambda: ready("test")) if other else None
+
+
+def _hash(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "blake2b").hexdigest()[:16]
 
 
 def _class(target: str) -> Any:

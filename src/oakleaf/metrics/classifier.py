@@ -14,6 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 from tqdm import tqdm
 
 from oakleaf import parallel
+from oakleaf.errors import Mistake
 from oakleaf.numbers import Count, Positive
 from oakleaf.seeds import stream
 
@@ -76,10 +77,19 @@ class Task(ABC):
         """What is shown, and the answer."""
 
     def loss(self, logits: Tensor, answer: Tensor) -> Tensor:
-        return cross_entropy(logits, answer)
+        return cross_entropy(logits, answer, ignore_index=-1)
 
     def right(self, logits: Tensor, answer: Tensor) -> Tensor:
+        """Share of right answers."""
         return (logits.argmax(1) == answer).float().mean()
+
+    def known(self) -> Tensor | None:
+        """The answers, where they are given: what is learned depends on them as on the images."""
+        return None
+
+    def rows(self, count: int) -> Tensor:
+        """Those of so many images that there is something to learn from."""
+        return torch.arange(count)
 
 
 class Labels(Task):
@@ -89,6 +99,12 @@ class Labels(Task):
 
     def __init__(self, label: Tensor, classes: int) -> None:
         self.label, self.outputs = label, max(classes, int(label.max()) + 1)
+
+    def known(self) -> Tensor:
+        return self.label
+
+    def rows(self, count: int) -> Tensor:
+        return torch.nonzero(self.label >= 0).flatten()
 
     def pose(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         return x, self.label[rows].to(x.device)
@@ -101,6 +117,9 @@ class Attributes(Task):
 
     def __init__(self, attributes: Tensor) -> None:
         self.attributes, self.outputs = attributes, attributes.shape[1]
+
+    def known(self) -> Tensor:
+        return self.attributes
 
     def pose(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         return x, self.attributes[rows].to(x.device).float()
@@ -201,7 +220,10 @@ def kept(
 ) -> tuple[Network, float, str]:
     """The network for `key`, from the cache if it is there, else learned now from nine tenths of the rows; its accuracy
     on the others; and its hash."""
-    name = hashlib.blake2b(repr((1, key, task.kind, astuple(training))).encode(), digest_size=16).hexdigest()
+    answers = task.known()
+    said = None if answers is None else hashlib.blake2b(answers.numpy().tobytes(), digest_size=16).hexdigest()
+    whole = (2, key, task.kind, task.outputs, said, astuple(training))
+    name = hashlib.blake2b(repr(whole).encode(), digest_size=16).hexdigest()
     file = folder.expanduser() / "classifiers" / f"{name}.pt"
     if not file.is_file() and parallel.place()[0] == 0:
         _teach(pixels, task, training, file, device)
@@ -210,16 +232,28 @@ def kept(
     network = Network(pixels.shape[1], (pixels.shape[2], pixels.shape[3]), task.outputs, training)
     network.load_state_dict(content["weights"])
     network = network.to(memory_format=torch.channels_last).to(device).eval().requires_grad_(False)
-    return network, content["accuracy"], name[:8]
+    return network, content["accuracy"], weights_hash(network)
+
+
+def weights_hash(network: nn.Module) -> str:
+    """Eight digits that tell its weights from others."""
+    total = hashlib.blake2b(digest_size=4)
+    for weight in network.state_dict().values():
+        total.update(weight.cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()
 
 
 def _teach(pixels: Tensor, task: Task, training: Training, file: Path, device: Any) -> None:
-    order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))
+    rows = task.rows(len(pixels))
+    order = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))]
     out = max(1, len(order) // 10)
     log.info("a classifier learns %s from %s images, once; kept in %s", task.kind, f"{len(order) - out:,}", file.parent)
     network = learn(pixels, task, training, device, order[out:])
     right = accuracy(network, pixels, task, order[:out], device)
-    file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(f".{os.getpid()}.part")
-    torch.save({"weights": network.state_dict(), "accuracy": right}, part)
-    part.replace(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({"weights": network.state_dict(), "accuracy": right}, part)
+        part.replace(file)
+    except (OSError, RuntimeError) as error:  # torch tells of a full disk by the latter
+        raise Mistake(f"{file.parent}: the classifier can't be kept ({error}); choose another data.cache") from error

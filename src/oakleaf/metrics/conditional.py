@@ -8,7 +8,7 @@ from oakleaf.errors import Mistake
 from oakleaf.metrics.classifier import Labels, Training, learn, reading
 from oakleaf.metrics.evidence import Evidence
 from oakleaf.metrics.measure import Measure, labelled
-from oakleaf.metrics.neighbours import flat, nearest
+from oakleaf.metrics.neighbours import nearest
 from oakleaf.metrics.sample import Sample
 
 UNTOLD = "needs samples of known labels, and this generator is told none"
@@ -20,9 +20,12 @@ class ConditionalAccuracy(Measure):
 
     better = {"conditional_accuracy": "higher"}
 
+    def prepare(self, evidence: Evidence) -> None:
+        self.classes = len(evidence.data.classes)
+
     def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
         rows, labels = labelled(subject, UNTOLD)
-        if subject.seen.logits is None or subject.seen.logits.shape[1] <= int(labels.max()):
+        if subject.seen.logits is None or subject.seen.logits.shape[1] != self.classes:
             raise Mistake("conditional_accuracy needs an extractor that learned these classes: extractor=classifier")
         said = subject.seen.logits[rows].argmax(1).cpu()
         return {"conditional_accuracy": float((said == labels).float().mean())}
@@ -80,5 +83,5 @@ class OneNN(_OnTest):
 
     def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
         rows, labels = labelled(subject, UNTOLD)
-        found = nearest(flat(self.test), flat(subject.pixels[rows])).row[:, 0].cpu()
+        found = nearest(self.test, subject.pixels[rows]).row[:, 0].cpu()
         return {"one_nn_error": float((labels[found] != self.labels).float().mean())}

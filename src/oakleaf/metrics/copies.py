@@ -6,8 +6,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from oakleaf.errors import Mistake
+from oakleaf.metrics.evidence import Evidence
 from oakleaf.metrics.measure import Measure, at_least
-from oakleaf.metrics.neighbours import flat, nearest, shuffled
+from oakleaf.metrics.neighbours import Nearest, flat, merged, nearest, shuffled
 from oakleaf.metrics.sample import Sample
 from oakleaf.numbers import Count
 from oakleaf.pictures import from_bytes, picture
@@ -17,8 +19,9 @@ class Memorisation(Measure):
     """Euclidean distance in pixels to the nearest training image, over that of real images to each other.
 
     nearest_training: the ratio of the medians, about 1 where samples are as far from the data as new data are, and
-    near 0 for copies. copied: share of samples nearer to a training image than all but 1 in 100 real images are to each
-    other; about 0.01 for new data. The picture shows the samples that are nearest, each before its neighbours.
+    near 0 for copies. copied: share of samples as near to a training image as the nearest 1 in 100 real images are to
+    each other, twins aside; about 0.01 for new data. The picture shows the samples that are nearest, each before its
+    neighbours.
     """
 
     better = {"nearest_training": "", "copied": "lower"}
@@ -27,28 +30,44 @@ class Memorisation(Measure):
     def __init__(self, most: Count = 2000, shown: Count = 12, neighbours: Count = 5) -> None:
         self.most, self.shown, self.neighbours = most, shown, neighbours
 
+    def prepare(self, evidence: Evidence) -> None:
+        rest = torch.ones(len(evidence.data.rows["image"]), dtype=torch.bool)
+        rest[evidence.rows] = False
+        self.rest = evidence.data.rows["image"][
+            rest
+        ]  # real images that no other measure looks at, but copies may be of
+
     def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
         at_least(100, real, "memorisation")
-        own, training = self._own(real)
-        found = nearest(flat(subject.pixels[shuffled(len(subject), self.most)]), training).distance[:, 0]
-        near = own.quantile(0.01)
+        some = real.pixels[shuffled(len(real), self.most)]
+        own = self._nearest(real, some, 2).distance[:, 1]  # the first is the image itself
+        own = own[own > 0]
+        if not len(own):
+            raise Mistake("memorisation: each real image has a twin")
+        found = self._nearest(real, subject.pixels[shuffled(len(subject), self.most)], 1).distance[:, 0]
         return {
             "nearest_training": float(found.median() / own.median()),
-            "copied": float((found < near).float().mean()),
+            "copied": float((found <= own.quantile(0.01)).float().mean()),
         }
 
-    def _own(self, real: Sample) -> tuple[Tensor, Tensor]:
-        """Distances of some real images to all others, and all of them, flat."""
-        training = flat(real.pixels)
-        some = shuffled(len(real), self.most)
-        return nearest(training[some], training, 2).distance[:, 1], training  # the first is the image itself
+    def _nearest(self, real: Sample, pixels: Tensor, k: int) -> Nearest:
+        """Neighbours among all training images: those in `real`, then the rest."""
+        near = nearest(flat(pixels), real.pixels, k)
+        if not len(self.rest):
+            return near
+        far = nearest(flat(pixels), self.rest, min(k, len(self.rest)))
+        return merged(near, Nearest(far.distance, far.row + len(real)), k)
 
     def pictures(self, real: Sample, subject: Sample) -> dict[str, Image.Image]:
         some = subject.pixels[shuffled(len(subject), self.most)]
-        found = nearest(flat(some), flat(real.pixels), min(self.neighbours, len(real)))
+        found = self._nearest(real, some, min(self.neighbours, len(real)))
         first = found.distance[:, 0].argsort()[: self.shown]
-        rows = [torch.cat([some[row][None], real.pixels[found.row[row].cpu()]]) for row in first.tolist()]
+        rows = [torch.cat([some[row][None], *[self._image(real, n) for n in found.row[row]]]) for row in first.tolist()]
         return {"neighbours": picture(from_bytes(torch.cat(rows)), columns=found.row.shape[1] + 1)}
+
+    def _image(self, real: Sample, number: Tensor) -> Tensor:
+        row = int(number)
+        return (real.pixels[row] if row < len(real) else self.rest[row - len(real)])[None]
 
     def protocol(self) -> dict[str, Any]:
         return {"most": self.most, "distance": "Euclidean, pixels"}

@@ -1,6 +1,7 @@
 """What measures look at: samples and real images, drawn, read and seen once."""
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable
 from functools import cached_property
@@ -19,6 +20,8 @@ from oakleaf.metrics.extractors import Extractor
 from oakleaf.metrics.neighbours import shuffled
 from oakleaf.metrics.sample import Features, Sample
 from oakleaf.modes.latents import draw
+
+log = logging.getLogger(__name__)
 
 AT_ONCE = 256  # images generated and seen together
 
@@ -93,13 +96,14 @@ class Evidence:
         request = draw(self.module.game, self.counts[0], self.seed)
         rank, world = parallel.place()
         mine = {name: values.tensor_split(world)[rank] for name, values in request.items()}
-        pieces = []
+        pieces, sound = [], True
         for start in range(0, len(next(iter(mine.values()))), AT_ONCE):
             piece = {name: values[start : start + AT_ONCE].to(self.device) for name, values in mine.items()}
             images = self.module.draw(piece, self.average)
-            if not torch.isfinite(images).all():
-                raise Mistake("the generator draws values that are no numbers (NaN)")
+            sound = sound and bool(torch.isfinite(images).all())
             pieces.append(self.data.stored(images))
+        if not parallel.all_agree(sound, self.device):  # raised by all processes or by none
+            raise Mistake("the generator draws values that are no numbers (NaN)")
         pixels = torch.cat(pieces)
         seen = self._seen(pixels)
         logits = None if seen.logits is None else parallel.gathered(seen.logits)
@@ -129,6 +133,8 @@ class Evidence:
         if not place.is_file() and parallel.place()[0] == 0:
             _keep(place, self._seen(pixels))
         parallel.wait()
+        if not place.is_file():  # a cache that takes nothing
+            return self._seen(pixels)
         with np.load(place) as found:
             parts = {name: torch.from_numpy(found[name]).to(self.device) for name in found.files}
         return Features(parts["features"], parts.get("logits"))
@@ -146,7 +152,7 @@ class Evidence:
 
     def validation_and_test(self) -> tuple[Sample, Sample, str]:
         """Real images to choose by and to test on, and where the latter are from. With a test split: the last sixth of
-        the training set, as in MNIST's usual 50,000 + 10,000. Without: two random sixths of the training set."""
+        the training set, as in MNIST's usual 50,000 + 10,000. Without: two random sixths of the real images."""
         images = self.data.rows["image"]
         sixth = len(images) // 6
         if self._test is not None:
@@ -156,7 +162,7 @@ class Evidence:
         order = shuffled(len(images))
         self.reserved |= set(order[: 2 * sixth].tolist())
         validation, test = (self._plain(self.data, order[start : start + sixth]) for start in (0, sixth))
-        return validation, test, "none: a sixth of the training set, which the run has seen"
+        return validation, test, "none: a random sixth of the real images themselves"
 
     def _plain(self, data: Dealt, rows: Tensor | None = None) -> Sample:
         """Images without features."""
@@ -172,9 +178,12 @@ class Evidence:
 
 
 def _keep(place: Path, seen: Features) -> None:
-    """To disk beside its place, then renamed there."""
-    place.parent.mkdir(parents=True, exist_ok=True)
+    """To disk beside its place, then renamed there; a disk that takes nothing is told of."""
     part = place.with_suffix(f".{os.getpid()}.npz")
     parts: dict[str, Any] = {"features": seen.features} | ({} if seen.logits is None else {"logits": seen.logits})
-    np.savez(part, **{name: values.cpu().numpy() for name, values in parts.items()})
-    part.replace(place)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(part, **{name: values.cpu().numpy() for name, values in parts.items()})
+        part.replace(place)
+    except OSError as error:
+        log.warning("features of real images are not kept: %s: %s", place.parent, error.strerror)

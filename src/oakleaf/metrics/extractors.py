@@ -1,6 +1,5 @@
 """What features are: the networks, or the pixels, that measures look through."""
 
-import hashlib
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from oakleaf.data.dealt import Dealt
 from oakleaf.errors import Mistake
-from oakleaf.metrics.classifier import Attributes, Labels, Rotations, Task, Training, kept, scaled
+from oakleaf.metrics.classifier import Attributes, Labels, Rotations, Task, Training, kept, scaled, weights_hash
 from oakleaf.metrics.sample import Features
 from oakleaf.numbers import Count
 
@@ -95,7 +94,7 @@ class Classifier(Extractor):
 
 def _task(data: Dealt) -> Task:
     label, attributes = data.rows.get("label"), data.rows.get("attributes")
-    if label is not None and label.max() > label[label >= 0].min():
+    if label is not None and len(given := label[label >= 0]) and given.max() > given.min():
         return Labels(label, len(data.classes))
     return Rotations(data.size) if attributes is None else Attributes(attributes)
 
@@ -111,10 +110,7 @@ class _Pretrained(Extractor):
         if data.channels not in (1, 3):
             raise Mistake(f"{type(self).__name__} sees grey or colour, not {data.channels} channels: extractor=pixels")
         self.network = self.load().eval().requires_grad_(False).to(device)
-        total = hashlib.blake2b(digest_size=4)
-        for weight in self.network.state_dict().values():
-            total.update(weight.cpu().numpy().tobytes())
-        self.hash = total.hexdigest()
+        self.hash = weights_hash(self.network)
 
     @abstractmethod
     def load(self) -> nn.Module: ...

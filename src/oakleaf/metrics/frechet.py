@@ -1,7 +1,10 @@
 """The Frechet distance of features."""
 
+from math import isfinite
+
 import torch
 
+from oakleaf.errors import Mistake
 from oakleaf.metrics.measure import Measure, at_least
 from oakleaf.metrics.sample import Moments, Sample
 
@@ -17,7 +20,10 @@ def frechet_distance(one: Moments, two: Moments) -> float:
     product = root @ two.covariance @ root
     shared = torch.linalg.eigvalsh((product + product.T) / 2).clamp(min=0).sqrt().sum()
     traces = one.covariance.trace() + two.covariance.trace()
-    return max(0.0, float((one.mean - two.mean).square().sum() + traces - 2 * shared))
+    distance = float((one.mean - two.mean).square().sum() + traces - 2 * shared)
+    if not isfinite(distance):
+        raise Mistake("fid: the covariances are no numbers, or too large")
+    return max(0.0, distance)  # below 0 by rounding alone
 
 
 class FrechetDistance(Measure):

@@ -27,7 +27,7 @@ class InceptionScore(Measure):
         at_least(self.splits * 2, subject, f"inception_score in {self.splits} splits")
         order = torch.randperm(len(subject), generator=torch.Generator().manual_seed(0))
         scores = []
-        for rows in order.chunk(self.splits):
+        for rows in order.tensor_split(self.splits):
             log_p = subject.seen.logits[rows].double().log_softmax(1)
             log_marginal = log_p.logsumexp(0) - torch.tensor(float(len(rows))).double().log()
             scores.append((log_p.exp() * (log_p - log_marginal)).sum(1).mean().exp())

@@ -14,18 +14,33 @@ class Nearest(NamedTuple):
 
 
 def nearest(these: Tensor, those: Tensor, k: int = 1, themselves: bool = False) -> Nearest:
-    """The k nearest of `those` [M, d] to each of `these` [N, d], Euclidean. themselves: both are the same rows, and a
-    row is not its own neighbour."""
-    distances, indices = [], []
-    for start in range(0, len(these), PIECE):
-        between = torch.cdist(these[start : start + PIECE], those)
+    """The k nearest of `those` [M, ...] to each of `these` [N, ...], Euclidean, both flattened by `flat`. themselves:
+    both are the same rows, and a row is not its own neighbour."""
+    parts = [_near(piece, PIECE * i, those, k, themselves) for i, piece in enumerate(these.split(PIECE))]
+    return Nearest(torch.cat([part.distance for part in parts]), torch.cat([part.row for part in parts]))
+
+
+def _near(these: Tensor, first: int, those: Tensor, k: int, themselves: bool) -> Nearest:
+    """For some rows, the first of them numbered so."""
+    best: Nearest | None = None
+    for start in range(0, len(those), 4 * PIECE):
+        between = torch.cdist(flat(these), flat(those[start : start + 4 * PIECE]))
         if themselves:
-            rows = torch.arange(len(between), device=between.device)
-            between[rows, start + rows] = torch.inf
-        found = between.topk(k, largest=False)
-        distances.append(found.values)
-        indices.append(found.indices)
-    return Nearest(torch.cat(distances), torch.cat(indices))
+            own = first + torch.arange(len(these), device=between.device) - start
+            inside = (own >= 0) & (own < between.shape[1])
+            between[torch.nonzero(inside).flatten(), own[inside]] = torch.inf
+        found = between.topk(min(k, between.shape[1]), largest=False)
+        part = Nearest(found.values, found.indices + start)
+        best = part if best is None else merged(best, part, k)
+    assert best is not None
+    return best
+
+
+def merged(one: Nearest, two: Nearest, k: int) -> Nearest:
+    """The k nearest of both."""
+    distance, row = torch.cat([one.distance, two.distance], 1), torch.cat([one.row, two.row], 1)
+    found = distance.topk(min(k, distance.shape[1]), largest=False)
+    return Nearest(found.values, row.gather(1, found.indices))
 
 
 def flat(pixels: Tensor) -> Tensor:

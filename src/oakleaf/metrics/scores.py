@@ -98,7 +98,7 @@ def write(findings: Findings, folder: Path, about: Mapping[str, Any]) -> None:
     protocol."""
     file = folder / "metrics.json"
     new = [{**asdict(score), "protocol": {**about, **score.protocol}} for score in findings.scores]
-    old = json.loads(file.read_text()) if file.is_file() else []
+    old = _read(file) if file.is_file() else []
     same = [(entry["name"], entry["protocol"]) for entry in new]
     text = json.dumps([e for e in old if (e["name"], e["protocol"]) not in same] + new, indent=1, default=float)
     part = file.with_suffix(".part")
@@ -106,6 +106,17 @@ def write(findings: Findings, folder: Path, about: Mapping[str, Any]) -> None:
     part.replace(file)
     for name, picture in findings.pictures.items():
         picture.save(folder / f"{name}.png")
+
+
+def _read(file: Path) -> list[dict[str, Any]]:
+    """Earlier scores; a damaged file is put aside, not overwritten."""
+    try:
+        return list(json.loads(file.read_text()))
+    except ValueError:
+        aside = file.with_suffix(".damaged")
+        log.warning("%s is damaged: put aside as %s", file, aside.name)
+        file.replace(aside)
+        return []
 
 
 def versions() -> dict[str, str]:

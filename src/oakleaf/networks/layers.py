@@ -81,7 +81,7 @@ def dcgan_weights(network: nn.Module, normalised: bool) -> None:
     """Weights ~ N(0, 0.02) and gains ~ N(1, 0.02), as in the code of Radford 2015, arXiv:1511.06434, section 4.
 
     Without normalisation such small weights let the signal die out, so there He's initialisation (2015,
-    arXiv:1502.01852, eq. (14), slope 0.2) takes their place.
+    arXiv:1502.01852, eq. (15), slope 0.2) takes their place.
     """
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
@@ -98,7 +98,7 @@ def dcgan_weights(network: nn.Module, normalised: bool) -> None:
 
 @torch.no_grad()
 def he_weights(network: nn.Module, slope: float) -> None:
-    """Linear weights by He 2015, arXiv:1502.01852, eq. (14), for rectifiers of that slope; biases 0."""
+    """Linear weights by He 2015, arXiv:1502.01852, eq. (15), for rectifiers of that slope; biases 0."""
     for module in network.modules():
         if isinstance(module, nn.Linear):
             nn.init.kaiming_normal_(module.weight, a=slope)
