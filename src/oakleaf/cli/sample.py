@@ -54,7 +54,7 @@ def sample(config: DictConfig) -> None:
     stored = images.flatten(1) if are_points(images) else to_bytes(images).permute(0, 2, 3, 1)
     np.save(out / "samples.npy", stored.numpy())
     picture(images, columns, SHOWN).save(out / "grid.png")
-    shown = f" (the first {SHOWN})" if len(images) > SHOWN else ""
+    shown = f" (the first {SHOWN})" if len(images) > SHOWN and not are_points(images) else ""
     height, width = images.shape[2:]
     log.info(
         "%s images of %d x %d: %s/samples.npy, and %s/grid.png%s", f"{len(images):,}", height, width, out, out, shown
