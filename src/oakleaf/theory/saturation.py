@@ -82,7 +82,8 @@ def _checks(table: Sequence[Row]) -> list[Check]:
 def _figure(table: Sequence[Row]) -> Figure:
     figure = Figure((7, 4), layout="constrained")
     axes = figure.subplots()
-    for column, style in (("non-saturating", "C0o-"), ("saturating", "C3s-"), ("D(G(z))", "k:")):
+    styles = {"non-saturating": "C0o-", "saturating": "C3s-", "D(G(z))": "k:"}
+    for column, style in styles.items():
         axes.loglog(*_columns(table, "D's steps", column), style, label=column)
     axes.set(xlabel="D's steps against the same generator", ylabel="norm of G's gradient (dotted: D's belief)")
     axes.set_title("log(1 - D) saturates, -log D does not")
