@@ -5,6 +5,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from oakleaf.errors import Mistake
+
 OUTPUTS = Path("outputs")
 LAST = Path("checkpoints") / "last.ckpt"
 BEST = Path("checkpoints") / "best.ckpt"
@@ -55,3 +57,17 @@ def newest(parent: Path, overrides: Sequence[str]) -> Path | None:
 def same(overrides: Sequence[str]) -> list[str]:
     """Overrides in a form in which two commands for the same run are equal: its length may differ."""
     return sorted(override for override in overrides if not override.lstrip("+").startswith(LENGTH))
+
+
+def made(place: str | Path) -> Path:
+    """The folder that `out=` names, made if it is not there.
+
+    Raises:
+        Mistake: it can't be.
+    """
+    out = Path(place)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Mistake(f"out={out}: {error.strerror}") from error
+    return out

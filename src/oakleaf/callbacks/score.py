@@ -16,7 +16,7 @@ from oakleaf.gan import GAN
 from oakleaf.metrics.evidence import Evidence
 from oakleaf.metrics.extractors import Extractor
 from oakleaf.metrics.measure import Measure
-from oakleaf.metrics.scores import measure
+from oakleaf.metrics.scores import enough, measure
 from oakleaf.numbers import Count
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Score(Callback):
         metric: Mapping[str, Measure],
         best: str | None = None,
         every: Count | None = None,
-        fake: Count = 2000,
+        fake: Count = 2500,
         real: Count = 10_000,
     ) -> None:
         self.folder, self.extractor, self.metric, self.best = Path(folder), extractor, dict(metric), best
@@ -56,7 +56,7 @@ class Score(Callback):
 
     def take(self, trainer: Trainer, module: GAN) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        fake = max([self.fake, *(getattr(one, "samples", 0) for one in self.metric.values())])
+        fake = enough(self.fake, self.metric)
         evidence = Evidence(module, data, self.extractor, fake, self.real, seed=module.seed)
         findings = measure(self.metric, evidence, calibrate=False)
         for name, reason in findings.failures.items():

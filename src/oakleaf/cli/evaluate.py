@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from oakleaf.cli.door import enter
 from oakleaf.cli.machine import matching_pair, there
 from oakleaf.errors import Mistake
-from oakleaf.folders import LAST
+from oakleaf.folders import LAST, made
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def evaluate(config: DictConfig) -> None:
     from oakleaf.check import check
     from oakleaf.checkpoint import find, read
     from oakleaf.metrics.evidence import Evidence
-    from oakleaf.metrics.scores import measure, table, versions, write
+    from oakleaf.metrics.scores import enough, measure, table, versions, write
     from oakleaf.numbers import Count, Positive
     from oakleaf.pictures import from_bytes, picture
     from oakleaf.recipe import load, make
@@ -46,7 +46,7 @@ def evaluate(config: DictConfig) -> None:
     module = load(file, changes).to(there(asked["device"]))
     data, test = _data(read(file)["hyper_parameters"], asked["split"], asked["root"])
     measures = {name: make(node) for name, node in asked["metric"].items()}
-    fake = max([asked["fake"], *(getattr(one, "samples", 0) for one in measures.values())])
+    fake = enough(asked["fake"], measures)
     real = max(asked["real"], 2 * fake)  # as many may be held out for the real line
     extractor, average, seed = make(asked["extractor"]), asked["average"], asked["seed"]
     evidence = Evidence(module, data, extractor, fake, real, average, seed, test)
@@ -107,12 +107,7 @@ def _class(target: str) -> Any:
 def _out(asked: str | None, file: Path) -> Path:
     """The folder to write to: beside the checkpoint, which for a run's is the run's folder."""
     beside = file.parent.parent if file.parent.name == LAST.parent.name else file.parent
-    out = Path(asked) if asked else beside
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Mistake(f"out={out}: {error.strerror}") from error
-    return out
+    return made(asked or beside)
 
 
 def _words(evidence: Any) -> str:

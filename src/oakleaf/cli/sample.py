@@ -1,7 +1,6 @@
 """python sample.py: from a checkpoint to images."""
 
 import logging
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -9,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from oakleaf.cli.door import enter
 from oakleaf.cli.machine import matching_pair, there
 from oakleaf.errors import Mistake
+from oakleaf.folders import made
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +46,7 @@ def sample(config: DictConfig) -> None:
             for piece in pieces
         ]
     )
-    out = Path(asked["out"])
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Mistake(f"out={out}: {error.strerror}") from error
+    out = made(asked["out"])
     stored = images.flatten(1) if are_points(images) else to_bytes(images).permute(0, 2, 3, 1)
     np.save(out / "samples.npy", stored.numpy())
     picture(images, columns, SHOWN).save(out / "grid.png")

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.cli.door import conf, enter
 from oakleaf.errors import Mistake
+from oakleaf.folders import made
 
 if TYPE_CHECKING:
     from oakleaf.theory.finding import Finding
@@ -48,11 +49,7 @@ def theory(config: DictConfig) -> None:
 
 def write(finding: "Finding", out: Path, name: str) -> Path:
     """The picture and the numbers; returns their path without suffix."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Mistake(f"out={out}: {error.strerror}") from error
-    place = out / name
+    place = made(out) / name
     finding.figure.savefig(place.with_suffix(".png"), dpi=90)
     content = {"table": finding.table, "checks": [claim.plain() for claim in finding.checks]}
     place.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")

@@ -9,7 +9,7 @@ from torch import Tensor
 from oakleaf.errors import Mistake
 from oakleaf.metrics.evidence import Evidence
 from oakleaf.metrics.measure import Measure, at_least
-from oakleaf.metrics.neighbours import Nearest, flat, merged, nearest, shuffled
+from oakleaf.metrics.neighbours import Nearest, merged, nearest, shuffled
 from oakleaf.metrics.sample import Sample
 from oakleaf.numbers import Count
 from oakleaf.pictures import from_bytes, picture
@@ -33,9 +33,7 @@ class Memorisation(Measure):
     def prepare(self, evidence: Evidence) -> None:
         rest = torch.ones(len(evidence.data.rows["image"]), dtype=torch.bool)
         rest[evidence.rows] = False
-        self.rest = evidence.data.rows["image"][
-            rest
-        ]  # real images that no other measure looks at, but copies may be of
+        self.rest = evidence.data.rows["image"][rest]  # no other measure looks at these, but samples may copy them
 
     def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
         at_least(100, real, "memorisation")
@@ -52,10 +50,10 @@ class Memorisation(Measure):
 
     def _nearest(self, real: Sample, pixels: Tensor, k: int) -> Nearest:
         """Neighbours among all training images: those in `real`, then the rest."""
-        near = nearest(flat(pixels), real.pixels, k)
+        near = nearest(pixels, real.pixels, k)
         if not len(self.rest):
             return near
-        far = nearest(flat(pixels), self.rest, min(k, len(self.rest)))
+        far = nearest(pixels, self.rest, min(k, len(self.rest)))
         return merged(near, Nearest(far.distance, far.row + len(real)), k)
 
     def pictures(self, real: Sample, subject: Sample) -> dict[str, Image.Image]:

@@ -57,6 +57,11 @@ def measure(measures: Mapping[str, Measure], evidence: Evidence, calibrate: bool
     return findings
 
 
+def enough(fake: int, measures: Mapping[str, Measure]) -> int:
+    """So many samples, or as many as the protocol of one of the measures wants."""
+    return max([fake, *(one.samples for one in measures.values())])
+
+
 def _take(one: Measure, evidence: Evidence, calibrate: bool, findings: Findings) -> None:
     if one.uses_extractor:
         evidence.look()

@@ -17,6 +17,8 @@ from torch.nn.functional import pad
 
 from oakleaf.cli.door import conf, register
 from oakleaf.gan import GAN
+from oakleaf.metrics.frechet import frechet_distance
+from oakleaf.metrics.sample import moments
 from oakleaf.recipe import build, build_trainer
 from oakleaf.seeds import stream
 
@@ -71,13 +73,8 @@ def _all_images(data: Any) -> Tensor:
 
 def frechet(a: Tensor, b: Tensor) -> float:
     """The Frechet distance between two sets of images as Gaussians in pixels, [N, C, H, W] each: Heusel 2017,
-    arXiv:1706.08500, eq. (6), without a network. The trace of the root of two covariances is the sum of the roots of
-    their product's eigenvalues.
-    """
-    a, b = a.flatten(1).double(), b.flatten(1).double()
-    first, second = a.T.cov(), b.T.cov()
-    roots = torch.linalg.eigvals(first @ second).real.clamp(min=0).sqrt().sum()
-    return ((a.mean(0) - b.mean(0)).square().sum() + first.trace() + second.trace() - 2 * roots).clamp(min=0).item()
+    arXiv:1706.08500, eq. (6), without a network."""
+    return frechet_distance(moments(a.flatten(1)), moments(b.flatten(1)))
 
 
 def halves(real: Tensor, seed: int) -> float:
