@@ -55,7 +55,10 @@ class GAN(LightningModule):
         return self.game.get_submodule(player)
 
     def on_train_start(self) -> None:
-        """A resumed run learns as its recipe now says, not as the optimizers' restored state remembers."""
+        """The condition sees the data; and a resumed run learns as its recipe now says, not as the optimizers'
+        restored state remembers."""
+        if self.game.condition:
+            self.game.condition.meet(self.trainer.datamodule.rows)  # type: ignore[attr-defined]
         for optimizer in self._optimizers():
             for group in optimizer.param_groups:
                 group.update({name: value for name, value in optimizer.defaults.items() if name in group})

@@ -17,6 +17,7 @@ from oakleaf.check import check
 from oakleaf.checkpoint import AtomicIO, read
 from oakleaf.errors import Mistake
 from oakleaf.gan import GAN
+from oakleaf.resolvers import register
 from oakleaf.seeds import stream
 
 Recipe = dict[str, Any]
@@ -29,6 +30,7 @@ def build(config: DictConfig) -> tuple[GAN, LightningDataModule, Recipe]:
     Raises:
         Mistake: a value that makes no sense, or data that are not there.
     """
+    register()
     check({key: config[key] for key in ("seed", "max_images", "watch_every")})
     arguments = _plain(config.data)
     check(arguments, "data")
@@ -37,9 +39,15 @@ def build(config: DictConfig) -> tuple[GAN, LightningDataModule, Recipe]:
     height, width = data.size
     config.data.size = height if height == width else [height, width]
     config.data.channels = data.channels
+    config.data.classes = len(data.classes)
+    if not data.classes and "${data.classes}" in str(_plain(config.model, resolve=False)):
+        raise Mistake(f"model={config.model.name} needs labels, and data={config.data.name} has none")
     recipe = _plain(config)
     check(recipe)
     module = build_module(recipe)
+    if (told := module.game.condition) and told.key not in data.keys:
+        has = " and ".join(f"`{key}` (model/condition={key})" for key in data.keys)
+        raise Mistake(f"model={config.model.name} is told `{told.key}`, and data={config.data.name} has {has}")
     module.configure_optimizers()  # tells of a number that an optimizer refuses before anything begins
     # unresolved, so that a run that was moved writes where it is now, and no home's path is told
     module.save_hyperparameters({**_plain(config, resolve=False), "folder": None, "resume": None}, logger=False)
@@ -115,6 +123,7 @@ def load(checkpoint: str | os.PathLike[str], overrides: Mapping[str, Any] | None
     Raises:
         Mistake: no such file, or no checkpoint of ours.
     """
+    register()
     content = read(checkpoint)
     config = OmegaConf.create(content["hyper_parameters"])
     for key, value in (overrides or {}).items():

@@ -1,6 +1,6 @@
 """A Round: what one play of the game produced. Everything that a player minimises is a function of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from torch import Tensor
@@ -16,18 +16,24 @@ class Verdict(NamedTuple):
 
 
 Critic = Callable[[Tensor], Verdict]
+Rows = Mapping[str, Tensor]
+NOTHING: Rows = {}
 
 
 class Round:
     """Real and fake images [B, C, H, W] in [-1, 1] and the critic that judges them, its condition already bound.
+
+    batch: the rows that the real images came with; asked: the rows that the fake ones were made from.
 
     A verdict is computed when a loss first asks for it and then kept, so that hinge's generator never pays for
     `on_real` while the relativistic one has it. Plain properties: `functools.cached_property` holds a lock that
     Dynamo cannot enter.
     """
 
-    def __init__(self, real: Tensor, fake: Tensor, critic: Critic) -> None:
-        self.real, self.fake, self.critic = real, fake, critic
+    def __init__(
+        self, real: Tensor, fake: Tensor, critic: Critic, batch: Rows = NOTHING, asked: Rows = NOTHING
+    ) -> None:
+        self.real, self.fake, self.critic, self.batch, self.asked = real, fake, critic, batch, asked
         self._on_real: Verdict | None = None
         self._on_fake: Verdict | None = None
 

@@ -1,6 +1,7 @@
 """The same latents through the whole run: a sheet now and then, and a film at the end."""
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from oakleaf.callbacks.interval import Interval
-from oakleaf.games import Batch
+from oakleaf.games import Batch, Game
 from oakleaf.gan import GAN
 from oakleaf.loggers import show
 from oakleaf.numbers import Count
@@ -62,5 +63,11 @@ class Samples(Callback):
         self.drawn = module.images
         path = self.folder / f"{module.images:012d}.png"
         self.folder.mkdir(parents=True, exist_ok=True)
-        picture(module.draw(self.request)).save(path)
+        picture(module.draw(self.request), columns(module.game, self.count)).save(path)
         show(trainer.loggers, "samples", path, module.images)
+
+
+def columns(game: Game, count: int) -> int | None:
+    """A column for each class, if there are a few of them."""
+    classes = game.condition.width if game.condition else 1
+    return classes if 1 < classes <= math.sqrt(2 * count) else None

@@ -13,11 +13,10 @@ from typing import NoReturn
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from oakleaf.cli.machine import best_precision
 from oakleaf.cli.sentences import flat, sentence
-from oakleaf.folders import run_folder
+from oakleaf.resolvers import register
 
 FULL = "HYDRA_FULL_ERROR"
 Task = Callable[[DictConfig], None]
@@ -28,12 +27,6 @@ def conf() -> Path:
     package = Path(__file__).resolve().parent.parent
     checkout = package.parent.parent / "conf"
     return checkout if (checkout / "train.yaml").is_file() else package / "conf"
-
-
-def register() -> None:
-    """Teach OmegaConf our resolvers."""
-    OmegaConf.register_new_resolver("run_folder", run_folder, use_cache=True, replace=True)
-    OmegaConf.register_new_resolver("best_precision", best_precision, replace=True)
 
 
 def enter(name: str, task: Task) -> None:

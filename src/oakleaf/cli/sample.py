@@ -29,16 +29,23 @@ def sample(config: DictConfig) -> None:
     import torch
 
     from oakleaf.check import check
-    from oakleaf.numbers import Count
+    from oakleaf.numbers import Count, Natural
     from oakleaf.pictures import are_points, picture, to_bytes
     from oakleaf.recipe import load, make
 
     asked: Any = OmegaConf.to_container(config, resolve=True)
     words: dict[str, Any] = {"checkpoint": str, "out": str, "device": str}
-    check(asked, fixed={"": {**words, "count": Count, "seed": int, "average": bool, "mode": Any}})
+    check(
+        asked,
+        fixed={"": {**words, "count": Count, "seed": int, "condition": Natural | None, "average": bool, "mode": Any}},
+    )
     module = load(asked["checkpoint"]).to(there(asked["device"]))
     mode = make(asked["mode"])
     request, columns = mode(module.game, asked["seed"])
+    if (wanted := asked["condition"]) is not None:
+        if module.game.condition is None:
+            raise Mistake(f"condition={wanted}: this checkpoint's generator is told nothing")
+        request[module.game.condition.key] = module.game.condition.wanted(wanted, len(request["latent"]))
     pieces = zip(*(values.split(AT_ONCE) for values in request.values()))
     images = torch.cat(
         [

@@ -18,12 +18,14 @@ log = logging.getLogger(__name__)
 class Dealt(LightningDataModule, ABC):
     """Rows by name, all of one length: `image` [N, C, H, W] as stored, `label` [N], ...; filled by `setup`.
 
-    size: (H, W) and channels: C of a batch's `image`. classes: what the numbers in `label` are called.
+    size: (H, W) and channels: C of a batch's `image`. keys: its other rows. classes: what the numbers in `label` (or
+    the columns of `attributes`) are called.
     """
 
     size: tuple[int, int]
     channels: int
     cache: Path
+    keys: Sequence[str] = ()
     classes: Sequence[str] = ()
 
     def __init__(self, name: str, batch_size: int, epochs: int, seed: int) -> None:
@@ -40,6 +42,13 @@ class Dealt(LightningDataModule, ABC):
     def stored(self, images: Tensor) -> Tensor:
         """Generated images [B, C, H, W] in [-1, 1] in the form in which real ones are stored, on the CPU: measures see
         both alike."""
+
+    def agree(self, classes: int | None) -> None:
+        """Raises:
+        Mistake: another number of classes is wanted than there are.
+        """
+        if classes is not None and classes != len(self.classes):
+            raise Mistake(f"data.classes={classes}: data={self.name} has {len(self.classes) or 'no'} classes")
 
     def deck(self, rank: int, world: int) -> Deck:
         count = len(self.rows["image"])

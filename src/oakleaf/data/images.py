@@ -31,6 +31,7 @@ class Images(Dealt):
     """Batches {image: [B, C, H, W] in [-1, 1], label: [B], ...} of a source's pictures.
 
     size: H = W, or [H, W]; null: that of the first picture. channels: 1 or 3; null: 1 if the pictures are grey, else 3.
+    classes: how many kinds of labels (or attributes) there are; null: as many as the source knows.
     crop, resample, on_corrupt: see `Fit` and `decoded`. flip: mirror each picture or not, by chance, in each epoch.
     batch_size: images a process and turn. epochs: a good length for a run on this set.
     keep: device = all images on the accelerator; workers = read from the cache on disk by `workers` processes; auto =
@@ -44,6 +45,7 @@ class Images(Dealt):
         root: str,
         size: Size | None = None,
         channels: Literal[1, 3] | None = None,
+        classes: Natural | None = None,
         crop: Crop = "center",
         resample: Resample = "bilinear",
         flip: bool = False,
@@ -63,7 +65,8 @@ class Images(Dealt):
         self.channels = channels or (1 if grey else 3)
         self.size = first if size is None else height_width(size)
         self.fit = Fit(self.channels, *self.size, crop, resample, self.source.upscale)
-        self.classes = self.source.classes
+        self.keys, self.classes = list(self.source.labels), self.source.classes
+        self.agree(classes)
 
     def prepare_data(self) -> None:
         """Decode, once a machine."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from oakleaf.data.dealt import Dealt
 from oakleaf.data.deck import Resident, Rows
-from oakleaf.numbers import Count, Positive
+from oakleaf.numbers import Count, Natural, Positive
 from oakleaf.seeds import stream
 
 
@@ -89,6 +89,7 @@ class TwoGaussians(Mixture):
 class Points(Dealt):
     """Batches {image: [B, 2, 1, 1], label: [B]} of `points` fixed draws from a mixture, divided by its `scale`."""
 
+    keys = ("label",)
     size = (1, 1)
     channels = 2
 
@@ -99,6 +100,7 @@ class Points(Dealt):
         points: Count = 100_000,
         size: Count = 1,
         channels: Count = 2,
+        classes: Natural | None = None,
         batch_size: Count = 100,
         epochs: Count = 1,
         cache: str = "~/.cache/oakleaf",
@@ -107,6 +109,7 @@ class Points(Dealt):
         super().__init__(name, batch_size, epochs, seed)
         self.mixture, self.points, self.cache = mixture, points, Path(cache)
         self.classes = [f"({x:.2g}, {y:.2g})" for x, y in mixture.modes()]
+        self.agree(classes)
 
     @property
     def digest(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from oakleaf.conditions import Condition
 from oakleaf.losses.loss import Loss
 from oakleaf.losses.terms import Term
 from oakleaf.round import Round
@@ -19,11 +20,17 @@ class Game(nn.Module, ABC):
     an attribute of the game, and its name is its network's name.
 
     terms: by player and by name, what it pays besides the adversarial loss and the loss's penalties; they define the
-    system, while the `loss` is free.
+    system, while the `loss` is free. condition: what the players are told of an image, if anything.
     """
 
-    def __init__(self, loss: Loss, terms: Mapping[str, Mapping[str, Term]] | None = None) -> None:
+    def __init__(
+        self,
+        loss: Loss,
+        terms: Mapping[str, Mapping[str, Term]] | None = None,
+        condition: Condition | None = None,
+    ) -> None:
         super().__init__()
+        self.condition = condition
         self.loss = loss
         self.terms = {player: dict(named) for player, named in (terms or {}).items()}
 
@@ -49,11 +56,14 @@ class Game(nn.Module, ABC):
         for term in due.values():
             for round in rounds:
                 term.prepare(round)
-        adversarial = getattr(self.loss.objective, player)
-        paid = {"adversarial": _mean([adversarial(round) for round in rounds])}
+        paid = {"adversarial": _mean([self.adversarial(player, round) for round in rounds])}
         for name, term in due.items():
             paid[name] = _mean([term(round) for round in rounds])
         return paid, self.view(rounds) if watch and player == "discriminator" else {}
+
+    def adversarial(self, player: str, round: Round) -> Tensor:
+        """The player's side of the loss's objective."""
+        return getattr(self.loss.objective, player)(round)  # type: ignore[no-any-return]
 
     def owed(self, player: str) -> Mapping[str, Term]:
         """The player's terms; the discriminator's begin with the loss's penalties."""

@@ -1,41 +1,81 @@
-"""Generation: images from noise."""
+"""Generation: images from noise, and perhaps from a condition."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from oakleaf.conditions import Condition
+from oakleaf.errors import Mistake
 from oakleaf.games.game import Batch, Game
 from oakleaf.losses.loss import Loss
 from oakleaf.losses.terms import Term
-from oakleaf.priors import Normal, Uniform
-from oakleaf.round import Round
+from oakleaf.numbers import Count
+from oakleaf.priors import Prior
+from oakleaf.round import Round, Verdict
 
 
 class Generation(Game):
     """G turns latents into images, D tells them from real ones. Goodfellow 2014, arXiv:1406.2661.
 
-    generator: z [B, d] -> images [B, C, H, W] in [-1, 1]; discriminator: images -> Verdict.
+    generator: z [B, d] -> images [B, C, H, W] in [-1, 1]; discriminator: images -> Verdict. With a condition both are
+    told y [B, width] as well, G(z, y) and D(x, y), and fakes are asked for what the batch's real images are (Mirza
+    2014, arXiv:1411.1784, eq. (2)).
+    packing: how many images D judges together, as the channels of one (Lin 2017, arXiv:1712.04086, section 2).
     """
 
     def __init__(
         self,
         generator: nn.Module,
         discriminator: nn.Module,
-        prior: Normal | Uniform,
+        prior: Prior,
         loss: Loss,
         terms: Mapping[str, Mapping[str, Term]] | None = None,
+        condition: Condition | None = None,
+        packing: Count = 1,
     ) -> None:
-        super().__init__(loss, terms)
-        self.generator, self.discriminator, self.prior = generator, discriminator, prior
+        super().__init__(loss, terms, condition)
+        self.generator, self.discriminator, self.prior, self.packing = generator, discriminator, prior, packing
+        single = [name for named in self.terms.values() for name, term in named.items() if term.of_single_images]
+        if packing > 1 and single:
+            raise Mistake(f"model.game.packing={packing}: {single[0]} asks D about single images, and sees packs")
 
     def play(self, batch: Batch) -> list[Round]:
         real = batch["image"]
-        fake = self.generate(self.request(len(real), real.device))
-        return [Round(real, fake, self.discriminator)]
+        asked = {"latent": self.prior(len(real), real.device)}
+        if self.condition:
+            asked[self.condition.key] = batch[self.condition.key]
+        fake = self.generate(asked)
+        return [Round(self.packed(real), self.packed(fake), self.critic(asked), batch, asked)]
 
     def generate(self, batch: Batch) -> Tensor:
-        return self.generator(batch["latent"])
+        return self.generator(batch["latent"], *self.told(batch))
 
     def request(self, count: int, device: torch.device | str = "cpu") -> Batch:
-        return {"latent": self.prior(count, device)}
+        request = {"latent": self.prior(count, device)}
+        if self.condition:
+            request[self.condition.key] = self.condition.request(count).to(device)
+        return request
+
+    def critic(self, batch: Batch) -> "nn.Module | partial[Verdict]":
+        """D with the batch's condition bound."""
+        told = self.told(batch)
+        return partial(_told, self.discriminator, self.packed(told[0])) if told else self.discriminator
+
+    def told(self, batch: Batch) -> tuple[Tensor, ...]:
+        """What networks get beside latents or images: y [B, width], or nothing."""
+        return (self.condition(batch),) if self.condition else ()
+
+    def packed(self, rows: Tensor) -> Tensor:
+        """Rows [B, C, ...] as packs [B / packing, packing * C, ...]; what fills no pack is left out."""
+        if self.packing == 1:
+            return rows
+        whole = len(rows) // self.packing
+        if whole == 0:
+            raise Mistake(f"model.game.packing={self.packing}: a batch has only {len(rows)} images")
+        return rows[: whole * self.packing].unflatten(0, (whole, self.packing)).flatten(1, 2)
+
+
+def _told(critic: nn.Module, y: Tensor, x: Tensor) -> Verdict:
+    return critic(x, y)  # type: ignore[no-any-return]

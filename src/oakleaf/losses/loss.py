@@ -56,7 +56,7 @@ class Loss:
 
     name: str
     objective: Objective
-    norm: Literal["batch", "layer", "instance", "none"] = "batch"
+    norm: Literal["batch", "layer", "instance", "spectral", "none"] = "batch"
     penalties: Mapping[str, Term] = field(default_factory=dict)
     constraints: Mapping[str, WeightClipping] = field(default_factory=dict)
     instance_noise: InstanceNoise = field(default_factory=InstanceNoise)

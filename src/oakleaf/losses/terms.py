@@ -2,16 +2,24 @@
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
 
+from oakleaf.errors import Mistake
 from oakleaf.numbers import Count
-from oakleaf.round import Round
+from oakleaf.priors import Codes
+from oakleaf.round import Round, Rows, Verdict
 
 
 class Term(ABC):
     """`weight * measure(round)`, paid on every `every`-th turn and then `every` times as heavy, so that its mean stays
     (lazy regularisation, Karras 2019, arXiv:1912.04958, section 3.1).
+
+    of_single_images: it asks the critic about each image, so images can't be judged in packs.
     """
+
+    of_single_images = False
 
     def __init__(self, weight: float = 1.0, every: Count = 1) -> None:
         self.weight, self.every = weight, every
@@ -25,3 +33,84 @@ class Term(ABC):
     @abstractmethod
     def measure(self, round: Round) -> Tensor:
         """The scalar, before its weight."""
+
+
+class Classification(Term):
+    """How badly D tells the classes of the images that it was shown, real ones or fakes: mean cross-entropy, in nats,
+    over those with a label. Odena 2016 (ACGAN), arXiv:1610.09585, eq. (2).
+    """
+
+    of_single_images = True
+
+    def __init__(self, real: bool = True, fake: bool = True, weight: float = 1.0, every: Count = 1) -> None:
+        super().__init__(weight, every)
+        self.real, self.fake = real, fake
+
+    def measure(self, round: Round) -> Tensor:
+        paid = [_misread(round.on_real, round.batch)] if self.real else []
+        paid += [_misread(round.on_fake, round.asked)] if self.fake else []
+        return torch.stack(paid).sum()
+
+
+def _misread(verdict: Verdict, rows: Rows) -> Tensor:
+    classes = needed(verdict.classes, "classes", "classifies")
+    if "attributes" in rows:  # each true or not
+        return binary_cross_entropy_with_logits(classes, rows["attributes"].to(classes.dtype))
+    label = rows["label"]
+    total = cross_entropy(classes, label, ignore_index=-1, reduction="sum")
+    return total / (label >= 0).sum().clamp(min=1)
+
+
+class MutualInformation(Term):
+    """Minus the variational lower bound of I(c; G(z, c)), in nats and without H(c): what D's head Q, which sees the
+    fake alone, misses of its code. Chen 2016 (InfoGAN), arXiv:1606.03657, eq. (5) and (6).
+
+    Q(c | x) is a softmax for each category, and for each continuous number a Gaussian with its mean given by Q and sd
+    1, as in the authors' code. categorical, continuous: the two weights lambda (appendix C.1). prior: of the game.
+    """
+
+    of_single_images = True
+
+    def __init__(
+        self,
+        prior: Codes,
+        categorical: float = 1.0,
+        continuous: float = 1.0,
+        weight: float = 1.0,
+        every: Count = 1,
+    ) -> None:
+        super().__init__(weight, every)
+        self.prior, self.categorical, self.continuous = prior, categorical, continuous
+
+    def measure(self, round: Round) -> Tensor:
+        said = needed(round.on_fake.code, "code", "code")
+        guesses, means = self.prior.parts(said)
+        categories, numbers = self.prior.parts(self.prior.code(round.asked["latent"]))
+        missed = [self.categorical * cross_entropy(q, c.argmax(1)) for q, c in zip(guesses, categories)]
+        # -log N(c; mean, 1), without its constant log sqrt(2 pi)
+        missed.append(self.continuous * 0.5 * (numbers - means).square().sum(1).mean())
+        return torch.stack(missed).sum()
+
+
+class PullAway(Term):
+    """Mean squared cosine between D's features of two different fakes of the batch: 0 if they are orthogonal, 1 if they
+    are the same. Zhao 2016 (EBGAN), arXiv:1609.03126, eq. (4).
+    """
+
+    def measure(self, round: Round) -> Tensor:
+        features = normalize(needed(round.on_fake.features, "features").float().flatten(1), dim=1)
+        count = len(features)
+        cosines = (features @ features.T).square()
+        return (cosines.sum() - cosines.diagonal().sum()) / (count * (count - 1))
+
+
+def needed(part: Tensor | None, name: str, key: str | None = None) -> Tensor:
+    """A part of a Verdict.
+
+    Raises:
+        Mistake: this critic does not say it.
+    """
+    if part is None:
+        how = f": model.game.discriminator.{key}" if key else ""
+        raise Mistake(f"the discriminator gives no {name}, which one of the players' terms asks for{how}")
+    return part

@@ -110,6 +110,8 @@ class StackedModes(Measure):
 def _digits(split: Literal["train", "test"], root: Path, data: Images) -> Images:
     """MNIST, brought to size as the stacked digits are."""
     source = partial(torchvision_set, name="MNIST", split=split)
-    digits = Images("mnist", source, str(root), data.size, 1, data.fit.crop, data.fit.resample, cache=str(data.cache))
+    digits = Images(
+        "mnist", source, str(root), data.size, 1, crop=data.fit.crop, resample=data.fit.resample, cache=str(data.cache)
+    )
     digits.setup()
     return digits

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from oakleaf import priors
 from oakleaf.errors import Mistake
 from oakleaf.games import Batch, Game
-from oakleaf.numbers import Count, NonNegative
+from oakleaf.numbers import Count, NonNegative, Positive
 from oakleaf.seeds import stream
 
+WIDEST = 32  # columns at most
 Asked = tuple[Batch, int | None]  # a batch for `Game.generate`, and the columns of the sheet (None: square)
 
 
@@ -20,8 +22,8 @@ def draw(game: Game, count: int, seed: int) -> Batch:
     return game.request(count)
 
 
-def latents(game: Game, count: int, seed: int) -> Tensor:
-    """The same, for modes that calculate with latents, [count, d].
+def latents(game: Game, count: int, seed: int) -> Batch:
+    """The same, for modes that calculate with its latents [count, d].
 
     Raises:
         Mistake: the game's generator takes none.
@@ -29,7 +31,7 @@ def latents(game: Game, count: int, seed: int) -> Tensor:
     request = draw(game, count, seed)
     if "latent" not in request:
         raise Mistake("this mode calculates with latents, and the checkpoint's generator takes none")
-    return request["latent"]
+    return request
 
 
 class Mode(ABC):
@@ -57,10 +59,12 @@ class Interpolate(Mode):
     steps: Count = 10
 
     def __call__(self, game: Game, seed: int) -> Asked:
-        start, end = latents(game, 2 * self.pairs, seed).chunk(2)
+        asked = latents(game, 2 * self.pairs, seed)
+        start, end = asked["latent"].chunk(2)
         shares = torch.linspace(0, 1, self.steps)
         between = torch.stack([slerp(start, end, share) for share in shares], dim=1)  # [pairs, steps, d]
-        return {"latent": between.flatten(0, 1)}, self.steps
+        rows = torch.arange(self.pairs).repeat_interleave(self.steps)  # a row stays with the condition it starts with
+        return {**_rows(asked, rows), "latent": between.flatten(0, 1)}, self.steps
 
 
 @dataclass
@@ -81,13 +85,64 @@ class Arithmetic(Mode):
         for name, numbers in groups.items():
             if not numbers or min(numbers) < 0 or len(numbers) != len(self.a):
                 raise Mistake(f"mode.{name}={numbers}: as many samples' numbers as in mode.a are expected, from 0 on")
-        z = latents(game, 1 + max(max(numbers) for numbers in groups.values()), seed)
+        asked = latents(game, 1 + max(max(numbers) for numbers in groups.values()), seed)
+        z = asked["latent"]
         means = [z[numbers].mean(0, keepdim=True) for numbers in groups.values()]
         result = means[0] - means[1] + means[2]
         noise = (2 * torch.rand(9, z.shape[1]) - 1) * self.spread
         noise[4] = 0
-        side_by_side = torch.stack([z[numbers] for numbers in groups.values()], dim=1).flatten(0, 1)
-        return {"latent": torch.cat([side_by_side, *means, result + noise])}, 3
+        shown = torch.tensor([*groups.values()]).T.flatten()  # three columns
+        rows = torch.cat([shown, shown[:3], shown[2].expand(9)])  # means and results: under the condition of the first
+        return {**_rows(asked, rows), "latent": torch.cat([z[shown], *means, result + noise])}, 3
+
+
+@dataclass
+class ByClass(Mode):
+    """A column for each class, a row for each latent. Mirza 2014, arXiv:1411.1784, figure 2."""
+
+    rows: Count = 8
+
+    def __call__(self, game: Game, seed: int) -> Asked:
+        condition = game.condition
+        if condition is None:
+            raise Mistake("mode=by_class: this checkpoint's generator is told no class")
+        columns = min(condition.width, WIDEST)
+        z = latents(game, self.rows, seed)["latent"].repeat_interleave(columns, 0)
+        told = torch.cat([condition.request(columns)] * self.rows)
+        return {"latent": z, condition.key: told}, columns
+
+
+@dataclass
+class Codes(Mode):
+    """What the code of an InfoGAN means. Chen 2016, arXiv:1606.03657, figure 2: each row is one latent; along it one
+    part of the code changes, the others stay. For each part, in turn, `rows` rows: first those of the categories, each
+    with all of its values, then the continuous numbers from -`reach` to `reach`.
+    """
+
+    rows: Count = 4
+    reach: Positive = 2.0
+
+    def __call__(self, game: Game, seed: int) -> Asked:
+        prior = getattr(game, "prior", None)
+        if not isinstance(prior, priors.Codes):
+            raise Mistake("mode=codes: this checkpoint's latents have no code")
+        columns = max([10, *prior.categories])
+        z = latents(game, self.rows, seed)["latent"]
+        start, pieces = prior.dim - prior.width, []
+        for width in [*prior.categories, *[1] * prior.continuous]:
+            changed = z.repeat_interleave(columns, 0)
+            values = torch.eye(width)[torch.arange(columns) % width] if width > 1 else self._line(columns)
+            changed[:, start : start + width] = values.repeat(self.rows, 1)
+            pieces.append(changed)
+            start += width
+        return {"latent": torch.cat(pieces)}, columns
+
+    def _line(self, columns: int) -> Tensor:
+        return torch.linspace(-self.reach, self.reach, columns)[:, None]
+
+
+def _rows(asked: Batch, rows: Tensor) -> Batch:
+    return {name: values[rows] for name, values in asked.items()}
 
 
 def slerp(start: Tensor, end: Tensor, share: Tensor | float) -> Tensor:

@@ -1,6 +1,6 @@
 """Deep convolutional GAN. Radford 2015, arXiv:1511.06434, section 3: strided and fractionally strided convolutions in
 place of pooling; batch normalisation in both networks, but not at G's output and D's input; no hidden fully connected
-layers; ReLU and tanh in G, LeakyReLU in D.
+layers, unless asked for; ReLU and tanh in G, LeakyReLU in D. A condition y enters in one of several ways.
 """
 
 from itertools import pairwise
@@ -8,8 +8,17 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from oakleaf.networks.layers import Norm, Size, dcgan_weights, halvings, norm
-from oakleaf.numbers import Count, NonNegative
+from oakleaf.networks.layers import (
+    ConditionalNorm,
+    Norm,
+    Size,
+    beside,
+    dcgan_weights,
+    halvings,
+    norm,
+    spectral,
+)
+from oakleaf.numbers import Count, Natural, NonNegative
 from oakleaf.round import Verdict
 
 Upsample = Literal["transposed", "nearest", "bilinear", "shuffle"]
@@ -18,7 +27,10 @@ Upsample = Literal["transposed", "nearest", "bilinear", "shuffle"]
 class Generator(nn.Module):
     """Projects z onto a base of 4 to 7 pixels and doubles it up to the image, halving the channels each time.
 
-    upsample: how it doubles: `double`.
+    upsample: how it doubles: `double`. hidden: units of a fully connected layer before the base, or 0.
+    classes: width of the condition y, or 0. told: where y enters: input = beside z; layers = beside what each layer
+    sees (Radford 2015, its code's MNIST networks); norm = as gain and bias of each normalisation (de Vries 2017,
+    arXiv:1707.00683, section 2.2; Miyato & Koyama 2018, arXiv:1802.05637, section 6).
     """
 
     def __init__(
@@ -30,30 +42,52 @@ class Generator(nn.Module):
         kernel: Count = 4,
         norm: Norm = "batch",
         upsample: Upsample = "transposed",
+        hidden: Natural = 0,
+        classes: Natural = 0,
+        told: Literal["input", "layers", "norm"] = "input",
     ) -> None:
         super().__init__()
         count, base = halvings(size)
         widths = [width << k for k in reversed(range(count))]  # e.g. 512, 256, 128, 64
         self.start = (widths[0], *base)
-        self.project = nn.Linear(latent, widths[0] * base[0] * base[1], bias=norm == "none")
-        self.stem = _activated(norm, widths[0], nn.ReLU())
-        self.stages = nn.Sequential(
-            *[
-                nn.Sequential(double(i, o, kernel, upsample, bias=norm == "none"), *_activated(norm, o, nn.ReLU()))
-                for i, o in pairwise(widths)
-            ]
+        bias = norm == "none"
+        more = classes if told == "layers" else 0
+        conditional = classes if told == "norm" else 0
+        inputs = latent + classes * (told != "norm")
+        self.told = told if classes else "nothing"
+        self.hidden = nn.ModuleList()
+        if hidden:
+            self.hidden.append(_Layer(nn.Linear(inputs, hidden, bias=bias), norm, hidden, nn.ReLU(), conditional))
+            inputs = hidden + more
+        project = nn.Sequential(
+            nn.Linear(inputs, widths[0] * base[0] * base[1], bias=bias), nn.Unflatten(1, self.start)
         )
-        self.image = nn.Sequential(double(widths[-1], channels, kernel, upsample), nn.Tanh())
+        self.stages = nn.ModuleList([_Layer(project, norm, widths[0], nn.ReLU(), conditional)])
+        for i, o in pairwise(widths):
+            doubled = double(i + more, o, kernel, upsample, bias)
+            self.stages.append(_Layer(doubled, norm, o, nn.ReLU(), conditional))
+        self.image = nn.Sequential(double(widths[-1] + more, channels, kernel, upsample), nn.Tanh())
         dcgan_weights(self, normalised=norm != "none")
 
-    def forward(self, z: Tensor) -> Tensor:
-        """z [B, latent] -> [B, C, H, W] in [-1, 1]"""
-        x = self.stem(self.project(z).unflatten(1, self.start))
-        return self.image(self.stages(x))
+    def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """z [B, latent], y [B, classes] -> [B, C, H, W] in [-1, 1]"""
+        x = z if self.told in ("nothing", "norm") else beside(z, y)
+        for layer in [*self.hidden, *self.stages]:
+            x = layer(x, y)
+            if self.told == "layers":
+                x = beside(x, y)
+        return self.image(x)
 
 
 class Discriminator(nn.Module):
-    """Halves the image down to the base, doubling the channels each time; the last map goes to one logit."""
+    """Halves the image down to the base, doubling the channels each time; the last map goes to one logit.
+
+    hidden: units of a fully connected layer after the base, or 0. Features are what the logit sees.
+    classes: width of the condition y, or 0. told: where y enters: layers = beside what each layer sees; projection =
+    as an inner product with the features (Miyato & Koyama 2018, arXiv:1802.05637, eq. (3)).
+    classifies: classes to tell apart besides (Odena 2016, arXiv:1610.09585, section 3), or 0.
+    code: numbers of a code to guess, by a head with 128 hidden units (Chen 2016, arXiv:1606.03657, appendix C.1), or 0.
+    """
 
     def __init__(
         self,
@@ -63,27 +97,64 @@ class Discriminator(nn.Module):
         kernel: Count = 4,
         norm: Norm = "batch",
         slope: NonNegative = 0.2,
+        hidden: Natural = 0,
+        classes: Natural = 0,
+        told: Literal["layers", "projection"] = "layers",
+        classifies: Natural = 0,
+        code: Natural = 0,
     ) -> None:
         super().__init__()
         count, base = halvings(size)
         widths = [width << k for k in range(count)]  # e.g. 64, 128, 256, 512
-        self.stem = nn.Sequential(_halve(channels, width, kernel, bias=True), nn.LeakyReLU(slope))
-        self.stages = nn.Sequential(
-            *[
-                nn.Sequential(_halve(i, o, kernel, bias=norm == "none"), *_activated(norm, o, nn.LeakyReLU(slope)))
-                for i, o in pairwise(widths)
-            ]
-        )
-        self.score = nn.Linear(widths[-1] * base[0] * base[1], 1)
-        dcgan_weights(self, normalised=norm != "none")
+        bias = norm in ("none", "spectral")
+        self.told = told if classes else "nothing"
+        more = classes if told == "layers" else 0
+        activation = nn.LeakyReLU(slope)
+        self.stages = nn.ModuleList([_Layer(_halve(channels + more, width, kernel, True), "none", width, activation)])
+        for i, o in pairwise(widths):
+            self.stages.append(_Layer(_halve(i + more, o, kernel, bias), norm, o, activation))
+        features = widths[-1] * base[0] * base[1]
+        self.hidden = nn.ModuleList()
+        if hidden:
+            self.hidden.append(_Layer(nn.Linear(features + more, hidden, bias=bias), norm, hidden, activation))
+            features = hidden
+        self.score = nn.Linear(features + more, 1)
+        self.projection = nn.Linear(classes, features, bias=False) if self.told == "projection" else None
+        self.classes = nn.Linear(features, classifies) if classifies else None
+        inner = _Layer(nn.Linear(features, 128, bias=bias), norm, 128, activation)
+        self.code = nn.Sequential(inner, nn.Linear(128, code)) if code else None
+        dcgan_weights(self, normalised=not bias)
+        if norm == "spectral":
+            spectral(self)
 
-    def forward(self, x: Tensor) -> Verdict:
-        """x [B, C, H, W] -> score [B]"""
-        return Verdict(self.score(self.stages(self.stem(x)).flatten(1)).squeeze(1).float())
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Verdict:
+        """x [B, C, H, W], y [B, classes] -> score [B], features [B, f], and what else was asked for"""
+        tells = self.told == "layers"
+        for stage in self.stages:
+            x = stage(beside(x, y) if tells else x)
+        x = x.flatten(1)
+        for layer in self.hidden:
+            x = layer(beside(x, y) if tells else x)
+        score = self.score(beside(x, y) if tells else x).squeeze(1).float()
+        if self.projection is not None:
+            score = score + (self.projection(y) * x).sum(1).float()
+        classes = self.classes(x).float() if self.classes is not None else None
+        code = self.code(x).float() if self.code is not None else None
+        return Verdict(score, classes, code, x)
 
 
-def _activated(kind: Norm, channels: int, activation: nn.Module) -> nn.Sequential:
-    return nn.Sequential(norm(kind, channels), activation)
+class _Layer(nn.Module):
+    """A linear map or convolution, its normalisation, told y where it is conditional, and its activation."""
+
+    def __init__(self, linear: nn.Module, kind: Norm, channels: int, activation: nn.Module, classes: int = 0) -> None:
+        super().__init__()
+        self.linear, self.activation, self.conditional = linear, activation, classes > 0
+        flat = isinstance(linear, nn.Linear)
+        self.norm = ConditionalNorm(kind, channels, classes, flat) if classes else norm(kind, channels, flat)
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        x = self.linear(x)
+        return self.activation(self.norm(x, y) if self.conditional else self.norm(x))
 
 
 def double(inputs: int, outputs: int, kernel: int, upsample: Upsample = "transposed", bias: bool = True) -> nn.Module:

@@ -9,21 +9,54 @@ from torch import Tensor, nn
 from oakleaf.errors import Mistake
 from oakleaf.numbers import Count
 
-Norm = Literal["batch", "layer", "instance", "none"]
+Norm = Literal["batch", "layer", "instance", "spectral", "none"]
 Size = Count | tuple[Count, Count]
 
 
-def norm(kind: Norm, channels: int) -> nn.Module:
-    """A normalisation of feature maps [B, channels, h, w]. `layer` is over all of C, h, w of one sample, as in
-    Gulrajani 2017, arXiv:1704.00028, section 4.
+def norm(kind: Norm, channels: int, flat: bool = False, affine: bool = True) -> nn.Module:
+    """A normalisation of feature maps [B, channels, h, w], or of `flat` features [B, channels]. `layer` is over all of
+    C, h, w of one sample, as in Gulrajani 2017, arXiv:1704.00028, section 4. `spectral` is one of weights, not of maps.
     """
     if kind == "batch":
-        return nn.BatchNorm2d(channels)
+        return (nn.BatchNorm1d if flat else nn.BatchNorm2d)(channels, affine=affine)
     if kind == "layer":
-        return nn.GroupNorm(1, channels)
-    if kind == "instance":
-        return nn.InstanceNorm2d(channels, affine=True)
+        return nn.GroupNorm(1, channels, affine=affine)
+    if kind == "instance" and not flat:  # a single value has no variance
+        return nn.InstanceNorm2d(channels, affine=affine)
     return nn.Identity()
+
+
+class ConditionalNorm(nn.Module):
+    """A normalisation whose gain and bias are linear in the condition y. de Vries 2017, arXiv:1707.00683, section
+    2.2.
+    """
+
+    def __init__(self, kind: Norm, channels: int, classes: int, flat: bool = False) -> None:
+        super().__init__()
+        self.norm = norm(kind, channels, flat, affine=False)
+        self.gain, self.bias = (nn.Linear(classes, channels) for _ in range(2))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """x [B, channels, ...], y [B, classes]"""
+        ones = (1,) * (x.dim() - 2)
+        gain, bias = (told(y).unflatten(1, (-1, *ones)) if ones else told(y) for told in (self.gain, self.bias))
+        return self.norm(x) * (1 + gain) + bias
+
+
+def beside(x: Tensor, y: Tensor | None) -> Tensor:
+    """x [B, C, ...] with y [B, K] as further channels, the same at every pixel: [B, C + K, ...]."""
+    assert y is not None
+    maps = y.to(x.dtype)[:, :, *[None] * (x.dim() - 2)]
+    return torch.cat([x, maps.expand(-1, -1, *x.shape[2:])], 1)
+
+
+def spectral(network: nn.Module) -> None:
+    """Every weight divided by its largest singular value, by one power iteration a pass. Miyato 2018, arXiv:1802.05957,
+    section 2.1 and Algorithm 1.
+    """
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+            nn.utils.parametrizations.spectral_norm(module)
 
 
 def height_width(size: Size) -> tuple[int, int]:
@@ -91,7 +124,7 @@ def dcgan_weights(network: nn.Module, normalised: bool) -> None:
                 _he(module)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, (nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)):
+        elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)) and module.affine:
             nn.init.normal_(module.weight, 1.0, 0.02)
             nn.init.zeros_(module.bias)
 

@@ -1,0 +1,96 @@
+"""What a generator is asked for and its critic is told. A Condition turns rows of a batch into vectors y [B, width],
+and asks for samples when there is no batch.
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from oakleaf.errors import Mistake
+from oakleaf.numbers import Count
+
+REMEMBERED = 256  # rows of the data that a Row asks for
+
+
+class Condition(nn.Module):
+    """key: of the batch's rows that it reads; width: of its vectors."""
+
+    key: str
+    width: int
+
+    @abstractmethod
+    def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """The batch's rows as vectors y [B, width]."""
+
+    @abstractmethod
+    def request(self, count: int) -> Tensor:
+        """Rows to ask for, [count, ...]: every kind equally often, in turn."""
+
+    @abstractmethod
+    def wanted(self, asked: int, count: int) -> Tensor:
+        """The rows that ask for one thing, `count` times.
+
+        Raises:
+            Mistake: there is no such thing.
+        """
+
+    def meet(self, rows: Mapping[str, Tensor]) -> None:
+        """See the data, before the training; most know all that there is."""
+
+
+class Label(Condition):
+    """One of `classes` classes, as a one-hot vector; zeros where it is unlabelled, -1. Mirza 2014, arXiv:1411.1784."""
+
+    key = "label"
+    kinds: Tensor  # [classes, classes], a one-hot vector for each class
+
+    def __init__(self, classes: Count) -> None:
+        super().__init__()
+        self.width = classes
+        self.register_buffer("kinds", torch.eye(classes), persistent=False)
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
+        label = batch[self.key]
+        return self.kinds[label.clamp(min=0)] * (label >= 0)[:, None]
+
+    def request(self, count: int) -> Tensor:
+        return torch.arange(count) % self.width
+
+    def wanted(self, asked: int, count: int) -> Tensor:
+        if not 0 <= asked < self.width:
+            raise Mistake(f"condition={asked}: the checkpoint knows the classes 0 to {self.width - 1}")
+        return torch.full((count,), asked)
+
+
+class Row(Condition):
+    """A row of numbers for each image: attributes, features of an image, an embedded caption. Without a batch it asks
+    for rows that it remembers from the data.
+    """
+
+    known: Tensor  # [REMEMBERED, width]
+
+    def __init__(self, key: str, width: Count) -> None:
+        super().__init__()
+        self.key, self.width = key, width
+        self.register_buffer("known", torch.zeros(REMEMBERED, width))
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
+        return batch[self.key].to(self.known.dtype)
+
+    def request(self, count: int) -> Tensor:
+        return self.known.cpu()[torch.arange(count) % REMEMBERED]
+
+    def wanted(self, asked: int, count: int) -> Tensor:
+        if not 0 <= asked < REMEMBERED:
+            raise Mistake(f"condition={asked}: the checkpoint remembers {REMEMBERED} rows of {self.key}, from 0 on")
+        return self.known.cpu()[asked].expand(count, -1)
+
+    def meet(self, rows: Mapping[str, Tensor]) -> None:
+        there = rows[self.key]
+        if there.dim() != 2 or there.shape[1] != self.width:
+            raise Mistake(
+                f"{self.key}: rows of {self.width} numbers an image are expected, there are {list(there.shape[1:])}"
+            )
+        self.known.copy_(there[torch.arange(REMEMBERED) * len(there) // REMEMBERED])

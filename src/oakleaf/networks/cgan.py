@@ -1,0 +1,77 @@
+"""The perceptrons of the first conditional GAN. Mirza & Osindero 2014, arXiv:1411.1784, section 4.1.
+
+Latent and label have layers of their own before they meet. Widths and initial weights are those of the authors' code
+(goodfeli/adversarial's descendant). Images are in [-1, 1] here and were in [0, 1] there.
+"""
+
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from oakleaf.networks.layers import Maxout, Size, height_width, uniform_weights
+from oakleaf.numbers import Count, Share
+from oakleaf.round import Verdict
+
+
+class Generator(nn.Module):
+    """z and y are each rectified, then together, then a sigmoid for each value of the image. With dropout on what the
+    last two layers see.
+    """
+
+    def __init__(
+        self,
+        latent: Count,
+        classes: Count,
+        channels: Count,
+        size: Size,
+        noise_units: Count = 200,
+        label_units: Count = 1000,
+        joint_units: Count = 1200,
+        dropout: Share = 0.5,
+    ) -> None:
+        super().__init__()
+        self.shape = (channels, *height_width(size))
+        self.noise = nn.Sequential(nn.Linear(latent, noise_units), nn.ReLU(), nn.Dropout(dropout))
+        self.label = nn.Sequential(nn.Linear(classes, label_units), nn.ReLU(), nn.Dropout(dropout))
+        self.joint = nn.Sequential(
+            nn.Linear(noise_units + label_units, joint_units),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(joint_units, prod(self.shape)),
+            nn.Sigmoid(),
+        )
+        uniform_weights(self, 0.05)
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        """z [B, latent], y [B, classes] -> [B, C, H, W] in [-1, 1]"""
+        inner = torch.cat([self.noise(z), self.label(y)], 1)
+        return 2 * self.joint(inner).unflatten(1, self.shape) - 1
+
+
+class Discriminator(nn.Module):
+    """x and y each through maxout (Goodfellow 2013, arXiv:1302.4389), then together, then one logit; with dropout."""
+
+    def __init__(
+        self,
+        classes: Count,
+        channels: Count,
+        size: Size,
+        image_units: Count = 240,
+        label_units: Count = 50,
+        joint_units: Count = 240,
+        dropout: Share = 0.5,
+    ) -> None:
+        super().__init__()
+        pixels = channels * prod(height_width(size))
+        self.image = nn.Sequential(Maxout(pixels, image_units, pieces=5), nn.Dropout(dropout))
+        self.label = nn.Sequential(Maxout(classes, label_units, pieces=5), nn.Dropout(dropout))
+        self.joint = nn.Sequential(
+            Maxout(image_units + label_units, joint_units, pieces=4), nn.Dropout(dropout), nn.Linear(joint_units, 1)
+        )
+        uniform_weights(self, 0.005)
+
+    def forward(self, x: Tensor, y: Tensor) -> Verdict:
+        """x [B, C, H, W], y [B, classes] -> score [B]"""
+        inner = torch.cat([self.image((x.flatten(1) + 1) / 2), self.label(y)], 1)
+        return Verdict(self.joint(inner).squeeze(1).float())
