@@ -43,6 +43,7 @@ def test_every_optim_trains(fit: Fit, optim: str) -> None:
 def test_every_experiment_composes(experiment: str) -> None:
     config = composed(f"experiment={experiment}", folder="x")
     config.data.channels, config.data.size = config.data.channels or 3, config.data.size or 64
+    config.data.classes = 10
     check(OmegaConf.to_container(config, resolve=True))
 
 
@@ -50,7 +51,7 @@ def test_every_experiment_composes(experiment: str) -> None:
 def test_every_data_set_composes_with_every_model(data: str) -> None:
     for model in choices("model"):
         config = composed(f"data={data}", f"model={model}", folder="x")
-        config.data.channels = config.data.channels or 3
+        config.data.channels, config.data.classes = config.data.channels or 3, 10
         check(OmegaConf.to_container(config, resolve=True))
 
 

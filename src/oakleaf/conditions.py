@@ -93,4 +93,5 @@ class Row(Condition):
             raise Mistake(
                 f"{self.key}: rows of {self.width} numbers an image are expected, there are {list(there.shape[1:])}"
             )
-        self.known.copy_(there[torch.arange(REMEMBERED) * len(there) // REMEMBERED])
+        some = torch.randperm(len(there), generator=torch.Generator().manual_seed(0))
+        self.known.copy_(there[some[torch.arange(REMEMBERED) % len(there)]])

@@ -141,8 +141,11 @@ def restore(module: GAN, content: dict[str, Any]) -> None:
     """Put a checkpoint's weights and clock into a module.
 
     Raises:
-        Mistake: the weights do not fit.
+        Mistake: the weights do not fit, or the labels do not.
     """
+    told, known = module.game.condition, content["hyper_parameters"]["data"].get("classes")
+    if told and known is not None and known != told.width:
+        raise Mistake(f"the checkpoint knows {known} classes, and this data has {told.width}")
     module.on_load_checkpoint(content)
     try:
         module.load_state_dict(content["state_dict"])

@@ -1,0 +1,56 @@
+"""What a code without labels knows of the labels."""
+
+from typing import Any
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+
+from oakleaf.errors import Mistake
+from oakleaf.metrics.conditional import UNLABELLED
+from oakleaf.metrics.evidence import AT_ONCE, Evidence
+from oakleaf.metrics.measure import Measure, labelled
+from oakleaf.metrics.sample import Sample
+from oakleaf.pictures import from_bytes
+from oakleaf.priors import Codes
+
+
+class CodeError(Measure):
+    """Share of real test images that are not of the class which stands for their most likely value of the first
+    category, argmax Q(c_1 | x). Chen 2016 (InfoGAN), arXiv:1606.03657, section 7.2.
+
+    Each value stands for one class, by the assignment that leaves the fewest errors (Hungarian method, Kuhn 1955), so
+    labels decide 10! ways at most, and nothing else. Of networks, not of samples: there is no real line.
+    """
+
+    better = {"code_error": "lower"}
+    uses_extractor = False
+
+    def prepare(self, evidence: Evidence) -> None:
+        prior = getattr(evidence.module.game, "prior", None)
+        if not isinstance(prior, Codes) or not prior.categories:
+            raise Mistake("code_error needs a categorical code, and this checkpoint's latents have none")
+        _, test, self.split = evidence.validation_and_test()
+        rows, self.label = labelled(test, UNLABELLED)
+        self.fake = evidence.fake
+        with evidence.module.averaged(evidence.average) as game:
+            critic: nn.Module = game.discriminator  # type: ignore[assignment]
+            codes = [critic(from_bytes(piece).to(evidence.device)).code for piece in test.pixels[rows].split(AT_ONCE)]
+        self.said = prior.parts(torch.cat(codes))[0][0].argmax(1).cpu()
+
+    def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
+        if subject is not self.fake:
+            raise Mistake("code_error is of networks, not of samples")
+        return {"code_error": assignment_error(self.said, self.label)}
+
+    def protocol(self) -> dict[str, Any]:
+        return {"test": len(self.label), "test_split": self.split, "matching": "Hungarian"}
+
+
+def assignment_error(said: Tensor, label: Tensor) -> float:
+    """Share of rows whose class is not the one that stands for their value, each value standing for another class."""
+    size = int(max(said.max(), label.max())) + 1
+    together = torch.zeros(size, size, dtype=torch.long)
+    together.index_put_((said, label), torch.ones_like(label), accumulate=True)
+    value, stands_for = linear_sum_assignment(together.numpy(), maximize=True)
+    return 1 - float(together[value, stands_for].sum()) / len(label)
