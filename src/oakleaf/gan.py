@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.optim import Optimizer
 
 from oakleaf import parallel
@@ -16,6 +17,7 @@ from oakleaf.means import Means
 from oakleaf.numbers import Count
 from oakleaf.optim import Player
 from oakleaf.seeds import stream
+from oakleaf.unrolling import foreseen
 
 
 class GAN(LightningModule):
@@ -86,7 +88,9 @@ class GAN(LightningModule):
                 weight.requires_grad_(other == name)
         watch = name in self.unseen
         self.unseen.discard(name)
-        losses, seen = self.game.losses(name, batch, self.turn // player.every, self.images, watch)
+        ahead = self.foreseen(player.unrolled, batch) if player.unrolled else {}
+        asked = (name, batch, self.turn // player.every, self.images, watch)
+        losses, seen = functional_call(self.game, ahead, asked) if ahead else self.game.losses(*asked)
         optimizer.zero_grad()
         self.manual_backward(torch.stack(list(losses.values())).sum(), inputs=self.weights[name])
         gradients = [weight.grad for weight in self.weights[name] if weight.grad is not None]
@@ -97,6 +101,19 @@ class GAN(LightningModule):
         self.game.constrain(name)
         self.means.add(name, losses)
         self.means.add(name, seen if norm is None else {**seen, "gradient_norm": norm})
+
+    def foreseen(self, steps: int, batch: Batch) -> dict[str, Tensor]:
+        """The discriminator's weights, by their names in the game, after so many more of its steps on this batch."""
+        rival = "discriminator"
+        optimizer = self._optimizers()[list(self.players).index(rival)]
+        weights = {f"{rival}.{name}": weight for name, weight in self.network(rival).named_parameters()}
+
+        def paid(weights: dict[str, Tensor]) -> Tensor:
+            turn = self.turn // self.players[rival].every
+            losses, _ = functional_call(self.game, weights, (rival, batch, turn, self.images))
+            return torch.stack(list(losses.values())).sum()
+
+        return foreseen(paid, weights, optimizer.optimizer, steps)
 
     def _optimizers(self) -> list[Any]:
         optimizers = self.optimizers()

@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from oakleaf.errors import Mistake
-from oakleaf.numbers import Count, NonNegative, Positive, Share
+from oakleaf.numbers import Count, Natural, NonNegative, Positive, Share
 from oakleaf.options import unknown
 
 
@@ -65,6 +65,7 @@ class Player:
     optimizer: weights, lr -> Optimizer; a `_partial_` of any class of torch.optim.
     lr: learning rate. every: plays on each every-th batch, so the generator's `every` is the k of Goodfellow 2014,
     Algorithm 1, and each step of the critic sees a fresh batch. clip: largest norm of the whole gradient, or null.
+    unrolled: how many steps of the discriminator it looks ahead, with gradient through them (`oakleaf.unrolling`).
     schedules: courses by the name of the optimizer's number (lr, momentum, weight_decay, ...).
     """
 
@@ -72,6 +73,7 @@ class Player:
     lr: Positive
     every: Count = 1
     clip: Positive | None = None
+    unrolled: Natural = 0
     schedules: Mapping[str, Curve] = field(default_factory=dict)
 
     def build(self, network: nn.Module) -> Optimizer:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,10 @@ class Game(nn.Module, ABC):
     @abstractmethod
     def request(self, count: int, device: torch.device | str = "cpu") -> Batch:
         """A batch for `generate` that asks for `count` images, drawn from the prior."""
+
+    def forward(self, *arguments: Any) -> tuple[Scalars, Scalars]:
+        """`losses`, so that `torch.func.functional_call` can ask for them with other weights."""
+        return self.losses(*arguments)
 
     def losses(self, player: str, batch: Batch, turn: int, images: int, watch: bool = False) -> tuple[Scalars, Scalars]:
         """What the player minimises this turn, by name, already weighted; and, on request, what there is to see.
