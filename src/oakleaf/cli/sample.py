@@ -7,6 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.cli.door import enter
 from oakleaf.cli.machine import matching_pair, there
+from oakleaf.cli.real import real_images
 from oakleaf.errors import Mistake
 from oakleaf.folders import made
 
@@ -29,18 +30,20 @@ def sample(config: DictConfig) -> None:
     import torch
 
     from oakleaf.check import check
+    from oakleaf.checkpoint import read
     from oakleaf.numbers import Count, Natural
     from oakleaf.pictures import are_points, picture, to_bytes
     from oakleaf.recipe import load, make
 
     asked: Any = OmegaConf.to_container(config, resolve=True)
-    words: dict[str, Any] = {"checkpoint": str, "out": str, "device": str}
+    words: dict[str, Any] = {"checkpoint": str, "out": str, "device": str, "split": str | None, "root": str | None}
     check(
         asked,
         fixed={"": {**words, "count": Count, "seed": int, "condition": Natural | None, "average": bool, "mode": Any}},
     )
     module = load(asked["checkpoint"]).to(there(asked["device"]))
     mode = make(asked["mode"])
+    mode.meet(lambda: real_images(read(asked["checkpoint"])["hyper_parameters"], asked["split"], asked["root"])[0])
     request, columns = mode(module.game, asked["seed"])
     if (wanted := asked["condition"]) is not None:
         if module.game.condition is None:
@@ -53,6 +56,7 @@ def sample(config: DictConfig) -> None:
             for piece in pieces
         ]
     )
+    images = mode.shown(images)
     out = made(asked["out"])
     stored = images.flatten(1) if are_points(images) else to_bytes(images).permute(0, 2, 3, 1)
     np.save(out / "samples.npy", stored.numpy())

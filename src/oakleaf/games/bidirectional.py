@@ -16,7 +16,7 @@ from oakleaf.round import Mirror, Round, Verdict
 
 class Bidirectional(Generation):
     """D tells (x, E(x)) from (G(z), z); if it can't, E inverts G. Donahue 2016 (BiGAN), arXiv:1605.09782, eq. (2) and
-    theorem 2; Dumoulin 2016 (ALI), arXiv:1606.00704, eq. (3), where E draws from q(z | x).
+    theorem 2; Dumoulin 2016 (ALI), arXiv:1606.00704, eq. (1), where E draws from q(z | x).
 
     encoder: images -> z [B, d], and `features`: images -> [B, f], the layer before; discriminator: x, z -> Verdict.
     A Round's real and fake are pairs as rows [B, C*H*W + d], so gradient penalties and instance noise are those of
@@ -24,7 +24,7 @@ class Bidirectional(Generation):
 
     The encoder minimises the generator's loss in the mirrored round (`adversarial`), s being the score of (x, E(x)):
 
-    non-saturating   softplus(s), as in the papers (1605.09782, section 3.4; 1606.00704, section 2.2)
+    non-saturating   softplus(s), as in the papers (1605.09782, section 3.4; 1606.00704, eq. (4))
     saturating       -softplus(-s) = log D, its share of eq. (2)
     least squares    (s - (a + b - c))^2 / 2: with labels (0, 1, 1) it wants D to believe 0
     hinge            s

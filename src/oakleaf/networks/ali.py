@@ -1,4 +1,4 @@
-"""The convolutions of ALI, for all sizes that a DCGAN makes. Dumoulin 2016, arXiv:1606.00704, appendix A, table 4
+"""The convolutions of ALI, for all sizes that a DCGAN makes. Dumoulin 2016, arXiv:1606.00704, appendix A
 (CIFAR-10); code IshmaelBelghazi/ALI, experiments/ali_cifar10.py.
 
 Encoder and generator are mirrors of each other, with batch normalisation; D(x, z) looks at x and z apart and then at
@@ -20,11 +20,9 @@ from oakleaf.round import Verdict
 
 
 class Generator(nn.Module):
-    """z projected onto a base of 4 to 7 pixels, doubled up to the full size, and looked over there by 5 x 5 and 1 x 1."""
+    """z projected onto a base of 4 to 7 pixels, doubled up to full size, and looked over there by 5 x 5 and 1 x 1."""
 
-    def __init__(
-        self, latent: Count, channels: Count, size: Size, width: Count = 32, slope: NonNegative = 0.1
-    ) -> None:
+    def __init__(self, latent: Count, channels: Count, size: Size, width: Count = 32, slope: NonNegative = 0.1) -> None:
         super().__init__()
         count, base = halvings(size)
         widths = [width << k for k in reversed(range(count + 1))]
@@ -45,7 +43,7 @@ class Generator(nn.Module):
 
 
 class Encoder(nn.Module):
-    """q(z | x), a Gaussian with independent coordinates: E draws from it by reparametrisation (section 2.1), and in
+    """q(z | x), a Gaussian with independent coordinates: E draws from it by reparametrisation (eq. (2)), and in
     eval mode gives its mean.
     """
 

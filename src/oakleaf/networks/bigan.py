@@ -8,7 +8,6 @@ net.py: mnist_mlp): normalisation has no gain and no bias, and where there is on
 from itertools import pairwise
 from math import prod
 
-import torch
 from torch import Tensor, nn
 
 from oakleaf.networks.layers import Norm, Size, beside, dcgan_weights, height_width, norm, spectral
@@ -75,7 +74,10 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x [B, C, H, W] -> z [B, latent]"""
         z: Tensor = self.latent(self.features(x))
-        return z if self.bounds is None else torch.lerp(*(z.new_tensor(bound) for bound in self.bounds), z.sigmoid())
+        if self.bounds is None:
+            return z
+        low, high = self.bounds
+        return low + (high - low) * z.sigmoid()
 
 
 class Discriminator(nn.Module):
