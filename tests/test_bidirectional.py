@@ -261,11 +261,18 @@ def test_alis_encoder_draws_by_reparametrisation_and_shows_its_mean_in_eval_mode
 def test_the_encoder_learns_as_the_generator_does_with_every_optim(optim: str, fit: Fit) -> None:
     module, _ = fit("model=bigan", *SMALL, f"optim={optim}", "data.batch_size=8", "max_images=8")
     generator, encoder = (module.players[name] for name in ("generator", "encoder"))
-    assert (generator.lr, generator.every, generator.clip) == (encoder.lr, encoder.every, encoder.clip)
+    for number in ("lr", "every", "clip", "unrolled"):
+        assert getattr(generator, number) == getattr(encoder, number)
     one, two = (player.build(nn.Linear(1, 1)) for player in (generator, encoder))
     assert type(one) is type(two)
     assert one.defaults == two.defaults
     assert [*module.players] == ["discriminator", "generator", "encoder"]
+
+
+def test_the_encoder_looks_ahead_with_the_generator(fit: Fit) -> None:
+    module, _ = fit("model=bigan", *SMALL, "optim.generator.unrolled=2", "data.batch_size=8", "max_images=16")
+    assert module.players["encoder"].unrolled == 2
+    assert all(torch.isfinite(weight).all() for weight in module.parameters())
 
 
 @pytest.mark.parametrize("model", ["bigan", "ali"])
