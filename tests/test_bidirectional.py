@@ -192,7 +192,7 @@ def test_the_encoder_learns_to_invert_the_generator() -> None:
         name: torch.optim.Adam(playing.get_submodule(name).parameters(), lr=1e-3, betas=(0.5, 0.999))
         for name in ("discriminator", "generator", "encoder")
     }
-    for turn in range(500):
+    for turn in range(350):
         x = torch.rand(128, 2, 1, 1) * 1.6 - 0.8
         for name, adam in adams.items():
             paid, _ = playing.losses(name, {"image": x}, turn, 0)
