@@ -50,13 +50,8 @@ def sample(config: DictConfig) -> None:
             raise Mistake(f"condition={wanted}: this checkpoint's generator is told nothing")
         request[module.game.condition.key] = module.game.condition.wanted(wanted, len(request["latent"]))
     pieces = zip(*(values.split(AT_ONCE) for values in request.values()))
-    images = torch.cat(
-        [
-            module.draw({name: part.to(module.device) for name, part in zip(request, piece)}, asked["average"]).cpu()
-            for piece in pieces
-        ]
-    )
-    images = mode.shown(images)
+    batches = ({name: part.to(module.device) for name, part in zip(request, piece)} for piece in pieces)
+    images = mode.shown(torch.cat([module.draw(batch, asked["average"]).cpu() for batch in batches]))
     out = made(asked["out"])
     stored = images.flatten(1) if are_points(images) else to_bytes(images).permute(0, 2, 3, 1)
     np.save(out / "samples.npy", stored.numpy())
