@@ -48,14 +48,16 @@ class Cosine:
 
 @dataclass
 class Exponential:
-    """Divided by `divisor` for every `each` images (one batch, say), but not below `floor`."""
+    """Stays for `after` images, then is divided by `divisor` for every `each` images (one batch, say), but not below
+    `floor`."""
 
     divisor: Positive
     each: Count
     floor: NonNegative = 0.0
+    after: Natural = 0
 
     def __call__(self, base: float, images: int) -> float:
-        return max(base * self.divisor ** -(images // self.each), self.floor)
+        return max(base * self.divisor ** -(max(images - self.after, 0) // self.each), self.floor)
 
 
 @dataclass

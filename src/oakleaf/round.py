@@ -48,3 +48,24 @@ class Round:
         if self._on_fake is None:
             self._on_fake = self.critic(self.fake)
         return self._on_fake
+
+
+class Mirror(Round):
+    """A round from the other side: real and fake are exchanged, and so is what their scores mean, each as far beyond
+    `middle` as it was before it. The verdicts are the round's own.
+    """
+
+    def __init__(self, round: Round, middle: float) -> None:
+        super().__init__(round.fake, round.real, round.critic, round.asked, round.batch)
+        self.round, self.middle = round, middle
+
+    @property
+    def on_real(self) -> Verdict:
+        return self._reflected(self.round.on_fake)
+
+    @property
+    def on_fake(self) -> Verdict:
+        return self._reflected(self.round.on_real)
+
+    def _reflected(self, verdict: Verdict) -> Verdict:
+        return verdict._replace(score=2 * self.middle - verdict.score)

@@ -1,10 +1,8 @@
 """python evaluate.py: from a checkpoint to numbers with their protocol."""
 
 import hashlib
-import inspect
 import logging
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.cli.door import enter
 from oakleaf.cli.machine import matching_pair, there
+from oakleaf.cli.real import real_images
 from oakleaf.errors import Mistake
 from oakleaf.folders import LAST, made
 
@@ -44,7 +43,7 @@ def evaluate(config: DictConfig) -> None:
     file = find(asked["checkpoint"])
     changes = {"model.game.prior.truncation": asked["truncation"]} if asked["truncation"] else {}
     module = load(file, changes).to(there(asked["device"]))
-    data, test = _data(read(file)["hyper_parameters"], asked["split"], asked["root"])
+    data, test = real_images(read(file)["hyper_parameters"], asked["split"], asked["root"])
     measures = {name: make(node) for name, node in asked["metric"].items()}
     fake = enough(asked["fake"], measures)
     real = max(asked["real"], 2 * fake)  # as many may be held out for the real line
@@ -64,44 +63,9 @@ def evaluate(config: DictConfig) -> None:
         sys.exit(1)
 
 
-def _data(recipe: dict[str, Any], split: str | None, root: str | None) -> tuple[Any, Callable[[], Any] | None]:
-    """The run's real images, ready; and how to get those of its test split, if it was trained on another."""
-    from oakleaf.check import check
-    from oakleaf.recipe import make
-
-    whole: Any = OmegaConf.to_container(OmegaConf.masked_copy(OmegaConf.create(recipe), ["data", "seed"]), resolve=True)
-    node = whole["data"]
-    if root and "root" not in node:
-        raise Mistake(f"root={root}: data={node['name']} are made here, and lie nowhere")
-    node |= {"root": root} if root else {}
-    source = node.get("source", {})
-    has = source and "split" in inspect.signature(_class(source["_target_"])).parameters
-    if split and not has:
-        raise Mistake(f"split={split}: data={node['name']} has no splits")
-
-    def ready(part: str | None) -> Any:
-        described = {**node, "source": {**source, "split": part}} if part else node
-        if part == "test" and "first" in source:
-            described["source"]["first"] = None
-        check(described, "data")
-        data = make(described)
-        data.prepare_data()
-        data.setup()
-        return data
-
-    other = has and (split or source.get("split")) == "train"
-    return ready(split), (lambda: ready("test")) if other else None
-
-
 def _hash(file: Path) -> str:
     with file.open("rb") as content:
         return hashlib.file_digest(content, "blake2b").hexdigest()[:16]
-
-
-def _class(target: str) -> Any:
-    from hydra.utils import get_object
-
-    return get_object(target)
 
 
 def _out(asked: str | None, file: Path) -> Path:

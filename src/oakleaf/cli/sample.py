@@ -7,6 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.cli.door import enter
 from oakleaf.cli.machine import matching_pair, there
+from oakleaf.cli.real import real_images
 from oakleaf.errors import Mistake
 from oakleaf.folders import made
 
@@ -29,30 +30,28 @@ def sample(config: DictConfig) -> None:
     import torch
 
     from oakleaf.check import check
+    from oakleaf.checkpoint import read
     from oakleaf.numbers import Count, Natural
     from oakleaf.pictures import are_points, picture, to_bytes
     from oakleaf.recipe import load, make
 
     asked: Any = OmegaConf.to_container(config, resolve=True)
-    words: dict[str, Any] = {"checkpoint": str, "out": str, "device": str}
+    words: dict[str, Any] = {"checkpoint": str, "out": str, "device": str, "split": str | None, "root": str | None}
     check(
         asked,
         fixed={"": {**words, "count": Count, "seed": int, "condition": Natural | None, "average": bool, "mode": Any}},
     )
     module = load(asked["checkpoint"]).to(there(asked["device"]))
     mode = make(asked["mode"])
+    mode.meet(lambda: real_images(read(asked["checkpoint"])["hyper_parameters"], asked["split"], asked["root"])[0])
     request, columns = mode(module.game, asked["seed"])
     if (wanted := asked["condition"]) is not None:
         if module.game.condition is None:
             raise Mistake(f"condition={wanted}: this checkpoint's generator is told nothing")
         request[module.game.condition.key] = module.game.condition.wanted(wanted, len(request["latent"]))
     pieces = zip(*(values.split(AT_ONCE) for values in request.values()))
-    images = torch.cat(
-        [
-            module.draw({name: part.to(module.device) for name, part in zip(request, piece)}, asked["average"]).cpu()
-            for piece in pieces
-        ]
-    )
+    batches = ({name: part.to(module.device) for name, part in zip(request, piece)} for piece in pieces)
+    images = mode.shown(torch.cat([module.draw(batch, asked["average"]).cpu() for batch in batches]))
     out = made(asked["out"])
     stored = images.flatten(1) if are_points(images) else to_bytes(images).permute(0, 2, 3, 1)
     np.save(out / "samples.npy", stored.numpy())

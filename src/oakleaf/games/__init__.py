@@ -1,6 +1,7 @@
 """Families of systems: which networks there are, and how a batch becomes Rounds."""
 
+from oakleaf.games.bidirectional import Bidirectional
 from oakleaf.games.game import Batch, Game
 from oakleaf.games.generation import Generation
 
-__all__ = ["Batch", "Game", "Generation"]
+__all__ = ["Batch", "Bidirectional", "Game", "Generation"]

@@ -164,6 +164,15 @@ class Evidence:
         validation, test = (self._plain(self.data, order[start : start + sixth]) for start in (0, sixth))
         return validation, test, "none: a random sixth of the real images themselves"
 
+    def training_and_test(self) -> tuple[Sample, Sample, str]:
+        """Real images to learn from and to test on, all that there are, and where the latter are from."""
+        _, test, split = self.validation_and_test()
+        if self._test is not None:
+            return self._plain(self.data), test, split
+        rest = torch.ones(len(self.data.rows["image"]), dtype=torch.bool)
+        rest[sorted(self.reserved)] = False
+        return self._plain(self.data, torch.nonzero(rest).flatten()), test, split
+
     def _plain(self, data: Dealt, rows: Tensor | None = None) -> Sample:
         """Images without features."""
         part = {name: values if rows is None else values[rows] for name, values in data.rows.items()}

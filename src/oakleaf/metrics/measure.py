@@ -16,7 +16,7 @@ Better = Literal["lower", "higher", ""]
 
 
 class Measure(ABC):
-    """Called twice: with the samples, and for calibration with real images in their place.
+    """Called twice: with the samples, and for calibration (`line`) with real images in their place.
 
     better: the numbers by name, and which way is better. uses_extractor: whether they depend on features, so that the
     extractor's name belongs to theirs. samples: how many its protocol wants at least.
@@ -36,6 +36,10 @@ class Measure(ABC):
     @abstractmethod
     def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
         """The numbers by name; `subject` is compared with `real`."""
+
+    def line(self, evidence: Evidence) -> dict[str, float]:
+        """The same numbers of real images, to compare with."""
+        return self(*evidence.calibration)
 
     def protocol(self) -> dict[str, Any]:
         """What has to be known to compare its numbers with others."""

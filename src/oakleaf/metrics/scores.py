@@ -77,7 +77,7 @@ def _take(one: Measure, evidence: Evidence, calibrate: bool, findings: Findings)
 
 def _calibrated(one: Measure, evidence: Evidence) -> dict[str, float]:
     try:
-        return one(*evidence.calibration)
+        return one.line(evidence)
     except Mistake as error:
         log.info("no calibration line: %s", error)
         return {}

@@ -1,12 +1,14 @@
 """Ways to draw by choosing latents."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from oakleaf import priors
+from oakleaf.data.dealt import Dealt
 from oakleaf.errors import Mistake
 from oakleaf.games import Batch, Game
 from oakleaf.numbers import Count, NonNegative, Positive
@@ -37,8 +39,15 @@ def latents(game: Game, count: int, seed: int) -> Batch:
 class Mode(ABC):
     """A way to draw."""
 
+    def meet(self, real: Callable[[], Dealt]) -> None:  # noqa: B027, most need none
+        """Called before all else, with a way to get the run's real images; they are read when it is called."""
+
     @abstractmethod
     def __call__(self, game: Game, seed: int) -> Asked: ...
+
+    def shown(self, images: Tensor) -> Tensor:
+        """What is written of the images drawn, [B, C, H, W], if it is not just them."""
+        return images
 
 
 @dataclass

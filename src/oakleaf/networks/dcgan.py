@@ -110,9 +110,9 @@ class Discriminator(nn.Module):
         self.told = told if classes else "nothing"
         more = classes if told == "layers" else 0
         activation = nn.LeakyReLU(slope)
-        self.stages = nn.ModuleList([_Layer(_halve(channels + more, width, kernel, True), "none", width, activation)])
+        self.stages = nn.ModuleList([_Layer(halve(channels + more, width, kernel, True), "none", width, activation)])
         for i, o in pairwise(widths):
-            self.stages.append(_Layer(_halve(i + more, o, kernel, bias), norm, o, activation))
+            self.stages.append(_Layer(halve(i + more, o, kernel, bias), norm, o, activation))
         features = widths[-1] * base[0] * base[1]
         self.hidden = nn.ModuleList()
         if hidden:
@@ -180,6 +180,6 @@ def _keep(inputs: int, outputs: int, kernel: int, bias: bool) -> nn.Module:
     return nn.Sequential(nn.ZeroPad2d((before, after, before, after)), convolution)
 
 
-def _halve(inputs: int, outputs: int, kernel: int, bias: bool) -> nn.Module:
+def halve(inputs: int, outputs: int, kernel: int, bias: bool) -> nn.Module:
     """A strided convolution from h x w to h/2 x w/2."""
     return nn.Conv2d(inputs, outputs, kernel, 2, (kernel - 1) // 2, bias=bias)

@@ -1,0 +1,53 @@
+"""What an encoder's features are worth."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from oakleaf.errors import Mistake
+from oakleaf.metrics.conditional import UNLABELLED
+from oakleaf.metrics.evidence import AT_ONCE, Evidence
+from oakleaf.metrics.measure import Measure, labelled
+from oakleaf.metrics.neighbours import flat, nearest
+from oakleaf.metrics.sample import Sample
+from oakleaf.pictures import from_bytes
+
+
+class EncoderOneNN(Measure):
+    """Accuracy on real test images of the 1-NN classifier, Euclidean in the layer before the encoder's output, that has
+    the real training images. Its real line is the same in raw pixels. Donahue 2016, arXiv:1605.09782, table 1.
+    """
+
+    better = {"encoder_one_nn": "higher"}
+    uses_extractor = False
+
+    def prepare(self, evidence: Evidence) -> None:
+        if not hasattr(getattr(evidence.module.game, "encoder", None), "features"):
+            raise Mistake("needs a game with an encoder, and this one has none: model=bigan and model=ali have")
+        training, test, self.split = evidence.training_and_test()
+        (known, self.known), (asked, self.asked) = (labelled(part, UNLABELLED) for part in (training, test))
+        self.training, self.test = training.pixels[known], test.pixels[asked]
+        self.module = evidence.module
+
+    def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
+        return self._accuracy(self._features(self.test), self._features(self.training))
+
+    def line(self, evidence: Evidence) -> dict[str, float]:
+        there = evidence.device
+        return self._accuracy(flat(self.test).to(there), flat(self.training).to(there))
+
+    def _features(self, pixels: Tensor) -> Tensor:
+        """E's last layer but one, [N, f]."""
+        with self.module.averaged() as game:
+            encoder: Any = game.get_submodule("encoder")
+            pieces = (from_bytes(piece).to(self.module.device) for piece in pixels.split(AT_ONCE))
+            return torch.cat([flat(encoder.features(piece)) for piece in pieces])
+
+    def _accuracy(self, these: Tensor, those: Tensor) -> dict[str, float]:
+        said = self.known[nearest(these, those).row[:, 0].cpu()]
+        return {"encoder_one_nn": float((said == self.asked).float().mean())}
+
+    def protocol(self) -> dict[str, Any]:
+        known = {"references": len(self.training), "test": len(self.test), "test_split": self.split}
+        return {**known, "calibration": "the same in raw pixels"}
