@@ -32,7 +32,7 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B, C, H, W] -> [B, code]"""
-        return self.layers(x).float()  # type: ignore[no-any-return]
+        return self.layers(x).to(x.dtype)  # type: ignore[no-any-return]
 
 
 def _stage(inputs: int, outputs: int, kernel: int, kind: Norm, slope: float) -> nn.Module:

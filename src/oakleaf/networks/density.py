@@ -1,5 +1,6 @@
 """The density of an auto-encoder's codes, fitted when the training is done with them."""
 
+from math import log, pi
 from typing import NamedTuple
 
 import torch
@@ -65,23 +66,27 @@ class CodeDensity(nn.Module):
         return self.fitted[1]
 
 
-def fit(x: Tensor, components: int, rounds: int = 100) -> Mixture:
-    """By expectation maximisation (Dempster 1977) from clusters of x [N, c], the same for the same x."""
+def fit(x: Tensor, components: int, rounds: int = 50, enough: float = 1e-4) -> Mixture:
+    """By expectation maximisation (Dempster 1977) from clusters of x [N, c], the same for the same x; until the mean
+    log-likelihood grows by less than `enough` nats."""
     label = clusters(x, components, generator=torch.Generator().manual_seed(0))
-    shares = torch.nn.functional.one_hot(label).to(x.dtype)  # [N, K]
-    mixture = _likeliest(x, shares)
-    for _ in range(rounds if shares.shape[1] > 1 else 0):
-        mixture = _likeliest(x, joint(x, mixture).softmax(1))
+    mixture = _likeliest(x, torch.nn.functional.one_hot(label).to(x.dtype))
+    before = -torch.inf
+    for _ in range(rounds):
+        both = joint(x, mixture)
+        now = float(both.logsumexp(1).mean())
+        if now - before < enough:
+            break
+        mixture, before = _likeliest(x, both.softmax(1)), now
     return mixture
 
 
 def joint(x: Tensor, mixture: Mixture) -> Tensor:
-    """log p(x, k) [N, K] but for a constant."""
+    """log p(x, k) [N, K]"""
     roots = torch.linalg.cholesky(mixture.covariances)
-    apart = (x[None] - mixture.means[:, None]).mT  # [K, c, N]
-    square = torch.linalg.solve_triangular(roots, apart, upper=False).square().sum(1)
-    volume = roots.diagonal(dim1=1, dim2=2).log().sum(1)[:, None]
-    return (mixture.weights.log()[:, None] - 0.5 * square - volume).T
+    apart = (x - mixture.means[:, None]) @ torch.linalg.inv(roots).mT  # [K, N, c], whitened
+    volume = roots.diagonal(dim1=1, dim2=2).log().sum(1) + 0.5 * x.shape[1] * log(2 * pi)
+    return mixture.weights.log() - volume - 0.5 * apart.square().sum(2).T
 
 
 def _likeliest(x: Tensor, shares: Tensor) -> Mixture:
@@ -89,8 +94,9 @@ def _likeliest(x: Tensor, shares: Tensor) -> Mixture:
     millionth of the variance, which keeps covariances from being singular."""
     size = shares.sum(0).clamp(min=1e-9)
     means = (shares.T @ x) / size[:, None]
-    apart = x[None] - means[:, None]  # [K, N, c]
-    covariances = (apart * shares.T[:, :, None]).mT @ apart / size[:, None, None]
+    weighted = (x - means[:, None]) * shares.T[:, :, None]  # [K, N, c]
+    covariances = weighted.mT @ x / size[:, None, None]  # as sum_n weighted = 0, x need not be centred
+    covariances = (covariances + covariances.mT) / 2
     least = 1e-6 * x.var(0, correction=0).mean() + 1e-12
     return Mixture(size / size.sum(), means, covariances + least * torch.eye(x.shape[1], dtype=x.dtype))
 

@@ -19,11 +19,13 @@ EACH = 300  # images for each component, as in the authors' code
 class FactorAnalysers(nn.Module):
     """x = mean_k + A_k f + noise, f ~ N(0, I), noise ~ N(0, D_k): the density sum_k w_k N(x; mean_k, A_k A_k' + D_k).
 
-    factors: columns of A; at most as many as an image has values. least: sd that the noise has at least, in units of
-    the images' range [-1, 1], without which the likelihood of a pixel that never changes has no bound. noise: whether
-    samples have the noise; without it they are the density's no more, but easier on the eye. bounded: samples are cut
-    to [-1, 1].
+    factors: columns of A; at most as many as an image has values. least: sd that the noise has at least, as a share of
+    the data's within the clusters that the mixture begins from; without it the likelihood of a pixel that never changes
+    has no bound. noise: whether samples have the noise; without it they are the density's no more, but easier on the
+    eye. bounded: samples are cut to [-1, 1].
     """
+
+    floor: Tensor  # [], `least` in units of the images' range [-1, 1]
 
     def __init__(
         self,
@@ -31,7 +33,7 @@ class FactorAnalysers(nn.Module):
         size: Size,
         components: Count = 50,
         factors: Count = 5,
-        least: Positive = 0.05,
+        least: Positive = 0.1,
         noise: bool = True,
         bounded: bool = True,
     ) -> None:
@@ -45,7 +47,8 @@ class FactorAnalysers(nn.Module):
         self.logit = nn.Parameter(torch.zeros(components))
         self.mean = nn.Parameter(0.5 * torch.randn(components, values))
         self.factors = nn.Parameter(0.1 * torch.randn(components, values, factors))
-        self.spread = nn.Parameter(torch.full((components, values), 0.1))  # D = least^2 + spread^2
+        self.spread = nn.Parameter(torch.full((components, values), 0.1))  # D = floor^2 + spread^2
+        self.register_buffer("floor", torch.tensor(least))
 
     def forward(self, z: Tensor) -> Tensor:
         """z [B, latent] ~ N(0, I) -> images [B, C, H, W]: the first number chooses the component, then come the factors
@@ -84,7 +87,7 @@ class FactorAnalysers(nn.Module):
 
     def variance(self) -> Tensor:
         """Of the noise, [K, d]."""
-        return self.least**2 + self.spread.square()
+        return self.floor**2 + self.spread.square()
 
     @torch.no_grad()
     def start(self, images: Tensor) -> None:
@@ -93,16 +96,17 @@ class FactorAnalysers(nn.Module):
         """
         x = images.flatten(1).float()
         label = clusters(x, len(self.logit))
+        parts = [x[label == k] for k in range(int(label.max()) + 1)]
+        within = sum(part.var(0, correction=0) * len(part) for part in parts) / len(x)  # [d]
+        self.floor.fill_(self.least * float(within.mean().sqrt()) + 1e-6)  # there may be as many clusters as images
         self.logit.fill_(-10.0)  # for components that are left over
-        for k in range(int(label.max()) + 1):
-            mine = x[label == k]
-            self.logit[k] = log(len(mine) / len(x))
-            self.mean[k] = mine.mean(0)
-            axes = _principal(mine - mine.mean(0), self.factors.shape[2])
-            jitter = 0.1 * self.least * torch.randn(axes.shape)  # a column of zeros would stay one
-            self.factors[k] = axes + jitter
-            left = mine.var(0, correction=0) - axes.square().sum(1)
-            self.spread[k] = (left - self.least**2).clamp(min=(0.1 * self.least) ** 2).sqrt()
+        for k, part in enumerate(parts):
+            self.logit[k] = log(len(part) / len(x))
+            self.mean[k] = part.mean(0)
+            axes = _principal(part - part.mean(0), self.factors.shape[2])
+            self.factors[k] = axes + 0.1 * self.floor.cpu() * torch.randn(axes.shape)  # columns of zeros would stay so
+            left = part.var(0, correction=0) - axes.square().sum(1) - self.floor.cpu() ** 2
+            self.spread[k] = left.clamp(min=(0.1 * float(self.floor)) ** 2).sqrt()
 
 
 def _principal(x: Tensor, count: int) -> Tensor:
