@@ -1,6 +1,7 @@
 """The baselines without an adversary: likelihoods equal closed forms, densities are those of the codes."""
 
 import copy
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,8 @@ from oakleaf.losses.likelihood import CodeDivergence, GaussianError, NegativeLog
 from oakleaf.metrics.modes import count_modes
 from oakleaf.networks.autoencoder import AutoEncoder, Encoder
 from oakleaf.networks.clusters import clusters, component
-from oakleaf.networks.density import CodeDensity, fit, joint
 from oakleaf.networks.dcgan import Generator
+from oakleaf.networks.density import CodeDensity, fit, joint
 from oakleaf.networks.mixture import FactorAnalysers
 from oakleaf.recipe import load
 from oakleaf.round import Round, Verdict
@@ -115,10 +116,10 @@ def test_clusters_that_lie_apart_are_found() -> None:
 
 def test_gradients_increase_the_likelihood(fit: Fit) -> None:
     """Of the images that it was trained on, from where k-means leaves it."""
-    options = ["model=gmm", "model.game.generator.components=10", "data.batch_size=100", "optim.generator.lr=2e-3", "callbacks={}"]
+    options = ["model=gmm", "model.game.generator.components=10", "data.batch_size=100", "optim.generator.lr=2e-3"]
     found = []
     for images in (100, 10_000):
-        module, trainer = fit(*options, f"max_images={images}", "optim.ema=null")
+        module, trainer = fit(*options, f"max_images={images}", "optim.ema=null", "callbacks={}")
         x = trainer.datamodule.rows["image"].float() / 127.5 - 1
         found.append(module.game.judge(x).score.mean().item())
     assert found[1] > found[0] + 5  # nats an image
@@ -216,7 +217,7 @@ def test_expectation_maximisation_increases_the_likelihood_of_the_codes() -> Non
     torch.manual_seed(0)
     x = torch.cat([torch.randn(300, 2), 0.3 * torch.randn(100, 2) + torch.tensor([1.5, 0.0])]).double()
     course = [joint(x, fit(x, 2, rounds)).logsumexp(1).mean().item() for rounds in (0, 1, 5, 50)]
-    assert all(b >= a for a, b in zip(course, course[1:]))
+    assert all(b >= a for a, b in pairwise(course))
     assert course[-1] > course[0] + 0.01
 
 

@@ -51,9 +51,7 @@ class Likelihood(Alone):
     to begin from.
     """
 
-    def __init__(
-        self, generator: nn.Module, loss: Loss, terms: Mapping[str, Mapping[str, Term]] | None = None
-    ) -> None:
+    def __init__(self, generator: nn.Module, loss: Loss, terms: Mapping[str, Mapping[str, Term]] | None = None) -> None:
         super().__init__(generator, generator.latent, loss, terms)  # type: ignore[arg-type]
 
     def meet(self, rows: Mapping[str, Tensor]) -> None:

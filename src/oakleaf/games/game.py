@@ -49,7 +49,7 @@ class Game(nn.Module, ABC):
     def request(self, count: int, device: torch.device | str = "cpu") -> Batch:
         """A batch for `generate` that asks for `count` images, drawn from the prior."""
 
-    def meet(self, rows: Mapping[str, Tensor]) -> None:  # noqa: B027, most games need nothing
+    def meet(self, rows: Mapping[str, Tensor]) -> None:
         """See the data as they are stored, once, before the first turn; all that is drawn follows from the seed."""
 
     def losses(self, player: str, batch: Batch, turn: int, images: int, watch: bool = False) -> tuple[Scalars, Scalars]:

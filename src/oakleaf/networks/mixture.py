@@ -97,8 +97,10 @@ class FactorAnalysers(nn.Module):
         x = images.flatten(1).float()
         label = clusters(x, len(self.logit))
         parts = [x[label == k] for k in range(int(label.max()) + 1)]
-        within = sum(part.var(0, correction=0) * len(part) for part in parts) / len(x)  # [d]
-        self.floor.fill_(self.least * float(within.mean().sqrt()) + 1e-6)  # there may be as many clusters as images
+        apart = torch.cat([part - part.mean(0) for part in parts])
+        self.floor.fill_(
+            self.least * float(apart.square().mean().sqrt()) + 1e-6
+        )  # there may be as many clusters as images
         self.logit.fill_(-10.0)  # for components that are left over
         for k, part in enumerate(parts):
             self.logit[k] = log(len(part) / len(x))
