@@ -44,8 +44,8 @@ class Alone(Game):
 
 
 class Likelihood(Alone):
-    """A generator whose density is known judges for itself: its log-likelihood is the round's score, larger = more
-    real. Maximum likelihood is the GAN whose critic is the model (Goodfellow 2014, arXiv:1412.6515, section 4).
+    """A generator whose density is known: its log-likelihood is the round's score, larger = more real. It is paid on
+    real images, which no choice of a discriminator brings about (Goodfellow 2014, arXiv:1412.6515).
 
     generator: z [B, generator.latent] -> images [B, C, H, W]; `log_likelihood`: images -> [B], in nats; `start`: images
     to begin from.

@@ -33,7 +33,7 @@ class GaussianError(Term):
     with minus the sign and one sample of z.
 
     sd: of a value, in units of the images' range [-1, 1]; null: the likeliest one for each batch, which is the root
-    mean squared error (Rybkin 2020, arXiv:2006.13202, section 4.2).
+    mean squared error (Rybkin 2020, arXiv:2006.13202, the optimal sigma-VAE).
     """
 
     def __init__(self, sd: Positive | None = None, weight: float = 1.0, every: Count = 1) -> None:

@@ -92,15 +92,13 @@ class FactorAnalysers(nn.Module):
     @torch.no_grad()
     def start(self, images: Tensor) -> None:
         """Each component from a cluster of images [N, C, H, W]: its share, mean, first principal components, and what
-        they leave of the variance. Appendix of the paper; code eitanrich/gans-n-gmms, mfa_utils.py.
+        they leave of the variance. As in the authors' code, eitanrich/gans-n-gmms, mfa_utils.py.
         """
         x = images.flatten(1).float()
         label = clusters(x, len(self.logit))
         parts = [x[label == k] for k in range(int(label.max()) + 1)]
         apart = torch.cat([part - part.mean(0) for part in parts])
-        self.floor.fill_(
-            self.least * float(apart.square().mean().sqrt()) + 1e-6
-        )  # there may be as many clusters as images
+        self.floor.fill_(self.least * float(apart.square().mean().sqrt()) + 1e-6)
         self.logit.fill_(-10.0)  # for components that are left over
         for k, part in enumerate(parts):
             self.logit[k] = log(len(part) / len(x))
