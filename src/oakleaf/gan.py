@@ -57,10 +57,16 @@ class GAN(LightningModule):
         return self.game.get_submodule(player)
 
     def on_train_start(self) -> None:
-        """The condition sees the data; and a resumed run learns as its recipe now says, not as the optimizers'
-        restored state remembers."""
+        """Condition and, in a new run, game see the data; and a resumed run learns as its recipe now says, not as the
+        optimizers' restored state remembers."""
+        rows = self.trainer.datamodule.rows  # type: ignore[attr-defined]
         if self.game.condition:
-            self.game.condition.meet(self.trainer.datamodule.rows)  # type: ignore[attr-defined]
+            self.game.condition.meet(rows)
+        if self.turn == 0:
+            torch.manual_seed(stream(self.seed, "meet"))
+            self.game.meet(rows)
+            if self.average:
+                self.average.network.load_state_dict(self.network("generator").state_dict())
         for optimizer in self._optimizers():
             for group in optimizer.param_groups:
                 group.update({name: value for name, value in optimizer.defaults.items() if name in group})
@@ -91,6 +97,8 @@ class GAN(LightningModule):
         ahead = self.foreseen(player.unrolled, batch) if player.unrolled else {}
         asked = (name, batch, self.turn // player.every, self.images, watch)
         losses, seen = functional_call(self.game, ahead, asked) if ahead else self.game.losses(*asked)
+        if not losses:  # no term is due
+            return
         optimizer.zero_grad()
         self.manual_backward(torch.stack(list(losses.values())).sum(), inputs=self.weights[name])
         gradients = [weight.grad for weight in self.weights[name] if weight.grad is not None]

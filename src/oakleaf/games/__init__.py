@@ -1,7 +1,8 @@
 """Families of systems: which networks there are, and how a batch becomes Rounds."""
 
+from oakleaf.games.alone import Likelihood, Reconstruction
 from oakleaf.games.bidirectional import Bidirectional
 from oakleaf.games.game import Batch, Game
 from oakleaf.games.generation import Generation
 
-__all__ = ["Batch", "Bidirectional", "Game", "Generation"]
+__all__ = ["Batch", "Bidirectional", "Game", "Generation", "Likelihood", "Reconstruction"]

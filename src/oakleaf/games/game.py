@@ -22,7 +22,10 @@ class Game(nn.Module, ABC):
 
     terms: by player and by name, what it pays besides the adversarial loss and the loss's penalties; they define the
     system, while the `loss` is free. condition: what the players are told of an image, if anything.
+    watcher: the player with whose turn there is something to see (`view`).
     """
+
+    watcher = "discriminator"
 
     def __init__(
         self,
@@ -47,6 +50,9 @@ class Game(nn.Module, ABC):
     def request(self, count: int, device: torch.device | str = "cpu") -> Batch:
         """A batch for `generate` that asks for `count` images, drawn from the prior."""
 
+    def meet(self, rows: Mapping[str, Tensor]) -> None:
+        """See the data as they are stored, once, before the first turn; all that is drawn follows from the seed."""
+
     def forward(self, *arguments: Any) -> tuple[Scalars, Scalars]:
         """`losses`, so that `torch.func.functional_call` can ask for them with other weights."""
         return self.losses(*arguments)
@@ -61,13 +67,14 @@ class Game(nn.Module, ABC):
         for term in due.values():
             for round in rounds:
                 term.prepare(round)
-        paid = {"adversarial": _mean([self.adversarial(player, round) for round in rounds])}
+        sides = [side for round in rounds if (side := self.adversarial(player, round)) is not None]
+        paid = {"adversarial": _mean(sides)} if sides else {}
         for name, term in due.items():
             paid[name] = _mean([term(round) for round in rounds])
-        return paid, self.view(rounds) if watch and player == "discriminator" else {}
+        return paid, self.view(rounds) if watch and player == self.watcher else {}
 
-    def adversarial(self, player: str, round: Round) -> Tensor:
-        """The player's side of the loss's objective."""
+    def adversarial(self, player: str, round: Round) -> Tensor | None:
+        """The player's side of the loss's objective; None for one who has none."""
         return getattr(self.loss.objective, player)(round)  # type: ignore[no-any-return]
 
     def owed(self, player: str) -> Mapping[str, Term]:
