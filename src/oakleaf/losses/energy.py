@@ -86,11 +86,13 @@ class Equilibrium(_Energy, Adaptive):
     def settle(self) -> None:
         """Let k follow what the turn has shown."""
         sums, counts = self.sums.unbind(1)
-        means = torch.where(counts > 0, sums / counts.clamp(min=1), self.means)
+        played = counts > 0
+        played[0] &= counts[1] == 0  # D's steps within G's turn are those that an unrolled G foresees
+        means = torch.where(played, sums / counts.clamp(min=1), self.means)
         parallel.average([means])
         self.means.copy_(means)
         balance = self.gamma * means[0] - means[1]
-        self.k.add_(self.rate * balance * (counts[1] > 0)).clamp_(0, 1)
+        self.k.add_(self.rate * balance * played[1]).clamp_(0, 1)
         self.sums.zero_()
 
     def view(self, round: Round) -> dict[str, Tensor]:
