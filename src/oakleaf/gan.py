@@ -107,6 +107,7 @@ class GAN(LightningModule):
         norm = player.clipped(gradients, watch)
         optimizer.step()
         self.game.constrain(name)
+        self.game.settle()
         self.means.add(name, losses)
         self.means.add(name, seen if norm is None else {**seen, "gradient_norm": norm})
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from oakleaf.conditions import Condition
+from oakleaf.losses.adaptive import Adaptive
 from oakleaf.losses.loss import Loss
 from oakleaf.losses.terms import Term
 from oakleaf.round import Round
@@ -36,6 +37,7 @@ class Game(nn.Module, ABC):
         super().__init__()
         self.condition = condition
         self.loss = loss
+        self.objective = loss.objective if isinstance(loss.objective, Adaptive) else None  # registers its state
         self.terms = {player: dict(named) for player, named in (terms or {}).items()}
 
     @abstractmethod
@@ -84,7 +86,7 @@ class Game(nn.Module, ABC):
 
     @torch.no_grad()
     def view(self, rounds: list[Round]) -> Scalars:
-        """How the critic sees the round: D(x), D(G(z)) and its accuracy on either side."""
+        """How the critic sees the round: D(x), D(G(z)), its accuracy on either side, and what the objective adds."""
         seen: dict[str, list[Tensor]] = {"D(x)": [], "D(G(z))": [], "accuracy_real": [], "accuracy_fake": []}
         objective = self.loss.objective
         for round in rounds:
@@ -93,7 +95,14 @@ class Game(nn.Module, ABC):
             seen["D(G(z))"].append(objective.belief(fake).mean())
             seen["accuracy_real"].append((real > boundary).float().mean())
             seen["accuracy_fake"].append((fake <= boundary).float().mean())
+            for name, value in (self.objective.view(round) if self.objective else {}).items():
+                seen.setdefault(name, []).append(value)
         return {name: _mean(values) for name, values in seen.items()}
+
+    def settle(self) -> None:
+        """After a player's step: an objective with a state lets it follow."""
+        if self.objective:
+            self.objective.settle()
 
     def constrain(self, player: str) -> None:
         """Restore the loss's constraints on the player's weights; only the discriminator has any."""

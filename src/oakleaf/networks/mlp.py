@@ -6,6 +6,7 @@ Widths, dropout and initial weights are those of the authors' code (goodfeli/adv
 
 from itertools import pairwise
 from math import prod
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -15,13 +16,25 @@ from oakleaf.round import Verdict
 
 
 class Generator(nn.Module):
-    """Rectified layers, then a sigmoid for each value of the image."""
+    """Rectified layers, then a sigmoid for each value of the image.
 
-    def __init__(self, latent: Count, channels: Count, size: Size, hidden: tuple[int, ...] = (1200, 1200)) -> None:
+    norm: batch = before each rectifier, where there are many of them.
+    """
+
+    def __init__(
+        self,
+        latent: Count,
+        channels: Count,
+        size: Size,
+        hidden: tuple[int, ...] = (1200, 1200),
+        norm: Literal["batch", "none"] = "none",
+    ) -> None:
         super().__init__()
         self.shape = (channels, *height_width(size))
         widths = [latent, *hidden]
-        layers = [layer for i, o in pairwise(widths) for layer in (nn.Linear(i, o), nn.ReLU())]
+        layers: list[nn.Module] = []
+        for i, o in pairwise(widths):
+            layers += [nn.Linear(i, o), *([nn.BatchNorm1d(o)] if norm == "batch" else []), nn.ReLU()]
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], prod(self.shape)), nn.Sigmoid())
         uniform_weights(self, 0.05)
 
