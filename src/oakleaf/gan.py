@@ -43,10 +43,9 @@ class GAN(LightningModule):
         self.automatic_optimization = False
         self.game = game
         self.players = dict(players)
-        of = ema.of if ema else ()
-        if strangers := [name for name in of if name not in self.players]:
+        if strangers := [name for name in (ema.of if ema else ()) if name not in self.players]:
             raise Mistake(f"optim.ema.of={strangers[0]}: no player; there are {' and '.join(self.players)}")
-        self.averages = nn.ModuleDict({name: Average(self.network(name), ema) for name in of})
+        self.averages = nn.ModuleDict({name: Average(self.network(name), ema) for name in ema.of} if ema else {})
         self.seed, self.watch_every, self.max_images = seed, watch_every, max_images
         self.turn = self.images = self.step = 0
         self.means = Means()
@@ -61,7 +60,7 @@ class GAN(LightningModule):
     @property
     def average(self) -> Average | None:
         """That of the generator, which draws."""
-        return self.averages["generator"] if "generator" in self.averages else None  # type: ignore[return-value]
+        return dict(self.averages.items()).get("generator")  # type: ignore[return-value]
 
     def on_train_start(self) -> None:
         """The condition sees the data; and a resumed run learns as its recipe now says, not as the optimizers'
@@ -83,7 +82,8 @@ class GAN(LightningModule):
             if self.turn % player.every == 0:
                 self.play(name, player, optimizer, batch)
                 if name in self.averages:
-                    self.averages[name].update(self.network(name), self.images + self.step, self.step * player.every)
+                    seen = self.images + self.step
+                    self.averages[name].update(self.network(name), seen, self.step * player.every)  # type: ignore[operator]
         self.images += self.step
         if self.max_images and self.images >= self.max_images:
             self.trainer.should_stop = True

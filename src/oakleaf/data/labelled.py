@@ -1,6 +1,6 @@
 """Learning with few labels: which images keep theirs."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,7 +10,8 @@ from oakleaf.errors import Mistake
 from oakleaf.seeds import stream
 
 
-class Labelled(NamedTuple):
+@dataclass
+class Labelled:
     """`count` images, the same number of each class, drawn by `seed`: the split. Salimans 2016, arXiv:1606.03498,
     section 5.1."""
 
