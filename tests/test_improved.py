@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import cross_entropy, softplus
 
@@ -180,6 +181,20 @@ def test_labelled_images_are_balanced_and_follow_from_their_seed() -> None:
 def test_labels_that_are_not_there_are_a_sentence(count: int, rows: dict[str, Tensor], sentence: str) -> None:
     with pytest.raises(Mistake, match=sentence):
         Labelled(count, 0).rows(rows)
+
+
+def test_learning_classes_of_images_without_labels_is_a_sentence(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        Image.new("L", (20, 20)).save(tmp_path / name)
+    root = ["data=folder", f"data.root={tmp_path}", "data.size=16"]
+    with pytest.raises(Mistake, match="model=improved needs labels, and data=folder has none"):
+        built(*root, "model=improved", folder=tmp_path)
+    _, data, trainer, _ = built(*root, "data.labelled=2", folder=tmp_path)
+    data.prepare_data()
+    data.setup()
+    data.trainer = trainer
+    with pytest.raises(Mistake, match="these images have no labels"):
+        data.train_dataloader()
 
 
 def test_the_few_are_dealt_in_shuffled_tilings() -> None:

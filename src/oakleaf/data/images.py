@@ -64,7 +64,6 @@ class Images(Dealt):
         seed: int = 0,
     ) -> None:
         super().__init__(name, batch_size, epochs, seed)
-        self.few: Tensor | None = None  # rows that keep their label
         self.flip = flip
         self.on_corrupt, self.keep, self.workers, self.cache = on_corrupt, keep, workers, Path(cache)
         self.source = source(Path(root).expanduser())
@@ -88,15 +87,15 @@ class Images(Dealt):
             warnings.filterwarnings("ignore", message=".*not writable.*")  # nothing writes into the mapped file
             self.rows = {"image": torch.from_numpy(images)}
         self.rows |= {name: torch.from_numpy(values[kept]) for name, values in self.source.labels.items()}
-        self.few = self.labelled.rows(self.rows) if self.labelled else None
 
     def train_dataloader(self) -> Iterable[Rows]:
         trainer = self.trainer
         assert trainer is not None
         rows, device = self.rows, trainer.strategy.root_device
-        if self.few is not None:
-            rows = {**rows, "label": hidden(rows["label"], self.few)}
-        deck = self.deck(trainer.global_rank, trainer.world_size, self.few)
+        few = self.labelled.rows(rows) if self.labelled else None
+        if few is not None:
+            rows = {**rows, "label": hidden(rows["label"], few)}
+        deck = self.deck(trainer.global_rank, trainer.world_size, few)
         if self.keep == "workers" or (self.keep == "auto" and not self._fits(device)):
             return Streamed(rows, deck, self.turn, self.workers, pin=device.type == "cuda")
         return Resident({name: values.to(device) for name, values in rows.items()}, deck, self.turn)
@@ -110,7 +109,7 @@ class Images(Dealt):
         if self.flip:
             image = torch.where(mirrored.to(image.device)[:, None, None, None], image.flip(3), image)
         batch = {**batch, "image": image}
-        return parted(batch) if self.few is not None else batch
+        return parted(batch) if self.labelled else batch
 
     @property
     def digest(self) -> str:

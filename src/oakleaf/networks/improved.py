@@ -40,12 +40,16 @@ class WeightNorm(nn.Module):
         """x [B, inputs] -> [B, units]"""
         if self.training and not self.met:
             self.meet(x)
-        return linear(x, self.v) * (self.g / self.v.norm(dim=1)) + self.b
+        return linear(x, self.v) * (self.g * self._per_length()) + self.b
+
+    def _per_length(self) -> Tensor:
+        """1 / |v|, [units]; not by `norm`, whose backward pass takes twice as long."""
+        return self.v.square().sum(1).rsqrt()
 
     @torch.no_grad()
     def meet(self, x: Tensor) -> None:
         """Set g and b by a batch."""
-        seen = (linear(x, self.v) / self.v.norm(dim=1)).to(self.b.dtype)
+        seen = (linear(x, self.v) * self._per_length()).to(self.b.dtype)
         moments = [seen.mean(0), seen.square().mean(0)]
         parallel.average(moments)
         mean, deviation = moments[0], (moments[1] - moments[0].square()).clamp(min=1e-8).sqrt()
