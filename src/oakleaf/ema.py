@@ -1,6 +1,7 @@
-"""The exponential moving average of the generator, with which images are made."""
+"""Exponential moving averages of players' weights: of the generator, with which images are made, and of others."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,11 +14,12 @@ from oakleaf.numbers import NonNegative, Positive
 class EMA:
     """A half-life in images seen, so that it means the same at any batch size (as in the code of Karras 2019,
     arXiv:1912.04958). In the beginning it is at most `ramp` of the images seen so far, so that the random
-    initialisation is soon forgotten (as in the code of Karras 2020, arXiv:2006.06676).
+    initialisation is soon forgotten (as in the code of Karras 2020, arXiv:2006.06676). of: the players.
     """
 
     half_life: Positive = 10_000
     ramp: NonNegative = 0.05
+    of: Sequence[str] = ("generator",)
 
     def decay(self, images: int, step: int) -> float:
         """How much of the average stays when `step` more images have been seen, `images` in all."""

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from oakleaf import parallel
 from oakleaf.ema import EMA, Average
+from oakleaf.errors import Mistake
 from oakleaf.games import Batch, Game
 from oakleaf.means import Means
 from oakleaf.numbers import Count
@@ -44,7 +45,9 @@ class GAN(LightningModule):
         self.automatic_optimization = False
         self.game = game
         self.players = dict(players)
-        self.average = Average(self.network("generator"), ema) if ema else None
+        if strangers := [name for name in (ema.of if ema else ()) if name not in self.players]:
+            raise Mistake(f"optim.ema.of={strangers[0]}: no player; there are {' and '.join(self.players)}")
+        self.averages = nn.ModuleDict({name: Average(self.network(name), ema) for name in ema.of} if ema else {})
         self.seed, self.watch_every, self.max_images = seed, watch_every, max_images
         self.turn = self.images = self.step = 0
         self.means = Means()
@@ -55,6 +58,11 @@ class GAN(LightningModule):
 
     def network(self, player: str) -> nn.Module:
         return self.game.get_submodule(player)
+
+    @property
+    def average(self) -> Average | None:
+        """That of the generator, which draws."""
+        return dict(self.averages.items()).get("generator")  # type: ignore[return-value]
 
     def on_train_start(self) -> None:
         """Condition and, in a new run, game see the data; and a resumed run learns as its recipe now says, not as the
@@ -81,8 +89,9 @@ class GAN(LightningModule):
         for (name, player), optimizer in zip(self.players.items(), self._optimizers()):
             if self.turn % player.every == 0:
                 self.play(name, player, optimizer, batch)
-                if name == "generator" and self.average:
-                    self.average.update(self.network("generator"), self.images + self.step, self.step * player.every)
+                if name in self.averages:
+                    seen = self.images + self.step
+                    self.averages[name].update(self.network(name), seen, self.step * player.every)  # type: ignore[operator]
         self.images += self.step
         if self.max_images and self.images >= self.max_images:
             self.trainer.should_stop = True
@@ -130,17 +139,21 @@ class GAN(LightningModule):
 
     @contextmanager
     def averaged(self, average: bool = True) -> Iterator[Game]:
-        """The game in eval mode and without gradients, its generator replaced by the average if there is one."""
-        live, training = self.game.generator, self.game.training
+        """The game in eval mode and without gradients, its players replaced by their averages where there are any."""
+        live, training = {name: self.network(name) for name in self.averages}, self.game.training
         self.game.eval()
-        if average and self.average:
-            self.game.generator = self.average.network
+        if average:
+            self._swap({name: mean.network for name, mean in self.averages.items()})
         try:
             with torch.no_grad():
                 yield self.game
         finally:
-            self.game.generator = live
+            self._swap(live)
             self.game.train(training)
+
+    def _swap(self, networks: Mapping[str, Any]) -> None:
+        for name, network in networks.items():
+            setattr(self.game, name, network)
 
     def draw(self, batch: Batch, average: bool = True) -> Tensor:
         """Images [B, C, H, W] in [-1, 1], fp32, for what the batch asks (`Game.request`)."""
@@ -161,3 +174,9 @@ class GAN(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.turn, self.images = checkpoint["turn"], checkpoint["images"]
+        checkpoint["state_dict"] = {_renamed(key): value for key, value in checkpoint["state_dict"].items()}
+
+
+def _renamed(key: str) -> str:
+    """Where a checkpoint's weights are now: once there was only the generator's average."""
+    return key.replace("average.", "averages.generator.", 1) if key.startswith("average.") else key

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from oakleaf.errors import Mistake
+
 
 class Verdict(NamedTuple):
     """What every critic returns."""
@@ -69,3 +71,15 @@ class Mirror(Round):
 
     def _reflected(self, verdict: Verdict) -> Verdict:
         return verdict._replace(score=2 * self.middle - verdict.score)
+
+
+def needed(part: Tensor | None, name: str, key: str | None = None) -> Tensor:
+    """A part of a Verdict.
+
+    Raises:
+        Mistake: this critic does not say it.
+    """
+    if part is None:
+        how = f": model.game.discriminator.{key}" if key else ""
+        raise Mistake(f"the discriminator gives no {name}, which the loss or one of the players' terms asks for{how}")
+    return part

@@ -50,14 +50,15 @@ class Dealt(LightningDataModule, ABC):
         if classes is not None and classes != len(self.classes):
             raise Mistake(f"data.classes={classes}: data={self.name} has {len(self.classes) or 'no'} classes")
 
-    def deck(self, rank: int, world: int) -> Deck:
+    def deck(self, rank: int, world: int, again: Tensor | None = None) -> Deck:
+        """again: rows that are dealt besides (see `Deck`)."""
         count = len(self.rows["image"])
         batch = min(self.batch_size, count // world)
         if batch < 1:
             raise Mistake(f"data={self.name}: {count} pictures are too few for {world} processes")
         if batch < self.batch_size and rank == 0:
             log.warning("batches of %d instead of %d: there are only %d pictures", batch, self.batch_size, count)
-        return Deck(count, batch, self.seed, rank, world)
+        return Deck(count, batch, self.seed, rank, world, again)
 
     def turn(self) -> int:
         """The run's turn, by which the deck deals."""

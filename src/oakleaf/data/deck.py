@@ -15,25 +15,49 @@ Rows = dict[str, Tensor]
 class Deck:
     """Shuffles `count` images anew each epoch and deals them in global batches of `batch`, of which each rank gets its
     own part; the rest that fills no batch waits for the next shuffle.
+
+    again: a few rows [n] of which as many are dealt besides, at the end of each hand: all of them in a shuffled order,
+    then all of them in another, and so on (as the code of Salimans 2016, arXiv:1606.03498, repeats its labelled
+    images). None for none.
     """
 
-    def __init__(self, count: int, batch: int, seed: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self, count: int, batch: int, seed: int, rank: int = 0, world: int = 1, again: Tensor | None = None
+    ) -> None:
         self.count, self.batch, self.seed, self.rank, self.world = count, batch, seed, rank, world
         self.batches = count // (batch * world)
+        self.again = again
 
     def hands(self, turn: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch's length of hands beginning with the given turn: (rows [batch], whether to mirror each [batch])."""
+        """One epoch's length of hands beginning with the given turn: (rows [batch], whether to mirror each [batch]),
+        both of twice the length where some are dealt again."""
         epoch = None
         for now in range(turn, turn + self.batches):
             if epoch != now // self.batches:
                 epoch = now // self.batches
-                order, mirrored = self.shuffle(epoch)
+                order, mirrored = self.shuffle(self.count, "deck", epoch)
             start = (now % self.batches * self.world + self.rank) * self.batch
-            yield order[start : start + self.batch], mirrored[start : start + self.batch]
+            hand = order[start : start + self.batch], mirrored[start : start + self.batch]
+            if self.again is not None:
+                hand = _joined([hand, self._few(self.again, (now * self.world + self.rank) * self.batch)])
+            yield hand
 
-    def shuffle(self, epoch: int) -> tuple[Tensor, Tensor]:
-        generator = torch.Generator().manual_seed(stream(self.seed, "deck", epoch))
-        return torch.randperm(self.count, generator=generator), torch.rand(self.count, generator=generator) < 0.5
+    def _few(self, rows: Tensor, start: int) -> tuple[Tensor, Tensor]:
+        """A batch of the few rows' endless tilings, beginning with the given place."""
+        first, last = start // len(rows), (start + self.batch - 1) // len(rows)
+        tilings = [self.shuffle(len(rows), "again", tiling) for tiling in range(first, last + 1)]
+        order, mirrored = _joined([(rows[order], mirrored) for order, mirrored in tilings])
+        start -= first * len(rows)
+        return order[start : start + self.batch], mirrored[start : start + self.batch]
+
+    def shuffle(self, count: int, what: str, number: int) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(stream(self.seed, what, number))
+        return torch.randperm(count, generator=generator), torch.rand(count, generator=generator) < 0.5
+
+
+def _joined(hands: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    rows, mirrored = zip(*hands)
+    return torch.cat(rows), torch.cat(mirrored)
 
 
 class Resident:

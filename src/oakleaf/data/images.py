@@ -16,6 +16,7 @@ from oakleaf.data.cache import UNREADABLE, OnCorrupt, decoded
 from oakleaf.data.dealt import Dealt
 from oakleaf.data.deck import Resident, Rows, Streamed
 from oakleaf.data.fit import Crop, Fit, Resample, is_grey
+from oakleaf.data.labelled import Labelled, hidden, parted
 from oakleaf.data.sources import Source
 from oakleaf.errors import Mistake
 from oakleaf.networks.layers import Size, height_width
@@ -32,6 +33,9 @@ class Images(Dealt):
 
     size: H = W, or [H, W]; null: that of the first picture. channels: 1 or 3; null: 1 if the pictures are grey, else 3.
     classes: how many kinds of labels (or attributes) there are; null: as many as the source knows.
+    labelled: so many images keep their label, chosen by labelled_seed, and each batch has as many of them besides, as
+    `labelled_image` and `labelled_label`; all others have the label -1 there. Measures still know all labels. null: no
+    label is hidden.
     crop, resample, on_corrupt: see `Fit` and `decoded`. flip: mirror each picture or not, by chance, in each epoch.
     batch_size: images a process and turn. epochs: a good length for a run on this set.
     keep: device = all images on the accelerator; workers = read from the cache on disk by `workers` processes; auto =
@@ -46,6 +50,8 @@ class Images(Dealt):
         size: Size | None = None,
         channels: Literal[1, 3] | None = None,
         classes: Natural | None = None,
+        labelled: Count | None = None,
+        labelled_seed: int = 0,
         crop: Crop = "center",
         resample: Resample = "bilinear",
         flip: bool = False,
@@ -67,6 +73,7 @@ class Images(Dealt):
         self.fit = Fit(self.channels, *self.size, crop, resample, self.source.upscale)
         self.keys, self.classes = list(self.source.labels), self.source.classes
         self.agree(classes)
+        self.labelled = Labelled(labelled, labelled_seed) if labelled else None
 
     def prepare_data(self) -> None:
         """Decode, once a machine."""
@@ -84,11 +91,14 @@ class Images(Dealt):
     def train_dataloader(self) -> Iterable[Rows]:
         trainer = self.trainer
         assert trainer is not None
-        deck = self.deck(trainer.global_rank, trainer.world_size)
-        device = trainer.strategy.root_device
+        rows, device = self.rows, trainer.strategy.root_device
+        few = self.labelled.rows(rows) if self.labelled else None
+        if few is not None:
+            rows = {**rows, "label": hidden(rows["label"], few)}
+        deck = self.deck(trainer.global_rank, trainer.world_size, few)
         if self.keep == "workers" or (self.keep == "auto" and not self._fits(device)):
-            return Streamed(self.rows, deck, self.turn, self.workers, pin=device.type == "cuda")
-        return Resident({name: values.to(device) for name, values in self.rows.items()}, deck, self.turn)
+            return Streamed(rows, deck, self.turn, self.workers, pin=device.type == "cuda")
+        return Resident({name: values.to(device) for name, values in rows.items()}, deck, self.turn)
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
         """Bytes to [-1, 1], and mirroring, on the device."""
@@ -98,7 +108,8 @@ class Images(Dealt):
         mirrored = batch.pop("mirrored")
         if self.flip:
             image = torch.where(mirrored.to(image.device)[:, None, None, None], image.flip(3), image)
-        return {**batch, "image": image}
+        batch = {**batch, "image": image}
+        return parted(batch) if self.labelled else batch
 
     @property
     def digest(self) -> str:

@@ -4,13 +4,13 @@ Each method takes a Round and returns a scalar, the mean over samples (and over 
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
 from oakleaf.numbers import Share
-from oakleaf.round import Round
+from oakleaf.round import Round, needed
 
 
 class Objective(Protocol):
@@ -62,6 +62,24 @@ class NonSaturating(_Logistic):
 
     def generator(self, round: Round) -> Tensor:
         return softplus(-round.on_fake.score).mean()
+
+
+class FeatureMatching(_Logistic):
+    """G makes the means of D's features agree, while D plays the logistic game. Salimans 2016, arXiv:1606.03498,
+    section 3.1: |E f(x) - E f(G(z))|^2.
+
+    Here it is the mean over features and not the sum, as in the authors' code: squared for MNIST, absolute for
+    CIFAR-10 and SVHN.
+    """
+
+    def __init__(self, distance: Literal["squared", "absolute"] = "squared", smoothing: Share = 0.0) -> None:
+        super().__init__(smoothing)
+        self.distance = distance
+
+    def generator(self, round: Round) -> Tensor:
+        real, fake = (needed(on.features, "features").float().mean(0) for on in (round.on_real, round.on_fake))
+        apart = fake - real
+        return apart.square().mean() if self.distance == "squared" else apart.abs().mean()
 
 
 @dataclass

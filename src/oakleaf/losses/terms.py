@@ -9,7 +9,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 from oakleaf.errors import Mistake
 from oakleaf.numbers import Count
 from oakleaf.priors import Codes
-from oakleaf.round import Round, Rows, Verdict
+from oakleaf.round import Round, Rows, Verdict, needed
 
 
 class Term(ABC):
@@ -50,6 +50,25 @@ class Classification(Term):
         paid = [_misread(round.on_real, round.batch)] if self.real else []
         paid += [_misread(round.on_fake, round.asked)] if self.fake else []
         return torch.stack(paid).sum()
+
+
+class Supervised(Term):
+    """How badly D tells the classes of the batch's labelled images, which come besides the others where few are
+    labelled (data.labelled): mean cross-entropy, in nats. Salimans 2016, arXiv:1606.03498, section 5, L_supervised.
+
+    With score = logsumexp of the classes' logits and a (K+1)-th logit of 0 for "fake", the logistic loss is
+    L_unsupervised.
+    """
+
+    of_single_images = True
+
+    def measure(self, round: Round) -> Tensor:
+        rows = round.batch
+        if "labelled_image" in rows:
+            return _misread(round.critic(rows["labelled_image"]), {"label": rows["labelled_label"]})
+        if "label" not in rows:
+            raise Mistake("supervised learning needs labels, and the images of this data= have none")
+        return _misread(round.on_real, {"label": rows["label"]})
 
 
 def _misread(verdict: Verdict, rows: Rows) -> Tensor:
@@ -102,15 +121,3 @@ class PullAway(Term):
         count = len(features)
         cosines = (features @ features.T).square()
         return (cosines.sum() - cosines.diagonal().sum()) / (count * (count - 1))
-
-
-def needed(part: Tensor | None, name: str, key: str | None = None) -> Tensor:
-    """A part of a Verdict.
-
-    Raises:
-        Mistake: this critic does not say it.
-    """
-    if part is None:
-        how = f": model.game.discriminator.{key}" if key else ""
-        raise Mistake(f"the discriminator gives no {name}, which one of the players' terms asks for{how}")
-    return part

@@ -31,7 +31,7 @@ class ConditionalAccuracy(Measure):
         return {"conditional_accuracy": float((said == labels).float().mean())}
 
 
-class _OnTest(Measure):
+class OnTest(Measure):
     """Needs real test images with labels."""
 
     uses_extractor = False
@@ -45,7 +45,7 @@ class _OnTest(Measure):
         return {"test": len(self.test), "test_split": self.split}
 
 
-class GanTrainTest(_OnTest):
+class GanTrainTest(OnTest):
     """GAN-train: accuracy on real test images of a classifier that learned from samples alone. GAN-test: accuracy on
     samples of one that learned from real images. Shmelkov 2018, arXiv:1807.09499, section 3.
 
@@ -75,7 +75,7 @@ class GanTrainTest(_OnTest):
         return {**super().protocol(), "classifier_images": self.training.images}
 
 
-class OneNN(_OnTest):
+class OneNN(OnTest):
     """Error on real test images of the 1-NN classifier whose training set are labelled samples, Euclidean in pixels.
     Radford 2015, arXiv:1511.06434, appendix A and table 3."""
 

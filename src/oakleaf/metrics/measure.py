@@ -19,11 +19,13 @@ class Measure(ABC):
     """Called twice: with the samples, and for calibration (`line`) with real images in their place.
 
     better: the numbers by name, and which way is better. uses_extractor: whether they depend on features, so that the
-    extractor's name belongs to theirs. samples: how many its protocol wants at least.
+    extractor's name belongs to theirs. compares: whether samples and real images are compared, so that there is a line
+    for real images. samples: how many its protocol wants at least.
     """
 
     better: Mapping[str, Better]
     uses_extractor = True
+    compares = True
     samples: int = 0
 
     def prepare(self, evidence: Evidence) -> None:  # noqa: B027, most need nothing

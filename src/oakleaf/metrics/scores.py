@@ -66,7 +66,7 @@ def _take(one: Measure, evidence: Evidence, calibrate: bool, findings: Findings)
     if one.uses_extractor:
         evidence.look()
     numbers = one(evidence.real, evidence.fake)
-    lines = _calibrated(one, evidence) if calibrate else {}
+    lines = _calibrated(one, evidence) if calibrate and one.compares else {}
     suffix = evidence.extractor.suffix if one.uses_extractor else ""
     protocol = {**evidence.protocol(one.uses_extractor, calibrate), **one.protocol()}
     for name, value in numbers.items():

@@ -72,6 +72,7 @@ class Discriminator(nn.Module):
         uniform_weights(self, 0.005)
 
     def forward(self, x: Tensor, y: Tensor) -> Verdict:
-        """x [B, C, H, W], y [B, classes] -> score [B]"""
+        """x [B, C, H, W], y [B, classes] -> score [B], features [B, f]: what the logit sees"""
         inner = torch.cat([self.image((x.flatten(1) + 1) / 2), self.label(y)], 1)
-        return Verdict(self.joint(inner).squeeze(1).float())
+        features = self.joint[:-1](inner)
+        return Verdict(self.joint[-1](features).squeeze(1).float(), features=features)

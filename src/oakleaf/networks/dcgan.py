@@ -18,6 +18,7 @@ from oakleaf.networks.layers import (
     norm,
     spectral,
 )
+from oakleaf.networks.minibatch import MinibatchDiscrimination
 from oakleaf.numbers import Count, Natural, NonNegative
 from oakleaf.round import Verdict
 
@@ -87,6 +88,8 @@ class Discriminator(nn.Module):
     as an inner product with the features (Miyato & Koyama 2018, arXiv:1802.05637, eq. (3)).
     classifies: classes to tell apart besides (Odena 2016, arXiv:1610.09585, section 3), or 0.
     code: numbers of a code to guess, by a head with 128 hidden units (Chen 2016, arXiv:1606.03657, appendix C.1), or 0.
+    minibatch: kernels of minibatch discrimination, which are features too (Salimans 2016, arXiv:1606.03498, section
+    3.2), or 0.
     """
 
     def __init__(
@@ -102,6 +105,7 @@ class Discriminator(nn.Module):
         told: Literal["layers", "projection"] = "layers",
         classifies: Natural = 0,
         code: Natural = 0,
+        minibatch: Natural = 0,
     ) -> None:
         super().__init__()
         count, base = halvings(size)
@@ -118,6 +122,8 @@ class Discriminator(nn.Module):
         if hidden:
             self.hidden.append(_Layer(nn.Linear(features + more, hidden, bias=bias), norm, hidden, activation))
             features = hidden
+        self.others = MinibatchDiscrimination(features, minibatch) if minibatch else None
+        features += minibatch
         self.score = nn.Linear(features + more, 1)
         self.projection = nn.Linear(classes, features, bias=False) if self.told == "projection" else None
         self.classes = nn.Linear(features, classifies) if classifies else None
@@ -135,6 +141,8 @@ class Discriminator(nn.Module):
         x = x.flatten(1)
         for layer in self.hidden:
             x = layer(beside(x, y) if tells else x)
+        if self.others is not None:
+            x = self.others(x)
         score = self.score(beside(x, y) if tells else x).squeeze(1).float()
         if self.projection is not None:
             score = score + (self.projection(y) * x).sum(1).float()

@@ -64,5 +64,6 @@ class Discriminator(nn.Module):
         uniform_weights(self, 0.005)
 
     def forward(self, x: Tensor) -> Verdict:
-        """x [B, C, H, W] -> score [B]"""
-        return Verdict(self.layers((x.flatten(1) + 1) / 2).squeeze(1).float())
+        """x [B, C, H, W] -> score [B], features [B, f]: what the logit sees"""
+        features = self.layers[:-1]((x.flatten(1) + 1) / 2)
+        return Verdict(self.layers[-1](features).squeeze(1).float(), features=features)

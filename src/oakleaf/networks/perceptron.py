@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from oakleaf.networks.layers import Size, he_weights, height_width
+from oakleaf.networks.minibatch import MinibatchDiscrimination
 from oakleaf.numbers import Count, Natural, NonNegative, Positive
 from oakleaf.round import Verdict
 
@@ -40,6 +41,8 @@ class Discriminator(nn.Module):
     waves: random sines and cosines of the coordinates that are shown beside them, so that it sees what is much smaller
     than their range (Tancik 2020, arXiv:2006.10739, section 4); highest: their largest number of periods on a unit of
     length, the smallest is 1/4, log-uniform in between.
+    minibatch: kernels of minibatch discrimination, which the logit sees besides (Salimans 2016, arXiv:1606.03498,
+    section 3.2), or 0.
     """
 
     waves: Tensor  # [inputs, waves]
@@ -52,6 +55,7 @@ class Discriminator(nn.Module):
         slope: NonNegative = 0.0,
         waves: Natural = 0,
         highest: Positive = 16.0,
+        minibatch: Natural = 0,
     ) -> None:
         super().__init__()
         inputs = channels * prod(height_width(size))
@@ -59,13 +63,19 @@ class Discriminator(nn.Module):
         periods = torch.exp(torch.empty(waves).uniform_(log(0.25), log(highest)))
         self.register_buffer("waves", 2 * pi * periods * direction)
         self.layers = _layers([inputs + 2 * waves, *hidden, 1], slope)
+        self.others = MinibatchDiscrimination(hidden[-1], minibatch) if minibatch else None
+        if self.others is not None:
+            self.layers[-1] = _layers([hidden[-1] + minibatch, 1], slope)[0]
 
     def forward(self, x: Tensor) -> Verdict:
-        """x [B, C, H, W] -> score [B]"""
+        """x [B, C, H, W] -> score [B], features [B, f]: what the logit sees"""
         with _exact(x):
             x = x.flatten(1)
             phase = x @ self.waves
-            return Verdict(self.layers(torch.cat([x, phase.sin(), phase.cos()], 1)).squeeze(1).float())
+            features = self.layers[:-1](torch.cat([x, phase.sin(), phase.cos()], 1))
+            if self.others is not None:
+                features = self.others(features)
+            return Verdict(self.layers[-1](features).squeeze(1).float(), features=features)
 
 
 def _exact(x: Tensor) -> torch.autocast:

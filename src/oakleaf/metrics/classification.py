@@ -1,0 +1,44 @@
+"""How well a discriminator tells classes."""
+
+from typing import Any
+
+import torch
+
+from oakleaf.errors import Mistake
+from oakleaf.gan import GAN
+from oakleaf.metrics.conditional import OnTest
+from oakleaf.metrics.evidence import AT_ONCE, Evidence
+from oakleaf.metrics.sample import Sample
+from oakleaf.pictures import from_bytes
+
+
+class ClassificationError(OnTest):
+    """Real test images whose class D takes for another one: how many, and their share. By the average of D's weights
+    where there is one (optim.ema.of). Salimans 2016, arXiv:1606.03498, section 5.
+    """
+
+    better = {"classification_errors": "lower", "classification_error": "lower"}
+    compares = False
+
+    def prepare(self, evidence: Evidence) -> None:
+        super().prepare(evidence)
+        module = evidence.module
+        self.averaged = evidence.average and "discriminator" in module.averages
+        said = torch.cat([self._said(module, pixels, evidence.average) for pixels in self.test.split(AT_ONCE)])
+        self.wrong = int((said != self.labels).sum())
+
+    def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
+        return {"classification_errors": self.wrong, "classification_error": self.wrong / len(self.labels)}
+
+    def protocol(self) -> dict[str, Any]:
+        return {**super().protocol(), "average_of_discriminator": self.averaged}
+
+    @staticmethod
+    def _said(module: GAN, pixels: torch.Tensor, average: bool) -> torch.Tensor:
+        with module.averaged(average) as game:
+            critic: Any = getattr(game, "critic", None)  # a game may judge other things than images
+            asked = game.request(len(pixels), module.device)
+            classes = critic(asked)(from_bytes(pixels).to(module.device)).classes if critic else None
+        if classes is None:
+            raise Mistake("needs a discriminator that tells classes, as those of model=improved and acgan do")
+        return classes.argmax(1).cpu()  # type: ignore[no-any-return]

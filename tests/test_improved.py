@@ -1,0 +1,306 @@
+"""Improved techniques (Salimans 2016): features matched, batches compared, classes learned from few labels."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import cross_entropy, softplus
+
+from conftest import Fit, built, composed
+from oakleaf.cli.door import register
+from oakleaf.data.deck import Deck, Streamed
+from oakleaf.data.labelled import Labelled
+from oakleaf.errors import Mistake
+from oakleaf.losses.objectives import FeatureMatching
+from oakleaf.losses.terms import Supervised
+from oakleaf.metrics.classification import ClassificationError
+from oakleaf.metrics.evidence import Evidence
+from oakleaf.networks import dcgan, perceptron
+from oakleaf.networks.improved import Discriminator, Generator, WeightNorm
+from oakleaf.networks.minibatch import MinibatchDiscrimination
+from oakleaf.recipe import load
+from oakleaf.round import Round, Verdict
+
+NARROW = ["model.game.generator.hidden=[32,32]", "model.game.discriminator.hidden=[64,32,32]"]
+FEW = ["model=improved", *NARROW, "data.labelled=20", "data.batch_size=50", "callbacks={}"]
+KEPT = [*FEW, "+callbacks.checkpoint={_target_: oakleaf.callbacks.Checkpoint, folder: '${folder}/checkpoints'}"]
+FAST = ["optim.discriminator.lr=3e-3", "optim.generator.lr=3e-3"]
+
+
+@pytest.mark.parametrize("distance", ["squared", "absolute"])
+def test_feature_matching_is_the_papers_formula(distance: str) -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(3, 7)
+    real, fake = torch.randn(5, 3), torch.randn(5, 3, requires_grad=True)
+    objective = FeatureMatching(distance)
+    paid = objective.generator(Round(real, fake, lambda x: Verdict(x.sum(1), features=x @ weight)))
+    apart = [
+        sum(float(f @ weight[:, k]) for f in fake) / 5 - sum(float(r @ weight[:, k]) for r in real) / 5
+        for k in range(7)
+    ]
+    by_hand = sum(d**2 if distance == "squared" else abs(d) for d in apart) / 7
+    assert paid.item() == pytest.approx(by_hand, rel=1e-5)
+    paid.backward()
+    assert fake.grad is not None
+    assert fake.grad.abs().sum() > 0
+    with pytest.raises(Mistake, match="gives no features, which the loss"):
+        objective.generator(Round(real, fake, lambda x: Verdict(x.sum(1))))
+
+
+def test_minibatch_discrimination_is_the_papers_loops() -> None:
+    torch.manual_seed(0)
+    layer = MinibatchDiscrimination(6, kernels=4, dims=3)
+    layer.log_scale.data.normal_()
+    x = torch.randn(5, 6)
+    rows = torch.einsum("bi,ikd->bkd", x, layer.kernel * layer.log_scale.exp())
+    seen = layer(x)
+    assert seen.shape == (5, 10)
+    assert torch.equal(seen[:, :6], x)
+    for i in range(5):
+        for b in range(4):
+            o = sum(
+                float(torch.exp(-sum(abs(rows[i, b, c] - rows[j, b, c]) for c in range(3)))) for j in range(5) if j != i
+            )
+            assert seen[i, 6 + b].item() == pytest.approx(o, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("critic", [
+    dcgan.Discriminator(2, 16, width=4, minibatch=8),
+    perceptron.Discriminator(2, 16, (8, 8), minibatch=8),
+])  # fmt: skip
+def test_a_discriminator_that_compares_knows_a_collapsed_batch(critic: torch.nn.Module) -> None:
+    """Each sample's verdict depends on the others; without minibatch discrimination (in eval mode) it does not."""
+    torch.manual_seed(0)
+    critic.eval()
+    x = torch.rand(6, 2, 16, 16) * 2 - 1
+    collapsed = x[:1].expand(6, -1, -1, -1)
+    features = critic(collapsed).features
+    assert features is not None
+    assert torch.allclose(features[:, -8:], torch.full((6, 8), 5.0))  # five others at no distance
+    assert not torch.isclose(critic(x).score[0], critic(collapsed).score[0])
+
+
+def test_score_is_the_log_of_z_and_fake_the_class_of_logit_0() -> None:
+    torch.manual_seed(0)
+    critic = Discriminator(1, 4, classes=10, hidden=(16, 8)).eval()
+    verdict = critic(torch.rand(5, 1, 4, 4) * 2 - 1)
+    assert verdict.classes is not None
+    assert verdict.features is not None
+    assert verdict.features.shape == (5, 8)
+    z = verdict.classes.double().exp().sum(1)
+    torch.testing.assert_close(verdict.score.double(), z.log(), rtol=1e-5, atol=1e-6)
+    more = torch.cat([verdict.classes, torch.zeros(5, 1)], 1).softmax(1)  # K + 1 classes
+    torch.testing.assert_close(verdict.score.sigmoid(), 1 - more[:, -1], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(verdict.score.double().sigmoid(), z / (z + 1), rtol=1e-5, atol=1e-6)
+
+
+def test_what_the_discriminator_pays_is_twice_the_codes_loss(tmp_path: Path) -> None:
+    quiet = ["model.game.discriminator.noise_input=0", "model.game.discriminator.noise_hidden=0"]
+    module, *_ = built(*FEW, *quiet, folder=tmp_path)
+    torch.manual_seed(1)
+    x, few, label = torch.rand(50, 1, 16, 16), torch.rand(50, 1, 16, 16), torch.arange(50) % 10
+    batch = {"image": x, "label": torch.full((50,), -1), "labelled_image": few, "labelled_label": label}
+    game = module.game
+    game.losses("discriminator", batch, 1, 0)  # meets its first batch
+    torch.manual_seed(2)
+    paid, _ = game.losses("discriminator", batch, 1, 0)
+    torch.manual_seed(2)
+    fake = game.generate(game.request(50))
+    real_lse, fake_lse = (game.discriminator(images).classes.logsumexp(1) for images in (x, fake))
+    labelled = cross_entropy(game.discriminator(few).classes, label)
+    unlabelled = (-real_lse + softplus(real_lse)).mean() / 2 + softplus(fake_lse).mean() / 2
+    torch.testing.assert_close(sum(paid.values()), 2 * (labelled + unlabelled))
+    assert paid["supervised"].item() == pytest.approx(2 * labelled.item(), rel=1e-5)
+
+
+def test_supervised_takes_the_batchs_own_labels_where_all_are_known() -> None:
+    torch.manual_seed(0)
+    x, label = torch.randn(6, 4), torch.tensor([0, 3, -1, 2, 1, -1])
+    rounds = Round(x, x, lambda x: Verdict(x.logsumexp(1), x), {"label": label})
+    known = label >= 0
+    assert Supervised(2.0)(rounds).item() == pytest.approx(2 * cross_entropy(x[known], label[known]).item(), rel=1e-5)
+    with pytest.raises(Mistake, match="needs labels"):
+        Supervised()(Round(x, x, lambda x: Verdict(x.logsumexp(1), x), {"attributes": label}))
+
+
+def test_the_first_batch_sets_scale_and_bias_once() -> None:
+    torch.manual_seed(0)
+    layer = WeightNorm(20, 5)
+    x = 3 * torch.rand(200, 20) + 1
+    layer.eval()(x)
+    assert not layer.met
+    seen = layer.train()(x)
+    torch.testing.assert_close(seen.mean(0), torch.zeros(5), rtol=0, atol=1e-4)
+    torch.testing.assert_close(seen.std(0), torch.ones(5), rtol=0, atol=1e-2)
+    g, b = layer.g.clone(), layer.b.clone()
+    layer(torch.randn(200, 20))
+    assert torch.equal(g, layer.g)
+    again = WeightNorm(20, 5)
+    again.load_state_dict(layer.state_dict())
+    assert again.met
+    weights = again.g[:, None] * again.v / again.v.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(again(x), x @ weights.T + b, rtol=1e-4, atol=1e-4)
+    assert dict(WeightNorm(3, 2).named_parameters()).keys() == {"v", "b"}  # the code learns g of the last layer alone
+    assert dict(WeightNorm(3, 2, scaled=True).named_parameters()).keys() == {"v", "b", "g"}
+
+
+def test_networks_have_the_papers_widths_and_any_size() -> None:
+    generator, discriminator = Generator(100, 1, 28), Discriminator(1, 28, 10)
+    widths = [tuple(w.shape) for w in discriminator.parameters() if w.dim() == 2]
+    assert widths == [(1000, 784), (500, 1000), (250, 500), (250, 250), (250, 250), (10, 250)]
+    assert [tuple(w.shape) for w in generator.parameters() if w.dim() == 2] == [(500, 100), (500, 500), (784, 500)]
+    images = Generator(7, 5, (8, 12), (9, 9))(torch.rand(4, 7))
+    assert images.shape == (4, 5, 8, 12)
+    assert images.abs().max() <= 1
+    assert Discriminator(5, (8, 12), 3, (9, 9))(images).classes.shape == (4, 3)
+
+
+def labels(count: int = 200, classes: int = 4) -> dict[str, Tensor]:
+    return {"label": torch.randint(classes, (count,), generator=torch.Generator().manual_seed(0))}
+
+
+def test_labelled_images_are_balanced_and_follow_from_their_seed() -> None:
+    kept = Labelled(20, seed=1).rows(labels())
+    assert torch.bincount(labels()["label"][kept]).tolist() == [5, 5, 5, 5]
+    assert len(kept.unique()) == 20
+    assert torch.equal(kept, Labelled(20, seed=1).rows(labels()))
+    assert not torch.equal(kept, Labelled(20, seed=2).rows(labels()))
+
+
+@pytest.mark.parametrize(
+    ("count", "rows", "sentence"),
+    [
+        (21, labels(), "multiple of the 4 classes"),
+        (4000, labels(), "at most"),
+        (20, {}, "no labels to keep"),
+        (20, {"label": torch.full((9,), -1)}, "no labels to keep"),
+    ],
+)
+def test_labels_that_are_not_there_are_a_sentence(count: int, rows: dict[str, Tensor], sentence: str) -> None:
+    with pytest.raises(Mistake, match=sentence):
+        Labelled(count, 0).rows(rows)
+
+
+def test_learning_classes_of_images_without_labels_is_a_sentence(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        Image.new("L", (20, 20)).save(tmp_path / name)
+    root = ["data=folder", f"data.root={tmp_path}", "data.size=16"]
+    with pytest.raises(Mistake, match="model=improved needs labels, and data=folder has none"):
+        built(*root, "model=improved", folder=tmp_path)
+    _, data, trainer, _ = built(*root, "data.labelled=2", folder=tmp_path)
+    data.prepare_data()
+    data.setup()
+    data.trainer = trainer
+    with pytest.raises(Mistake, match="these images have no labels"):
+        data.train_dataloader()
+
+
+def test_the_few_are_dealt_in_shuffled_tilings() -> None:
+    few = torch.tensor([3, 14, 15, 92, 65, 35, 89])
+    hands = list(Deck(100, 10, seed=0, again=few).hands(0))
+    assert all(len(rows) == len(mirrored) == 20 for rows, mirrored in hands)
+    plain = list(Deck(100, 10, seed=0).hands(0))
+    assert all(torch.equal(rows[:10], other) for (rows, _), (other, _) in zip(hands, plain))  # others as ever
+    dealt = torch.cat([rows[10:] for rows, _ in hands])
+    tilings = [dealt[start : start + 7] for start in range(0, 98, 7)]
+    assert all(sorted(tiling.tolist()) == sorted(few.tolist()) for tiling in tilings)
+    assert len({tuple(tiling.tolist()) for tiling in tilings}) > 10
+    later = list(Deck(100, 10, seed=0, again=few).hands(6))
+    assert torch.equal(later[0][0], hands[6][0])
+    halves = [next(Deck(100, 5, 0, rank, 2, few).hands(3))[0] for rank in (0, 1)]
+    assert torch.equal(torch.cat([halves[0][5:], halves[1][5:]]), hands[3][0][10:])
+
+
+def test_batches_show_the_labels_of_the_few_alone(tmp_path: Path) -> None:
+    _, data, trainer, _ = built(*FEW, "data.flip=true", folder=tmp_path)
+    data.prepare_data()
+    data.setup()
+    trainer.datamodule = data
+    data.trainer = trainer
+    resident = data.train_dataloader()
+    one = [data.on_after_batch_transfer(batch, 0) for batch in resident]
+    streamed = Streamed(resident.rows, resident.deck, data.turn, workers=2, pin=False)
+    for batch, other in zip(one, [data.on_after_batch_transfer(batch, 0) for batch in streamed]):
+        assert batch.keys() == other.keys() == {"image", "label", "labelled_image", "labelled_label"}
+        assert all(torch.equal(batch[name], other[name]) for name in batch)
+        assert len(batch["image"]) == len(batch["labelled_image"]) == 50
+        assert batch["labelled_image"].min() >= -1
+        assert set(batch["labelled_label"].tolist()) == set(range(10))
+    assert len(torch.cat([batch["labelled_image"] for batch in one]).flatten(1).unique(dim=0)) <= 40  # and mirrored
+    shown = torch.cat([batch["label"] for batch in one])
+    assert (shown >= 0).sum() <= 20
+    assert (data.rows["label"] >= 0).all()  # measures know all
+
+
+def test_learning_from_few_labels_resumes_exactly(fit: Fit, tmp_path: Path) -> None:
+    run = [*KEPT, "optim.ema.of=[generator,discriminator]", "callbacks.checkpoint.keep_every=50"]
+    whole, _ = fit(*run, "max_images=500", folder=tmp_path / "a")
+    cut = tmp_path / "a" / "checkpoints" / f"{150:012d}.ckpt"
+    again, _ = fit(*run, "max_images=500", "data.keep=workers", "data.workers=1", checkpoint=cut, folder=tmp_path / "b")
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), again.state_dict().values()))
+
+
+def test_few_labels_teach_more_than_chance_and_the_measure_counts_it(fit: Fit, tmp_path: Path) -> None:
+    options = [*KEPT, *FAST, "model.game.generator.hidden=[64,64]", "optim.ema.of=[generator,discriminator]"]
+    module, trainer = fit(*options, "data.labelled=100", "max_images=5000")
+    data = trainer.datamodule
+    evidence = Evidence(module, data, None, fake=10, real=100)
+    measure = ClassificationError()
+    measure.prepare(evidence)
+    numbers = measure(None, None)
+    assert numbers["classification_error"] < 0.35  # chance: 0.9
+    _, test, _ = evidence.validation_and_test()
+    means = module.averages["discriminator"].network
+    x = test.pixels.float() / 127.5 - 1
+    assert numbers["classification_errors"] == int((means(x).classes.argmax(1) != test.label).sum())
+    assert measure.protocol()["average_of_discriminator"] is True
+    evidence = Evidence(module, data, None, fake=10, real=100, average=False)
+    measure.prepare(evidence)
+    live = module.game.discriminator.eval()
+    assert measure.wrong == int((live(x).classes.argmax(1) != test.label).sum())
+    assert measure.protocol()["average_of_discriminator"] is False
+
+
+def test_the_measure_says_when_the_discriminator_tells_no_classes(fit: Fit) -> None:
+    module, trainer = fit("model=gan", "max_images=64", "callbacks={}")
+    with pytest.raises(Mistake, match="tells classes"):
+        ClassificationError().prepare(Evidence(module, trainer.datamodule, None, 10, 100))
+
+
+def test_any_players_can_be_averaged_and_older_checkpoints_load(fit: Fit, tmp_path: Path) -> None:
+    module, _ = fit(*KEPT, "optim.ema.of=[generator,discriminator]", "max_images=150")
+    for name, mean in module.averages.items():
+        with module.averaged() as game:
+            assert game.get_submodule(name) is mean.network
+        with module.averaged(False) as game:
+            assert game.get_submodule(name) is not mean.network
+        assert module.game.get_submodule(name) is not mean.network
+    fit(*KEPT, "max_images=50", folder=tmp_path / "old")
+    path = tmp_path / "old" / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    new = content["state_dict"]
+    content["state_dict"] = {key.replace("averages.generator.", "average."): value for key, value in new.items()}
+    assert any(key.startswith("average.network.") for key in content["state_dict"])
+    del content["hyper_parameters"]["optim"]["ema"]["of"]  # as it was
+    torch.save(content, path)
+    loaded = load(path)
+    assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in new.items())
+    again, _ = fit(*KEPT, "max_images=100", checkpoint=path, folder=tmp_path / "again")
+    assert again.images == 100
+
+
+def test_a_strange_player_to_average_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(Mistake, match="of=critic: no player; there are discriminator and generator"):
+        built("optim.ema.of=[critic]", folder=tmp_path)
+
+
+def test_the_command_line_wins_over_the_models_choices(tmp_path: Path) -> None:
+    register()
+    assert composed("model=improved").loss.name == "feature_matching"
+    config = composed("model=improved", "loss=hinge", "optim.generator.lr=1e-5")
+    assert config.loss.name == "hinge"
+    assert config.optim.generator.lr == 1e-5
+    module, _, _, _ = built("model=improved", "loss=hinge", *NARROW, folder=tmp_path)
+    assert type(module.game.loss.objective).__name__ == "Hinge"
