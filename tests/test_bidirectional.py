@@ -111,7 +111,9 @@ def test_every_loss_draws_the_encoder_against_the_discriminator(loss: str, tmp_p
     module, *_ = built(*FP32, "model=bigan", *SMALL, f"loss={loss}", folder=tmp_path)
     s, t = torch.tensor([0.1, 0.3], requires_grad=True), torch.tensor([-0.2, 0.1], requires_grad=True)
     real, fake = (
-        torch.autograd.grad(module.game.adversarial(player, Round(s, t, lambda score: Verdict(score))), scores)[0]
+        torch.autograd.grad(
+            module.game.adversarial(player, Round(s, t, lambda score: Verdict(score, features=score[:, None]))), scores
+        )[0]
         for player, scores in (("encoder", s), ("generator", t))
     )
     assert (real > 0).all()
