@@ -9,14 +9,14 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from oakleaf.networks.layers import Maxout, Size, height_width, uniform_weights
+from oakleaf.networks.layers import AlwaysDropout, Maxout, Size, height_width, uniform_weights
 from oakleaf.numbers import Count, Share
 from oakleaf.round import Verdict
 
 
 class Generator(nn.Module):
-    """z and y are each rectified, then together, then a sigmoid for each value of the image. With dropout on what the
-    last two layers see.
+    """z and y are each rectified, then together, then a sigmoid for each value of the image. With dropout, which stays
+    when images are drawn: G takes its variety from it and learns to ignore z, so without it a class has one image.
     """
 
     def __init__(
@@ -32,12 +32,12 @@ class Generator(nn.Module):
     ) -> None:
         super().__init__()
         self.shape = (channels, *height_width(size))
-        self.noise = nn.Sequential(nn.Linear(latent, noise_units), nn.ReLU(), nn.Dropout(dropout))
-        self.label = nn.Sequential(nn.Linear(classes, label_units), nn.ReLU(), nn.Dropout(dropout))
+        self.noise = nn.Sequential(nn.Linear(latent, noise_units), nn.ReLU(), AlwaysDropout(dropout))
+        self.label = nn.Sequential(nn.Linear(classes, label_units), nn.ReLU(), AlwaysDropout(dropout))
         self.joint = nn.Sequential(
             nn.Linear(noise_units + label_units, joint_units),
             nn.ReLU(),
-            nn.Dropout(dropout),
+            AlwaysDropout(dropout),
             nn.Linear(joint_units, prod(self.shape)),
             nn.Sigmoid(),
         )

@@ -100,6 +100,13 @@ class Maxout(nn.Module):
         return self.linear(x).unflatten(1, (self.units, self.pieces)).amax(2)
 
 
+class AlwaysDropout(nn.Dropout):
+    """Dropout that stays when images are drawn: a generator's noise (Isola 2016, arXiv:1611.07004, section 3.1)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.dropout(x, self.p, training=True)
+
+
 @torch.no_grad()
 def uniform_weights(network: nn.Module, limit: float) -> None:
     """Linear weights ~ U(-limit, limit), biases 0."""
