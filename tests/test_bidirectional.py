@@ -372,7 +372,7 @@ def test_images_that_are_not_there_are_a_sentence(run: Path, tmp_path: Path, arg
 def test_a_game_without_an_encoder_says_so(without: Path, tmp_path: Path) -> None:
     result = quick("sample", f"checkpoint={without}", "mode=reconstruct", folder=tmp_path)
     assert result.returncode == 1
-    assert "has no encoder" in result.stderr
+    assert "mode=reconstruct: nothing" in result.stderr
     result = quick("evaluate", f"checkpoint={without}", "metric=encoder_one_nn", "fake=50", folder=tmp_path)
     assert "needs a game with an encoder" in result.stdout + result.stderr
 

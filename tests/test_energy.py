@@ -12,6 +12,7 @@ from conftest import FP32, Fit, built, composed
 from oakleaf.errors import Mistake
 from oakleaf.losses.energy import Equilibrium, Margin
 from oakleaf.losses.terms import PullAway
+from oakleaf.modes import Reconstruct
 from oakleaf.networks import mlp
 from oakleaf.networks.energy import Convolutional, Decoder, Perceptron, halved
 from oakleaf.recipe import load
@@ -270,3 +271,18 @@ def test_the_command_line_wins_over_a_models_own_loss_and_optim(model: str) -> N
     assert other.optim.generator.lr == 1e-5
     assert other.optim.discriminator.lr == 4e-4
     assert composed("model=began").optim.generator.lr == 1e-4
+
+
+@pytest.mark.parametrize("model", ["ebgan", "autoencoder"])
+def test_mode_reconstruct_shows_what_an_auto_encoder_gives_back(fit: Fit, model: str) -> None:
+    module, trainer = fit(f"model={model}", "data.batch_size=8", "max_images=16")
+    mode = Reconstruct(count=5)
+    mode.meet(lambda: trainer.datamodule)
+    module.eval()
+    request, columns = mode(module.game, seed=0)
+    shown = mode.shown(module.draw(request))
+    giver = module.game.discriminator if model == "ebgan" else module.game
+    with torch.no_grad():
+        torch.testing.assert_close(shown[1::2], giver.reconstruct(mode.originals))
+    assert torch.equal(shown[::2], mode.originals)
+    assert columns % 2 == 0

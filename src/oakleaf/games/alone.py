@@ -104,6 +104,11 @@ class Reconstruction(Alone):
             self.density.remember(code["latent"])
         return [Round(real, self.generator(code["latent"]), _nobody, batch, code)]
 
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """What the decoder makes of images [B, C, H, W] from their codes, or their codes' means."""
+        code = self.generator.encode(x)  # type: ignore[operator]
+        return self.generator(code.get("mean", code["latent"]))  # type: ignore[no-any-return]
+
     def generate(self, batch: Batch) -> Tensor:
         latent = batch["latent"]
         return self.generator(self.density(latent) if self.density else latent)  # type: ignore[no-any-return]

@@ -53,6 +53,10 @@ class Bidirectional(Generation):
         fake = pairs(self.generate(asked), asked["latent"])
         return [Round(real, fake, partial(_judged, self.discriminator, x.shape[1:]), batch, asked)]
 
+    def encode(self, x: Tensor) -> Tensor:
+        """Images [B, C, H, W] -> latents [B, d]."""
+        return self.encoder(x)
+
     def adversarial(self, player: str, round: Round) -> Tensor | None:
         """The objective's side of the player; the encoder is a generator on the other side of the mirror.
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from oakleaf.data.dealt import Dealt
 from oakleaf.errors import Mistake
 from oakleaf.games import Game
-from oakleaf.modes.latents import Asked, Mode
+from oakleaf.modes.latents import Asked, Mode, draw
 from oakleaf.numbers import Count
 from oakleaf.pictures import from_bytes
 from oakleaf.seeds import stream
@@ -18,28 +18,42 @@ from oakleaf.seeds import stream
 
 @dataclass
 class Reconstruct(Mode):
-    """`count` of the run's real images x, each beside G(E(x)); a stochastic encoder gives its mean. Donahue 2016,
-    arXiv:1605.09782, figure 2; Dumoulin 2016, arXiv:1606.00704, figure 2b.
+    """`count` of the run's real images x, each beside what the game makes of it: G(E(x)), where a stochastic encoder
+    gives its mean (Donahue 2016, arXiv:1605.09782, figure 2; Dumoulin 2016, arXiv:1606.00704, figure 2b), or what a
+    critic gives back that is an auto-encoder (Zhao 2016, arXiv:1609.03126, section 2.3).
     """
 
     count: Count = 64
     real: Callable[[], Dealt] | None = field(default=None, init=False)
     originals: Tensor = field(default_factory=lambda: torch.empty(0), init=False)
+    given: Tensor | None = field(default=None, init=False)
 
     def meet(self, real: Callable[[], Dealt]) -> None:
         self.real = real
 
     def __call__(self, game: Game, seed: int) -> Asked:
-        encoder = getattr(game, "encoder", None)
-        if encoder is None or self.real is None:
-            raise Mistake("mode=reconstruct: this checkpoint's game has no encoder; model=bigan and model=ali have one")
+        encode, give = getattr(game, "encode", None), _giver(game)
+        if self.real is None or not (encode or give):
+            raise Mistake(
+                "mode=reconstruct: nothing in this checkpoint's game gives images back; model=bigan, ali, ebgan"
+            )
         images = self.real().rows["image"]
         rows = torch.randperm(len(images), generator=torch.Generator().manual_seed(stream(seed, "reconstruct")))
         self.originals = from_bytes(images[rows[: self.count]])
+        columns = 2 * max(1, round(math.sqrt(self.count / 2)))
+        there = self.originals.to(next(game.parameters()).device)
         with torch.no_grad():
-            latent = encoder(self.originals.to(next(encoder.parameters()).device))
-        return {"latent": latent}, 2 * max(1, round(math.sqrt(self.count / 2)))
+            if encode:
+                return {"latent": encode(there)}, columns
+            self.given = give(there).cpu() if give else None
+        return draw(game, self.count, seed), columns
 
     def shown(self, images: Tensor) -> Tensor:
         """Each original, then its reconstruction, [2B, C, H, W]."""
-        return torch.stack([self.originals, images], 1).flatten(0, 1)
+        return torch.stack([self.originals, images if self.given is None else self.given], 1).flatten(0, 1)
+
+
+def _giver(game: Game) -> Callable[[Tensor], Tensor] | None:
+    """What gives images back: the game itself, or its critic."""
+    critic = getattr(game, "discriminator", None)
+    return getattr(game, "reconstruct", None) or getattr(critic, "reconstruct", None)
