@@ -415,7 +415,7 @@ def test_with_a_test_split_all_training_images_are_references() -> None:
             self.game.encoder = Flat()
             self.game.encoder.features = lambda x: x.flatten(1)  # type: ignore[assignment]
 
-        def averaged(self) -> object:
+        def averaged(self, average: bool) -> object:
             return nullcontext(self.game)
 
     evidence = Evidence(Module(), data(60, 0), Pixels(), 10, 60, test=lambda: data(9, 5))  # type: ignore[arg-type, return-value]

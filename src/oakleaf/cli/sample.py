@@ -44,7 +44,8 @@ def sample(config: DictConfig) -> None:
     module = load(asked["checkpoint"]).to(there(asked["device"]))
     mode = make(asked["mode"])
     mode.meet(lambda: real_images(read(asked["checkpoint"])["hyper_parameters"], asked["split"], asked["root"])[0])
-    request, columns = mode(module.game, asked["seed"])
+    with module.averaged(asked["average"]) as game:
+        request, columns = mode(game, asked["seed"])
     if (wanted := asked["condition"]) is not None:
         if module.game.condition is None:
             raise Mistake(f"condition={wanted}: this checkpoint's generator is told nothing")

@@ -28,7 +28,7 @@ class EncoderOneNN(Measure):
         training, test, self.split = evidence.training_and_test()
         (known, self.known), (asked, self.asked) = (labelled(part, UNLABELLED) for part in (training, test))
         self.training, self.test = training.pixels[known], test.pixels[asked]
-        self.module = evidence.module
+        self.module, self.average = evidence.module, evidence.average
 
     def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
         return self._accuracy(self._features(self.test), self._features(self.training))
@@ -39,7 +39,7 @@ class EncoderOneNN(Measure):
 
     def _features(self, pixels: Tensor) -> Tensor:
         """E's last layer but one, [N, f]."""
-        with self.module.averaged() as game:
+        with self.module.averaged(self.average) as game:
             encoder: Any = game.get_submodule("encoder")
             pieces = (from_bytes(piece).to(self.module.device) for piece in pixels.split(AT_ONCE))
             return torch.cat([flat(encoder.features(piece)) for piece in pieces])
