@@ -53,7 +53,7 @@ class Bidirectional(Generation):
         fake = pairs(self.generate(asked), asked["latent"])
         return [Round(real, fake, partial(_judged, self.discriminator, x.shape[1:]), batch, asked)]
 
-    def adversarial(self, player: str, round: Round) -> Tensor:
+    def adversarial(self, player: str, round: Round) -> Tensor | None:
         """The objective's side of the player; the encoder is a generator on the other side of the mirror.
 
         Scores are reflected about the objective's boundary. Where that is the middle of the batch (Wasserstein,
