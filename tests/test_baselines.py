@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 from torch.distributions import Categorical, LowRankMultivariateNormal, MixtureSameFamily, Normal, kl_divergence
 
-from conftest import FP32, Fit, composed
+from conftest import FP32, Fit, choices, composed
 from oakleaf.check import check
 from oakleaf.errors import Mistake
 from oakleaf.losses.likelihood import CodeDivergence, GaussianError, NegativeLogLikelihood, SquaredError
@@ -264,7 +264,7 @@ def test_the_loss_has_no_effect(fit: Fit, tmp_path: Path, model: str) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_every_optim_composes_and_the_command_line_wins(model: str) -> None:
-    for optim in ("adam", "sgd", "wgan", "wgan_gp"):
+    for optim in choices("optim"):
         config = composed(f"model={model}", f"optim={optim}", "optim.generator.lr=1e-5", "loss=hinge", folder="x")
         assert config.optim.discriminator is None
         assert config.optim.generator.lr == 1e-5
@@ -281,6 +281,11 @@ def test_a_generator_that_pays_nothing_is_refused_and_a_lazy_one_waits(fit: Fit)
     start = copy.deepcopy(lazy[1])  # one turn, on which nothing was due
     assert not torch.equal(lazy[0], start)
     assert not torch.equal(lazy[2], start)
+
+
+def test_nobody_is_foreseen(fit: Fit) -> None:
+    with pytest.raises(Mistake, match="no discriminator"):
+        fit("model=gmm", *NARROW["gmm"], "optim.generator.unrolled=2", "max_images=100")
 
 
 def test_what_is_seen_is_logged(fit: Fit) -> None:

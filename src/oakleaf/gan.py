@@ -123,6 +123,10 @@ class GAN(LightningModule):
     def foreseen(self, steps: int, batch: Batch) -> dict[str, Tensor]:
         """The discriminator's weights, by their names in the game, after so many more of its steps on this batch."""
         rival = "discriminator"
+        if rival not in self.players:
+            raise Mistake(
+                "optim.generator.unrolled: there is no discriminator whose steps could be foreseen; 0 is none"
+            )
         optimizer = self._optimizers()[list(self.players).index(rival)]
         weights = {f"{rival}.{name}": weight for name, weight in self.network(rival).named_parameters()}
 
