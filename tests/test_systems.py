@@ -14,7 +14,6 @@ from oakleaf.networks import dcgan, mlp
 from oakleaf.networks.layers import halvings
 from oakleaf.recipe import build
 
-
 MODELS, LOSSES = choices("model"), choices("loss")
 PAIRS = [
     pytest.param(model, loss, id=f"{model}-{loss}")
