@@ -194,7 +194,7 @@ def test_a_sweep_runs_every_combination_and_outlives_a_failure(tmp_path: Path) -
 
 
 MISTAKES = [
-    (["model=dcgna"], ["Did you mean model=dcgan?", "Choices: dcgan, gan"]),
+    (["model=dcgna"], ["Did you mean model=dcgan?", "Choices: acgan, "]),
     (["model.foo=1"], ["model.foo: there is no such option"]),
     (["mdoel=dcgan"], ["Did you mean model?"]),
     (["trainer.max_epochs=abc"], ["trainer.max_epochs=abc: should be a valid integer"]),

@@ -72,7 +72,7 @@ def test_the_label_reaches_both_players(tmp_path: Path, model: str) -> None:
 
 def test_projection_is_an_inner_product_with_the_features() -> None:
     torch.manual_seed(0)
-    critic = dcgan.Discriminator(1, 16, width=4, classes=3, told="projection").eval()
+    critic = dcgan.Discriminator(1, 16, width=4, classes=3, told="product").eval()
     x, y = torch.randn(5, 1, 16, 16), torch.eye(3)[torch.tensor([0, 1, 2, 0, 1])]
     verdict = critic(x, y)
     v = critic.projection.weight.T  # [classes, features]

@@ -31,7 +31,7 @@ def test_both_commands_work_from_a_wheel_in_another_folder(tmp_path: Path) -> No
         [sys.executable, "-c", where], cwd=elsewhere, env=environment, capture_output=True, text=True
     )
     assert found.stdout.split() == [str(site / "oakleaf" / "__init__.py"), str(site / "oakleaf" / "conf")]
-    assert "model: dcgan, gan" in run("oakleaf-train", "--help")
+    assert "model: acgan, " in run("oakleaf-train", "--help")
     run("oakleaf-train", "max_images=128", "logger=csv", "model.game.generator.width=4")
     (folder,) = elsewhere.glob("outputs/dcgan-digits/*")
     assert "4 images of 16 x 16" in run("oakleaf-sample", f"checkpoint={folder}", "count=4")

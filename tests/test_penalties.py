@@ -121,6 +121,7 @@ def test_the_slope_of_a_verdict_that_is_there_anyway_is_the_same(at: str) -> Non
 def test_a_players_whole_turn_compiles_as_one_graph_with_the_gradients_of_eager(
     tmp_path, loss: str, player: str
 ) -> None:
+    torch._dynamo.reset()  # one process has one game; these are eight
     module, *_ = built(*FP32, *SMALL, f"loss={loss}", folder=tmp_path)
     batch = {"image": torch.rand(8, 1, 16, 16) * 2 - 1}
     start = copy.deepcopy(module.game.state_dict())

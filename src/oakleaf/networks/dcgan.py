@@ -84,8 +84,8 @@ class Discriminator(nn.Module):
     """Halves the image down to the base, doubling the channels each time; the last map goes to one logit.
 
     hidden: units of a fully connected layer after the base, or 0. Features are what the logit sees.
-    classes: width of the condition y, or 0. told: where y enters: layers = beside what each layer sees; projection =
-    as an inner product with the features (Miyato & Koyama 2018, arXiv:1802.05637, eq. (3)).
+    classes: width of the condition y, or 0. told: where y enters: layers = beside what each layer sees; product = as
+    an inner product with the features (Miyato & Koyama 2018, arXiv:1802.05637, eq. (3)).
     classifies: classes to tell apart besides (Odena 2016, arXiv:1610.09585, section 3), or 0.
     code: numbers of a code to guess, by a head with 128 hidden units (Chen 2016, arXiv:1606.03657, appendix C.1), or 0.
     minibatch: kernels of minibatch discrimination, which are features too (Salimans 2016, arXiv:1606.03498, section
@@ -102,7 +102,7 @@ class Discriminator(nn.Module):
         slope: NonNegative = 0.2,
         hidden: Natural = 0,
         classes: Natural = 0,
-        told: Literal["layers", "projection"] = "layers",
+        told: Literal["layers", "product"] = "layers",
         classifies: Natural = 0,
         code: Natural = 0,
         minibatch: Natural = 0,
@@ -113,21 +113,22 @@ class Discriminator(nn.Module):
         bias = norm in ("none", "spectral")
         self.told = told if classes else "nothing"
         more = classes if told == "layers" else 0
-        activation = nn.LeakyReLU(slope)
-        self.stages = nn.ModuleList([_Layer(halve(channels + more, width, kernel, True), "none", width, activation)])
+        self.stages = nn.ModuleList(
+            [_Layer(halve(channels + more, width, kernel, True), "none", width, nn.LeakyReLU(slope))]
+        )
         for i, o in pairwise(widths):
-            self.stages.append(_Layer(halve(i + more, o, kernel, bias), norm, o, activation))
+            self.stages.append(_Layer(halve(i + more, o, kernel, bias), norm, o, nn.LeakyReLU(slope)))
         features = widths[-1] * base[0] * base[1]
         self.hidden = nn.ModuleList()
         if hidden:
-            self.hidden.append(_Layer(nn.Linear(features + more, hidden, bias=bias), norm, hidden, activation))
+            self.hidden.append(_Layer(nn.Linear(features + more, hidden, bias=bias), norm, hidden, nn.LeakyReLU(slope)))
             features = hidden
         self.others = MinibatchDiscrimination(features, minibatch) if minibatch else None
         features += minibatch
         self.score = nn.Linear(features + more, 1)
-        self.projection = nn.Linear(classes, features, bias=False) if self.told == "projection" else None
+        self.projection = nn.Linear(classes, features, bias=False) if self.told == "product" else None
         self.classes = nn.Linear(features, classifies) if classifies else None
-        inner = _Layer(nn.Linear(features, 128, bias=bias), norm, 128, activation)
+        inner = _Layer(nn.Linear(features, 128, bias=bias), norm, 128, nn.LeakyReLU(slope))
         self.code = nn.Sequential(inner, nn.Linear(128, code)) if code else None
         dcgan_weights(self, normalised=not bias)
         if norm == "spectral":
