@@ -1,11 +1,12 @@
 """Tensors as pictures: sheets and films."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.utils import make_grid
 
@@ -42,12 +43,32 @@ def scatter(points: Tensor) -> Image.Image:
 
 
 def are_points(images: Tensor) -> bool:
-    return images.shape[1:] == (2, 1, 1)
+    """Whether they are points of a space, a coordinate in each channel, and no pictures."""
+    return images.shape[2:] == (1, 1)
 
 
 def picture(images: Tensor, columns: int | None = None, most: int | None = None) -> Image.Image:
-    """What to look at: a sheet of images, the first `most` of them; or where all points lie."""
-    return scatter(images) if are_points(images) else sheet(images[:most], columns)
+    """What to look at: a sheet of images, the first `most` of them; where all points of the plane lie; or vectors as
+    the rows of one image, 0 in grey."""
+    if not are_points(images):
+        return sheet(images[:most], columns)
+    return scatter(images) if images.shape[1] == 2 else sheet(images[:most].flatten(1)[None, None] / 3)
+
+
+def captioned(pixels: Tensor, lines: Sequence[Sequence[str]], columns: int = 2) -> Image.Image:
+    """Images uint8 [N, 3, H, W] with lines of text at the right of each, wrapped."""
+    font, high = ImageFont.load_default(13), 96
+    wide, rows = high + 400, math.ceil(len(pixels) / columns)
+    whole = Image.new("RGB", (columns * wide, rows * (high + 8)), "white")
+    pen = ImageDraw.Draw(whole)
+    for i, (image, text) in enumerate(zip(pixels, lines)):
+        x, y = i % columns * wide, i // columns * (high + 8) + 4
+        whole.paste(
+            Image.fromarray(image.permute(1, 2, 0).numpy()).resize((high, high), Image.Resampling.BICUBIC), (x, y)
+        )
+        wrapped = [part for line in text for part in textwrap.wrap(line, 56)]
+        pen.text((x + high + 8, y), "\n".join(wrapped[:6]), "black", font)
+    return whole
 
 
 def film(frames: Sequence[Path], path: Path, seconds: float = 6.0) -> None:

@@ -1,0 +1,104 @@
+"""Pictures with captions, and words in place of classes."""
+
+import csv
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from oakleaf.data.folder import Folder
+from oakleaf.errors import Mistake
+from oakleaf.numbers import Count, Natural
+from oakleaf.seeds import stream
+
+Part = Literal["all", "train", "valid", "test"]
+WORD = re.compile(r"\w+(?:[-'\u2019]\w+)*")
+SLICES = 10  # of all groups: two of them test, one validates
+
+
+class Captions(Folder):
+    """The pictures that `root/captions.txt` names, one or more lines `image,caption` for each below a header; they lie
+    in root or in `root/images`.
+
+    group: a column of `root/metadata.csv` (beside `image`); pictures of one group are variants of each other and stay
+    together in one part. null: each picture is a group. fold: which of five divisions into 70 % train, 10 % valid and
+    20 % test; the five test parts are disjoint. least: training pictures that a word must be told of to be known.
+
+    attributes [N, V]: which of the known words, those of the training part, are in the caption; their names are
+    `classes`. told [N]: how many words the caption has, known or not. group [N].
+    """
+
+    def __init__(
+        self, root: Path, split: Part = "all", group: str | None = None, fold: Natural = 0, least: Count = 1
+    ) -> None:
+        captions = _captions(root / "captions.txt")
+        groups = _column(root / "metadata.csv", group) if group else {name: name for name in captions}
+        if lacking := [name for name in captions if name not in groups]:
+            raise Mistake(f"{root}/metadata.csv lacks {len(lacking)} pictures of captions.txt, the first: {lacking[0]}")
+        parts = {name: part(groups[name], fold) for name in captions}
+        names = [name for name in captions if split in ("all", parts[name])]
+        if not names:
+            raise Mistake(f"data.source.split={split}: none of the {len(captions)} pictures in {root} is in that part")
+        words = {name: set(WORD.findall(text.lower())) for name, text in captions.items()}
+        counts = Counter(word for name in captions if parts[name] == "train" for word in words[name])
+        self.root, self.upscale = root, False
+        self.files = [_file(root, name) for name in names]
+        self.classes = sorted((word for word in counts if counts[word] >= least), key=lambda w: (-counts[w], w))
+        if not self.classes:
+            raise Mistake(f"data.source.least={least}: no word is told of so many training pictures in {root}")
+        self.labels = _rows([words[name] for name in names], self.classes)
+        number = {name: i for i, name in enumerate(dict.fromkeys(groups.values()))}
+        self.labels["group"] = np.array([number[groups[name]] for name in names])
+
+
+def part(group: str, fold: int) -> Part:
+    """The part that a group belongs to: a function of its name, so pictures that are added move no others."""
+    place = (stream("part", group) - 2 * fold) % SLICES
+    return "test" if place < 2 else "valid" if place == 2 else "train"
+
+
+def _rows(words: list[set[str]], classes: list[str]) -> dict[str, np.ndarray]:
+    column = {word: i for i, word in enumerate(classes)}
+    told = np.zeros((len(words), len(classes)), dtype=np.uint8)
+    for row, some in zip(told, words):
+        row[[column[word] for word in some if word in column]] = 1
+    return {"attributes": told, "told": np.array([len(some) for some in words])}
+
+
+def _captions(file: Path) -> dict[str, str]:
+    """Captions by picture, several of one joined."""
+    captions: dict[str, str] = {}
+    for row in _table(file, "caption"):
+        captions[row["image"]] = f"{captions.get(row['image'], '')} {row['caption']}"
+    return captions
+
+
+def _column(file: Path, name: str) -> dict[str, str]:
+    return {row["image"]: row[name] for row in _table(file, name)}
+
+
+def _table(file: Path, wanted: str) -> list[dict[str, str]]:
+    """The rows of a CSV file that has the columns `image` and `wanted`.
+
+    Raises:
+        Mistake: it has not, or is not there.
+    """
+    if not file.is_file():
+        raise Mistake(
+            f"{file} is missing: a captioned folder has images/ and captions.txt with lines `image,caption` below that "
+            "header, and metadata.csv where data.source.group names a column of it. Name yours: data.root=FOLDER"
+        )
+    with file.open(newline="", encoding="utf-8") as lines:
+        table = csv.DictReader(lines, skipinitialspace=True)
+        if missing := {"image", wanted} - set(table.fieldnames or ()):
+            raise Mistake(f"{file}: its first line names no column {' or '.join(sorted(missing))}")
+        rows = [row for row in table if row["image"]]
+    if not rows or any(row[wanted] is None for row in rows):
+        raise Mistake(f"{file}: {'no rows' if not rows else 'a row lacks its ' + wanted}")
+    return rows
+
+
+def _file(root: Path, name: str) -> Path:
+    return root / "images" / name if (root / "images").is_dir() else root / name

@@ -1,0 +1,180 @@
+"""Tags of held-out pictures: by a generator of word vectors, by the nearest training pictures, and by frequency."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from oakleaf.data.tags import Album, Tags
+from oakleaf.errors import Mistake
+from oakleaf.gan import GAN
+from oakleaf.metrics.evidence import Evidence
+from oakleaf.metrics.measure import Measure
+from oakleaf.metrics.sample import Sample
+from oakleaf.numbers import Count
+from oakleaf.pictures import captioned
+from oakleaf.seeds import stream
+
+AT_ONCE = 32  # pictures that are tagged together
+Tagger = Callable[[Album], Tensor]  # how strongly each word is proposed for each picture, [N, V]
+Per = Literal["image", "group"]
+
+
+class Tagging(Measure):
+    """Precision, recall and average precision of the first `count` tags of each held-out picture, at first those of the
+    generator, Mirza 2014, arXiv:1411.1784, section 4.2: of `samples` vectors for a picture each votes for the
+    `closest` words by cosine, and the words with most votes are its tags.
+
+    neighbours: the most common words among the k training pictures with the most similar features. frequency: the most
+    common words of all. The line beside the generator's numbers is the ceiling: all words that are told and known.
+
+    closest, neighbours: what to choose from, each by precision + recall on the validation part. per: a mean over
+    images, or over groups of variants, each counted as one.
+    """
+
+    better = {
+        f"tags_{number}{who}": "higher"
+        for who in ("", "_neighbours", "_frequency")
+        for number in ("precision", "recall", "map")
+    }
+    uses_extractor = False
+
+    def __init__(
+        self,
+        samples: Count = 100,
+        closest: Sequence[Count] = (20,),
+        neighbours: Sequence[Count] = (1, 2, 3, 5, 10, 20, 50),
+        count: Count = 10,
+        per: Per = "image",
+        shown: Count = 12,
+    ) -> None:
+        self.votes, self.closest, self.neighbours = samples, list(closest), list(neighbours)
+        self.count, self.per, self.shown = count, per, shown
+
+    def prepare(self, evidence: Evidence) -> None:
+        data, module = evidence.data, evidence.module
+        if not isinstance(data, Tags) or module.game.condition is None:
+            raise Mistake(f"tags are known of data=emoji_tags and its like alone, not of {data.name}")
+        self.train, self.valid, self.test = data.part("train"), data.part("valid"), data.part("test")
+        self.names, self.known = data.classes, module.game.condition.key
+        self.propose = partial(self._generated, module, data.vectors, evidence.average, evidence.seed)
+
+    def take(self, evidence: Evidence) -> dict[str, float]:
+        self.chosen_closest, generator = self._choose(self.closest, self.propose)
+        self.chosen_neighbours, neighbours = self._choose(self.neighbours, partial(by_neighbours, self.train))
+        taggers = {"": generator, "_neighbours": neighbours, "_frequency": partial(by_frequency, self.train)}
+        self.proposed = {who: first(tagger(self.test), self.count) for who, tagger in taggers.items()}
+        return {
+            f"tags_{name}{who}": value
+            for who, tags in self.proposed.items()
+            for name, value in scores(tags, self.test, self.per).items()
+        }
+
+    def line(self, evidence: Evidence) -> dict[str, float]:
+        ceiling = scores(first(self.test.words.float(), self.count), self.test, self.per)
+        return {f"tags_{name}": value for name, value in ceiling.items()}
+
+    def protocol(self) -> dict[str, Any]:
+        parts = {"train": self.train, "valid": self.valid, "test": self.test}
+        return {
+            "tags": self.count,
+            "samples": self.votes,
+            "closest": self.chosen_closest,
+            "neighbours": self.chosen_neighbours,
+            "per": self.per,
+            "words": len(self.names),
+            "parts": {name: [len(p.told), len(p.group.unique())] for name, p in parts.items()},  # pictures, groups
+        }
+
+    def pictures(self, real: Sample, subject: Sample) -> dict[str, Image.Image]:
+        """Held-out pictures, of different groups, with their tags: in capitals those that are told."""
+        _, place = self.test.group.unique(return_inverse=True)
+        firsts = torch.tensor([int((place == i).nonzero()[0]) for i in range(int(place.max()) + 1)])
+        rows = firsts[torch.linspace(0, len(firsts) - 1, min(self.shown, len(firsts))).long()]
+        lines = [self._words(row) for row in rows.tolist()]
+        return {"tags": captioned(self.test.pixels[rows], lines)}
+
+    def _words(self, row: int) -> list[str]:
+        told = self.test.words[row]
+        missing = int(self.test.told[row] - told.sum())
+        said = [self.names[i] for i in told.nonzero().flatten()] + [f"({missing} unknown)"] * (missing > 0)
+        tags = [self.names[i].upper() if told[i] else self.names[i] for i in self.proposed[""][row].tolist()]
+        return ["told: " + ", ".join(said), "tags: " + ", ".join(tags)]
+
+    def _choose(self, options: Sequence[int], tagger: Callable[[int, Album], Tensor]) -> tuple[int, Tagger]:
+        def worth(option: int) -> float:
+            found = scores(first(tagger(option, self.valid), self.count), self.valid, self.per)
+            return found["precision"] + found["recall"]
+
+        best = max(options, key=worth) if len(options) > 1 else options[0]
+        return best, partial(tagger, best)
+
+    def _generated(self, module: GAN, vectors: Tensor, average: bool, seed: int, closest: int, album: Album) -> Tensor:
+        torch.manual_seed(stream(seed, "tags"))
+        proposed = []
+        for features in album.features.split(AT_ONCE):
+            request = module.game.request(len(features) * self.votes)
+            request[self.known] = features.repeat_interleave(self.votes, 0)
+            samples = module.draw({name: values.to(module.device) for name, values in request.items()}, average)
+            proposed.append(by_votes(samples.flatten(1).unflatten(0, (-1, self.votes)).cpu(), vectors, closest))
+        return torch.cat(proposed)
+
+
+def by_votes(samples: Tensor, vectors: Tensor, closest: int) -> Tensor:
+    """How many of the samples [N, S, d] have each of the words' vectors [V, d] among their closest by cosine: [N, V].
+    Ties: the higher mean cosine."""
+    cosine = normalize(samples, dim=2) @ normalize(vectors, dim=1).T  # [N, S, V]
+    near = cosine.topk(min(closest, len(vectors)), 2).indices.flatten(1)
+    votes = torch.zeros(len(samples), len(vectors)).scatter_add_(1, near, torch.ones(near.shape))
+    return votes + cosine.mean(1) / 4
+
+
+def by_neighbours(train: Album, k: int, album: Album) -> Tensor:
+    """How many of the k training pictures with the most similar features (cosine) have each word. Ties: the nearer
+    picture's words, then the more frequent word."""
+    near = (normalize(album.features, dim=1) @ normalize(train.features, dim=1).T).topk(min(k, len(train.told)), 1)
+    votes = torch.zeros(len(album.told), train.words.shape[1])
+    nearer = torch.zeros_like(votes)
+    for rank, rows in enumerate(near.indices.T):
+        words = train.words[rows].float()
+        votes += words
+        nearer = torch.maximum(nearer, words / (rank + 1))
+    return votes + nearer / 2 + by_frequency(train, album) * 1e-4
+
+
+def by_frequency(train: Album, album: Album) -> Tensor:
+    """The share of training pictures that have each word, whatever the picture."""
+    return train.words.float().mean(0).expand(len(album.told), -1)
+
+
+def first(proposed: Tensor, count: int) -> Tensor:
+    """The words most strongly proposed [N, V] for each picture, best first: [N, count]."""
+    return proposed.topk(min(count, proposed.shape[1]), 1).indices
+
+
+class _Scores(NamedTuple):
+    precision: Tensor
+    recall: Tensor
+    map: Tensor
+
+
+def scores(tags: Tensor, album: Album, per: Per) -> dict[str, float]:
+    """Means over pictures (or groups) for tags [N, count]. precision: right ones / count. recall: right ones / words
+    told, unknown ones too. map: the mean over words told, but at most count, of the precision at each right one."""
+    right = album.words.gather(1, tags).double()
+    count, told = tags.shape[1], album.told.double()
+    at_each = right.cumsum(1) / torch.arange(1, count + 1)
+    found = right.sum(1)
+    each = _Scores(found / count, found / told, (at_each * right).sum(1) / told.clamp(max=count))
+    return {name: float(_mean(values, album, per)) for name, values in each._asdict().items()}
+
+
+def _mean(values: Tensor, album: Album, per: Per) -> Tensor:
+    if per == "image":
+        return values.mean()
+    _, place, size = album.group.unique(return_inverse=True, return_counts=True)
+    return torch.zeros(len(size), dtype=values.dtype).index_add_(0, place, values).div(size).mean()
