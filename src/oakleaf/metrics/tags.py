@@ -63,7 +63,8 @@ class Tagging(Measure):
         self.names, self.known = data.classes, module.game.condition.key
         self.propose = partial(self._generated, module, data.vectors, evidence.average, evidence.seed)
 
-    def take(self, evidence: Evidence) -> dict[str, float]:
+    def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
+        """Not of these samples, which are asked for what training pictures show, but of others for held-out ones."""
         self.chosen_closest, generator = self._choose(self.closest, self.propose)
         self.chosen_neighbours, neighbours = self._choose(self.neighbours, partial(by_neighbours, self.train))
         taggers = {"": generator, "_neighbours": neighbours, "_frequency": partial(by_frequency, self.train)}
