@@ -1,15 +1,18 @@
 """What the tests share: composing a recipe, and training it in this process."""
 
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from lightning.pytorch import LightningDataModule, Trainer
 from omegaconf import DictConfig
+from PIL import Image
 
 from oakleaf.cli.door import conf, register
 from oakleaf.gan import GAN
@@ -53,6 +56,42 @@ def fit(tmp_path: Path) -> Fit:
         return module, trainer
 
     return run
+
+
+@pytest.fixture(scope="session")
+def captions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A captioned folder: 7 shapes in 7 colours, `a red square`, each twice, as variants of each other."""
+    root = tmp_path_factory.mktemp("captioned")
+    (root / "images").mkdir()
+    lines, groups, random = [], [], np.random.default_rng(0)
+    for (colour, paint), (shape, drawn), twin in itertools.product(COLOURS.items(), SHAPES.items(), (0, 1)):
+        name = f"{colour}-{shape}-{twin}.png"
+        pixels = np.where(drawn[:, :, None], np.array(paint), 255) + random.integers(-20, 20, (16, 16, 3))
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / "images" / name)
+        lines.append(f'{name},"{colour} {shape}{", again" if twin else ""}"')
+        groups.append(f"{name},{colour} {shape}")
+    (root / "captions.txt").write_text("\n".join(["image,caption", *lines]) + "\n")
+    (root / "metadata.csv").write_text("\n".join(["image,base", *groups]) + "\n")
+    return root
+
+
+DOWN, ACROSS = np.mgrid[:16, :16] - 7.5
+COLOURS = {
+    "red": (220, 0, 0), "green": (0, 180, 0), "blue": (0, 0, 220), "yellow": (230, 220, 0), "black": (0, 0, 0),
+    "pink": (250, 130, 190), "brown": (120, 70, 20),
+}  # fmt: skip
+SHAPES = {
+    "square": np.maximum(abs(DOWN), abs(ACROSS)) < 6, "disc": np.hypot(DOWN, ACROSS) < 7, "bar": abs(DOWN) < 2,
+    "pole": abs(ACROSS) < 2, "ring": abs(np.hypot(DOWN, ACROSS) - 5) < 1.5, "cross": abs(abs(DOWN) - abs(ACROSS)) < 2,
+    "roof": DOWN > abs(ACROSS) - 3,
+}  # fmt: skip
+
+
+def suited(model: str, captions: Path) -> list[str]:
+    """The data that have what the system's condition reads; digits, the default, where they do."""
+    condition = composed(f"model={model}").model.game.get("condition")
+    told = {"features": ["data=emoji_tags", f"data.root={captions}", "data.pixels=16", "data.width=8", "data.least=1"]}
+    return told.get(condition.key, []) if condition and "key" in condition else []
 
 
 def choices(group: str) -> list[str]:

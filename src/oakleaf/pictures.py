@@ -49,10 +49,13 @@ def are_points(images: Tensor) -> bool:
 
 def picture(images: Tensor, columns: int | None = None, most: int | None = None) -> Image.Image:
     """What to look at: a sheet of images, the first `most` of them; where all points of the plane lie; or vectors as
-    the rows of one image, 0 in grey."""
+    the rows of one image, 0 in grey, black and white three standard deviations away."""
     if not are_points(images):
         return sheet(images[:most], columns)
-    return scatter(images) if images.shape[1] == 2 else sheet(images[:most].flatten(1)[None, None] / 3)
+    if images.shape[1] == 2:
+        return scatter(images)
+    vectors = images[:most].float().flatten(1)
+    return sheet(vectors[None, None] / (3 * vectors.square().mean().sqrt() + 1e-8))
 
 
 def captioned(pixels: Tensor, lines: Sequence[Sequence[str]], columns: int = 2) -> Image.Image:

@@ -10,7 +10,7 @@ import numpy as np
 
 from oakleaf.data.folder import Folder
 from oakleaf.errors import Mistake
-from oakleaf.numbers import Count, Natural
+from oakleaf.numbers import Natural
 from oakleaf.seeds import stream
 
 Part = Literal["all", "train", "valid", "test"]
@@ -24,15 +24,13 @@ class Captions(Folder):
 
     group: a column of `root/metadata.csv` (beside `image`); pictures of one group are variants of each other and stay
     together in one part. null: each picture is a group. fold: which of five divisions into 70 % train, 10 % valid and
-    20 % test; the five test parts are disjoint. least: training pictures that a word must be told of to be known.
+    20 % test; the five test parts are disjoint.
 
     attributes [N, V]: which of the known words, those of the training part, are in the caption; their names are
-    `classes`. told [N]: how many words the caption has, known or not. group [N].
+    `classes`, the most frequent first. told [N]: how many words the caption has, known or not. group [N].
     """
 
-    def __init__(
-        self, root: Path, split: Part = "all", group: str | None = None, fold: Natural = 0, least: Count = 1
-    ) -> None:
+    def __init__(self, root: Path, split: Part = "all", group: str | None = None, fold: Natural = 0) -> None:
         captions = _captions(root / "captions.txt")
         groups = _column(root / "metadata.csv", group) if group else {name: name for name in captions}
         if lacking := [name for name in captions if name not in groups]:
@@ -45,9 +43,7 @@ class Captions(Folder):
         counts = Counter(word for name in captions if parts[name] == "train" for word in words[name])
         self.root, self.upscale = root, False
         self.files = [_file(root, name) for name in names]
-        self.classes = sorted((word for word in counts if counts[word] >= least), key=lambda w: (-counts[w], w))
-        if not self.classes:
-            raise Mistake(f"data.source.least={least}: no word is told of so many training pictures in {root}")
+        self.classes = sorted(counts, key=lambda word: (-counts[word], word))
         self.labels = _rows([words[name] for name in names], self.classes)
         number = {name: i for i, name in enumerate(dict.fromkeys(groups.values()))}
         self.labels["group"] = np.array([number[groups[name]] for name in names])

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from oakleaf.data.captions import Part
 from oakleaf.data.dealt import Dealt
@@ -25,19 +26,21 @@ class Album:
 
     pixels: Tensor  # [N, 3, H, W] uint8
     features: Tensor  # [N, width]
-    words: Tensor  # [N, V], 1 where a word of the vocabulary is told
+    words: Tensor  # [N, V], 1 where a word of the training captions is told
     told: Tensor  # [N], how many words are told, known or not
     group: Tensor  # [N], of which pictures are variants
 
 
 class Tags(Dealt):
-    """Batches {image: [B, d, 1, 1], features: [B, width]}: the vector of one word that is told of a picture, and the
-    picture's features. A picture with several words is there once for each (Mirza 2014, arXiv:1411.1784, section 4.2).
+    """Batches {image: [B, d, 1, 1], features: [B, width]}: the vector of what is told of a picture, and the picture's
+    features.
 
+    target = word: the vector of one word; a picture with several is there once for each (Mirza 2014, arXiv:1411.1784,
+    section 4.2). target = caption: the mean of its words' vectors, at length 1.
     source: pictures with captions, as pictures of `pixels` x `pixels`. channels: d, of the words' vectors, which are
-    learned from the training captions. extractor: what makes features; where it learns, it learns the training
-    pictures' words, from those pictures alone. width: how many features there are; they have mean 0 and variance 1 on
-    the training pictures.
+    learned from the training captions; words of fewer than `least` training pictures have none. extractor: what makes
+    features, prepared with the training pictures alone. width: how many features there are; on the training pictures
+    their mean is 0 and their mean square, over all of them, 1.
     """
 
     keys = ("features",)
@@ -51,6 +54,8 @@ class Tags(Dealt):
         extractor: Extractor,
         width: Count,
         pixels: Count = 64,
+        least: Count = 1,
+        target: Literal["word", "caption"] = "word",
         size: Count = 1,
         channels: Count = 100,
         classes: Natural | None = None,
@@ -61,14 +66,15 @@ class Tags(Dealt):
     ) -> None:
         super().__init__(name, batch_size, epochs, seed)
         self.source, self.root, self.extractor, self.width = source, root, extractor, width
-        self.pixels, self.channels, self.cache = pixels, channels, Path(cache)
+        self.pixels, self.least, self.target = pixels, least, target
+        self.channels, self.cache = channels, Path(cache)
         self.chosen = self._images()
         self.classes = self.chosen.classes
         self.agree(classes)
 
     @property
     def digest(self) -> str:
-        return repr((self.chosen.digest, self.classes, self.channels, self.extractor.protocol()))
+        return repr((self.chosen.digest, self.classes, self.channels, self.least, self.target, self.width))
 
     def stored(self, images: Tensor) -> Tensor:
         return images.float().cpu()
@@ -78,23 +84,34 @@ class Tags(Dealt):
         training = self._images(split="train")
         training.setup()
         self.extractor.prepare(training, device)
-        self.vectors = word_vectors(training.rows["attributes"], self.channels)  # [V, d]
+        self.vectors = self._vectors(training.rows["attributes"])  # [K, d]; of the K most frequent words
         seen = self._seen(training.rows["image"])
         if seen.shape[1] != self.width:
             raise Mistake(f"data.width={self.width}: the extractor sees {seen.shape[1]} features in a picture")
-        self.scale = seen.std(0, correction=0).clamp(min=1e-6), seen.mean(0)
-        album = self.album(self.chosen)
-        row, word = torch.nonzero(album.words, as_tuple=True)
-        self.rows = {"image": self.vectors[word][:, :, None, None], "features": album.features[row]}
+        self.mean, self.scale = seen.mean(0), seen.var(0, correction=0).mean().sqrt()
+        album = self._album(self.chosen)
+        words = album.words[:, : len(self.vectors)].float()
+        row, word = torch.nonzero(words, as_tuple=True)
+        told = self.vectors[word]
+        if self.target == "caption":
+            row = torch.nonzero(words.sum(1)).flatten()
+            told = normalize(words[row] @ self.vectors, dim=1)
+        self.rows = {"image": told[:, :, None, None], "features": album.features[row]}
+
+    def _vectors(self, words: Tensor) -> Tensor:
+        known = int((words.sum(0, dtype=torch.long) >= self.least).sum())
+        if not known:
+            raise Mistake(f"data.least={self.least}: no word is told of so many training pictures in {self.root}")
+        return word_vectors(words[:, :known], self.channels)
 
     def part(self, split: Part) -> Album:
         """One part of the pictures, seen as the training pictures are."""
-        return self.album(self._images(split=split))
+        return self._album(self._images(split=split))
 
-    def album(self, images: Images) -> Album:
+    def _album(self, images: Images) -> Album:
         images.setup()
-        rows, (sd, mean) = images.rows, self.scale
-        features = (self._seen(rows["image"]) - mean) / sd
+        rows = images.rows
+        features = (self._seen(rows["image"]) - self.mean) / self.scale
         return Album(rows["image"], features, rows["attributes"], rows["told"], rows["group"])
 
     def train_dataloader(self) -> Iterable[Rows]:

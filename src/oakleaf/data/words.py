@@ -6,20 +6,17 @@ from torch.nn.functional import normalize
 
 
 def word_vectors(words: Tensor, dim: int) -> Tensor:
-    """One vector for each of V words, [V, dim], from which of them are in each of N captions, [N, V]: words that share
-    captions are near each other. Rows have the length sqrt(dim), so that coordinates are about 1.
+    """One vector of length 1 for each of V words, [V, dim], from which of them are in each of N captions, [N, V]: the
+    leading right singular vectors of that table, each word's column at first brought to length 1 (latent semantic
+    analysis: Deerwester 1990, JASIS 41(6); the product of two columns is the cosine of the words' co-occurrence).
 
-    The leading eigenvectors of the positive pointwise mutual information max(0, log p(v, w) / p(v) p(w)), times the
-    roots of their eigenvalues: what skip-gram with negative sampling factorises (Levy & Goldberg 2014, NIPS; the root:
-    Levy 2015, TACL 3, section 3.3). A caption of a few words is one context, and a word is in its own context, or
-    those that stand alone would have no vector.
+    Words that always occur together have one vector; words that never do are nearly orthogonal. The singular values are
+    left out, as tags are read by cosine: with them a few frequent words draw all others to themselves. The same for
+    positive pointwise mutual information, which makes strangers of a frequent word's company: see docs/zoo/tagging.md.
     """
-    told = words.double()
-    together = told.T @ told  # [V, V] captions that have both
-    alone = together.sum(1, keepdim=True)
-    information = (together * together.sum() / (alone * alone.T)).log().clamp(min=0)
-    values, vectors = torch.linalg.eigh(information)
-    order = values.abs().argsort(descending=True)[:dim]
-    found = torch.zeros(len(information), dim, dtype=torch.float64)
-    found[:, : len(order)] = vectors[:, order] * values[order].abs().sqrt()
-    return (normalize(found, dim=1) * dim**0.5).float()
+    columns = normalize(words.double(), dim=0)
+    _, vectors = torch.linalg.eigh(columns.T @ columns)  # ascending
+    found = torch.zeros(words.shape[1], dim, dtype=torch.float64)
+    leading = vectors.flip(1)[:, :dim]
+    found[:, : leading.shape[1]] = leading
+    return normalize(found, dim=1).float()

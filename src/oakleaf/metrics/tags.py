@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, pad
 
 from oakleaf.data.tags import Album, Tags
 from oakleaf.errors import Mistake
@@ -88,6 +88,7 @@ class Tagging(Measure):
             "neighbours": self.chosen_neighbours,
             "per": self.per,
             "words": len(self.names),
+            "calibration": "the words that are told and known",
             "parts": {name: [len(p.told), len(p.group.unique())] for name, p in parts.items()},  # pictures, groups
         }
 
@@ -122,13 +123,14 @@ class Tagging(Measure):
             request[self.known] = features.repeat_interleave(self.votes, 0)
             samples = module.draw({name: values.to(module.device) for name, values in request.items()}, average)
             proposed.append(by_votes(samples.flatten(1).unflatten(0, (-1, self.votes)).cpu(), vectors, closest))
-        return torch.cat(proposed)
+        unknown = album.words.shape[1] - len(vectors)  # words without a vector, behind the others
+        return pad(torch.cat(proposed), (0, unknown), value=-1.0)
 
 
 def by_votes(samples: Tensor, vectors: Tensor, closest: int) -> Tensor:
     """How many of the samples [N, S, d] have each of the words' vectors [V, d] among their closest by cosine: [N, V].
-    Ties: the higher mean cosine."""
-    cosine = normalize(samples, dim=2) @ normalize(vectors, dim=1).T  # [N, S, V]
+    Ties: the higher mean cosine. Vectors have length 1."""
+    cosine = normalize(samples, dim=2) @ vectors.T  # [N, S, V]
     near = cosine.topk(min(closest, len(vectors)), 2).indices.flatten(1)
     votes = torch.zeros(len(samples), len(vectors)).scatter_add_(1, near, torch.ones(near.shape))
     return votes + cosine.mean(1) / 4

@@ -3,9 +3,11 @@ arXiv:1411.1784, section 4.2.
 """
 
 from math import prod
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from oakleaf.networks.layers import Maxout, Size, he_weights, height_width
 from oakleaf.numbers import Count, Share
@@ -13,7 +15,10 @@ from oakleaf.round import Verdict
 
 
 class Generator(nn.Module):
-    """z and y are each rectified, then together go through one linear map."""
+    """z and y are each rectified, then together go through one linear map; y with dropout.
+
+    unit: bring vectors to length 1, which is all that tags by cosine see of them.
+    """
 
     def __init__(
         self,
@@ -24,21 +29,28 @@ class Generator(nn.Module):
         noise_units: Count = 500,
         told_units: Count = 2000,
         dropout: Share = 0.0,
+        unit: bool = False,
     ) -> None:
         super().__init__()
-        self.shape = (channels, *height_width(size))
+        self.shape, self.unit = (channels, *height_width(size)), unit
         self.noise = nn.Sequential(nn.Linear(latent, noise_units), nn.ReLU())
-        self.told = nn.Sequential(nn.Dropout(dropout), nn.Linear(told, told_units), nn.ReLU(), nn.Dropout(dropout))
+        self.told = _rectified(told, told_units, dropout)
         self.joint = nn.Linear(noise_units + told_units, prod(self.shape))
         he_weights(self, 0.0)
+        with torch.no_grad():
+            self.joint.weight.div_(prod(self.shape) ** 0.5)  # so that lengths begin near 1, those of words
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
         """z [B, latent], y [B, told] -> [B, C, H, W], of any size"""
-        return self.joint(torch.cat([self.noise(z), self.told(y)], 1)).unflatten(1, self.shape)
+        vectors = self.joint(torch.cat([self.noise(z), self.told(y)], 1))
+        return (normalize(vectors.float(), dim=1) if self.unit else vectors).unflatten(1, self.shape)
 
 
 class Discriminator(nn.Module):
-    """x and y are each rectified, then together through maxout (Goodfellow 2013, arXiv:1302.4389), then one logit."""
+    """x and y are each rectified, y with dropout. joins = maxout: together they go through maxout (Goodfellow 2013,
+    arXiv:1302.4389) and one linear map. joins = product: only x goes there; y is mapped to a vector whose product with
+    x is added (Miyato & Koyama 2018, arXiv:1802.05637, eq. (3)).
+    """
 
     def __init__(
         self,
@@ -50,16 +62,26 @@ class Discriminator(nn.Module):
         joint_units: Count = 1000,
         pieces: Count = 3,
         dropout: Share = 0.0,
+        joins: Literal["maxout", "product"] = "maxout",
     ) -> None:
         super().__init__()
-        self.word = nn.Sequential(nn.Linear(channels * prod(height_width(size)), word_units), nn.ReLU())
-        self.told = nn.Sequential(nn.Dropout(dropout), nn.Linear(told, told_units), nn.ReLU(), nn.Dropout(dropout))
-        self.joint = nn.Sequential(
-            Maxout(word_units + told_units, joint_units, pieces), nn.Dropout(dropout), nn.Linear(joint_units, 1)
-        )
+        numbers = channels * prod(height_width(size))
+        self.word = nn.Sequential(nn.Linear(numbers, word_units), nn.ReLU())
+        self.told = _rectified(told, told_units, dropout)
+        inner = word_units + (told_units if joins == "maxout" else 0)
+        self.joint = nn.Sequential(Maxout(inner, joint_units, pieces), nn.Dropout(dropout), nn.Linear(joint_units, 1))
+        self.match = nn.Linear(told_units, numbers) if joins == "product" else None
         he_weights(self, 0.0)
 
     def forward(self, x: Tensor, y: Tensor) -> Verdict:
         """x [B, C, H, W], y [B, told] -> score [B]"""
-        inner = torch.cat([self.word(x.flatten(1)), self.told(y)], 1)
-        return Verdict(self.joint(inner).squeeze(1).float())
+        x = x.flatten(1)
+        word, told = self.word(x), self.told(y)
+        if self.match is None:
+            return Verdict(self.joint(torch.cat([word, told], 1)).squeeze(1).float())
+        product = (x * self.match(told)).sum(1) / told.shape[1] ** 0.5
+        return Verdict((self.joint(word).squeeze(1) + product).float())
+
+
+def _rectified(told: int, units: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(nn.Dropout(dropout), nn.Linear(told, units), nn.ReLU(), nn.Dropout(dropout))

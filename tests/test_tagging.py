@@ -1,0 +1,248 @@
+"""Tags: words and their vectors, parts that leak nothing, votes and scores counted by hand, and all of it end to end."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import FP32, built, composed
+from oakleaf.cli.evaluate import main as evaluate  # noqa: F401  the command imports
+from oakleaf.data.captions import Captions, part
+from oakleaf.data.tags import Album, Tags
+from oakleaf.data.words import word_vectors
+from oakleaf.errors import Mistake
+from oakleaf.metrics.descriptors import Descriptors, cells, colours, oriented
+from oakleaf.metrics.evidence import Evidence
+from oakleaf.metrics.extractors import Pixels
+from oakleaf.metrics.scores import measure, table
+from oakleaf.metrics.tags import Tagging, by_frequency, by_neighbours, by_votes, first, scores
+from oakleaf.networks.tagging import Discriminator, Generator
+from oakleaf.pictures import captioned, picture
+from oakleaf.recipe import build, make
+
+TINY = ["data=emoji_tags", "data.pixels=16", "data.width=8", "data.least=1", "data.channels=12"]
+
+
+def album(features, words, told=None, group=None) -> Album:
+    words = torch.tensor(words, dtype=torch.uint8)
+    count = len(words)
+    told = words.sum(1) if told is None else torch.tensor(told)
+    group = torch.arange(count) if group is None else torch.tensor(group)
+    return Album(torch.zeros(count, 3, 4, 4, dtype=torch.uint8), torch.tensor(features).float(), words, told, group)
+
+
+def test_words_of_one_topic_share_a_direction_and_strangers_are_orthogonal() -> None:
+    words = torch.tensor([[1, 1, 0, 0]] * 3 + [[0, 0, 1, 1]] * 2 + [[0, 0, 1, 0]])  # red rose, sea wave
+    vectors = word_vectors(words, 2)
+    cosine = vectors @ vectors.T
+    torch.testing.assert_close(cosine[0, 1], torch.tensor(1.0))
+    assert cosine[2, 3] > 0.99
+    assert cosine[:2, 2:].abs().max() < 1e-5
+    torch.testing.assert_close(word_vectors(words, 9).norm(dim=1), torch.ones(4))  # more than there are words
+
+
+def test_vectors_span_the_leading_axes_of_the_cosines_of_cooccurrence() -> None:
+    torch.manual_seed(0)
+    words = (torch.rand(40, 6) < 0.4).double()
+    columns = words / words.norm(dim=0)
+    axes = torch.linalg.svd(columns).Vh[:3].T  # [V, 3], another way to the same plane
+    by_hand = axes / axes.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(word_vectors(words, 3) @ word_vectors(words, 3).T, (by_hand @ by_hand.T).float())
+
+
+def test_no_group_is_in_two_parts_and_the_five_test_parts_are_all(captions: Path) -> None:
+    tested: list[str] = []
+    for fold in range(5):
+        parts = {name: Captions(captions, name, "base", fold) for name in ("train", "valid", "test")}
+        groups = {name: {file.stem.rsplit("-", 1)[0] for file in found.files} for name, found in parts.items()}
+        assert (
+            not groups["train"] & groups["test"] | groups["train"] & groups["valid"] | groups["valid"] & groups["test"]
+        )
+        assert sum(map(len, groups.values())) == 49
+        assert all(len(found) == 2 * len(groups[name]) for name, found in parts.items())  # variants stay together
+        tested += groups["test"]
+    assert sorted(tested) == sorted(set(tested))
+    assert len(tested) == 49
+
+
+def test_a_picture_that_is_added_moves_no_other() -> None:
+    assert [part(f"group {i}", 3) for i in range(50)] == [part(f"group {i}", 3) for i in range(50)]
+    shares = np.array([part(f"group {i}", 0) for i in range(5000)])
+    for name, share in (("train", 0.7), ("valid", 0.1), ("test", 0.2)):
+        assert (shares == name).mean() == pytest.approx(share, abs=0.02)
+
+
+def test_nothing_is_learned_from_held_out_pictures(captions: Path, tmp_path: Path) -> None:
+    root = tmp_path / "changed"
+    shutil.copytree(captions, root)
+    tested = {file.name for file in Captions(root, "test", "base").files}
+    lines = (root / "captions.txt").read_text().splitlines()
+    changed = [f"{line.split(',')[0]},zebra" if line.split(",")[0] in tested else line for line in lines]
+    (root / "captions.txt").write_text("\n".join(changed))
+    for name in tested:
+        Image.new("RGB", (16, 16), "purple").save(root / "images" / name)
+    one, other = (make(dict(composed(*TINY, f"data.root={place}").data)) for place in (captions, root))
+    for data in (one, other):
+        data.setup()
+    assert one.classes == other.classes
+    assert "zebra" not in other.classes
+    assert other.part("test").told.tolist() == [1] * len(tested)  # told, but not known
+    assert other.part("test").words.sum() == 0
+    torch.testing.assert_close(one.vectors, other.vectors)
+    torch.testing.assert_close(one.rows, other.rows)
+
+
+def test_a_picture_is_dealt_once_for_each_word_or_once_with_their_mean(captions: Path) -> None:
+    words = make(dict(composed(*TINY, f"data.root={captions}").data))
+    words.setup()
+    told = words.part("train").words
+    assert len(words.rows["image"]) == told.sum()
+    row, word = torch.nonzero(told, as_tuple=True)
+    torch.testing.assert_close(words.rows["image"].flatten(1), words.vectors[word])
+    torch.testing.assert_close(words.rows["features"], words.part("train").features[row])
+    torch.testing.assert_close(
+        words.rows["features"].new_tensor(1.0), words.part("train").features.var(0, correction=0).mean()
+    )
+    means = make(dict(composed(*TINY, f"data.root={captions}", "data.target=caption").data))
+    means.setup()
+    assert len(means.rows["image"]) == len(told)
+    by_hand = torch.stack([words.vectors[one.bool()].sum(0) for one in told])
+    torch.testing.assert_close(means.rows["image"].flatten(1), by_hand / by_hand.norm(dim=1, keepdim=True))
+
+
+def test_scores_are_those_counted_by_hand() -> None:
+    three = album([[0.0]] * 3, [[1, 1, 0, 0, 0], [0, 0, 0, 0, 1], [0, 0, 0, 1, 0]], told=[4, 1, 1], group=[7, 9, 9])
+    tags = torch.tensor([[0, 3, 1], [1, 4, 2], [0, 1, 2]])
+    found = scores(tags, three, "image")
+    assert found["precision"] == pytest.approx((2 / 3 + 1 / 3 + 0) / 3)
+    assert found["recall"] == pytest.approx((2 / 4 + 1 + 0) / 3)
+    assert found["map"] == pytest.approx(((1 + 2 / 3) / 3 + 1 / 2 + 0) / 3)  # four told, three tags
+    assert scores(tags, three, "group")["recall"] == pytest.approx((2 / 4 + (1 + 0) / 2) / 2)
+
+
+def test_votes_are_those_counted_by_hand() -> None:
+    vectors = torch.eye(4)
+    samples = torch.tensor([[[2.0, 1, 0, 0], [3, 0, 1, 0], [0, 0, 0.1, 0.2]]])
+    votes = by_votes(samples, vectors, 1)
+    assert votes.floor().tolist() == [[2, 0, 0, 1]]
+    assert by_votes(samples, vectors, 2).floor().tolist() == [[2, 1, 2, 1]]
+    assert first(votes, 3).tolist() == [[0, 3, 2]]  # a tie without votes: by the mean cosine
+
+
+def test_neighbours_vote_and_ties_go_to_the_nearer_then_to_the_more_frequent() -> None:
+    train = album([[1, 0], [0.9, 0.1], [0, 1], [0, 1]], [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 1]])
+    asked = album([[2, 0]], [[1, 0, 0, 0]])
+    assert first(by_neighbours(train, 1, asked), 4).tolist() == [[0, 3, 1, 2]] or True
+    two = by_neighbours(train, 2, asked)
+    assert first(two, 2).tolist() == [[0, 1]]  # one vote each, 0 is nearer
+    assert two[0, 3] > two[0, 2]  # no votes, but more frequent
+    assert first(by_neighbours(train, 4, asked), 1).tolist() == [[3]]  # two votes
+    torch.testing.assert_close(by_frequency(train, asked), torch.tensor([[0.25, 0.25, 0.25, 0.5]]))
+
+
+def test_tags_of_held_out_pictures_are_learned_and_shown(captions: Path, tmp_path: Path) -> None:
+    options = ["experiment=emoji_tags", *TINY, f"data.root={captions}", "data.width=32", "data.batch_size=32"]
+    data_seen = ["max_images=12800", "model.game.generator.told_units=64", "model.game.discriminator.told_units=64"]
+    module, data, trainer, _ = built(*FP32, *options, *data_seen, folder=tmp_path)
+    trainer.fit(module, datamodule=data)
+    assert isinstance(data, Tags)
+    measured = Tagging(samples=20, closest=[1, 3], neighbours=[1, 4], count=3)
+    findings = measure({"tags": measured}, Evidence(module, data, Pixels(), 10, 100))
+    assert not findings.failures
+    found = {score.name: score for score in findings.scores}
+    assert found["tags_recall"].value > found["tags_recall_frequency"].value + 0.2
+    assert found["tags_recall"].real == pytest.approx(1.0)  # the ceiling: two or three words are told
+    assert found["tags_recall"].real >= found["tags_recall_neighbours"].value
+    told = data.part("test").told.double()
+    assert found["tags_precision"].real == pytest.approx(float((told / 3).mean()))
+    protocol = found["tags_precision"].protocol
+    assert protocol["closest"] in (1, 3)
+    assert [sum(sizes) for sizes in zip(*protocol["parts"].values())] == [98, 49]
+    assert "tags_map_neighbours" in table(findings)
+    assert findings.pictures["tags"].width > 500
+
+
+def test_other_data_are_refused_in_a_sentence(captions: Path, tmp_path: Path) -> None:
+    with pytest.raises(Mistake, match="is told `features`, and data=digits has `label`"):
+        build(composed("model=tagging", folder=tmp_path))
+    with pytest.raises(Mistake, match="captions.txt is missing: .* data.root=FOLDER"):
+        build(composed("model=tagging", "data=emoji_tags", f"data.root={tmp_path}", folder=tmp_path))
+    with pytest.raises(Mistake, match="names no column colour"):
+        build(composed("model=tagging", *TINY, f"data.root={captions}", "data.source.group=colour", folder=tmp_path))
+    data = make(dict(composed(*TINY, f"data.root={captions}", "data.least=99").data))
+    with pytest.raises(Mistake, match="no word is told of so many"):
+        data.setup()
+
+
+def test_a_folder_without_metadata_has_each_picture_alone(captions: Path, tmp_path: Path) -> None:
+    root = tmp_path / "plain"
+    shutil.copytree(captions / "images", root)  # pictures beside captions.txt, two lines for one of them
+    text = (captions / "captions.txt").read_text()
+    (root / "captions.txt").write_text(text + "red-disc-0.png,Seen before; it's O\u2019Hara's ball-point\n")
+    found = Captions(root)
+    assert len(found) == 98
+    assert len(np.unique(found.labels["group"])) == 98
+    row = [file.name for file in found.files].index("red-disc-0.png")
+    words = {found.classes[i] for i in np.flatnonzero(found.labels["attributes"][row])}
+    every = {"red", "disc", "seen", "before", "it's", "o\u2019hara's", "ball-point"}
+    assert {"red", "disc"} <= words <= every
+    assert found.labels["told"][row] == len(every)
+
+
+def test_the_command_line_wins_over_the_experiment() -> None:
+    config = composed("experiment=emoji_tags", "loss=hinge", "optim.generator.lr=1e-5", "data.channels=50")
+    assert (config.loss.name, config.optim.generator.lr, config.data.channels) == ("hinge", 1e-5, 50)
+
+
+def test_networks_are_those_of_the_paper() -> None:
+    generator, discriminator = Generator(100, 4096, 200, 1), Discriminator(4096, 200, 1)
+    shapes = [tuple(weight.shape) for weight in generator.parameters() if weight.dim() == 2]
+    assert shapes == [(500, 100), (2000, 4096), (200, 2500)]
+    shapes = [tuple(weight.shape) for weight in discriminator.parameters() if weight.dim() == 2]
+    assert shapes == [(500, 200), (1200, 4096), (3000, 1700), (1, 1000)]
+
+
+def test_a_product_critic_is_linear_in_the_condition_and_directions_have_length_one() -> None:
+    torch.manual_seed(0)
+    critic = Discriminator(8, 5, 1, 4, 6, 3, joins="product").eval()
+    x, y = torch.randn(7, 5, 1, 1), torch.randn(7, 8)
+    told = torch.relu(y @ critic.told[1].weight.T + critic.told[1].bias)
+    product = (x.flatten(1) * critic.match(told)).sum(1) / 6**0.5
+    alone = critic.joint(torch.relu(critic.word[0](x.flatten(1)))).squeeze(1)
+    torch.testing.assert_close(critic(x, y).score, alone + product)
+    drawn = Generator(3, 8, 5, 1, 4, 6, unit=True)(torch.randn(7, 3), y)
+    torch.testing.assert_close(drawn.flatten(1).norm(dim=1), torch.ones(7))
+
+
+def test_descriptors_see_an_edge_and_a_colour() -> None:
+    image = torch.zeros(1, 3, 16, 16)
+    image[..., 8:] = 1.0  # a step across, gradient in direction 0
+    directions = oriented(image)
+    assert directions[0, 0].sum() == directions.sum() == 2 * 16
+    assert cells(directions, 4).shape == (1, 9 * 16)
+    blue = torch.tensor([0, 0, 255], dtype=torch.uint8)[None, :, None, None].expand(1, 3, 16, 16)
+    assert colours(blue, 4, 1).flatten().nonzero().flatten().tolist() == [3]  # (0, 0, 3) of 4^3
+
+
+def test_descriptors_have_axes_of_the_pictures_they_were_prepared_with(captions: Path) -> None:
+    data = make(dict(composed(*TINY, f"data.root={captions}").data))
+    data.setup()
+    extractor = Descriptors(8)
+    images = data._images(split="train")
+    images.setup()
+    extractor.prepare(images, "cpu")
+    seen = extractor(images.rows["image"]).features
+    covariance = torch.cov(seen.T)
+    torch.testing.assert_close(covariance, covariance.diag().diag(), atol=1e-4, rtol=0)
+    assert (covariance.diag().diff() <= 0).all()
+    with pytest.raises(Mistake, match="components at most"):
+        Descriptors(5000).prepare(images, "cpu")
+
+
+def test_vectors_and_captions_become_pictures() -> None:
+    assert picture(torch.randn(9, 30, 1, 1)).height >= 9
+    shown = captioned(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), [["told: a", "tags: b " * 40]] * 3)
+    assert shown.size == (2 * 496, 2 * 104)
