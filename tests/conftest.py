@@ -83,7 +83,7 @@ COLOURS = {
 SHAPES = {
     "square": np.maximum(abs(DOWN), abs(ACROSS)) < 6, "disc": np.hypot(DOWN, ACROSS) < 7, "bar": abs(DOWN) < 2,
     "pole": abs(ACROSS) < 2, "ring": abs(np.hypot(DOWN, ACROSS) - 5) < 1.5, "cross": abs(abs(DOWN) - abs(ACROSS)) < 2,
-    "roof": DOWN > abs(ACROSS) - 3,
+    "roof": abs(ACROSS) - 3 < DOWN,
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Tags: words and their vectors, parts that leak nothing, votes and scores counted by hand, and all of it end to end."""
+"""Tags: words and their vectors, parts that leak nothing, votes and scores counted by hand, and all of it at once."""
 
 import shutil
 from pathlib import Path
@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 
 from conftest import FP32, built, composed
-from oakleaf.cli.evaluate import main as evaluate  # noqa: F401  the command imports
 from oakleaf.data.captions import Captions, part
 from oakleaf.data.tags import Album, Tags
 from oakleaf.data.words import word_vectors
@@ -58,9 +57,7 @@ def test_no_group_is_in_two_parts_and_the_five_test_parts_are_all(captions: Path
     for fold in range(5):
         parts = {name: Captions(captions, name, "base", fold) for name in ("train", "valid", "test")}
         groups = {name: {file.stem.rsplit("-", 1)[0] for file in found.files} for name, found in parts.items()}
-        assert (
-            not groups["train"] & groups["test"] | groups["train"] & groups["valid"] | groups["valid"] & groups["test"]
-        )
+        assert len(set().union(*groups.values())) == 49
         assert sum(map(len, groups.values())) == 49
         assert all(len(found) == 2 * len(groups[name]) for name, found in parts.items())  # variants stay together
         tested += groups["test"]
@@ -135,7 +132,6 @@ def test_votes_are_those_counted_by_hand() -> None:
 def test_neighbours_vote_and_ties_go_to_the_nearer_then_to_the_more_frequent() -> None:
     train = album([[1, 0], [0.9, 0.1], [0, 1], [0, 1]], [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 1]])
     asked = album([[2, 0]], [[1, 0, 0, 0]])
-    assert first(by_neighbours(train, 1, asked), 4).tolist() == [[0, 3, 1, 2]] or True
     two = by_neighbours(train, 2, asked)
     assert first(two, 2).tolist() == [[0, 1]]  # one vote each, 0 is nearer
     assert two[0, 3] > two[0, 2]  # no votes, but more frequent
@@ -168,7 +164,7 @@ def test_tags_of_held_out_pictures_are_learned_and_shown(captions: Path, tmp_pat
 def test_other_data_are_refused_in_a_sentence(captions: Path, tmp_path: Path) -> None:
     with pytest.raises(Mistake, match="is told `features`, and data=digits has `label`"):
         build(composed("model=tagging", folder=tmp_path))
-    with pytest.raises(Mistake, match="captions.txt is missing: .* data.root=FOLDER"):
+    with pytest.raises(Mistake, match=r"captions\.txt is missing: .* data\.root=FOLDER"):
         build(composed("model=tagging", "data=emoji_tags", f"data.root={tmp_path}", folder=tmp_path))
     with pytest.raises(Mistake, match="names no column colour"):
         build(composed("model=tagging", *TINY, f"data.root={captions}", "data.source.group=colour", folder=tmp_path))
