@@ -143,9 +143,10 @@ def restore(module: GAN, content: dict[str, Any]) -> None:
     Raises:
         Mistake: the weights do not fit, or the labels do not.
     """
-    told, known = module.game.condition, content["hyper_parameters"]["data"].get("classes")
-    if told and known is not None and known != told.width:
-        raise Mistake(f"the checkpoint knows {known} classes, and this data has {told.width}")
+    known = content["hyper_parameters"]["data"].get("classes")
+    here = module.hparams.get("data", {}).get("classes", known)  # a module that `load` made has seen no data
+    if module.game.condition and known != here:
+        raise Mistake(f"the checkpoint knows {known} classes, and this data has {here}")
     module.on_load_checkpoint(content)
     try:
         module.load_state_dict(content["state_dict"])
