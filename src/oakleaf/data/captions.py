@@ -26,11 +26,15 @@ class Captions(Folder):
     together in one part. null: each picture is a group. fold: which of five divisions into 70 % train, 10 % valid and
     20 % test; the five test parts are disjoint.
 
-    attributes [N, V]: which of the known words, those of the training part, are in the caption; their names are
-    `classes`, the most frequent first. told [N]: how many words the caption has, known or not. group [N].
+    captions: the texts of each picture. attributes [N, V]: which of the known words, those of the training part, are in
+    them; their names are `classes`, the most frequent first. told [N]: how many words they have, known or not. group
+    [N]: a number for each group.
+    upscale: take pictures smaller than data.size instead of refusing them.
     """
 
-    def __init__(self, root: Path, split: Part = "all", group: str | None = None, fold: Natural = 0) -> None:
+    def __init__(
+        self, root: Path, split: Part = "all", group: str | None = None, fold: Natural = 0, upscale: bool = False
+    ) -> None:
         captions = _captions(root / "captions.txt")
         groups = _column(root / "metadata.csv", group) if group else {name: name for name in captions}
         if lacking := [name for name in captions if name not in groups]:
@@ -39,10 +43,12 @@ class Captions(Folder):
         names = [name for name in captions if split in ("all", parts[name])]
         if not names:
             raise Mistake(f"data.source.split={split}: none of the {len(captions)} pictures in {root} is in that part")
-        words = {name: set(WORD.findall(text.lower())) for name, text in captions.items()}
+        words = {name: set(WORD.findall(" ".join(texts).lower())) for name, texts in captions.items()}
         counts = Counter(word for name in captions if parts[name] == "train" for word in words[name])
-        self.root, self.upscale = root, False
-        self.files = [_file(root, name) for name in names]
+        self.root, self.upscale = root, upscale
+        folder = root / "images" if (root / "images").is_dir() else root
+        self.files = [folder / name for name in names]
+        self.captions = [captions[name] for name in names]
         self.classes = sorted(counts, key=lambda word: (-counts[word], word))
         self.labels = _rows([words[name] for name in names], self.classes)
         number = {name: i for i, name in enumerate(dict.fromkeys(groups.values()))}
@@ -63,11 +69,11 @@ def _rows(words: list[set[str]], classes: list[str]) -> dict[str, np.ndarray]:
     return {"attributes": told, "told": np.array([len(some) for some in words])}
 
 
-def _captions(file: Path) -> dict[str, str]:
-    """Captions by picture, several of one joined."""
-    captions: dict[str, str] = {}
+def _captions(file: Path) -> dict[str, list[str]]:
+    """The captions of each picture."""
+    captions: dict[str, list[str]] = {}
     for row in _table(file, "caption"):
-        captions[row["image"]] = f"{captions.get(row['image'], '')} {row['caption']}"
+        captions.setdefault(row["image"], []).append(row["caption"])
     return captions
 
 
@@ -94,7 +100,3 @@ def _table(file: Path, wanted: str) -> list[dict[str, str]]:
     if not rows or any(row[wanted] is None for row in rows):
         raise Mistake(f"{file}: {'no rows' if not rows else 'a row lacks its ' + wanted}")
     return rows
-
-
-def _file(root: Path, name: str) -> Path:
-    return root / "images" / name if (root / "images").is_dir() else root / name
