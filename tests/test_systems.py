@@ -24,8 +24,8 @@ PAIRS = [
     or os.environ.get("OAKLEAF_EVERY_PAIR")  # a quarter of them is enough for a day
 ]
 
-@pytest.mark.parametrize("loss", choices("loss"))
-@pytest.mark.parametrize("model", choices("model"))
+
+@pytest.mark.parametrize(("model", "loss"), PAIRS)
 def test_every_model_trains_with_every_loss(fit: Fit, captions: Path, model: str, loss: str) -> None:
     data = suited(model, captions)
     module, trainer = fit(f"model={model}", *data, f"loss={loss}", "data.batch_size=8", "max_images=16")

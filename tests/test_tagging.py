@@ -1,15 +1,18 @@
 """Tags: words and their vectors, parts that leak nothing, votes and scores counted by hand, and all of it at once."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 
 from conftest import FP32, built, composed
 from oakleaf.data.captions import Captions, part
+from oakleaf.data.images import Images
 from oakleaf.data.tags import Album, Tags
 from oakleaf.data.words import word_vectors
 from oakleaf.errors import Mistake
@@ -20,9 +23,14 @@ from oakleaf.metrics.scores import measure, table
 from oakleaf.metrics.tags import Tagging, by_frequency, by_neighbours, by_votes, first, scores
 from oakleaf.networks.tagging import Discriminator, Generator
 from oakleaf.pictures import captioned, picture
-from oakleaf.recipe import build, make
+from oakleaf.recipe import build, load, make, restore
 
 TINY = ["data=emoji_tags", "data.pixels=16", "data.width=8", "data.least=1", "data.channels=12"]
+
+
+def tags(*overrides: str) -> Tags:
+    """The data of a recipe, resolved as `build` does."""
+    return make(OmegaConf.to_container(composed(*TINY, *overrides), resolve=True)["data"])
 
 
 def album(features, words, told=None, group=None) -> Album:
@@ -81,7 +89,7 @@ def test_nothing_is_learned_from_held_out_pictures(captions: Path, tmp_path: Pat
     (root / "captions.txt").write_text("\n".join(changed))
     for name in tested:
         Image.new("RGB", (16, 16), "purple").save(root / "images" / name)
-    one, other = (make(dict(composed(*TINY, f"data.root={place}").data)) for place in (captions, root))
+    one, other = (tags(f"data.root={place}") for place in (captions, root))
     for data in (one, other):
         data.setup()
     assert one.classes == other.classes
@@ -93,17 +101,15 @@ def test_nothing_is_learned_from_held_out_pictures(captions: Path, tmp_path: Pat
 
 
 def test_a_picture_is_dealt_once_for_each_word_or_once_with_their_mean(captions: Path) -> None:
-    words = make(dict(composed(*TINY, f"data.root={captions}").data))
+    words = tags(f"data.root={captions}")
     words.setup()
     told = words.part("train").words
     assert len(words.rows["image"]) == told.sum()
     row, word = torch.nonzero(told, as_tuple=True)
     torch.testing.assert_close(words.rows["image"].flatten(1), words.vectors[word])
     torch.testing.assert_close(words.rows["features"], words.part("train").features[row])
-    torch.testing.assert_close(
-        words.rows["features"].new_tensor(1.0), words.part("train").features.var(0, correction=0).mean()
-    )
-    means = make(dict(composed(*TINY, f"data.root={captions}", "data.target=caption").data))
+    torch.testing.assert_close(words.part("test").features.square().mean(1), torch.ones(len(words.part("test").told)))
+    means = tags(f"data.root={captions}", "data.target=caption")
     means.setup()
     assert len(means.rows["image"]) == len(told)
     by_hand = torch.stack([words.vectors[one.bool()].sum(0) for one in told])
@@ -112,12 +118,11 @@ def test_a_picture_is_dealt_once_for_each_word_or_once_with_their_mean(captions:
 
 def test_scores_are_those_counted_by_hand() -> None:
     three = album([[0.0]] * 3, [[1, 1, 0, 0, 0], [0, 0, 0, 0, 1], [0, 0, 0, 1, 0]], told=[4, 1, 1], group=[7, 9, 9])
-    tags = torch.tensor([[0, 3, 1], [1, 4, 2], [0, 1, 2]])
-    found = scores(tags, three, "image")
+    found = scores(torch.tensor([[0, 3, 1], [1, 4, 2], [0, 1, 2]]), three)
     assert found["precision"] == pytest.approx((2 / 3 + 1 / 3 + 0) / 3)
     assert found["recall"] == pytest.approx((2 / 4 + 1 + 0) / 3)
-    assert found["map"] == pytest.approx(((1 + 2 / 3) / 3 + 1 / 2 + 0) / 3)  # four told, three tags
-    assert scores(tags, three, "group")["recall"] == pytest.approx((2 / 4 + (1 + 0) / 2) / 2)
+    assert found["precision_by_group"] == pytest.approx((2 / 3 + (1 / 3 + 0) / 2) / 2)
+    assert found["recall_by_group"] == pytest.approx((2 / 4 + (1 + 0) / 2) / 2)
 
 
 def test_votes_are_those_counted_by_hand() -> None:
@@ -146,7 +151,7 @@ def test_tags_of_held_out_pictures_are_learned_and_shown(captions: Path, tmp_pat
     trainer.fit(module, datamodule=data)
     assert isinstance(data, Tags)
     measured = Tagging(samples=20, closest=[1, 3], neighbours=[1, 4], count=3)
-    findings = measure({"tags": measured}, Evidence(module, data, Pixels(), 10, 100))
+    findings = measure({"tags": measured}, Evidence(load(tmp_path), data, Pixels(), 10, 100))
     assert not findings.failures
     found = {score.name: score for score in findings.scores}
     assert found["tags_recall"].value > found["tags_recall_frequency"].value + 0.2
@@ -157,7 +162,7 @@ def test_tags_of_held_out_pictures_are_learned_and_shown(captions: Path, tmp_pat
     protocol = found["tags_precision"].protocol
     assert protocol["closest"] in (1, 3)
     assert [sum(sizes) for sizes in zip(*protocol["parts"].values())] == [98, 49]
-    assert "tags_map_neighbours" in table(findings)
+    assert "tags_recall_by_group_neighbours" in table(findings)
     assert findings.pictures["tags"].width > 500
 
 
@@ -168,9 +173,32 @@ def test_other_data_are_refused_in_a_sentence(captions: Path, tmp_path: Path) ->
         build(composed("model=tagging", "data=emoji_tags", f"data.root={tmp_path}", folder=tmp_path))
     with pytest.raises(Mistake, match="names no column colour"):
         build(composed("model=tagging", *TINY, f"data.root={captions}", "data.source.group=colour", folder=tmp_path))
-    data = make(dict(composed(*TINY, f"data.root={captions}", "data.least=99").data))
+    data = tags(f"data.root={captions}", "data.least=99")
     with pytest.raises(Mistake, match="no word is told of so many"):
         data.setup()
+
+
+def test_a_checkpoint_that_knows_other_words_is_not_taken_up(captions: Path, tmp_path: Path) -> None:
+    module, data, _, recipe = built(*FP32, "model=tagging", *TINY, f"data.root={captions}", folder=tmp_path)
+    content = {"hyper_parameters": recipe | {"data": recipe["data"] | {"classes": len(data.classes) + 1}}}
+    with pytest.raises(Mistake, match=rf"knows {len(data.classes) + 1} classes, and this data has {len(data.classes)}"):
+        restore(module, content)
+
+
+def test_captioned_pictures_may_have_any_size_and_mode_and_a_missing_one_is_named(tmp_path: Path) -> None:
+    (tmp_path / "captions.txt").write_text("image,caption\nwide.png,a wall\ngrey.png,fog\n")
+    Image.new("RGB", (40, 9), "red").save(tmp_path / "wide.png")
+    Image.new("L", (12, 30), 99).save(tmp_path / "grey.png")
+    source = partial(Captions, upscale=True)
+    for channels in (1, 3):
+        images = Images("pictures", source, str(tmp_path), 16, channels, cache=str(tmp_path / "cache"))
+        images.setup()
+        assert images.rows["image"].shape == (2, channels, 16, 16)
+    assert images.rows["image"][:, :, 8, 8].tolist() == [[255, 0, 0], [99, 99, 99]]
+    assert images.source.captions == [["a wall"], ["fog"]]
+    (tmp_path / "grey.png").unlink()
+    with pytest.raises(Mistake, match=r"grey\.png: can't be read"):
+        Images("pictures", source, str(tmp_path), 16, 3, cache=str(tmp_path / "cache")).setup()
 
 
 def test_a_folder_without_metadata_has_each_picture_alone(captions: Path, tmp_path: Path) -> None:
@@ -224,7 +252,7 @@ def test_descriptors_see_an_edge_and_a_colour() -> None:
 
 
 def test_descriptors_have_axes_of_the_pictures_they_were_prepared_with(captions: Path) -> None:
-    data = make(dict(composed(*TINY, f"data.root={captions}").data))
+    data = tags(f"data.root={captions}")
     data.setup()
     extractor = Descriptors(8)
     images = data._images(split="train")

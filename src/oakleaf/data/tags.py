@@ -39,8 +39,8 @@ class Tags(Dealt):
     section 4.2). target = caption: the mean of its words' vectors, at length 1.
     source: pictures with captions, as pictures of `pixels` x `pixels`. channels: d, of the words' vectors, which are
     learned from the training captions; words of fewer than `least` training pictures have none. extractor: what makes
-    features, prepared with the training pictures alone. width: how many features there are; on the training pictures
-    their mean is 0 and their mean square, over all of them, 1.
+    features, prepared with the training pictures alone. width: how many features there are; the mean of the training
+    pictures is taken away, and the mean square in each picture is 1: only directions tell pictures apart.
     """
 
     keys = ("features",)
@@ -88,7 +88,7 @@ class Tags(Dealt):
         seen = self._seen(training.rows["image"])
         if seen.shape[1] != self.width:
             raise Mistake(f"data.width={self.width}: the extractor sees {seen.shape[1]} features in a picture")
-        self.mean, self.scale = seen.mean(0), seen.var(0, correction=0).mean().sqrt()
+        self.mean = seen.mean(0)
         album = self._album(self.chosen)
         words = album.words[:, : len(self.vectors)].float()
         row, word = torch.nonzero(words, as_tuple=True)
@@ -111,7 +111,7 @@ class Tags(Dealt):
     def _album(self, images: Images) -> Album:
         images.setup()
         rows = images.rows
-        features = (self._seen(rows["image"]) - self.mean) / self.scale
+        features = normalize(self._seen(rows["image"]) - self.mean, dim=1) * self.width**0.5
         return Album(rows["image"], features, rows["attributes"], rows["told"], rows["group"])
 
     def train_dataloader(self) -> Iterable[Rows]:
@@ -129,8 +129,8 @@ class Tags(Dealt):
         def source(root: Path) -> Source:
             return self.source(root, **which)
 
-        return Images(self.name, source, self.root, self.pixels, 3, resample="box", cache=str(self.cache))
+        return Images(str(self.name), source, self.root, self.pixels, 3, resample="box", cache=str(self.cache))
 
     def _seen(self, pixels: Tensor) -> Tensor:
-        """[N, width], before they are scaled."""
+        """[N, width], before they are centred."""
         return torch.cat([self.extractor(piece).features.cpu() for piece in pixels.split(256)])

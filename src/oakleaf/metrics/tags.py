@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import torch
 from PIL import Image
@@ -21,25 +21,24 @@ from oakleaf.seeds import stream
 
 AT_ONCE = 32  # pictures that are tagged together
 Tagger = Callable[[Album], Tensor]  # how strongly each word is proposed for each picture, [N, V]
-Per = Literal["image", "group"]
 
 
 class Tagging(Measure):
-    """Precision, recall and average precision of the first `count` tags of each held-out picture, at first those of the
-    generator, Mirza 2014, arXiv:1411.1784, section 4.2: of `samples` vectors for a picture each votes for the
-    `closest` words by cosine, and the words with most votes are its tags.
+    """Precision and recall of the first `count` tags of each held-out picture, at first those of the generator, Mirza
+    2014, arXiv:1411.1784, section 4.2: of `samples` vectors for a picture each votes for the `closest` words by cosine,
+    and the words with most votes are its tags. Means over pictures, and over groups of variants, each counted as one.
 
     neighbours: the most common words among the k training pictures with the most similar features. frequency: the most
     common words of all. The line beside the generator's numbers is the ceiling: all words that are told and known.
 
-    closest, neighbours: what to choose from, each by precision + recall on the validation part. per: a mean over
-    images, or over groups of variants, each counted as one.
+    closest, neighbours: what to choose from, each by precision + recall on the validation part.
     """
 
     better = {
-        f"tags_{number}{who}": "higher"
+        f"tags_{number}{per}{who}": "higher"
         for who in ("", "_neighbours", "_frequency")
-        for number in ("precision", "recall", "map")
+        for per in ("", "_by_group")
+        for number in ("precision", "recall")
     }
     uses_extractor = False
 
@@ -49,11 +48,10 @@ class Tagging(Measure):
         closest: Sequence[Count] = (20,),
         neighbours: Sequence[Count] = (1, 2, 3, 5, 10, 20, 50),
         count: Count = 10,
-        per: Per = "image",
         shown: Count = 12,
     ) -> None:
         self.votes, self.closest, self.neighbours = samples, list(closest), list(neighbours)
-        self.count, self.per, self.shown = count, per, shown
+        self.count, self.shown = count, shown
 
     def prepare(self, evidence: Evidence) -> None:
         data, module = evidence.data, evidence.module
@@ -67,16 +65,20 @@ class Tagging(Measure):
         """Not of these samples, which are asked for what training pictures show, but of others for held-out ones."""
         self.chosen_closest, generator = self._choose(self.closest, self.propose)
         self.chosen_neighbours, neighbours = self._choose(self.neighbours, partial(by_neighbours, self.train))
-        taggers = {"": generator, "_neighbours": neighbours, "_frequency": partial(by_frequency, self.train)}
+        taggers: dict[str, Tagger] = {
+            "": generator,
+            "_neighbours": neighbours,
+            "_frequency": partial(by_frequency, self.train),
+        }
         self.proposed = {who: first(tagger(self.test), self.count) for who, tagger in taggers.items()}
         return {
             f"tags_{name}{who}": value
             for who, tags in self.proposed.items()
-            for name, value in scores(tags, self.test, self.per).items()
+            for name, value in scores(tags, self.test).items()
         }
 
     def line(self, evidence: Evidence) -> dict[str, float]:
-        ceiling = scores(first(self.test.words.float(), self.count), self.test, self.per)
+        ceiling = scores(first(self.test.words.float(), self.count), self.test)
         return {f"tags_{name}": value for name, value in ceiling.items()}
 
     def protocol(self) -> dict[str, Any]:
@@ -86,7 +88,6 @@ class Tagging(Measure):
             "samples": self.votes,
             "closest": self.chosen_closest,
             "neighbours": self.chosen_neighbours,
-            "per": self.per,
             "words": len(self.names),
             "calibration": "the words that are told and known",
             "parts": {name: [len(p.told), len(p.group.unique())] for name, p in parts.items()},  # pictures, groups
@@ -109,7 +110,7 @@ class Tagging(Measure):
 
     def _choose(self, options: Sequence[int], tagger: Callable[[int, Album], Tensor]) -> tuple[int, Tagger]:
         def worth(option: int) -> float:
-            found = scores(first(tagger(option, self.valid), self.count), self.valid, self.per)
+            found = scores(first(tagger(option, self.valid), self.count), self.valid)
             return found["precision"] + found["recall"]
 
         best = max(options, key=worth) if len(options) > 1 else options[0]
@@ -159,25 +160,12 @@ def first(proposed: Tensor, count: int) -> Tensor:
     return proposed.topk(min(count, proposed.shape[1]), 1).indices
 
 
-class _Scores(NamedTuple):
-    precision: Tensor
-    recall: Tensor
-    map: Tensor
-
-
-def scores(tags: Tensor, album: Album, per: Per) -> dict[str, float]:
-    """Means over pictures (or groups) for tags [N, count]. precision: right ones / count. recall: right ones / words
-    told, unknown ones too. map: the mean over words told, but at most count, of the precision at each right one."""
-    right = album.words.gather(1, tags).double()
-    count, told = tags.shape[1], album.told.double()
-    at_each = right.cumsum(1) / torch.arange(1, count + 1)
-    found = right.sum(1)
-    each = _Scores(found / count, found / told, (at_each * right).sum(1) / told.clamp(max=count))
-    return {name: float(_mean(values, album, per)) for name, values in each._asdict().items()}
-
-
-def _mean(values: Tensor, album: Album, per: Per) -> Tensor:
-    if per == "image":
-        return values.mean()
+def scores(tags: Tensor, album: Album) -> dict[str, float]:
+    """Means over pictures, and over groups, for tags [N, count]. precision: right ones / count. recall: right ones /
+    words told, unknown ones too."""
+    right = album.words.gather(1, tags).sum(1).double()
+    each = {"precision": right / tags.shape[1], "recall": right / album.told}
     _, place, size = album.group.unique(return_inverse=True, return_counts=True)
-    return torch.zeros(len(size), dtype=values.dtype).index_add_(0, place, values).div(size).mean()
+    share = 1 / (size[place] * len(size))  # of a picture in the mean over groups
+    by_group = {f"{name}_by_group": values * share * len(tags) for name, values in each.items()}
+    return {name: float(values.mean()) for name, values in {**each, **by_group}.items()}
