@@ -28,10 +28,10 @@ class Tagging(Measure):
     2014, arXiv:1411.1784, section 4.2: of `samples` vectors for a picture each votes for the `closest` words by cosine,
     and the words with most votes are its tags. Means over pictures, and over groups of variants, each counted as one.
 
-    neighbours: the most common words among the k training pictures with the most similar features. frequency: the most
+    Beside it: the most common words among the k training pictures with the most similar features; the most
     common words of all. The line beside the generator's numbers is the ceiling: all words that are told and known.
 
-    closest, neighbours: what to choose from, each by precision + recall on the validation part.
+    neighbours: what to choose k from, by precision + recall on the validation part.
     """
 
     better = {
@@ -45,12 +45,12 @@ class Tagging(Measure):
     def __init__(
         self,
         samples: Count = 100,
-        closest: Sequence[Count] = (20,),
+        closest: Count = 20,
         neighbours: Sequence[Count] = (1, 2, 3, 5, 10, 20, 50),
         count: Count = 10,
         shown: Count = 12,
     ) -> None:
-        self.votes, self.closest, self.neighbours = samples, list(closest), list(neighbours)
+        self.votes, self.closest, self.neighbours = samples, closest, list(neighbours)
         self.count, self.shown = count, shown
 
     def prepare(self, evidence: Evidence) -> None:
@@ -63,11 +63,10 @@ class Tagging(Measure):
 
     def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
         """Not of these samples, which are asked for what training pictures show, but of others for held-out ones."""
-        self.chosen_closest, generator = self._choose(self.closest, self.propose)
-        self.chosen_neighbours, neighbours = self._choose(self.neighbours, partial(by_neighbours, self.train))
+        self.nearest = max(self.neighbours, key=self._worth)
         taggers: dict[str, Tagger] = {
-            "": generator,
-            "_neighbours": neighbours,
+            "": self.propose,
+            "_neighbours": partial(by_neighbours, self.train, self.nearest),
             "_frequency": partial(by_frequency, self.train),
         }
         self.proposed = {who: first(tagger(self.test), self.count) for who, tagger in taggers.items()}
@@ -86,8 +85,8 @@ class Tagging(Measure):
         return {
             "tags": self.count,
             "samples": self.votes,
-            "closest": self.chosen_closest,
-            "neighbours": self.chosen_neighbours,
+            "closest": self.closest,
+            "neighbours": self.nearest,
             "words": len(self.names),
             "calibration": "the words that are told and known",
             "parts": {name: [len(p.told), len(p.group.unique())] for name, p in parts.items()},  # pictures, groups
@@ -108,22 +107,19 @@ class Tagging(Measure):
         tags = [self.names[i].upper() if told[i] else self.names[i] for i in self.proposed[""][row].tolist()]
         return ["told: " + ", ".join(said), "tags: " + ", ".join(tags)]
 
-    def _choose(self, options: Sequence[int], tagger: Callable[[int, Album], Tensor]) -> tuple[int, Tagger]:
-        def worth(option: int) -> float:
-            found = scores(first(tagger(option, self.valid), self.count), self.valid)
-            return found["precision"] + found["recall"]
+    def _worth(self, k: int) -> float:
+        """What k neighbours are worth on the validation part."""
+        found = scores(first(by_neighbours(self.train, k, self.valid), self.count), self.valid)
+        return found["precision"] + found["recall"]
 
-        best = max(options, key=worth) if len(options) > 1 else options[0]
-        return best, partial(tagger, best)
-
-    def _generated(self, module: GAN, vectors: Tensor, average: bool, seed: int, closest: int, album: Album) -> Tensor:
+    def _generated(self, module: GAN, vectors: Tensor, average: bool, seed: int, album: Album) -> Tensor:
         torch.manual_seed(stream(seed, "tags"))
         proposed = []
         for features in album.features.split(AT_ONCE):
             request = module.game.request(len(features) * self.votes)
             request[self.known] = features.repeat_interleave(self.votes, 0)
             samples = module.draw({name: values.to(module.device) for name, values in request.items()}, average)
-            proposed.append(by_votes(samples.flatten(1).unflatten(0, (-1, self.votes)).cpu(), vectors, closest))
+            proposed.append(by_votes(samples.flatten(1).unflatten(0, (-1, self.votes)).cpu(), vectors, self.closest))
         unknown = album.words.shape[1] - len(vectors)  # words without a vector, behind the others
         return pad(torch.cat(proposed), (0, unknown), value=-1.0)
 

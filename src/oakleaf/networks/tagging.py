@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from oakleaf.networks.layers import Maxout, Size, he_weights, height_width
-from oakleaf.numbers import Count, Share
+from oakleaf.numbers import Count
 from oakleaf.round import Verdict
 
 
 class Generator(nn.Module):
-    """z and y are each rectified, then together go through one linear map; y with dropout.
+    """z and y are each rectified, then together go through one linear map.
 
     unit: bring vectors to length 1, which is all that tags by cosine see of them.
     """
@@ -28,13 +28,12 @@ class Generator(nn.Module):
         size: Size,
         noise_units: Count = 500,
         told_units: Count = 2000,
-        dropout: Share = 0.0,
         unit: bool = False,
     ) -> None:
         super().__init__()
         self.shape, self.unit = (channels, *height_width(size)), unit
         self.noise = nn.Sequential(nn.Linear(latent, noise_units), nn.ReLU())
-        self.told = _rectified(told, told_units, dropout)
+        self.told = nn.Sequential(nn.Linear(told, told_units), nn.ReLU())
         self.joint = nn.Linear(noise_units + told_units, prod(self.shape))
         he_weights(self, 0.0)
         with torch.no_grad():
@@ -47,7 +46,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """x and y are each rectified, y with dropout. joins = maxout: together they go through maxout (Goodfellow 2013,
+    """x and y are each rectified. joins = maxout: together they go through maxout (Goodfellow 2013,
     arXiv:1302.4389) and one linear map. joins = product: only x goes there; y is mapped to a vector whose product with
     x is added (Miyato & Koyama 2018, arXiv:1802.05637, eq. (3)).
     """
@@ -61,15 +60,14 @@ class Discriminator(nn.Module):
         told_units: Count = 1200,
         joint_units: Count = 1000,
         pieces: Count = 3,
-        dropout: Share = 0.0,
         joins: Literal["maxout", "product"] = "maxout",
     ) -> None:
         super().__init__()
         numbers = channels * prod(height_width(size))
         self.word = nn.Sequential(nn.Linear(numbers, word_units), nn.ReLU())
-        self.told = _rectified(told, told_units, dropout)
+        self.told = nn.Sequential(nn.Linear(told, told_units), nn.ReLU())
         inner = word_units + (told_units if joins == "maxout" else 0)
-        self.joint = nn.Sequential(Maxout(inner, joint_units, pieces), nn.Dropout(dropout), nn.Linear(joint_units, 1))
+        self.joint = nn.Sequential(Maxout(inner, joint_units, pieces), nn.Linear(joint_units, 1))
         self.match = nn.Linear(told_units, numbers) if joins == "product" else None
         he_weights(self, 0.0)
 
@@ -81,7 +79,3 @@ class Discriminator(nn.Module):
             return Verdict(self.joint(torch.cat([word, told], 1)).squeeze(1).float())
         product = (x * self.match(told)).sum(1) / told.shape[1] ** 0.5
         return Verdict((self.joint(word).squeeze(1) + product).float())
-
-
-def _rectified(told: int, units: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(nn.Dropout(dropout), nn.Linear(told, units), nn.ReLU(), nn.Dropout(dropout))
