@@ -55,5 +55,11 @@ def fit(tmp_path: Path) -> Fit:
     return run
 
 
+def needed(model: str) -> list[str]:
+    """Options without which a model does not train on digits: what translates needs an input, and larger images."""
+    translates = "data.input_channels" in (ROOT / "conf/model" / f"{model}.yaml").read_text()
+    return ["data/input=edges", "data.size=32", *SMALL[:2]] if translates else []
+
+
 def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))

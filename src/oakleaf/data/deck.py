@@ -96,6 +96,38 @@ class Streamed:
         yield from self.loader  # a generator, so that nothing is fetched before the first batch is asked for
 
 
+class Together:
+    """Batches of images, and with each one of inputs, which are dealt on their own: they have no order in common, and
+    one epoch of the images is no epoch of theirs.
+
+    inputs: a way to get their loader, told by what turn to begin.
+    """
+
+    def __init__(
+        self,
+        images: Resident | Streamed,
+        inputs: Callable[[Callable[[], int]], Resident | Streamed],
+        turn: Callable[[], int],
+    ) -> None:
+        self.images, self.turn, self.next = images, turn, 0
+        self.inputs = inputs(lambda: self.next)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[Rows]:
+        self.next = self.turn()
+        others = iter(self.inputs)
+        for batch in self.images:
+            try:
+                other = next(others)
+            except StopIteration:
+                others = iter(self.inputs)
+                other = next(others)
+            self.next += 1
+            yield {**batch, "input": other["input"], "input_mirrored": other["mirrored"]}
+
+
 class _Hands:
     def __init__(self, deck: Deck, turn: Callable[[], int]) -> None:
         self.deck, self.turn = deck, turn
