@@ -57,8 +57,10 @@ def fit(tmp_path: Path) -> Fit:
 
 def needed(model: str) -> list[str]:
     """Options without which a model does not train on digits: what translates needs an input, and larger images."""
-    translates = "data.input_channels" in (ROOT / "conf/model" / f"{model}.yaml").read_text()
-    return ["data/input=edges", "data.size=32", *SMALL[:2]] if translates else []
+    text = (ROOT / "conf/model" / f"{model}.yaml").read_text()
+    inner = "network." if "network:" in text else ""
+    small = [f"model.game.{player}.{inner}width=8" for player in ("generator", "discriminator")]
+    return ["data/input=edges", "data.size=32", *small] if "data.input_channels" in text else []
 
 
 def choices(group: str) -> list[str]:
