@@ -9,7 +9,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from lightning.pytorch import LightningDataModule, Trainer
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.cli.door import conf, register
 from oakleaf.gan import GAN
@@ -57,10 +57,17 @@ def fit(tmp_path: Path) -> Fit:
 
 def needed(model: str) -> list[str]:
     """Options without which a model does not train on digits: what translates needs an input, and larger images."""
-    text = (ROOT / "conf/model" / f"{model}.yaml").read_text()
-    inner = "network." if "network:" in text else ""
-    small = [f"model.game.{player}.{inner}width=8" for player in ("generator", "discriminator")]
-    return ["data/input=edges", "data.size=32", *small] if "data.input_channels" in text else []
+    file = ROOT / "conf/model" / f"{model}.yaml"
+    if "data.input_channels" not in file.read_text():
+        return []
+    given = "masked" if "networks.completion" in file.read_text() else "edges"
+    options = [f"data/input={given}", "data.size=32"]
+    for player in ("generator", "discriminator"):
+        node, place = OmegaConf.load(file).game[player], f"model.game.{player}"
+        if "network" in node:
+            node, place = node.network, f"{place}.network"
+        options += [f"{place}.{key}=8" for key in ("width", "bottleneck") if key in node]
+    return options
 
 
 def choices(group: str) -> list[str]:

@@ -13,7 +13,8 @@ from oakleaf.numbers import Count, NonNegative, Share
 
 
 class UNet(nn.Module):
-    """Halves the picture `depth` times, the channels being width, 2 width, 4 width, then 8 width, and doubles it again.
+    """Halves the picture `depth` times, the channels being width, 2 width, 4 width, then 8 width, and `bottleneck` in
+    the innermost map, and doubles it again.
 
     depth: null: as often as it goes, for 256 pixels 8 times, down to one. skips: whether the decoder sees each map of
     the encoder beside its own; without them it is an encoder-decoder. dropout: of the decoder's first three maps, and
@@ -29,6 +30,7 @@ class UNet(nn.Module):
         size: Size,
         width: Count = 64,
         depth: Count | None = None,
+        bottleneck: Count | None = None,
         norm: Norm = "instance",
         dropout: Share = 0.5,
         slope: NonNegative = 0.2,
@@ -39,6 +41,7 @@ class UNet(nn.Module):
         _divisible(size, self.depth)
         self.skips = skips
         widths = [min(width << k, 8 * width) for k in range(self.depth)]
+        widths[-1] = bottleneck or widths[-1]
         self.down = nn.ModuleList([nn.Conv2d(inputs, widths[0], 4, 2, 1)])
         for k, (i, o) in enumerate(pairwise(widths)):
             last = k == self.depth - 2  # a map of one pixel has no variance
