@@ -1,6 +1,8 @@
 """Images from pictures: pairs and none, what inputs are made of, the networks' geometry, and CycleGAN by hand."""
 
 import copy
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,17 +11,25 @@ import torch
 from PIL import Image
 from torch import nn
 
-from conftest import FP32, Fit, built
+from conftest import FP32, ROOT, Fit, built
+from oakleaf.data import Images
 from oakleaf.data.deck import Deck
 from oakleaf.data.finish import Finish
+from oakleaf.data.folder import Folder
 from oakleaf.data.inputs import Edges, Grey, LowResolution, Masked
 from oakleaf.data.pairs import SideBySide, TwoFolders
 from oakleaf.errors import Mistake
 from oakleaf.games.pool import Pool
+from oakleaf.metrics.evidence import Evidence
+from oakleaf.metrics.likeness import Likeness
+from oakleaf.metrics.segmentation import Segmentation
+from oakleaf.networks.completion import Completion
 from oakleaf.networks.patchgan import LAYERS, PatchGAN
 from oakleaf.networks.resnet import ResNet
 from oakleaf.networks.unet import UNet
+from oakleaf.pictures import from_bytes, to_bytes
 from oakleaf.seeds import stream
+from oakleaf.translator import Translator
 
 TINY = ["data.size=16", "data.batch_size=4"]
 PIX = ["model=pix2pix", "model.game.generator.width=4", "model.game.discriminator.width=4"]
@@ -343,3 +353,177 @@ def test_l1_pulls_a_translator_to_the_answer(fit: Fit) -> None:
         return float((module.draw({"input": batch["input"]}) - batch["image"]).abs().mean())
 
     assert miss(1600) < 0.25 * miss(16)  # grey of grey is the image itself
+
+
+def test_a_folder_has_a_tenth_to_test_on(tmp_path: Path) -> None:
+    root = halves(tmp_path, 25)
+    parts = {split: {str(f) for f in Folder(root, split=split).files} for split in ("all", "train", "test")}
+    assert len(parts["test"]) == 3
+    assert parts["train"] | parts["test"] == parts["all"]
+    assert not parts["train"] & parts["test"]
+
+
+def test_a_completion_keeps_what_is_known() -> None:
+    image = torch.rand(5, 3, 16, 16) * 2 - 1
+    given = Masked("block")(image, torch.Generator().manual_seed(0))
+    made = Completion(UNet(4, 3, 16, width=2, norm="none"))(given)
+    missing = (given[:, 3:] > 0).expand_as(image)
+    assert torch.equal(made[~missing], image[~missing])
+    assert (made[missing] != image[missing]).all()
+
+
+def door(*arguments: str) -> subprocess.CompletedProcess[str]:
+    script = [sys.executable, str(ROOT / f"{arguments[0]}.py"), *arguments[1:]]
+    return subprocess.run(script, capture_output=True, text=True, timeout=300, cwd=ROOT)
+
+
+@pytest.fixture
+def run(fit: Fit, tmp_path: Path) -> Path:
+    """A translator of halves, 16 x 16 in colour."""
+    options = ["data=side_by_side", f"data.root={halves(tmp_path / 'data')}", *TINY, *PIX, *SMALL]
+    fit(*options, "max_images=8", folder=tmp_path / "run")
+    return tmp_path / "run"
+
+
+def pictures(root: Path) -> Path:
+    """Pictures of many kinds, one of them none."""
+    (root / "inner").mkdir(parents=True)
+    Image.effect_noise((33, 21), 50).save(root / "grey.png")
+    Image.effect_noise((8, 90), 50).convert("RGB").save(root / "inner" / "tall.jpg")
+    Image.effect_noise((40, 40), 50).convert("RGBA").save(root / "inner" / "clear.png")
+    (root / "broken.png").write_bytes(b"no picture")
+    return root
+
+
+@pytest.mark.parametrize("size", ["trained", "own"])
+def test_a_folder_is_translated_under_its_own_names_and_the_broken_one_told(run: Path, tmp_path: Path, size) -> None:
+    out = tmp_path / "out"
+    result = door("translate", f"checkpoint={run}", f"input={pictures(tmp_path / 'in')}", f"out={out}", f"size={size}")
+    assert result.returncode == 1
+    assert "3 of 4 pictures translated" in result.stdout
+    assert "broken.png: can't be read" in result.stdout + result.stderr
+    written = {str(file.relative_to(out)): Image.open(file).size for file in out.rglob("*.*")}
+    own = {"grey.png": (33, 21), "inner/tall.jpg": (8, 90), "inner/clear.png": (40, 40)}
+    assert written == (own if size == "own" else dict.fromkeys(own, (16, 16)))
+    refused = door("translate", f"checkpoint={run}", f"input={tmp_path / 'in'}", f"out={out}", "on_corrupt=error")
+    assert refused.returncode == 1
+    assert "broken.png: can't be read" in refused.stderr
+    assert "would be written over" in door("translate", f"checkpoint={run}", f"input={out}", f"out={out}").stderr
+
+
+def test_a_translation_is_that_of_the_game_and_the_same_for_the_same_seed(run: Path, tmp_path: Path) -> None:
+    file = pictures(tmp_path / "in") / "inner" / "clear.png"
+    whole = Translator(str(run), "own")
+    one, again, other = (np.asarray(whole(file, seed)) for seed in (1, 1, 2))
+    assert (one == again).all()
+    assert (one != other).any()  # dropout
+    image = from_bytes(torch.from_numpy(np.array(Image.open(file).convert("RGB")))).permute(2, 0, 1)[None]
+    torch.manual_seed(stream(1, "translate"))
+    padded = torch.nn.functional.pad(image, (0, 8, 0, 8), "reflect")
+    drawn = to_bytes(whole.module.draw({"input": padded}))[0, :, :40, :40]
+    assert (drawn.permute(1, 2, 0).numpy() == one).all()
+
+
+def test_inputs_are_made_for_translation_where_asked_and_both_ways_known(fit: Fit, tmp_path: Path) -> None:
+    file = pictures(tmp_path / "in") / "inner" / "clear.png"
+    model = ["model=context_encoder", "model.game.generator.network.width=4", "model.game.discriminator.width=4"]
+    options = [*model, "model.game.generator.network.bottleneck=4", "data/input=masked", *TINY, "max_images=8"]
+    fit(*options, folder=tmp_path / "a")
+    with pytest.raises(Mistake, match="made=true"):
+        Translator(str(tmp_path / "a"))
+    completed = np.asarray(Translator(str(tmp_path / "a"), made=True)(file)).astype(int)
+    cut = np.asarray(Image.open(file).convert("L").resize((16, 16), Image.Resampling.BILINEAR)).astype(int)
+    known = np.pad(np.zeros((8, 8), bool), 4, constant_values=True)
+    assert np.abs(completed - cut)[known].max() <= 1
+    with pytest.raises(Mistake, match="one way alone"):
+        Translator(str(tmp_path / "a"), back=True)
+    fit(*CYCLE, *TINY, "data/input=edges", "max_images=8", folder=tmp_path / "b")
+    there, back = (Translator(str(tmp_path / "b"), back=way)(file) for way in (False, True))
+    assert np.asarray(there).shape == np.asarray(back).shape == (16, 16)
+    assert (np.asarray(there) != np.asarray(back)).any()
+    fit(
+        *TINY, "max_images=8", "model.game.generator.width=4", "model.game.discriminator.width=4", folder=tmp_path / "c"
+    )
+    with pytest.raises(Mistake, match="given no pictures"):
+        Translator(str(tmp_path / "c"))
+
+
+PALETTE = [[0, 0, 200], [200, 0, 0], [0, 200, 0]]
+
+
+def towns(root: Path) -> Path:
+    """Pairs: left a picture whose brightness tells the class, right the classes as colours."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 24), ("test", 8)):
+        (root / split).mkdir(parents=True)
+        for i in range(count):
+            label = np.kron(rng.integers(0, 3, (4, 4)), np.ones((8, 8), dtype=int))
+            photograph = (label * 80 + rng.integers(0, 40, label.shape))[:, :, None].repeat(3, 2)
+            both = np.concatenate([photograph, np.array(PALETTE)[label]], 1)
+            Image.fromarray(both.astype(np.uint8)).save(root / split / f"{i}.png")
+    return root
+
+
+@pytest.mark.parametrize("image", ["left", "right"])
+def test_a_perfect_translator_has_a_segmenters_full_marks_and_a_blind_one_has_not(
+    fit: Fit, tmp_path: Path, image
+) -> None:
+    options = [f"data.root={towns(tmp_path / 'data')}", "data.size=32", "data=facades", f"data.source.image={image}"]
+    options += ["data.batch_size=8", *PIX, *SMALL, "max_images=8"]
+    module, trainer = fit(*options)
+    data: Images = trainer.datamodule  # type: ignore[attr-defined, assignment]
+    test = copy.copy(data)
+    test.source = SideBySide(tmp_path / "data", image=image, classes="right", split="test")
+    test.stock, test.others = copy.copy(data.stock), copy.copy(data.others)
+    test.stock.source, test.others.source = test.source, test.source.inputs  # type: ignore[union-attr]
+    test.setup()
+    answers = {bytes(a.numpy()): b for a, b in zip(test.rows["input"], test.rows["image"])}
+
+    class Perfect:
+        game, device, averages = module.game, module.device, module.averages
+
+        def draw(self, batch, average=True):
+            return torch.stack([from_bytes(answers[bytes(one.numpy())]) for one in to_bytes(batch["input"])])
+
+    class Blind(Perfect):
+        def draw(self, batch, average=True):
+            return super().draw(batch).roll(1, 0)
+
+    scores = []
+    for one in (Perfect(), Blind()):
+        evidence = Evidence(one, data, extractor=None, fake=8, real=8, test=lambda: test)  # type: ignore[arg-type]
+        measure = Segmentation(PALETTE, width=8, images=4000)
+        measure.prepare(evidence)
+        scores.append((measure(None, None), measure.line(evidence)))  # type: ignore[arg-type]
+    (perfect, line), (blind, _) = scores
+    assert line["pixel_accuracy"] > 0.9  # the segmenter has learned
+    assert perfect["pixel_accuracy"] == (1.0 if image == "right" else line["pixel_accuracy"])
+    assert perfect["class_iou"] <= perfect["class_accuracy"]
+    assert blind["pixel_accuracy"] < 0.5
+
+
+def test_a_likeness_is_that_of_the_formula_and_of_the_missing_part_alone(fit: Fit, tmp_path: Path) -> None:
+    options = [
+        "data=folder",
+        f"data.root={halves(tmp_path / 'data', 40)}",
+        "data.source.split=train",
+        "data.crop=stretch",
+    ]
+    options += [*PIX, *SMALL, *TINY, "data/input=masked", "max_images=8"]
+    module, trainer = fit(*options)
+    data: Images = trainer.datamodule  # type: ignore[attr-defined, assignment]
+    evidence = Evidence(module, data, extractor=None, fake=8, real=8, test=lambda: data)  # type: ignore[arg-type]
+    measure = Likeness()
+    measure.prepare(evidence)
+    numbers, line = measure(None, None), measure.line(evidence)  # type: ignore[arg-type]
+    image = data.rows["image"].double() / 127.5 - 1
+    hole = torch.zeros(16, 16, dtype=torch.bool)
+    hole[4:12, 4:12] = True
+    mean = image[:, :, ~hole].mean(2)
+    wrong = image[:, :, hole] - mean[:, :, None]
+    assert line["psnr"] == pytest.approx((10 * torch.log10(4 / wrong.square().mean((1, 2)))).mean().item(), rel=1e-5)
+    assert line["l1_percent"] == pytest.approx(50 * wrong.abs().mean().item(), rel=1e-5)
+    assert numbers["psnr"] != line["psnr"]
+    lacking = Evidence(module, data, extractor=None, fake=8, real=8)  # type: ignore[arg-type]
+    with pytest.raises(Mistake, match=r"data.source.split=train"):
+        Likeness().prepare(lacking)

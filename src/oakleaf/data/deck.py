@@ -95,6 +95,12 @@ class Streamed:
     def __iter__(self) -> Iterator[Rows]:
         yield from self.loader  # a generator, so that nothing is fetched before the first batch is asked for
 
+    def close(self) -> None:
+        """End the workers. The garbage collector would find their queues gone, and wait five seconds for each."""
+        if (running := self.loader._iterator) is not None and hasattr(running, "_shutdown_workers"):
+            running._shutdown_workers()
+        self.loader._iterator = None
+
 
 class Together:
     """Batches of images, and with each one of inputs, which are dealt on their own: they have no order in common, and

@@ -83,6 +83,7 @@ class Images(Dealt):
         self.keys = [*self.source.labels, *(["input"] if self.input_channels else [])]
         self.classes = self.source.classes
         self.agree(classes, input_channels)
+        self.streams: list[Streamed] = []
         self.labelled = Labelled(labelled, labelled_seed) if labelled else None
 
     def prepare_data(self) -> None:
@@ -125,8 +126,13 @@ class Images(Dealt):
         assert self.trainer is not None
         device = self.trainer.strategy.root_device
         if self.keep == "workers" or (self.keep == "auto" and not self._fits(device)):
-            return Streamed(rows, deck, turn, self.workers, pin=device.type == "cuda")
+            self.streams.append(Streamed(rows, deck, turn, self.workers, pin=device.type == "cuda"))
+            return self.streams[-1]
         return Resident({name: values.to(device) for name, values in rows.items()}, deck, turn)
+
+    def teardown(self, stage: str) -> None:
+        while self.streams:
+            self.streams.pop().close()
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
         """On the device: see `Finish`."""
