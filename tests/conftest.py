@@ -11,7 +11,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from lightning.pytorch import LightningDataModule, Trainer
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from oakleaf.cli.door import conf, register
@@ -92,6 +92,21 @@ def suited(model: str, captions: Path) -> list[str]:
     condition = composed(f"model={model}").model.game.get("condition")
     told = {"features": ["data=emoji_tags", f"data.root={captions}", "data.pixels=16", "data.width=8", "data.least=1"]}
     return told.get(condition.key, []) if condition and "key" in condition else []
+
+
+def needed(model: str) -> list[str]:
+    """Options without which a model does not train on digits: what translates needs an input, and larger images."""
+    file = ROOT / "conf/model" / f"{model}.yaml"
+    if "data.input_channels" not in file.read_text():
+        return []
+    given = "masked" if "networks.completion" in file.read_text() else "edges"
+    options = [f"data/input={given}", "data.size=32"]
+    for player in ("generator", "discriminator"):
+        node, place = OmegaConf.load(file).game[player], f"model.game.{player}"
+        if "network" in node:
+            node, place = node.network, f"{place}.network"
+        options += [f"{place}.{key}=8" for key in ("width", "bottleneck") if key in node]
+    return options
 
 
 def choices(group: str) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from conftest import FP32, Fit, built, choices, composed, suited
+from conftest import FP32, Fit, built, choices, composed, needed, suited
 from oakleaf.check import check
 from oakleaf.errors import Mistake
 from oakleaf.networks import dcgan, mlp
@@ -27,7 +27,7 @@ PAIRS = [
 
 @pytest.mark.parametrize(("model", "loss"), PAIRS)
 def test_every_model_trains_with_every_loss(fit: Fit, captions: Path, model: str, loss: str) -> None:
-    data = suited(model, captions)
+    data = [*needed(model), *suited(model, captions)]
     module, trainer = fit(f"model={model}", *data, f"loss={loss}", "data.batch_size=8", "max_images=16")
     assert module.turn == 2
     assert all(torch.isfinite(w).all() for w in module.parameters())
@@ -55,7 +55,7 @@ def test_every_optim_trains(fit: Fit, optim: str) -> None:
 def test_every_experiment_composes(experiment: str) -> None:
     config = composed(f"experiment={experiment}", folder="x")
     config.data.channels, config.data.size = config.data.channels or 3, config.data.size or 64
-    config.data.classes = 10
+    config.data.classes, config.data.input_channels = 10, config.data.input_channels or 1
     check(OmegaConf.to_container(config, resolve=True))
 
 
@@ -63,7 +63,7 @@ def test_every_experiment_composes(experiment: str) -> None:
 def test_every_data_set_composes_with_every_model(data: str) -> None:
     for model in choices("model"):
         config = composed(f"data={data}", f"model={model}", folder="x")
-        config.data.channels, config.data.classes = config.data.channels or 3, 10
+        config.data.channels, config.data.classes, config.data.input_channels = config.data.channels or 3, 10, 1
         check(OmegaConf.to_container(config, resolve=True))
 
 

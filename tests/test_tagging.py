@@ -23,7 +23,7 @@ from oakleaf.metrics.scores import measure, table
 from oakleaf.metrics.tags import Tagging, by_frequency, by_neighbours, by_votes, first, scores
 from oakleaf.networks.tagging import Discriminator, Generator
 from oakleaf.pictures import captioned, picture
-from oakleaf.recipe import build, load, make, restore
+from oakleaf.recipe import build, load, make
 
 TINY = ["data=emoji_tags", "data.pixels=16", "data.width=8", "data.least=1", "data.channels=12"]
 
@@ -176,13 +176,6 @@ def test_other_data_are_refused_in_a_sentence(captions: Path, tmp_path: Path) ->
     data = tags(f"data.root={captions}", "data.least=99")
     with pytest.raises(Mistake, match="no word is told of so many"):
         data.setup()
-
-
-def test_a_checkpoint_that_knows_other_words_is_not_taken_up(captions: Path, tmp_path: Path) -> None:
-    module, data, _, recipe = built(*FP32, "model=tagging", *TINY, f"data.root={captions}", folder=tmp_path)
-    content = {"hyper_parameters": recipe | {"data": recipe["data"] | {"classes": len(data.classes) + 1}}}
-    with pytest.raises(Mistake, match=rf"knows {len(data.classes) + 1} classes, and this data has {len(data.classes)}"):
-        restore(module, content)
 
 
 def test_captioned_pictures_may_have_any_size_and_mode_and_a_missing_one_is_named(tmp_path: Path) -> None:

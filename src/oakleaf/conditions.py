@@ -1,5 +1,5 @@
-"""What a generator is asked for and its critic is told. A Condition turns rows of a batch into vectors y [B, width],
-and asks for samples when there is no batch.
+"""What a generator is asked for and its critic is told. A Condition turns rows of a batch into y [B, width], or y
+[B, width, H, W], and asks for samples when there is no batch.
 """
 
 from abc import abstractmethod
@@ -8,21 +8,28 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from oakleaf.data.dealt import Dealt
 from oakleaf.errors import Mistake
+from oakleaf.networks.layers import Size, height_width
 from oakleaf.numbers import Count
+from oakleaf.pictures import from_bytes, to_bytes
 
 REMEMBERED = 256  # rows of the data that a Row asks for
+PICTURES = 64  # pictures that a Picture asks for
 
 
 class Condition(nn.Module):
-    """key: of the batch's rows that it reads; width: of its vectors."""
+    """key: of the batch's rows that it reads; width: of its vectors, or channels of its pictures. classes: how many
+    classes it tells apart, 0 if it is told none.
+    """
 
     key: str
     width: int
+    classes: int = 0
 
     @abstractmethod
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """The batch's rows as vectors y [B, width]."""
+        """The batch's rows as y [B, width, ...]."""
 
     @abstractmethod
     def request(self, count: int) -> Tensor:
@@ -36,8 +43,12 @@ class Condition(nn.Module):
             Mistake: there is no such thing.
         """
 
-    def meet(self, rows: Mapping[str, Tensor]) -> None:
+    def meet(self, data: Dealt) -> None:
         """See the data, before the training; most know all that there is."""
+
+    def shown(self, batch: Mapping[str, Tensor]) -> Tensor | None:
+        """What to show beside each image that was asked for, [B, C, H, W] in [-1, 1]; None: nothing."""
+        return None
 
 
 class Label(Condition):
@@ -48,7 +59,7 @@ class Label(Condition):
 
     def __init__(self, classes: Count) -> None:
         super().__init__()
-        self.width = classes
+        self.width = self.classes = classes
         self.register_buffer("kinds", torch.eye(classes), persistent=False)
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -87,11 +98,46 @@ class Row(Condition):
             raise Mistake(f"condition={asked}: the checkpoint remembers {REMEMBERED} rows of {self.key}, from 0 on")
         return self.known.cpu()[asked].expand(count, -1)
 
-    def meet(self, rows: Mapping[str, Tensor]) -> None:
-        there = rows[self.key]
+    def meet(self, data: Dealt) -> None:
+        there = data.rows[self.key]
         if there.dim() != 2 or there.shape[1] != self.width:
             raise Mistake(
                 f"{self.key}: rows of {self.width} numbers an image are expected, there are {list(there.shape[1:])}"
             )
         some = torch.randperm(len(there), generator=torch.Generator().manual_seed(0))
         self.known.copy_(there[some[torch.arange(REMEMBERED) % len(there)]])
+
+
+class Picture(Condition):
+    """A picture for each image, which G translates. Isola 2016, arXiv:1611.07004, section 3. Without a batch it asks
+    for pictures that it remembers from the data, as bytes.
+
+    channels, size: of the pictures, [B, channels, H, W] in [-1, 1].
+    """
+
+    key = "input"
+    known: Tensor  # [PICTURES, channels, H, W] uint8
+
+    def __init__(self, channels: Count, size: Size) -> None:
+        super().__init__()
+        self.width = channels
+        self.register_buffer("known", torch.zeros(PICTURES, channels, *height_width(size), dtype=torch.uint8))
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
+        return batch[self.key]
+
+    def request(self, count: int) -> Tensor:
+        return from_bytes(self.known.cpu()[torch.arange(count) % PICTURES])
+
+    def wanted(self, asked: int, count: int) -> Tensor:
+        if not 0 <= asked < PICTURES:
+            raise Mistake(f"condition={asked}: the checkpoint remembers {PICTURES} pictures, from 0 on")
+        return from_bytes(self.known.cpu()[asked]).expand(count, -1, -1, -1)
+
+    def meet(self, data: Dealt) -> None:
+        count = len(data.rows["image"])
+        some = torch.randperm(count, generator=torch.Generator().manual_seed(0))[torch.arange(PICTURES) % count]
+        self.known.copy_(to_bytes(data.batch(some)[self.key]))
+
+    def shown(self, batch: Mapping[str, Tensor]) -> Tensor:
+        return batch[self.key]

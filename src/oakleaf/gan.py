@@ -64,15 +64,18 @@ class GAN(LightningModule):
         """That of the generator, which draws."""
         return dict(self.averages.items()).get("generator")  # type: ignore[return-value]
 
-    def on_train_start(self) -> None:
-        """Condition and, in a new run, game see the data; and a resumed run learns as its recipe now says, not as the
-        optimizers' restored state remembers."""
-        rows = self.trainer.datamodule.rows  # type: ignore[attr-defined]
+    def on_fit_start(self) -> None:
+        """The condition sees the data, before a callback asks for samples."""
         if self.game.condition:
-            self.game.condition.meet(rows)
+            self.game.condition.meet(self.trainer.datamodule)  # type: ignore[attr-defined]
+
+    def on_train_start(self) -> None:
+        """In a new run the game sees the data; and a resumed run learns as its recipe now says, not as the optimizers'
+        restored state remembers."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
         if self.turn == 0:
             torch.manual_seed(stream(self.seed, "meet"))
-            self.game.meet(rows)
+            self.game.meet(data.rows)
             if self.average:
                 self.average.network.load_state_dict(self.network("generator").state_dict())
         for optimizer in self._optimizers():

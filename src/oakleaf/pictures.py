@@ -42,6 +42,15 @@ def scatter(points: Tensor) -> Image.Image:
     return Image.fromarray((255 * 0.5 ** (blurred + (blurred > 0))).to(torch.uint8).numpy())
 
 
+def paired(first: Tensor, images: Tensor) -> Tensor:
+    """Each of the first [B, c, H, W], then the image [B, C, H, W] that belongs to it: [2B, C, H, W]. Pictures with one
+    channel are shown grey, of others the first C channels."""
+    first = first.to(images).expand(-1, images.shape[1], -1, -1) if first.shape[1] == 1 else first.to(images)
+    if first.shape[1] < images.shape[1] or images.shape[1] == 1:
+        first = first.mean(1, keepdim=True).expand(-1, images.shape[1], -1, -1)
+    return torch.stack([first[:, : images.shape[1]], images], 1).flatten(0, 1)
+
+
 def are_points(images: Tensor) -> bool:
     """Whether they are points of a space, a coordinate in each channel, and no pictures."""
     return images.shape[2:] == (1, 1)

@@ -39,9 +39,14 @@ def build(config: DictConfig) -> tuple[GAN, LightningDataModule, Recipe]:
     height, width = data.size
     config.data.size = height if height == width else [height, width]
     config.data.channels = data.channels
-    config.data.classes = len(data.classes)
+    config.data.classes, config.data.input_channels = len(data.classes), data.input_channels
     if not data.classes and "${data.classes}" in str(_plain(config.model, resolve=False)):
         raise Mistake(f"model={config.model.name} needs labels, and data={config.data.name} has none")
+    if not data.input_channels and "${data.input_channels}" in str(_plain(config.model, resolve=False)):
+        raise Mistake(
+            f"model={config.model.name} makes images from pictures, and data={config.data.name} has images alone: "
+            "data=paired, data=facades, or data/input=grey, edges, low_resolution or masked"
+        )
     recipe = _plain(config)
     check(recipe)
     module = build_module(recipe)
@@ -143,10 +148,9 @@ def restore(module: GAN, content: dict[str, Any]) -> None:
     Raises:
         Mistake: the weights do not fit, or the labels do not.
     """
-    known = content["hyper_parameters"]["data"].get("classes")
-    here = module.hparams.get("data", {}).get("classes", known)  # a module that `load` made has seen no data
-    if module.game.condition and known != here:
-        raise Mistake(f"the checkpoint knows {known} classes, and this data has {here}")
+    told, known = module.game.condition, content["hyper_parameters"]["data"].get("classes")
+    if told and told.classes and known is not None and known != told.classes:
+        raise Mistake(f"the checkpoint knows {known} classes, and this data has {told.classes}")
     module.on_load_checkpoint(content)
     try:
         module.load_state_dict(content["state_dict"])

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from oakleaf.errors import Mistake
 
@@ -50,6 +50,25 @@ class Round:
         if self._on_fake is None:
             self._on_fake = self.critic(self.fake)
         return self._on_fake
+
+
+class Voyage(Round):
+    """A round of a translator that has another for the way back: `there` made the fake of x, and `back` is the other.
+
+    Zhu 2017, arXiv:1703.10593, section 3.
+    """
+
+    def __init__(self, real: Tensor, x: Tensor, there: nn.Module, back: nn.Module, critic: Critic) -> None:
+        super().__init__(real, there(x), critic)
+        self.x, self.there, self.back = x, there, back
+
+    def returned(self) -> Tensor:
+        """x, there and back again."""
+        return self.back(self.fake)
+
+    def kept(self) -> Tensor:
+        """What `there` makes of the real, which is already where it leads."""
+        return self.there(self.real)
 
 
 class Mirror(Round):

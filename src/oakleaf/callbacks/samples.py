@@ -7,13 +7,15 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
+from PIL import Image
+from torch import Tensor
 
 from oakleaf.callbacks.interval import Interval
 from oakleaf.games import Batch, Game
 from oakleaf.gan import GAN
 from oakleaf.loggers import show
 from oakleaf.numbers import Count
-from oakleaf.pictures import film, picture
+from oakleaf.pictures import film, paired, picture
 from oakleaf.seeds import stream
 
 log = logging.getLogger(__name__)
@@ -63,11 +65,14 @@ class Samples(Callback):
         self.drawn = module.images
         path = self.folder / f"{module.images:012d}.png"
         self.folder.mkdir(parents=True, exist_ok=True)
-        picture(module.draw(self.request), columns(module.game, self.count)).save(path)
+        sheet(module.game, self.request, module.draw(self.request)).save(path)
         show(trainer.loggers, "samples", path, module.images)
 
 
-def columns(game: Game, count: int) -> int | None:
-    """A column for each class, if there are a few of them."""
-    classes = game.condition.width if game.condition else 1
-    return classes if 1 < classes <= math.sqrt(2 * count) else None
+def sheet(game: Game, asked: Batch, images: Tensor) -> Image.Image:
+    """The images, each beside what it was made from if that can be shown; a column for each class, if they are few."""
+    told = game.condition.shown(asked) if game.condition else None
+    if told is not None:
+        return picture(paired(told, images), 2 * math.ceil(math.sqrt(len(images) / 2)))
+    classes = game.condition.classes if game.condition else 1
+    return picture(images, classes if 1 < classes <= math.sqrt(2 * len(images)) else None)

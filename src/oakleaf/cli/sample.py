@@ -32,7 +32,7 @@ def sample(config: DictConfig) -> None:
     from oakleaf.check import check
     from oakleaf.checkpoint import read
     from oakleaf.numbers import Count, Natural
-    from oakleaf.pictures import are_points, picture, to_bytes
+    from oakleaf.pictures import are_points, paired, picture, to_bytes
     from oakleaf.recipe import load, make
 
     asked: Any = OmegaConf.to_container(config, resolve=True)
@@ -49,10 +49,12 @@ def sample(config: DictConfig) -> None:
     if (wanted := asked["condition"]) is not None:
         if module.game.condition is None:
             raise Mistake(f"condition={wanted}: this checkpoint's generator is told nothing")
-        request[module.game.condition.key] = module.game.condition.wanted(wanted, len(request["latent"]))
+        request[module.game.condition.key] = module.game.condition.wanted(wanted, len(next(iter(request.values()))))
     pieces = zip(*(values.split(AT_ONCE) for values in request.values()))
     batches = ({name: part.to(module.device) for name, part in zip(request, piece)} for piece in pieces)
-    images = mode.shown(torch.cat([module.draw(batch, asked["average"]).cpu() for batch in batches]))
+    images = torch.cat([module.draw(batch, asked["average"]).cpu() for batch in batches])
+    told = module.game.condition.shown(request) if module.game.condition else None
+    images = mode.shown(images) if told is None else paired(told, images)
     out = made(asked["out"])
     stored = images.flatten(1) if are_points(images) else to_bytes(images).permute(0, 2, 3, 1)
     np.save(out / "samples.npy", stored.numpy())

@@ -19,12 +19,14 @@ class Dealt(LightningDataModule, ABC):
     """Rows by name, all of one length: `image` [N, C, H, W] as stored, `label` [N], ...; filled by `setup`.
 
     size: (H, W) and channels: C of a batch's `image`. keys: its other rows. classes: what the numbers in `label` (or
-    the columns of `attributes`) are called.
+    the columns of `attributes`) are called. input_channels: C of a batch's `input`, from which a translator makes the
+    image; 0 if there is none.
     """
 
     size: tuple[int, int]
     channels: int
     cache: Path
+    input_channels: int = 0
     keys: Sequence[str] = ()
     classes: Sequence[str] = ()
 
@@ -43,10 +45,16 @@ class Dealt(LightningDataModule, ABC):
         """Generated images [B, C, H, W] in [-1, 1] in the form in which real ones are stored, on the CPU: measures see
         both alike."""
 
-    def agree(self, classes: int | None) -> None:
+    def batch(self, rows: Tensor) -> Rows:
+        """Those rows as a batch: what a game sees of them, but as they are, without any chance."""
+        return {name: values[rows] for name, values in self.rows.items()}
+
+    def agree(self, classes: int | None, input_channels: int | None) -> None:
         """Raises:
-        Mistake: another number of classes is wanted than there are.
+        Mistake: another number of classes, or of the inputs' channels, is wanted than there are.
         """
+        if input_channels is not None and input_channels != self.input_channels:
+            raise Mistake(f"data.input_channels={input_channels}: data={self.name} has {self.input_channels}")
         if classes is not None and classes != len(self.classes):
             raise Mistake(f"data.classes={classes}: data={self.name} has {len(self.classes) or 'no'} classes")
 

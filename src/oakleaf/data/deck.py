@@ -95,6 +95,44 @@ class Streamed:
     def __iter__(self) -> Iterator[Rows]:
         yield from self.loader  # a generator, so that nothing is fetched before the first batch is asked for
 
+    def close(self) -> None:
+        """End the workers. The garbage collector would find their queues gone, and wait five seconds for each."""
+        if (running := self.loader._iterator) is not None and hasattr(running, "_shutdown_workers"):
+            running._shutdown_workers()
+        self.loader._iterator = None
+
+
+class Together:
+    """Batches of images, and with each one of inputs, which are dealt on their own: they have no order in common, and
+    one epoch of the images is no epoch of theirs.
+
+    inputs: a way to get their loader, told by what turn to begin.
+    """
+
+    def __init__(
+        self,
+        images: Resident | Streamed,
+        inputs: Callable[[Callable[[], int]], Resident | Streamed],
+        turn: Callable[[], int],
+    ) -> None:
+        self.images, self.turn, self.next = images, turn, 0
+        self.inputs = inputs(lambda: self.next)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[Rows]:
+        self.next = self.turn()
+        others = iter(self.inputs)
+        for batch in self.images:
+            try:
+                other = next(others)
+            except StopIteration:
+                others = iter(self.inputs)
+                other = next(others)
+            self.next += 1
+            yield {**batch, "input": other["input"], "input_mirrored": other["mirrored"]}
+
 
 class _Hands:
     def __init__(self, deck: Deck, turn: Callable[[], int]) -> None:

@@ -15,6 +15,7 @@ from oakleaf.data.sources import Source
 from oakleaf.errors import Mistake
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"}
+TENTH = 10  # one picture of so many is held out
 
 
 class Folder(Source):
@@ -22,11 +23,22 @@ class Folder(Source):
 
     labels = folders: the first folder below root is the class, where every picture lies in one; none: no labels.
     upscale: take pictures smaller than data.size instead of refusing them.
+    split: test = every tenth picture; train = the others; all = all.
     """
 
-    def __init__(self, root: Path, labels: Literal["folders", "none"] = "folders", upscale: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        labels: Literal["folders", "none"] = "folders",
+        upscale: bool = False,
+        split: Literal["all", "train", "test"] = "all",
+    ) -> None:
         self.root, self.upscale = root, upscale
         self.files = find_pictures(root)
+        if split != "all":
+            self.files = [file for i, file in enumerate(self.files) if (i % TENTH == 0) == (split == "test")]
+            if not self.files:
+                raise Mistake(f"{root}: a single picture can't be split into data.source.split=train and test")
         self.labels = {}
         if labels == "folders":
             tops = [file.relative_to(root).parts[0] for file in self.files]

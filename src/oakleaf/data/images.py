@@ -1,31 +1,29 @@
 """The data module for images: decoded once, kept as bytes, on the accelerator if they fit, normalised there."""
 
-import logging
 import os
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import astuple
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
-from PIL import ImageOps
 from torch import Tensor
 
-from oakleaf.data.cache import UNREADABLE, OnCorrupt, decoded
+from oakleaf.data.cache import OnCorrupt
 from oakleaf.data.dealt import Dealt
-from oakleaf.data.deck import Resident, Rows, Streamed
-from oakleaf.data.fit import Crop, Fit, Resample, is_grey
+from oakleaf.data.deck import Deck, Resident, Rows, Streamed, Together
+from oakleaf.data.finish import Finish
+from oakleaf.data.fit import Crop, Resample
+from oakleaf.data.inputs import Input
 from oakleaf.data.labelled import Labelled, hidden, parted
 from oakleaf.data.sources import Source
+from oakleaf.data.stock import Stock, together
 from oakleaf.errors import Mistake
-from oakleaf.networks.layers import Size, height_width
+from oakleaf.networks.layers import Size
 from oakleaf.numbers import Count, Natural
 from oakleaf.pictures import to_bytes
-
-log = logging.getLogger(__name__)
-
-PEEK = 64  # pictures looked at to learn the set's channels
+from oakleaf.seeds import stream
 
 
 class Images(Dealt):
@@ -37,6 +35,10 @@ class Images(Dealt):
     `labelled_image` and `labelled_label`; all others have the label -1 there. Measures still know all labels. null: no
     label is hidden.
     crop, resample, on_corrupt: see `Fit` and `decoded`. flip: mirror each picture or not, by chance, in each epoch.
+    jitter: enlarge by so many pixels and cut a part of the right size from anywhere (Isola 2016, arXiv:1611.07004,
+    section 6.2: 30 of 286).
+    input: how a translator's input is made from an image; null: as the source has it, if it has. input_channels: of the
+    input; null: as many as it has. unpaired: images and inputs are dealt each on its own, though the set be of pairs.
     batch_size: images a process and turn. epochs: a good length for a run on this set.
     keep: device = all images on the accelerator; workers = read from the cache on disk by `workers` processes; auto =
     on the device where they take less than a quarter of its free memory.
@@ -55,6 +57,10 @@ class Images(Dealt):
         crop: Crop = "center",
         resample: Resample = "bilinear",
         flip: bool = False,
+        jitter: Natural = 0,
+        input: Input | None = None,
+        input_channels: Natural | None = None,
+        unpaired: bool = False,
         batch_size: Count = 64,
         epochs: Count = 1,
         on_corrupt: OnCorrupt = "error",
@@ -64,56 +70,85 @@ class Images(Dealt):
         seed: int = 0,
     ) -> None:
         super().__init__(name, batch_size, epochs, seed)
-        self.flip = flip
-        self.on_corrupt, self.keep, self.workers, self.cache = on_corrupt, keep, workers, Path(cache)
+        self.finish, self.unpaired = Finish(flip, jitter, input), unpaired
+        self.keep, self.workers, self.cache = keep, workers, Path(cache)
         self.source = source(Path(root).expanduser())
-        grey, first = self._peek() if channels is None or size is None else (False, (0, 0))
-        self.channels = channels or (1 if grey else 3)
-        self.size = first if size is None else height_width(size)
-        self.fit = Fit(self.channels, *self.size, crop, resample, self.source.upscale)
-        self.keys, self.classes = list(self.source.labels), self.source.classes
-        self.agree(classes)
+        self.stock = Stock(self.source, channels, size, crop, resample, on_corrupt, self.cache)
+        self.channels, self.size = self.stock.fit.channels, (self.stock.fit.height, self.stock.fit.width)
+        self.others: Stock | None = None
+        if self.source.inputs and not input:
+            known: Any = input_channels
+            self.others = Stock(self.source.inputs, known, self.size, crop, resample, on_corrupt, self.cache)
+        self.input_channels = self._input_channels(input)
+        self.keys = [*self.source.labels, *(["input"] if self.input_channels else [])]
+        self.classes = self.source.classes
+        self.agree(classes, input_channels)
+        self.streams: list[Streamed] = []
         self.labelled = Labelled(labelled, labelled_seed) if labelled else None
 
     def prepare_data(self) -> None:
         """Decode, once a machine."""
-        decoded(self.source, self.fit, self.on_corrupt, self.cache)
+        for stock in (self.stock, self.others):
+            if stock:
+                stock.prepare()
 
     def setup(self, stage: str | None = None) -> None:
-        images, kept, skipped = decoded(self.source, self.fit, self.on_corrupt, self.cache)
-        if skipped:
-            log.warning("%d of %d pictures skipped, the first: %s", len(skipped), len(self.source), skipped[0])
+        pictures: dict[str, np.ndarray] = {}
+        if self.others and not self.unpaired:
+            pictures["image"], pictures["input"], kept = together(self.stock, self.others)
+        else:
+            pictures["image"], kept = self.stock.read()
+            if self.others:
+                pictures["input"], _ = self.others.read()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*not writable.*")  # nothing writes into the mapped file
-            self.rows = {"image": torch.from_numpy(images)}
+            self.rows = {name: torch.from_numpy(images) for name, images in pictures.items()}
         self.rows |= {name: torch.from_numpy(values[kept]) for name, values in self.source.labels.items()}
 
     def train_dataloader(self) -> Iterable[Rows]:
         trainer = self.trainer
         assert trainer is not None
-        rows, device = self.rows, trainer.strategy.root_device
+        rows = dict(self.rows)
         few = self.labelled.rows(rows) if self.labelled else None
         if few is not None:
             rows = {**rows, "label": hidden(rows["label"], few)}
         deck = self.deck(trainer.global_rank, trainer.world_size, few)
+        if not (self.unpaired and "input" in rows):
+            return self._loader(rows, deck, self.turn)
+        inputs = rows.pop("input")
+        if len(inputs) < deck.batch * deck.world:
+            raise Mistake(f"data={self.name}: {len(inputs)} inputs are too few for data.batch_size={self.batch_size}")
+        own = Deck(len(inputs), deck.batch, stream(self.seed, "inputs"), deck.rank, deck.world)
+        images = self._loader(rows, deck, self.turn)
+        return Together(images, lambda turn: self._loader({"input": inputs}, own, turn), self.turn)
+
+    def _loader(self, rows: Rows, deck: Deck, turn: Callable[[], int]) -> Resident | Streamed:
+        assert self.trainer is not None
+        device = self.trainer.strategy.root_device
         if self.keep == "workers" or (self.keep == "auto" and not self._fits(device)):
-            return Streamed(rows, deck, self.turn, self.workers, pin=device.type == "cuda")
-        return Resident({name: values.to(device) for name, values in rows.items()}, deck, self.turn)
+            self.streams.append(Streamed(rows, deck, turn, self.workers, pin=device.type == "cuda"))
+            return self.streams[-1]
+        return Resident({name: values.to(device) for name, values in rows.items()}, deck, turn)
+
+    def teardown(self, stage: str) -> None:
+        while self.streams:
+            self.streams.pop().close()
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
-        """Bytes to [-1, 1], and mirroring, on the device."""
+        """On the device: see `Finish`."""
         module = self.trainer.lightning_module if self.trainer else None
-        image = batch["image"].contiguous(memory_format=torch.channels_last)
-        image = image.to(module.dtype if module else torch.float32).div_(127.5).sub_(1)  # type: ignore[arg-type]
-        mirrored = batch.pop("mirrored")
-        if self.flip:
-            image = torch.where(mirrored.to(image.device)[:, None, None, None], image.flip(3), image)
-        batch = {**batch, "image": image}
+        rank = self.trainer.global_rank if self.trainer else 0
+        dtype: Any = module.dtype if module else torch.float32
+        batch = self.finish(batch, dtype, stream(self.seed, "finish", self.turn(), rank))
         return parted(batch) if self.labelled else batch
+
+    def batch(self, rows: Tensor) -> Rows:
+        there = {name: values[rows % len(values)] for name, values in self.rows.items()}  # unpaired inputs may be fewer
+        return self.finish(there, torch.float32, stream(self.seed, "batch"), train=False)
 
     @property
     def digest(self) -> str:
-        return repr((self.source.digest, astuple(self.fit), self.on_corrupt))
+        return repr(self.stock.digest)
 
     def stored(self, images: Tensor) -> Tensor:
         return to_bytes(images)
@@ -124,18 +159,13 @@ class Images(Dealt):
             return needed < torch.cuda.mem_get_info(device)[0] / 4
         return needed < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 4
 
-    def _peek(self) -> tuple[bool, tuple[int, int]]:
-        """Whether pictures from all over the set are grey, and (height, width) of the first."""
-        grey, sizes = [], []
-        for index in sorted({i * len(self.source) // PEEK for i in range(PEEK)}):
-            try:
-                with self.source.read(index) as picture:
-                    grey.append(is_grey(picture))
-                    upright = ImageOps.exif_transpose(picture)
-                    sizes.append((upright.height, upright.width))
-            except UNREADABLE as error:
-                if self.on_corrupt == "error":
-                    raise Mistake(f"{self.source.name(index)}: can't be read ({error})") from error
-        if not sizes:
-            raise Mistake(f"{self.source.name(0)} and what follows can't be read; is this a folder of pictures?")
-        return all(grey), sizes[0]
+    def _input_channels(self, input: Input | None) -> int:
+        """Raises:
+        Mistake: images and inputs that are no pairs.
+        """
+        if self.others and not self.unpaired and len(self.others.source) != len(self.source):
+            count = len(self.others.source)
+            raise Mistake(
+                f"data={self.name}: {len(self.source)} images and {count} inputs; unpaired: data.unpaired=true"
+            )
+        return input.channels(self.channels) if input else self.others.fit.channels if self.others else 0

@@ -59,6 +59,7 @@ class Tags(Dealt):
         size: Count = 1,
         channels: Count = 100,
         classes: Natural | None = None,
+        input_channels: Natural | None = None,
         batch_size: Count = 100,
         epochs: Count = 1,
         cache: str = "~/.cache/oakleaf",
@@ -70,7 +71,7 @@ class Tags(Dealt):
         self.channels, self.cache = channels, Path(cache)
         self.chosen = self._images()
         self.classes = self.chosen.classes
-        self.agree(classes)
+        self.agree(classes, input_channels)
 
     @property
     def digest(self) -> str:

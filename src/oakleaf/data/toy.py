@@ -101,6 +101,7 @@ class Points(Dealt):
         size: Count = 1,
         channels: Count = 2,
         classes: Natural | None = None,
+        input_channels: Natural | None = None,
         batch_size: Count = 100,
         epochs: Count = 1,
         cache: str = "~/.cache/oakleaf",
@@ -109,7 +110,7 @@ class Points(Dealt):
         super().__init__(name, batch_size, epochs, seed)
         self.mixture, self.points, self.cache = mixture, points, Path(cache)
         self.classes = [f"({x:.2g}, {y:.2g})" for x, y in mixture.modes()]
-        self.agree(classes)
+        self.agree(classes, input_channels)
 
     @property
     def digest(self) -> str:

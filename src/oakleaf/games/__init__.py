@@ -4,5 +4,6 @@ from oakleaf.games.alone import Likelihood, Reconstruction
 from oakleaf.games.bidirectional import Bidirectional
 from oakleaf.games.game import Batch, Game
 from oakleaf.games.generation import Generation
+from oakleaf.games.unpaired import Unpaired
 
-__all__ = ["Batch", "Bidirectional", "Game", "Generation", "Likelihood", "Reconstruction"]
+__all__ = ["Batch", "Bidirectional", "Game", "Generation", "Likelihood", "Reconstruction", "Unpaired"]

@@ -48,7 +48,7 @@ class Bidirectional(Generation):
 
     def play(self, batch: Batch) -> list[Round]:
         x = batch["image"]
-        asked = {"latent": self.prior(len(x), x.device)}
+        asked = self.latents(len(x), x.device)
         real = pairs(x, self.encoder(x))
         fake = pairs(self.generate(asked), asked["latent"])
         return [Round(real, fake, partial(_judged, self.discriminator, x.shape[1:]), batch, asked)]

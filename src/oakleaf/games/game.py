@@ -64,7 +64,7 @@ class Game(nn.Module, ABC):
 
         turn counts the player's own turns, images the images seen before this one.
         """
-        rounds = [self.loss.instance_noise(round, images) for round in self.play(batch)]
+        rounds = [self.loss.instance_noise(round, images) for round in self.faced(player, self.play(batch))]
         due = {name: term for name, term in self.owed(player).items() if turn % term.every == 0}
         for term in due.values():
             for round in rounds:
@@ -74,6 +74,10 @@ class Game(nn.Module, ABC):
         for name, term in due.items():
             paid[name] = _mean([term(round) for round in rounds])
         return paid, self.view(rounds) if watch and player == self.watcher else {}
+
+    def faced(self, player: str, rounds: list[Round]) -> list[Round]:
+        """The rounds as the player meets them: a game may keep a history of fakes for its discriminator."""
+        return rounds
 
     def adversarial(self, player: str, round: Round) -> Tensor | None:
         """The player's side of the loss's objective; None for one who has none."""

@@ -20,8 +20,9 @@ class Generation(Game):
     """G turns latents into images, D tells them from real ones. Goodfellow 2014, arXiv:1406.2661.
 
     generator: z [B, d] -> images [B, C, H, W] in [-1, 1]; discriminator: images -> Verdict. With a condition both are
-    told y [B, width] as well, G(z, y) and D(x, y), and fakes are asked for what the batch's real images are (Mirza
-    2014, arXiv:1411.1784, eq. (2)).
+    told y as well, G(z, y) and D(x, y), and fakes are asked for what the batch's real images are (Mirza 2014,
+    arXiv:1411.1784, eq. (2)). prior: null where the condition alone is turned into images, G(y), as in translation
+    (Isola 2016, arXiv:1611.07004, section 3).
     packing: how many images D judges together, as the channels of one (Lin 2017, arXiv:1712.04086, section 2).
     """
 
@@ -29,7 +30,7 @@ class Generation(Game):
         self,
         generator: nn.Module,
         discriminator: nn.Module,
-        prior: Prior,
+        prior: Prior | None,
         loss: Loss,
         terms: Mapping[str, Mapping[str, Term]] | None = None,
         condition: Condition | None = None,
@@ -43,20 +44,24 @@ class Generation(Game):
 
     def play(self, batch: Batch) -> list[Round]:
         real = batch["image"]
-        asked = {"latent": self.prior(len(real), real.device)}
+        asked = self.latents(len(real), real.device)
         if self.condition:
             asked[self.condition.key] = batch[self.condition.key]
         fake = self.generate(asked)
         return [Round(self.packed(real), self.packed(fake), self.critic(asked), batch, asked)]
 
     def generate(self, batch: Batch) -> Tensor:
-        return self.generator(batch["latent"], *self.told(batch))
+        latent = (batch["latent"],) if self.prior else ()
+        return self.generator(*latent, *self.told(batch))
 
     def request(self, count: int, device: torch.device | str = "cpu") -> Batch:
-        request = {"latent": self.prior(count, device)}
+        request = self.latents(count, device)
         if self.condition:
             request[self.condition.key] = self.condition.request(count).to(device)
         return request
+
+    def latents(self, count: int, device: torch.device | str) -> Batch:
+        return {"latent": self.prior(count, device)} if self.prior else {}
 
     def critic(self, batch: Batch) -> "nn.Module | partial[Verdict]":
         """D with the batch's condition bound."""
@@ -64,7 +69,7 @@ class Generation(Game):
         return partial(_told, self.discriminator, self.packed(told[0])) if told else self.discriminator
 
     def told(self, batch: Batch) -> tuple[Tensor, ...]:
-        """What networks get beside latents or images: y [B, width], or nothing."""
+        """What networks get beside latents or images: y [B, width, ...], or nothing."""
         return (self.condition(batch),) if self.condition else ()
 
     def packed(self, rows: Tensor) -> Tensor:

@@ -150,15 +150,20 @@ class Evidence:
         rest[held_out] = False
         return self.real[torch.nonzero(rest).flatten()], self.real[held_out]
 
+    @cached_property
+    def test(self) -> Dealt | None:
+        """The set's test split, if it has one besides what the run was trained on."""
+        return self._test() if self._test else None
+
     def validation_and_test(self) -> tuple[Sample, Sample, str]:
         """Real images to choose by and to test on, and where the latter are from. With a test split: the last sixth of
         the training set, as in MNIST's usual 50,000 + 10,000. Without: two random sixths of the real images."""
         images = self.data.rows["image"]
         sixth = len(images) // 6
-        if self._test is not None:
+        if self.test is not None:
             rows = torch.arange(len(images) - sixth, len(images))
             self.reserved |= set(rows.tolist())
-            return self._plain(self.data, rows), self._plain(self._test()), "test"
+            return self._plain(self.data, rows), self._plain(self.test), "test"
         order = shuffled(len(images))
         self.reserved |= set(order[: 2 * sixth].tolist())
         validation, test = (self._plain(self.data, order[start : start + sixth]) for start in (0, sixth))
@@ -167,7 +172,7 @@ class Evidence:
     def training_and_test(self) -> tuple[Sample, Sample, str]:
         """Real images to learn from and to test on, all that there are, and where the latter are from."""
         _, test, split = self.validation_and_test()
-        if self._test is not None:
+        if self.test is not None:
             return self._plain(self.data), test, split
         rest = torch.ones(len(self.data.rows["image"]), dtype=torch.bool)
         rest[sorted(self.reserved)] = False

@@ -111,7 +111,14 @@ def _digits(split: Literal["train", "test"], root: Path, data: Images) -> Images
     """MNIST, brought to size as the stacked digits are."""
     source = partial(torchvision_set, name="MNIST", split=split)
     digits = Images(
-        "mnist", source, str(root), data.size, 1, crop=data.fit.crop, resample=data.fit.resample, cache=str(data.cache)
+        "mnist",
+        source,
+        str(root),
+        data.size,
+        1,
+        crop=data.stock.fit.crop,
+        resample=data.stock.fit.resample,
+        cache=str(data.cache),
     )
     digits.setup()
     return digits

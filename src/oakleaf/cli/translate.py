@@ -1,0 +1,75 @@
+"""python translate.py: a folder of pictures through a trained translator."""
+
+import logging
+import sys
+from typing import Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+
+from oakleaf.cli.door import enter
+from oakleaf.cli.machine import matching_pair, there
+from oakleaf.errors import Mistake
+from oakleaf.folders import made
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    enter("translate", translate)
+
+
+def translate(config: DictConfig) -> None:
+    """Each picture below `input`, or that one, to `out` under its own name; each is written whole or not at all. Exit
+    code 1 if some could not be read."""
+    for key in ("checkpoint", "input"):
+        if OmegaConf.is_missing(config, key):
+            raise Mistake(f"{key}= is missing: name {'a run' if key == 'checkpoint' else 'a folder of pictures'}")
+    matching_pair()
+    from pathlib import Path
+
+    from tqdm import tqdm
+
+    from oakleaf.check import check
+    from oakleaf.data.folder import find_pictures
+    from oakleaf.translator import Translator, Unread
+
+    asked: Any = OmegaConf.to_container(config, resolve=True)
+    words: dict[str, Any] = dict.fromkeys(("checkpoint", "input", "out", "device"), str)
+    choices = {"size": Literal["trained", "own"], "on_corrupt": Literal["skip", "error"]}
+    switches = dict.fromkeys(("made", "back", "average"), bool)
+    check(asked, fixed={"": {**words, **choices, **switches, "seed": int}})
+    place = Path(asked["input"]).expanduser()
+    files = [place] if place.is_file() else find_pictures(place)
+    root = place.parent if place.is_file() else place
+    out = made(asked["out"])
+    if out.resolve() == root.resolve():
+        raise Mistake(f"out={asked['out']}: the pictures themselves are there, and would be written over")
+    translator = Translator(
+        asked["checkpoint"], asked["size"], asked["made"], asked["back"], asked["average"], there(asked["device"])
+    )
+    unread = []
+    for number, file in enumerate(tqdm(files, desc="translating", unit="img", leave=False, disable=None)):
+        try:
+            image = translator(file, asked["seed"] + number)
+        except Unread as error:
+            if asked["on_corrupt"] == "error":
+                raise Mistake(f"{file}: {error}. Leave such pictures out: on_corrupt=skip") from error
+            unread.append(f"{file}: {error}")
+            continue
+        _write(image, out / file.relative_to(root))
+    log.info("%s of %s pictures translated: %s/", f"{len(files) - len(unread):,}", f"{len(files):,}", out)
+    if unread:
+        log.warning("skipped:\n  %s", "\n  ".join(unread))
+        sys.exit(1)
+
+
+def _write(image: Any, path: Any) -> None:
+    """Beside its place, then renamed there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part{path.suffix}")
+    image.save(part, **({"quality": 95} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}))
+    part.replace(path)
+
+
+if __name__ == "__main__":
+    main()

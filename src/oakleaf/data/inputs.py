@@ -1,0 +1,122 @@
+"""What a translator is given, made of the image that it is to give back: any set of images becomes one of pairs."""
+
+from pathlib import Path
+from typing import Literal, Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import conv2d, interpolate, pad
+
+from oakleaf.errors import Mistake
+from oakleaf.numbers import Count, Positive
+
+LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+class Input(Protocol):
+    """Pictures from images, both in [-1, 1]."""
+
+    def channels(self, image: int) -> int:
+        """Of the pictures, for images with so many channels."""
+
+    def __call__(self, image: Tensor, chance: torch.Generator) -> Tensor:
+        """Images [B, C, H, W] -> [B, channels, H, W]; whatever is random about it is drawn on the CPU by `chance`."""
+
+
+def luminance(image: Tensor) -> Tensor:
+    """[B, C, H, W] -> [B, 1, H, W]; the mean of channels that are not red, green and blue."""
+    if image.shape[1] != 3:
+        return image.mean(1, keepdim=True)
+    weights = torch.tensor(LUMINANCE, dtype=image.dtype, device=image.device)
+    return (image * weights[:, None, None]).sum(1, keepdim=True)
+
+
+class Grey:
+    """The luminance alone; its colours are to be found. Isola 2016, arXiv:1611.07004, figure 1."""
+
+    def channels(self, image: int) -> int:
+        return 1
+
+    def __call__(self, image: Tensor, chance: torch.Generator) -> Tensor:
+        return luminance(image)
+
+
+class Edges:
+    """Dark lines on white where the luminance changes: Sobel's gradient, its length times `gain`. Isola 2016,
+    arXiv:1611.07004, section 4, has HED's edges, which need a trained network.
+    """
+
+    def __init__(self, gain: Positive = 1.0) -> None:
+        self.gain = gain
+
+    def channels(self, image: int) -> int:
+        return 1
+
+    def __call__(self, image: Tensor, chance: torch.Generator) -> Tensor:
+        across = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]], dtype=image.dtype, device=image.device) / 8
+        slopes = conv2d(pad(luminance(image), (1, 1, 1, 1), "replicate"), torch.stack([across, across.T])[:, None])
+        # a step from black to white has slope 1 a pixel on either side of it
+        return 1 - 2 * (self.gain * slopes.square().sum(1, keepdim=True).sqrt()).clamp(max=1)
+
+
+class LowResolution:
+    """Shrunk by `factor`, antialiased, and enlarged again, both bicubic: super-resolution's input (Dong 2014,
+    arXiv:1501.00092, section 3.1)."""
+
+    def __init__(self, factor: Count = 4) -> None:
+        self.factor = factor
+
+    def channels(self, image: int) -> int:
+        return image
+
+    def __call__(self, image: Tensor, chance: torch.Generator) -> Tensor:
+        whole = image.shape[2:]
+        if min(whole) < 2 * self.factor:
+            raise Mistake(f"data.input.factor={self.factor}: nothing is left of {whole[0]} x {whole[1]} pixels")
+        small = [side // self.factor for side in whole]
+        shrunk = interpolate(image.float(), small, mode="bicubic", antialias=True)
+        return interpolate(shrunk, list(whole), mode="bicubic").clamp(-1, 1).to(image.dtype)
+
+
+class Masked:
+    """The image with a part missing, 0 there, and a further channel that is 1 where it is missing and -1 elsewhere.
+    Pathak 2016, arXiv:1604.07379, section 3.3.
+
+    region: centre = the middle half of either side; block = a square as large, anywhere; half = the right half; or a
+    picture's file: what is white in it is missing.
+    """
+
+    def __init__(self, region: Literal["centre", "block", "half"] | Path = "centre") -> None:
+        self.region = region
+        if isinstance(region, Path) and not region.is_file():
+            raise Mistake(
+                f"data.input.region={region}: centre, block, half, or a picture whose white parts are missing"
+            )
+
+    def channels(self, image: int) -> int:
+        return image + 1
+
+    def __call__(self, image: Tensor, chance: torch.Generator) -> Tensor:
+        missing = self.missing(len(image), image.shape[2], image.shape[3], chance).to(image.device)
+        return torch.cat([image * ~missing, 2 * missing.to(image.dtype) - 1], 1)
+
+    def missing(self, count: int, height: int, width: int, chance: torch.Generator) -> Tensor:
+        """Where, [count, 1, height, width], bool."""
+        if isinstance(self.region, Path):
+            with Image.open(self.region) as picture:
+                drawn = picture.convert("L").resize((width, height), Image.Resampling.NEAREST)
+            there = torch.frombuffer(bytearray(drawn.tobytes()), dtype=torch.uint8).view(1, 1, height, width) > 127
+            return there.expand(count, -1, -1, -1)
+        if self.region == "half":
+            return (torch.arange(width) >= width // 2).expand(count, 1, height, width)
+        tall, wide = height // 2, width // 2
+        places = torch.tensor([[(height - tall) // 2, (width - wide) // 2]]).expand(count, 2)
+        if self.region == "block":
+            places = (
+                torch.rand(count, 2, generator=chance) * torch.tensor([height - tall + 1, width - wide + 1])
+            ).long()
+        rows, columns = (place[:, None] for place in places.T)
+        inside = (torch.arange(height) >= rows) & (torch.arange(height) < rows + tall)  # [count, height]
+        beside = (torch.arange(width) >= columns) & (torch.arange(width) < columns + wide)
+        return (inside[:, :, None] & beside[:, None, :])[:, None]

@@ -1,0 +1,47 @@
+"""What a translator pays besides the adversarial loss."""
+
+from torch import Tensor
+
+from oakleaf.errors import Mistake
+from oakleaf.losses.terms import Term
+from oakleaf.round import Round, Voyage
+
+
+class L1(Term):
+    """E |y - G(x)|, the mean over all values; images are in [-1, 1]. Isola 2016, arXiv:1611.07004, eq. (3)."""
+
+    def measure(self, round: Round) -> Tensor:
+        return (round.fake - round.real).abs().mean()
+
+
+class L2(Term):
+    """E (y - G(x))^2, the mean over all values; images are in [-1, 1]. Pathak 2016, arXiv:1604.07379, eq. (1)."""
+
+    def measure(self, round: Round) -> Tensor:
+        return (round.fake - round.real).square().mean()
+
+
+class Cycle(Term):
+    """E |F(G(x)) - x|, the mean over all values. Zhu 2017, arXiv:1703.10593, eq. (2)."""
+
+    def measure(self, round: Round) -> Tensor:
+        voyage = _voyage(round)
+        return (voyage.returned() - voyage.x).abs().mean()
+
+
+class Identity(Term):
+    """E |G(y) - y|: what is already an image should stay. Zhu 2017, arXiv:1703.10593, section 5.2."""
+
+    def measure(self, round: Round) -> Tensor:
+        voyage = _voyage(round)
+        if voyage.real.shape[1] != voyage.x.shape[1]:
+            raise Mistake(
+                "images and inputs differ in channels, so nothing stays as it is: ~model.game.terms.generator.identity"
+            )
+        return (voyage.kept() - voyage.real).abs().mean()
+
+
+def _voyage(round: Round) -> Voyage:
+    if not isinstance(round, Voyage):
+        raise Mistake("there is no way back in this game, which one of its terms asks for: model=cyclegan has one")
+    return round

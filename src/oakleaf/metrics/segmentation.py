@@ -1,0 +1,153 @@
+"""Whether what was translated from labels, or into labels, has the classes where they belong."""
+
+import hashlib
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from tqdm import tqdm
+
+from oakleaf import parallel
+from oakleaf.data.images import Images
+from oakleaf.errors import Mistake
+from oakleaf.metrics.classifier import scaled, weights_hash
+from oakleaf.metrics.evidence import Evidence
+from oakleaf.metrics.measure import Measure
+from oakleaf.metrics.sample import Sample
+from oakleaf.networks.unet import UNet
+from oakleaf.numbers import Count
+from oakleaf.seeds import stream
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 16
+Pairs = tuple[Tensor, Tensor]  # photographs [N, C, H, W] and label maps [N, 3, H, W], as stored
+
+
+class Segmentation(Measure):
+    """Share of pixels whose class is right; its mean over the classes; and the mean over them of intersection over
+    union, on the test split. Isola 2016, arXiv:1611.07004, section 4.1 ("FCN-score"; Long 2015, arXiv:1411.4038,
+    section 5, for the three numbers).
+
+    Which side holds the classes as colours, the data say (`source.mixes`). Where labels are translated into images, a
+    segmenter reads the images; where images are translated into labels, the nearest colour of the palette is the class.
+    The segmenter, a U-Net, learned on the real images of the training split, flipped by chance, and is kept. The real
+    line: the segmenter on real images.
+
+    palette: colours of the classes, K x 3 in 0 to 255. width, images: of the segmenter, and how many it sees.
+    """
+
+    better = {"pixel_accuracy": "higher", "class_accuracy": "higher", "class_iou": "higher"}
+    uses_extractor = False
+
+    def __init__(self, palette: list[list[int]], width: Count = 32, images: Count = 24000) -> None:
+        self.palette = torch.tensor(palette)
+        if self.palette.dim() != 2 or self.palette.shape[1] != 3:
+            raise Mistake("metric.segmentation.palette: a list of colours is expected, [[red, green, blue], ...]")
+        self.width, self.images = width, images
+
+    def prepare(self, evidence: Evidence) -> None:
+        train, test = evidence.data, evidence.test
+        if not isinstance(train, Images) or not train.others or train.stock.source.mixes == train.others.source.mixes:
+            raise Mistake("needs pairs of which one side holds classes as colours (data.source.classes): data=facades")
+        if test is None:
+            raise Mistake("needs a test split, and these data have none (data.source.split)")
+        self.into_labels = not train.stock.source.mixes
+        photographs, labels = self._pairs(train)
+        self.segmenter = self._kept((photographs, labels), train, evidence.device)
+        self.photographs, labels = self._pairs(test)
+        self.truth = self.classes(labels)
+        made = []
+        for rows in torch.arange(len(labels)).split(AT_ONCE):
+            asked = {"input": test.batch(rows)["input"].to(evidence.device)}
+            torch.manual_seed(stream(evidence.seed, "segmentation", int(rows[0])))
+            made.append(test.stored(evidence.module.draw(asked, evidence.average)))
+        self.made = torch.cat(made)
+
+    def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
+        return self._scores(self.classes(self.made) if self.into_labels else self.read(self.made))
+
+    def line(self, evidence: Evidence) -> dict[str, float]:
+        return self._scores(self.read(self.photographs))
+
+    def protocol(self) -> dict[str, Any]:
+        known = {"segmenter": weights_hash(self.segmenter), "width": self.width, "images": self.images}
+        return {**known, "into_labels": self.into_labels, "test": len(self.truth), "calibration": "real images, read"}
+
+    def classes(self, colours: Tensor) -> Tensor:
+        """The class of the nearest colour, [N, 3, H, W] -> [N, H, W]."""
+        pieces = [
+            (piece[:, None].int() - self.palette[:, :, None, None]).square().sum(2).argmin(1)
+            for piece in colours.split(AT_ONCE)
+        ]
+        return torch.cat(pieces)
+
+    @torch.no_grad()
+    def read(self, images: Tensor) -> Tensor:
+        """What the segmenter sees, [N, C, H, W] -> [N, H, W]."""
+        there = next(self.segmenter.parameters()).device
+        return torch.cat([self.segmenter(scaled(piece, there)).argmax(1).cpu() for piece in images.split(AT_ONCE)])
+
+    def _pairs(self, data: Any) -> Pairs:
+        image, other = data.rows["image"], data.rows["input"]
+        return (other, image) if self.into_labels else (image, other)
+
+    def _scores(self, said: Tensor) -> dict[str, float]:
+        count = len(self.palette)
+        confusion = (
+            torch.bincount((self.truth * count + said).flatten(), minlength=count**2).view(count, count).double()
+        )
+        right, there, claimed = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
+        known = there > 0
+        return {
+            "pixel_accuracy": float(right.sum() / there.sum()),
+            "class_accuracy": float((right / there)[known].mean()),
+            "class_iou": float((right / (there + claimed - right))[known].mean()),
+        }
+
+    def _kept(self, pairs: Pairs, data: Images, device: torch.device) -> nn.Module:
+        """The segmenter, from the cache or learned now."""
+        key = (1, data.digest, str(data.others and data.others.digest), self.palette.tolist(), self.width, self.images)
+        name = hashlib.blake2b(repr(key).encode(), digest_size=16).hexdigest()
+        file: Path = data.cache.expanduser() / "segmenters" / f"{name}.pt"
+        network = segmenter(pairs[0].shape[1], len(self.palette), data.size, self.width).to(device)
+        if not file.is_file() and parallel.place()[0] == 0:
+            log.info("a segmenter learns from %s images, once; kept in %s", f"{len(pairs[0]):,}", file.parent)
+            self._learn(network, pairs, device)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            part = file.with_suffix(f".{os.getpid()}.part")
+            torch.save(network.state_dict(), part)
+            part.replace(file)
+        parallel.wait()
+        network.load_state_dict(torch.load(file, map_location=device, weights_only=True))
+        return network.eval().requires_grad_(False)
+
+    def _learn(self, network: nn.Module, pairs: Pairs, device: torch.device) -> None:
+        photographs, labels = pairs[0], self.classes(pairs[1])
+        turns = max(1, self.images // AT_ONCE)
+        cuda = [torch.cuda.current_device()] if device.type == "cuda" else []
+        with torch.random.fork_rng(cuda), torch.enable_grad():
+            torch.manual_seed(stream(0, "segmenter"))
+            optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+            course = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, turns)
+            for _ in tqdm(range(turns), "segmenter", leave=False, disable=None):
+                rows = torch.randint(len(photographs), (AT_ONCE,))
+                x, y = scaled(photographs[rows], device), labels[rows].to(device)
+                if torch.rand(()) < 0.5:
+                    x, y = x.flip(3), y.flip(2)
+                loss = cross_entropy(network(x), y)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                course.step()
+
+
+def segmenter(channels: int, classes: int, size: Any, width: int) -> nn.Module:
+    """A U-Net without noise whose image is logits, [B, classes, H, W]."""
+    network = UNet(channels, classes, size, width, dropout=0.0)
+    network.image = nn.Sequential(*list(network.image)[:-1])  # type: ignore[arg-type]
+    return network

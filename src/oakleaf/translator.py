@@ -1,0 +1,103 @@
+"""One picture through a trained translator."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.nn.functional import pad
+
+from oakleaf.checkpoint import read
+from oakleaf.data.cache import UNREADABLE
+from oakleaf.data.fit import Fit, plain
+from oakleaf.data.inputs import Input
+from oakleaf.errors import Mistake
+from oakleaf.networks.layers import height_width
+from oakleaf.pictures import from_bytes, to_bytes
+from oakleaf.recipe import load, make
+from oakleaf.seeds import stream
+
+
+class Unread(ValueError):
+    """A picture that can't be read."""
+
+
+class Translator:
+    """size: trained = cut to the size of the run's own pictures, as they were; own = as large as each is, mirrored at
+    its borders up to what the network's halvings divide. made: whether the input is made of the picture as in training
+    (`data.input`). back: from images to inputs.
+
+    Raises:
+        Mistake: no translator; no way back; a size that it can't make.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str,
+        size: Literal["trained", "own"] = "trained",
+        made: bool = False,
+        back: bool = False,
+        average: bool = True,
+        device: str = "cpu",
+    ) -> None:
+        self.module = load(checkpoint).to(device)
+        self.average, self.back, self.size = average, back, size
+        data = read(checkpoint)["hyper_parameters"]["data"]
+        if not data.get("input_channels"):
+            raise Mistake(f"{checkpoint}: this checkpoint's generator is given no pictures; sample.py draws from it")
+        way = getattr(self.module.game.generator, "back" if back else "there", None)
+        if back and way is None:
+            raise Mistake("back=true: this checkpoint's generator knows one way alone; model=cyclegan knows both")
+        self.multiple: int | None = getattr(way or self.module.game.generator, "multiple", None)
+        if size == "own" and self.multiple is None:
+            raise Mistake("size=own: this checkpoint's generator makes images of one size alone")
+        self.input: Input | None = make(data["input"]) if made and data["input"] else None
+        if made and (self.input is None or back):
+            raise Mistake("made=true: in this run inputs were not made of images, or back=true asks for no inputs")
+        self.channels = data["channels"] if back or self.input else data["input_channels"]
+        if self.channels not in (1, 3):
+            raise Mistake(f"its inputs have {self.channels} channels, which no picture has: made=true makes them")
+        height, width = height_width(data["size"])
+        self.fit = Fit(self.channels, height, width, data["crop"], data["resample"], upscale=True)
+
+    def __call__(self, file: Path, seed: int = 0) -> Image.Image:
+        """The picture's translation. seed: of G's dropout, and of a mask's place.
+
+        Raises:
+            Unread: no picture, or a damaged one.
+        """
+        try:
+            with Image.open(file) as picture:
+                pixels = self.fit(picture) if self.size == "trained" else _whole(picture, self.channels)
+        except UNREADABLE as error:
+            raise Unread(f"can't be read ({error})") from error
+        image = from_bytes(torch.from_numpy(np.ascontiguousarray(pixels)))[None]
+        if self.input:
+            image = self.input(image, torch.Generator().manual_seed(stream(seed, "finish")))
+        torch.manual_seed(stream(seed, "translate"))
+        made = to_bytes(self._translated(image.to(self.module.device)))[0].permute(1, 2, 0).numpy()
+        return Image.fromarray(made.squeeze(2) if made.shape[2] == 1 else made)
+
+    def _translated(self, image: Tensor) -> Tensor:
+        """[1, C, H, W] of any size that the network takes, or with size = own of any."""
+        height, width = image.shape[2:]
+        image = _filled(image, self.multiple or 1) if self.size == "own" else image
+        with self.module.averaged(self.average) as game:
+            made: Any = game.get_submodule("generator.back")(image) if self.back else game.generate({"input": image})
+        return made[:, :, :height, :width].float()
+
+
+def _whole(picture: Image.Image, channels: int) -> np.ndarray:
+    """All of it, [C, H, W]."""
+    pixels: np.ndarray = np.atleast_3d(np.asarray(plain(ImageOps.exif_transpose(picture), channels))).transpose(2, 0, 1)
+    return pixels
+
+
+def _filled(image: Tensor, multiple: int) -> Tensor:
+    """Mirrored at the right and below until `multiple` divides both sides; where a picture is smaller than what is
+    missing, its border is repeated."""
+    down, right = (-side % multiple for side in image.shape[2:])
+    mirrored = down < image.shape[2] and right < image.shape[3]
+    return pad(image, (0, right, 0, down), "reflect" if mirrored else "replicate")

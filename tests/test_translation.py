@@ -1,0 +1,529 @@
+"""Images from pictures: pairs and none, what inputs are made of, the networks' geometry, and CycleGAN by hand."""
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from conftest import FP32, ROOT, Fit, built
+from oakleaf.data import Images
+from oakleaf.data.deck import Deck
+from oakleaf.data.finish import Finish
+from oakleaf.data.folder import Folder
+from oakleaf.data.inputs import Edges, Grey, LowResolution, Masked
+from oakleaf.data.pairs import SideBySide, TwoFolders
+from oakleaf.errors import Mistake
+from oakleaf.games.pool import Pool
+from oakleaf.metrics.evidence import Evidence
+from oakleaf.metrics.likeness import Likeness
+from oakleaf.metrics.segmentation import Segmentation
+from oakleaf.networks.completion import Completion
+from oakleaf.networks.patchgan import LAYERS, PatchGAN
+from oakleaf.networks.resnet import ResNet
+from oakleaf.networks.unet import UNet
+from oakleaf.pictures import from_bytes, to_bytes
+from oakleaf.seeds import stream
+from oakleaf.translator import Translator
+
+TINY = ["data.size=16", "data.batch_size=4"]
+PIX = ["model=pix2pix", "model.game.generator.width=4", "model.game.discriminator.width=4"]
+CYCLE = ["model=cyclegan", *(f"model.game.{player}.network.width=4" for player in ("generator", "discriminator"))]
+CYCLE += ["model.game.discriminator.network.patch=16", "model.game.generator.network.blocks=1", "model.game.pool=6"]
+SMALL = ["model.game.discriminator.patch=16"]
+CHANCE = torch.Generator().manual_seed(0)
+
+
+def halves(root: Path, count: int = 8, side: int = 20, split: str = "") -> Path:
+    """Pictures of two halves: left random, right its negative."""
+    rng = np.random.default_rng(0)
+    (root / split).mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        left = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
+        Image.fromarray(np.concatenate([left, 255 - left], 1)).save(root / split / f"{i}.png")
+    return root
+
+
+def folders(root: Path, first: int = 8, second: int = 8, side: int = 16) -> Path:
+    """Grey trainA beside coloured trainB."""
+    rng = np.random.default_rng(0)
+    for name, count, shape in (("trainA", first, (side, side)), ("trainB", second, (side, side, 3))):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(root / name / f"{i}.png")
+    return root
+
+
+def test_cyclegan_equals_a_loop_written_by_hand_history_included(tmp_path: Path) -> None:
+    turns, size = 5, 4
+    root = halves(tmp_path / "data", 24)
+    options = [*CYCLE, *TINY, "data=side_by_side", f"data.root={root}", "data.unpaired=true", "data.flip=false"]
+    # without normalisations: a bias before one has no gradient but rounding, which Adam would make steps of
+    options += [f"model.game.{player}.network.norm=none" for player in ("generator", "discriminator")]
+    options += ["trainer=cpu", "trainer.precision=64-true", f"max_images={turns * size}"]
+    module, data, trainer, _ = built(*options, folder=tmp_path / "run")
+    networks = [copy.deepcopy(pair).double() for pair in (module.game.generator, module.game.discriminator)]
+    start = copy.deepcopy(networks)
+    trainer.fit(module, datamodule=data)
+
+    (g, f), (d_y, d_x) = ((pair.there, pair.back) for pair in networks)
+    for_g, for_d = (torch.optim.Adam(pair.parameters(), lr=2e-4, betas=(0.5, 0.999)) for pair in networks)
+    shown, given = Deck(24, size, seed=0).hands(0), Deck(24, size, seed=stream(0, "inputs")).hands(0)
+    past: dict[nn.Module, list[torch.Tensor]] = {d_y: [], d_x: []}
+
+    def history(critic: nn.Module, fakes: torch.Tensor) -> torch.Tensor:
+        exchanged, places, out = torch.rand(size, dtype=torch.double) < 0.5, torch.rand(size, dtype=torch.double), []
+        for fake, exchange, place in zip(fakes.detach(), exchanged, places):
+            if len(past[critic]) < 6:
+                past[critic].append(fake)
+            elif exchange:
+                past[critic][int(place * 6)], fake = fake, past[critic][int(place * 6)]
+            out.append(fake)
+        return torch.stack(out)
+
+    for turn, (rows, _), (others, _) in zip(range(turns), shown, given):
+        y, x = (data.rows[name][hand].double() / 127.5 - 1 for name, hand in (("image", rows), ("input", others)))
+        torch.manual_seed(stream(0, turn, 0))
+        fakes = {d_y: g(x), d_x: f(y)}
+        old = {critic: history(critic, fake) for critic, fake in fakes.items()}
+        of_d = sum(
+            0.5 * (critic(real).score - 1).square().mean() + 0.5 * critic(old[critic]).score.square().mean()
+            for critic, real in ((d_y, y), (d_x, x))
+        )
+        for_d.zero_grad()
+        (of_d / 2).backward()
+        for_d.step()
+        fake_y, fake_x = g(x), f(y)
+        adversarial = sum(0.5 * (c(fake).score - 1).square().mean() for c, fake in ((d_y, fake_y), (d_x, fake_x)))
+        cycle = (f(fake_y) - x).abs().mean() + (g(fake_x) - y).abs().mean()
+        identity = (g(y) - y).abs().mean() + (f(x) - x).abs().mean()
+        for_g.zero_grad()
+        ((adversarial + 5 * cycle + 2.5 * identity) / 2).backward()
+        for_g.step()
+
+    ours = [*module.game.generator.parameters(), *module.game.discriminator.parameters()]
+    theirs = [w for network in networks for w in network.parameters()]
+    assert max((a - b).abs().max().item() for a, b in zip(ours, theirs)) < 1e-6
+    before = [w for network in start for w in network.parameters()]
+    assert max((a - b).abs().max().item() for a, b in zip(ours, before)) > 1e-4
+
+
+def test_the_pool_gives_back_half_new_fakes_and_each_old_one_once_at_most() -> None:
+    torch.manual_seed(0)
+    pool = Pool(50, (1, 1, 1))
+    first = torch.arange(50.0).view(50, 1, 1, 1)
+    assert torch.equal(pool(first), first)  # while it fills, all pass
+    out = torch.cat([pool(torch.full((1, 1, 1, 1), float(i))) for i in range(50, 4050)]).flatten()
+    passed = (out == torch.arange(50.0, 4050.0)).float().mean()
+    assert 0.47 < passed < 0.53
+    assert len(out.unique()) == len(out)
+    ages = torch.arange(50.0, 4050.0) - out
+    assert 90 < ages[ages > 0].mean() < 110  # of those exchanged: 50 places, each changed by half of the turns
+    assert torch.equal(Pool(0, (1, 1, 1))(first), first)
+
+
+@pytest.mark.parametrize("patch", [1, 16, 34, 70, 142, 286])
+def test_a_patchgans_score_depends_on_just_its_patch(patch) -> None:
+    size = max(64, 1 << (patch - 1).bit_length() + 1)
+    network = PatchGAN(1, size, patch=patch, width=2, norm="none").double()
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.abs_()
+    image = torch.ones(1, 1, size, size, dtype=torch.float64, requires_grad=True)
+    score = network(image).score
+    middle = score.shape[2] // 2
+    score[0, 0, middle, middle].backward()
+    seen = image.grad[0, 0].nonzero()
+    assert (seen.max(0).values - seen.min(0).values + 1).tolist() == [patch, patch]
+    assert network.receptive_field == patch
+
+
+def test_patches_larger_than_the_image_allows_are_refused_with_one_that_fits() -> None:
+    for size in (16, 30, 64, 100):
+        for patch in LAYERS:
+            try:
+                network = PatchGAN(3, size, patch=patch, width=2)
+            except Mistake as mistake:
+                network = PatchGAN(3, size, patch=int(str(mistake).split("=")[-1]), width=2)
+            assert network(torch.randn(2, 3, size, size)).score.isfinite().all()
+
+
+@pytest.mark.parametrize("size", [16, 28, (32, 48), 256])
+@pytest.mark.parametrize("skips", [True, False])
+def test_a_u_net_keeps_the_size_and_draws_with_noise(size, skips: bool) -> None:
+    height, width = (size, size) if isinstance(size, int) else size
+    network = UNet(2, 5, size, width=2, skips=skips).eval()
+    y = torch.randn(1, 2, height, width)
+    one, two = network(y), network(y)
+    assert one.shape == (1, 5, height, width)
+    assert not torch.equal(one, two)  # dropout stays
+    assert (size != 256) or network.depth == 8
+
+
+def test_skips_carry_what_the_bottleneck_loses() -> None:
+    torch.manual_seed(0)
+    fine = torch.zeros(1, 1, 32, 32)
+    fine[0, 0, 5, 7] = 1
+    for skips, reached in ((True, True), (False, False)):
+        network = UNet(1, 1, 32, width=2, depth=5, dropout=0, skips=skips, norm="none")
+        with torch.no_grad():
+            network.down[-1][1].weight.zero_()  # nothing passes below
+            changed = (network(fine) - network(torch.zeros_like(fine))).abs().max() > 0
+        assert bool(changed) == reached
+
+
+def test_cyclegans_network_keeps_any_size_that_four_divides() -> None:
+    network = ResNet(3, 1, 64, width=2, blocks=2)
+    assert network(torch.randn(2, 3, 20, 36)).shape == (2, 1, 20, 36)
+    assert len([m for m in ResNet(1, 1, 256, width=1).modules() if type(m).__name__ == "Residual"]) == 9
+    with pytest.raises(Mistake, match="multiple of 4"):
+        ResNet(3, 3, 30)
+
+
+def test_inputs_are_what_they_say() -> None:
+    image = torch.rand(3, 3, 24, 16) * 2 - 1
+    grey = Grey()(image, CHANCE)
+    assert torch.allclose(grey[:, 0], 0.299 * image[:, 0] + 0.587 * image[:, 1] + 0.114 * image[:, 2])
+    assert (Edges()(torch.ones(1, 3, 8, 8), CHANCE) == 1).all()
+    step = torch.cat([torch.full((1, 1, 8, 4), -1.0), torch.full((1, 1, 8, 4), 1.0)], 3)
+    drawn = Edges()(step, CHANCE)[0, 0]
+    assert torch.allclose(drawn[:, 3:5], torch.tensor(-1.0))  # black where it jumps from -1 to 1
+    assert (drawn[:, :3] == 1).all()
+    assert (drawn[:, 5:] == 1).all()
+    coarse = LowResolution(4)(image, CHANCE)
+    assert coarse.shape == image.shape
+    flat = torch.full((1, 3, 16, 16), 0.3)
+    assert torch.allclose(LowResolution(4)(flat, CHANCE), flat, atol=1e-5)
+    for made, channels in ((Grey(), 1), (Edges(), 1), (LowResolution(), 3), (Masked(), 4)):
+        assert made.channels(3) == channels == made(image, CHANCE).shape[1]
+
+
+def test_a_mask_hides_its_region_and_says_where(tmp_path: Path) -> None:
+    image = torch.rand(64, 3, 16, 12) / 2 + 0.5
+    share = {"centre": 0.25, "block": 0.25, "half": 0.5}
+    for region, hidden in share.items():
+        given = Masked(region)(image, CHANCE)  # type: ignore[arg-type]
+        missing = given[:, 3:] > 0
+        assert missing.float().mean((1, 2, 3)).allclose(torch.tensor(hidden))
+        assert torch.equal(given[:, :3], image * ~missing)
+        assert (missing == missing[:1]).all() == (region != "block")
+    Image.fromarray(np.pad(np.full((8, 6), 255, dtype=np.uint8), ((0, 8), (0, 6)))).save(tmp_path / "mask.png")
+    drawn = Masked(tmp_path / "mask.png")(image, CHANCE)[:, 3] > 0
+    assert drawn[:, :8, :6].all()
+    assert drawn.float().mean() == 0.25
+    with pytest.raises(Mistake, match="white parts are missing"):
+        Masked(tmp_path / "none.png")
+
+
+def test_chance_moves_an_image_and_its_input_alike_and_others_on_their_own() -> None:
+    bytes_ = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8)
+    mirrored = torch.tensor([True, False] * 3)
+    finish = Finish(flip=True, jitter=5, input=None)
+    pair = {"image": bytes_, "input": bytes_.clone(), "mirrored": mirrored}
+    moved = finish(pair, torch.float32, 1)
+    assert torch.equal(moved["image"], moved["input"])
+    assert moved["image"].shape == bytes_.shape
+    assert not torch.equal(moved["image"], finish(pair, torch.float32, 2)["image"])
+    assert torch.equal(moved["image"], finish(pair, torch.float32, 1)["image"])
+    alone = finish({**pair, "input_mirrored": ~mirrored}, torch.float32, 1)
+    assert torch.equal(alone["image"], moved["image"])
+    assert not torch.equal(alone["input"], moved["input"])
+    still = Finish(True, 5, Grey())(pair, torch.float32, 1, train=False)
+    assert torch.equal(still["image"], bytes_ / 127.5 - 1)
+    assert still["input"].shape == (6, 1, 16, 16)
+
+
+def test_either_half_can_be_the_image(tmp_path: Path) -> None:
+    for side in ("left", "right"):
+        source = SideBySide(halves(tmp_path), image=side)  # type: ignore[arg-type]
+        one, other = (np.asarray(part.read(3)).astype(int) for part in (source, source.inputs))
+        assert (one + other == 255).all()
+        whole = np.asarray(Image.open(source.files[3]))
+        assert (one == (whole[:, :20] if side == "left" else whole[:, 20:])).all()
+
+
+def test_colours_that_are_classes_are_not_mixed(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    palette = np.array([[0, 0, 170], [255, 0, 0], [0, 255, 255]], dtype=np.uint8)
+    for i in range(4):
+        both = np.concatenate([rng.integers(0, 256, (40, 40, 3)), palette[rng.integers(0, 3, (40, 40))]], 1)
+        Image.fromarray(both.astype(np.uint8)).save(tmp_path / f"{i}.png")
+    for classes, colours in (("right", 3), ("null", 100)):
+        options = ["data=side_by_side", f"data.root={tmp_path}", *TINY, f"data.source.classes={classes}"]
+        _, data, *_ = built(*options, *PIX, *SMALL, folder=tmp_path / "x")
+        data.setup()
+        seen = data.rows["input"].permute(0, 2, 3, 1).reshape(-1, 3).unique(dim=0)
+        assert len(seen) == 3 if colours == 3 else len(seen) > colours
+
+
+def test_pairs_that_are_none_are_named(tmp_path: Path) -> None:
+    root = folders(tmp_path / "a")
+    (root / "trainA" / "3.png").rename(root / "trainA" / "odd.png")
+    with pytest.raises(Mistake, match=r"trainB/3: no picture of that name .*\(2 such\)"):
+        TwoFolders(root)
+    root = folders(tmp_path / "b")
+    Image.new("L", (16, 17)).save(root / "trainA" / "5.png")
+    with pytest.raises(Mistake, match=r"5.png has 16 x 16 pixels, .*5.png 16 x 17"):
+        TwoFolders(root)
+    root = folders(tmp_path / "c", second=0)
+    with pytest.raises(Mistake, match="trainB holds no pictures"):
+        TwoFolders(root)
+    Image.new("L", (21, 8)).save(halves(tmp_path / "d") / "9.png")
+    with pytest.raises(Mistake, match=r"9.png: can't be read \(21 pixels wide"):
+        built("data=side_by_side", f"data.root={tmp_path / 'd'}", *TINY, *PIX, *SMALL, folder=tmp_path / "x")[1].setup()
+
+
+def test_an_unreadable_half_of_a_pair_takes_the_other_with_it(tmp_path: Path) -> None:
+    root = folders(tmp_path / "a")
+    (root / "trainA" / "2.png").write_bytes(b"no picture")
+    options = ["data=paired", f"data.root={root}", *TINY, *PIX, *SMALL, "data.on_corrupt=skip"]
+    _, data, *_ = built(*options, folder=tmp_path / "x")
+    data.setup()
+    assert data.rows["image"].shape == (7, 3, 16, 16)
+    assert data.rows["input"].shape == (7, 1, 16, 16)
+    third = np.asarray(Image.open(root / "trainB" / "3.png")).transpose(2, 0, 1)
+    assert (data.rows["image"][2].numpy() == third).all()
+
+
+@pytest.mark.parametrize("keep", ["device", "workers"])
+def test_unpaired_inputs_are_dealt_on_their_own_and_go_on_over_epochs(fit: Fit, tmp_path: Path, keep: str) -> None:
+    root = folders(tmp_path / "data", first=9, second=16)
+    options = [*CYCLE, *TINY, "~model.game.terms.generator.identity", "data=unpaired", f"data.root={root}"]
+    options += [f"data.keep={keep}", "trainer.max_epochs=3", "callbacks.checkpoint.keep_every=4"]
+    whole, trainer = fit(*options, folder=tmp_path / "a")
+    assert whole.turn == 12
+    own, given = Deck(9, 4, stream(0, "inputs")), []
+    for start in range(0, 12, 2):
+        given += [rows.sort().values.tolist() for rows, _ in own.hands(start)]
+    loader = trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
+    known = trainer.datamodule.rows["input"]  # type: ignore[attr-defined]
+    whole.turn, found = 0, []
+    for batch in loader:
+        found.append([int((known == one).flatten(1).all(1).nonzero()) for one in batch["input"]])
+    assert [sorted(rows) for rows in found] == given[:4]
+    for cut in (1, 5, 8):
+        checkpoint = tmp_path / "a" / "checkpoints" / f"{cut * 4:012d}.ckpt"
+        again, _ = fit(*options, checkpoint=checkpoint, folder=tmp_path / f"b{cut}")
+        assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), dict(_later(tmp_path)).values()))
+
+
+def _later(tmp_path: Path) -> dict[str, torch.Tensor]:
+    content = torch.load(tmp_path / "a/checkpoints/last.ckpt", weights_only=True)
+    return content["state_dict"]
+
+
+def test_a_translator_remembers_pictures_and_shows_them_beside_its_images(fit: Fit, tmp_path: Path) -> None:
+    options = ["data/input=edges", *TINY, *PIX, *SMALL, "max_images=8", "callbacks.samples.every=8"]
+    module, trainer = fit(*options)
+    asked = module.game.request(70)
+    some = trainer.datamodule.batch(torch.arange(1797))["input"]  # type: ignore[attr-defined]
+    for picture in asked["input"][:5]:
+        assert ((some - picture).abs().flatten(1).amax(1) < 1 / 127).any()
+    assert torch.equal(asked["input"][0], asked["input"][64])
+    first = np.asarray(Image.open(tmp_path / "samples" / f"{0:012d}.png"))
+    assert first.std() > 10
+    assert torch.equal(module.game.condition.wanted(3, 2)[1], asked["input"][3])
+
+
+def test_what_lacks_an_input_is_told_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(Mistake, match="data=paired, data=facades, or data/input=grey"):
+        built("model=pix2pix", folder=tmp_path)
+    with pytest.raises(Mistake, match="differ in channels"):
+        module, data, trainer, _ = built(*FP32, *CYCLE, *TINY, "data/input=masked", folder=tmp_path)
+        trainer.fit(module, datamodule=data)
+    with pytest.raises(Mistake, match="no way back in this game"):
+        options = [*PIX, *SMALL, *TINY, "data/input=edges"]
+        options += ["+model.game.terms.generator.cycle={_target_: oakleaf.losses.translation.Cycle}"]
+        module, data, trainer, _ = built(*FP32, *options, folder=tmp_path)
+        trainer.fit(module, datamodule=data)
+
+
+def test_l1_pulls_a_translator_to_the_answer(fit: Fit) -> None:
+    options = [*PIX, *SMALL, *TINY, "data/input=grey", "model.game.generator.dropout=0", "optim.generator.lr=2e-3"]
+    options += ["data.batch_size=16", "optim.ema=null"]
+
+    def miss(images: int) -> float:
+        module, trainer = fit(*options, f"max_images={images}")
+        batch = trainer.datamodule.batch(torch.arange(64))  # type: ignore[attr-defined]
+        return float((module.draw({"input": batch["input"]}) - batch["image"]).abs().mean())
+
+    assert miss(1600) < 0.25 * miss(16)  # grey of grey is the image itself
+
+
+def test_a_folder_has_a_tenth_to_test_on(tmp_path: Path) -> None:
+    root = halves(tmp_path, 25)
+    parts = {split: {str(f) for f in Folder(root, split=split).files} for split in ("all", "train", "test")}
+    assert len(parts["test"]) == 3
+    assert parts["train"] | parts["test"] == parts["all"]
+    assert not parts["train"] & parts["test"]
+
+
+def test_a_completion_keeps_what_is_known() -> None:
+    image = torch.rand(5, 3, 16, 16) * 2 - 1
+    given = Masked("block")(image, torch.Generator().manual_seed(0))
+    made = Completion(UNet(4, 3, 16, width=2, norm="none"))(given)
+    missing = (given[:, 3:] > 0).expand_as(image)
+    assert torch.equal(made[~missing], image[~missing])
+    assert (made[missing] != image[missing]).all()
+
+
+def door(*arguments: str) -> subprocess.CompletedProcess[str]:
+    script = [sys.executable, str(ROOT / f"{arguments[0]}.py"), *arguments[1:]]
+    return subprocess.run(script, capture_output=True, text=True, timeout=300, cwd=ROOT)
+
+
+@pytest.fixture
+def run(fit: Fit, tmp_path: Path) -> Path:
+    """A translator of halves, 16 x 16 in colour."""
+    options = ["data=side_by_side", f"data.root={halves(tmp_path / 'data')}", *TINY, *PIX, *SMALL]
+    fit(*options, "max_images=8", folder=tmp_path / "run")
+    return tmp_path / "run"
+
+
+def pictures(root: Path) -> Path:
+    """Pictures of many kinds, one of them none."""
+    (root / "inner").mkdir(parents=True)
+    Image.effect_noise((33, 21), 50).save(root / "grey.png")
+    Image.effect_noise((8, 90), 50).convert("RGB").save(root / "inner" / "tall.jpg")
+    Image.effect_noise((40, 40), 50).convert("RGBA").save(root / "inner" / "clear.png")
+    (root / "broken.png").write_bytes(b"no picture")
+    return root
+
+
+@pytest.mark.parametrize("size", ["trained", "own"])
+def test_a_folder_is_translated_under_its_own_names_and_the_broken_one_told(run: Path, tmp_path: Path, size) -> None:
+    out = tmp_path / "out"
+    result = door("translate", f"checkpoint={run}", f"input={pictures(tmp_path / 'in')}", f"out={out}", f"size={size}")
+    assert result.returncode == 1
+    assert "3 of 4 pictures translated" in result.stdout
+    assert "broken.png: can't be read" in result.stdout + result.stderr
+    written = {str(file.relative_to(out)): Image.open(file).size for file in out.rglob("*.*")}
+    own = {"grey.png": (33, 21), "inner/tall.jpg": (8, 90), "inner/clear.png": (40, 40)}
+    assert written == (own if size == "own" else dict.fromkeys(own, (16, 16)))
+    refused = door("translate", f"checkpoint={run}", f"input={tmp_path / 'in'}", f"out={out}", "on_corrupt=error")
+    assert refused.returncode == 1
+    assert "broken.png: can't be read" in refused.stderr
+    assert "would be written over" in door("translate", f"checkpoint={run}", f"input={out}", f"out={out}").stderr
+
+
+def test_a_translation_is_that_of_the_game_and_the_same_for_the_same_seed(run: Path, tmp_path: Path) -> None:
+    file = pictures(tmp_path / "in") / "inner" / "clear.png"
+    whole = Translator(str(run), "own")
+    one, again, other = (np.asarray(whole(file, seed)) for seed in (1, 1, 2))
+    assert (one == again).all()
+    assert (one != other).any()  # dropout
+    image = from_bytes(torch.from_numpy(np.array(Image.open(file).convert("RGB")))).permute(2, 0, 1)[None]
+    torch.manual_seed(stream(1, "translate"))
+    padded = torch.nn.functional.pad(image, (0, 8, 0, 8), "reflect")
+    drawn = to_bytes(whole.module.draw({"input": padded}))[0, :, :40, :40]
+    assert (drawn.permute(1, 2, 0).numpy() == one).all()
+
+
+def test_inputs_are_made_for_translation_where_asked_and_both_ways_known(fit: Fit, tmp_path: Path) -> None:
+    file = pictures(tmp_path / "in") / "inner" / "clear.png"
+    model = ["model=context_encoder", "model.game.generator.network.width=4", "model.game.discriminator.width=4"]
+    options = [*model, "model.game.generator.network.bottleneck=4", "data/input=masked", *TINY, "max_images=8"]
+    fit(*options, folder=tmp_path / "a")
+    with pytest.raises(Mistake, match="made=true"):
+        Translator(str(tmp_path / "a"))
+    completed = np.asarray(Translator(str(tmp_path / "a"), made=True)(file)).astype(int)
+    cut = np.asarray(Image.open(file).convert("L").resize((16, 16), Image.Resampling.BILINEAR)).astype(int)
+    known = np.pad(np.zeros((8, 8), bool), 4, constant_values=True)
+    assert np.abs(completed - cut)[known].max() <= 1
+    with pytest.raises(Mistake, match="one way alone"):
+        Translator(str(tmp_path / "a"), back=True)
+    fit(*CYCLE, *TINY, "data/input=edges", "max_images=8", folder=tmp_path / "b")
+    there, back = (Translator(str(tmp_path / "b"), back=way)(file) for way in (False, True))
+    assert np.asarray(there).shape == np.asarray(back).shape == (16, 16)
+    assert (np.asarray(there) != np.asarray(back)).any()
+    fit(
+        *TINY, "max_images=8", "model.game.generator.width=4", "model.game.discriminator.width=4", folder=tmp_path / "c"
+    )
+    with pytest.raises(Mistake, match="given no pictures"):
+        Translator(str(tmp_path / "c"))
+
+
+PALETTE = [[0, 0, 200], [200, 0, 0], [0, 200, 0]]
+
+
+def towns(root: Path) -> Path:
+    """Pairs: left a picture whose brightness tells the class, right the classes as colours."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 24), ("test", 8)):
+        (root / split).mkdir(parents=True)
+        for i in range(count):
+            label = np.kron(rng.integers(0, 3, (4, 4)), np.ones((8, 8), dtype=int))
+            photograph = (label * 80 + rng.integers(0, 40, label.shape))[:, :, None].repeat(3, 2)
+            both = np.concatenate([photograph, np.array(PALETTE)[label]], 1)
+            Image.fromarray(both.astype(np.uint8)).save(root / split / f"{i}.png")
+    return root
+
+
+@pytest.mark.parametrize("image", ["left", "right"])
+def test_a_perfect_translator_has_a_segmenters_full_marks_and_a_blind_one_has_not(
+    fit: Fit, tmp_path: Path, image
+) -> None:
+    options = [f"data.root={towns(tmp_path / 'data')}", "data.size=32", "data=facades", f"data.source.image={image}"]
+    options += ["data.batch_size=8", *PIX, *SMALL, "max_images=8"]
+    module, trainer = fit(*options)
+    data: Images = trainer.datamodule  # type: ignore[attr-defined, assignment]
+    test = copy.copy(data)
+    test.source = SideBySide(tmp_path / "data", image=image, classes="right", split="test")
+    test.stock, test.others = copy.copy(data.stock), copy.copy(data.others)
+    test.stock.source, test.others.source = test.source, test.source.inputs  # type: ignore[union-attr]
+    test.setup()
+    answers = {bytes(a.numpy()): b for a, b in zip(test.rows["input"], test.rows["image"])}
+
+    class Perfect:
+        game, device, averages = module.game, module.device, module.averages
+
+        def draw(self, batch, average=True):
+            return torch.stack([from_bytes(answers[bytes(one.numpy())]) for one in to_bytes(batch["input"])])
+
+    class Blind(Perfect):
+        def draw(self, batch, average=True):
+            return super().draw(batch).roll(1, 0)
+
+    scores = []
+    for one in (Perfect(), Blind()):
+        evidence = Evidence(one, data, extractor=None, fake=8, real=8, test=lambda: test)  # type: ignore[arg-type]
+        measure = Segmentation(PALETTE, width=8, images=4000)
+        measure.prepare(evidence)
+        scores.append((measure(None, None), measure.line(evidence)))  # type: ignore[arg-type]
+    (perfect, line), (blind, _) = scores
+    assert line["pixel_accuracy"] > 0.9  # the segmenter has learned
+    assert perfect["pixel_accuracy"] == (1.0 if image == "right" else line["pixel_accuracy"])
+    assert perfect["class_iou"] <= perfect["class_accuracy"]
+    assert blind["pixel_accuracy"] < 0.5
+
+
+def test_a_likeness_is_that_of_the_formula_and_of_the_missing_part_alone(fit: Fit, tmp_path: Path) -> None:
+    options = [
+        "data=folder",
+        f"data.root={halves(tmp_path / 'data', 40)}",
+        "data.source.split=train",
+        "data.crop=stretch",
+    ]
+    options += [*PIX, *SMALL, *TINY, "data/input=masked", "max_images=8"]
+    module, trainer = fit(*options)
+    data: Images = trainer.datamodule  # type: ignore[attr-defined, assignment]
+    evidence = Evidence(module, data, extractor=None, fake=8, real=8, test=lambda: data)  # type: ignore[arg-type]
+    measure = Likeness()
+    measure.prepare(evidence)
+    numbers, line = measure(None, None), measure.line(evidence)  # type: ignore[arg-type]
+    image = data.rows["image"].double() / 127.5 - 1
+    hole = torch.zeros(16, 16, dtype=torch.bool)
+    hole[4:12, 4:12] = True
+    mean = image[:, :, ~hole].mean(2)
+    wrong = image[:, :, hole] - mean[:, :, None]
+    assert line["psnr"] == pytest.approx((10 * torch.log10(4 / wrong.square().mean((1, 2)))).mean().item(), rel=1e-5)
+    assert line["l1_percent"] == pytest.approx(50 * wrong.abs().mean().item(), rel=1e-5)
+    assert numbers["psnr"] != line["psnr"]
+    lacking = Evidence(module, data, extractor=None, fake=8, real=8)  # type: ignore[arg-type]
+    with pytest.raises(Mistake, match=r"data.source.split=train"):
+        Likeness().prepare(lacking)
