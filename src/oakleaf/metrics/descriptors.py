@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, normalize, one_hot, pad
+from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, normalize, pad
 
 from oakleaf.data.dealt import Dealt
 from oakleaf.errors import Mistake
@@ -76,12 +76,15 @@ def cells(gradients: Tensor, side: int) -> Tensor:
     """Histograms of `side` x `side` cells, each by the contrast of its 3 x 3 neighbours: [B, 9 * side^2]."""
     pooled = adaptive_avg_pool2d(gradients, side)
     energy = pooled.square().sum(1, keepdim=True)
-    contrast = torch.nn.functional.avg_pool2d(energy, 3, 1, 1, count_include_pad=False).sqrt()
+    contrast = avg_pool2d(energy, 3, 1, 1, count_include_pad=False).sqrt()
     return (pooled / (3 * contrast + 0.02)).flatten(1)
 
 
 def colours(images: Tensor, levels: int, side: int) -> Tensor:
     """Shares of levels^3 colours on side x side cells, [B, levels^3 * side^2]."""
     red, green, blue = (images.long() * levels // 256).unbind(1)
-    each = one_hot((red * levels + green) * levels + blue, levels**3).permute(0, 3, 1, 2).float()
-    return adaptive_avg_pool2d(each, side).flatten(1)
+    high, wide = (torch.arange(pixels, device=images.device) * side // pixels for pixels in images.shape[2:])
+    place = ((red * levels + green) * levels + blue) * side**2 + high[:, None] * side + wide
+    found = torch.zeros(len(images), levels**3 * side**2, device=images.device)
+    share = side**2 / place[0].numel()  # of a cell, for each pixel
+    return found.scatter_add_(1, place.flatten(1), found.new_tensor(share).expand(place.flatten(1).shape))

@@ -67,15 +67,16 @@ class Discriminator(nn.Module):
         self.word = nn.Sequential(nn.Linear(numbers, word_units), nn.ReLU())
         self.told = nn.Sequential(nn.Linear(told, told_units), nn.ReLU())
         inner = word_units + (told_units if joins == "maxout" else 0)
-        self.joint = nn.Sequential(Maxout(inner, joint_units, pieces), nn.Linear(joint_units, 1))
+        self.joint, self.score = Maxout(inner, joint_units, pieces), nn.Linear(joint_units, 1)
         self.match = nn.Linear(told_units, numbers) if joins == "product" else None
         he_weights(self, 0.0)
 
     def forward(self, x: Tensor, y: Tensor) -> Verdict:
-        """x [B, C, H, W], y [B, told] -> score [B]"""
+        """x [B, C, H, W], y [B, told] -> score [B], features [B, joint_units]: what the last map sees"""
         x = x.flatten(1)
         word, told = self.word(x), self.told(y)
-        if self.match is None:
-            return Verdict(self.joint(torch.cat([word, told], 1)).squeeze(1).float())
-        product = (x * self.match(told)).sum(1) / told.shape[1] ** 0.5
-        return Verdict((self.joint(word).squeeze(1) + product).float())
+        features = self.joint(word if self.match else torch.cat([word, told], 1))
+        score = self.score(features).squeeze(1)
+        if self.match:
+            score = score + (x * self.match(told)).sum(1) / told.shape[1] ** 0.5
+        return Verdict(score.float(), features=features)
