@@ -22,8 +22,8 @@ $(READY): pyproject.toml constraints.txt
 train: $(READY) ## digits in under three minutes; ARGS="model=dcgan data=celeba" for anything else
 	$(RUN) train.py $(or $(ARGS),experiment=digits)
 
-test: $(READY) ## the tests
-	$(RUN) -m pytest
+test: $(READY) ## the tests, on all cores
+	$(RUN) -m pytest --numprocesses auto
 
 check: $(READY) ## style and types
 	$(VENV)/bin/ruff check .

@@ -280,7 +280,7 @@ def test_mode_reconstruct_shows_what_an_auto_encoder_gives_back(fit: Fit, model:
     mode.meet(lambda: trainer.datamodule)
     module.eval()
     request, columns = mode(module.game, seed=0)
-    shown = mode.shown(module.draw(request))
+    shown = mode.shown(module.draw(request), None)
     giver = module.game.discriminator if model == "ebgan" else module.game
     with torch.no_grad():
         torch.testing.assert_close(shown[1::2], giver.reconstruct(mode.originals))

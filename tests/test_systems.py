@@ -61,7 +61,8 @@ def test_every_experiment_composes(experiment: str) -> None:
 
 @pytest.mark.parametrize("data", choices("data"))
 def test_every_data_set_composes_with_every_model(data: str) -> None:
-    for model in choices("model"):
+    some = slice(None) if os.environ.get("OAKLEAF_EVERY_PAIR") else slice(choices("data").index(data) % 4, None, 4)
+    for model in MODELS[some]:
         config = composed(f"data={data}", f"model={model}", folder="x")
         config.data.channels, config.data.classes, config.data.input_channels = config.data.channels or 3, 10, 1
         check(OmegaConf.to_container(config, resolve=True))

@@ -527,3 +527,20 @@ def test_a_likeness_is_that_of_the_formula_and_of_the_missing_part_alone(fit: Fi
     lacking = Evidence(module, data, extractor=None, fake=8, real=8)  # type: ignore[arg-type]
     with pytest.raises(Mistake, match=r"data.source.split=train"):
         Likeness().prepare(lacking)
+
+
+def test_translations_are_shown_between_their_inputs_and_the_images(run: Path, tmp_path: Path) -> None:
+    result = door("sample", f"checkpoint={run}", "mode=translate", "count=5", f"out={tmp_path / 'out'}")
+    assert result.returncode == 0, result.stderr
+    shown = np.load(tmp_path / "out" / "samples.npy").astype(int)
+    assert shown.shape == (15, 16, 16, 3)
+    given, made, image = shown[0::3], shown[1::3], shown[2::3]
+    assert np.abs(given + image - 255).max() <= 2  # the right halves are the negatives of the left ones
+    assert (made != image).any()
+    assert "given no pictures" in door("sample", f"checkpoint={plain_run(tmp_path)}", "mode=translate").stderr
+
+
+def plain_run(tmp_path: Path) -> Path:
+    module, data, trainer, _ = built(*FP32, *TINY, *PIX[1:], "max_images=4", folder=tmp_path / "plain")
+    trainer.fit(module, datamodule=data)
+    return tmp_path / "plain"

@@ -42,13 +42,14 @@ def scatter(points: Tensor) -> Image.Image:
     return Image.fromarray((255 * 0.5 ** (blurred + (blurred > 0))).to(torch.uint8).numpy())
 
 
-def paired(first: Tensor, images: Tensor) -> Tensor:
-    """Each of the first [B, c, H, W], then the image [B, C, H, W] that belongs to it: [2B, C, H, W]. Pictures with one
-    channel are shown grey, of others the first C channels."""
-    first = first.to(images).expand(-1, images.shape[1], -1, -1) if first.shape[1] == 1 else first.to(images)
-    if first.shape[1] < images.shape[1] or images.shape[1] == 1:
-        first = first.mean(1, keepdim=True).expand(-1, images.shape[1], -1, -1)
-    return torch.stack([first[:, : images.shape[1]], images], 1).flatten(0, 1)
+def abreast(*columns: Tensor) -> Tensor:
+    """The first of each of the columns [B, c, H, W], then their second, ...: [n B, C, H, W], all with the channels of
+    the last column. Pictures with one channel are shown grey; of others the first C channels, or of fewer the mean."""
+    images = columns[-1]
+    count = images.shape[1]
+    shown = [column.to(images) for column in columns]
+    shown = [c if c.shape[1] >= count > 1 else c.mean(1, keepdim=True).expand(-1, count, -1, -1) for c in shown[:-1]]
+    return torch.stack([*(c[:, :count] for c in shown), images], 1).flatten(0, 1)
 
 
 def are_points(images: Tensor) -> bool:

@@ -15,7 +15,7 @@ from oakleaf.games import Batch, Game
 from oakleaf.gan import GAN
 from oakleaf.loggers import show
 from oakleaf.numbers import Count
-from oakleaf.pictures import film, paired, picture
+from oakleaf.pictures import abreast, film, picture
 from oakleaf.seeds import stream
 
 log = logging.getLogger(__name__)
@@ -73,6 +73,6 @@ def sheet(game: Game, asked: Batch, images: Tensor) -> Image.Image:
     """The images, each beside what it was made from if that can be shown; a column for each class, if they are few."""
     told = game.condition.shown(asked) if game.condition else None
     if told is not None:
-        return picture(paired(told, images), 2 * math.ceil(math.sqrt(len(images) / 2)))
+        return picture(abreast(told, images), 2 * math.ceil(math.sqrt(len(images) / 2)))
     classes = game.condition.classes if game.condition else 1
     return picture(images, classes if 1 < classes <= math.sqrt(2 * len(images)) else None)

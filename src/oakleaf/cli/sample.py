@@ -32,7 +32,7 @@ def sample(config: DictConfig) -> None:
     from oakleaf.check import check
     from oakleaf.checkpoint import read
     from oakleaf.numbers import Count, Natural
-    from oakleaf.pictures import are_points, paired, picture, to_bytes
+    from oakleaf.pictures import are_points, picture, to_bytes
     from oakleaf.recipe import load, make
 
     asked: Any = OmegaConf.to_container(config, resolve=True)
@@ -54,7 +54,7 @@ def sample(config: DictConfig) -> None:
     batches = ({name: part.to(module.device) for name, part in zip(request, piece)} for piece in pieces)
     images = torch.cat([module.draw(batch, asked["average"]).cpu() for batch in batches])
     told = module.game.condition.shown(request) if module.game.condition else None
-    images = mode.shown(images) if told is None else paired(told, images)
+    images = mode.shown(images, told)
     out = made(asked["out"])
     stored = images.flatten(1) if are_points(images) else to_bytes(images).permute(0, 2, 3, 1)
     np.save(out / "samples.npy", stored.numpy())

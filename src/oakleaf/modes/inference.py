@@ -12,7 +12,7 @@ from oakleaf.errors import Mistake
 from oakleaf.games import Game
 from oakleaf.modes.latents import Asked, Mode, draw
 from oakleaf.numbers import Count
-from oakleaf.pictures import from_bytes
+from oakleaf.pictures import abreast, from_bytes
 from oakleaf.seeds import stream
 
 
@@ -38,8 +38,7 @@ class Reconstruct(Mode):
                 "mode=reconstruct: nothing in this checkpoint's game gives images back; model=bigan, ali, ebgan"
             )
         images = self.real().rows["image"]
-        rows = torch.randperm(len(images), generator=torch.Generator().manual_seed(stream(seed, "reconstruct")))
-        self.originals = from_bytes(images[rows[: self.count]])
+        self.originals = from_bytes(images[_some(len(images), self.count, seed, "reconstruct")])
         columns = 2 * max(1, round(math.sqrt(self.count / 2)))
         there = self.originals.to(next(game.parameters()).device)
         with torch.no_grad():
@@ -48,9 +47,39 @@ class Reconstruct(Mode):
             self.given = give(there).cpu() if give else None
         return draw(game, self.count, seed), columns
 
-    def shown(self, images: Tensor) -> Tensor:
+    def shown(self, images: Tensor, told: Tensor | None) -> Tensor:
         """Each original, then its reconstruction, [2B, C, H, W]."""
-        return torch.stack([self.originals, images if self.given is None else self.given], 1).flatten(0, 1)
+        return abreast(self.originals, images if self.given is None else self.given)
+
+
+@dataclass
+class Translate(Mode):
+    """`count` of the run's real inputs, each beside what the generator makes of it and the image that belongs to it."""
+
+    count: Count = 64
+    real: Callable[[], Dealt] | None = field(default=None, init=False)
+    images: Tensor = field(default_factory=lambda: torch.empty(0), init=False)
+
+    def meet(self, real: Callable[[], Dealt]) -> None:
+        self.real = real
+
+    def __call__(self, game: Game, seed: int) -> Asked:
+        data = self.real() if self.real else None
+        if data is None or not data.input_channels:
+            raise Mistake("mode=translate: this checkpoint's generator is given no pictures")
+        batch = data.batch(_some(len(data.rows["image"]), self.count, seed, "translate"))
+        self.images = batch["image"]
+        return {"input": batch["input"]}, 3 * max(1, round(math.sqrt(self.count / 3)))
+
+    def shown(self, images: Tensor, told: Tensor | None) -> Tensor:
+        """Input, translation, image, [3B, C, H, W]."""
+        assert told is not None
+        return abreast(told, images, self.images)
+
+
+def _some(of: int, count: int, seed: int, what: str) -> Tensor:
+    """`count` different rows of so many, or all."""
+    return torch.randperm(of, generator=torch.Generator().manual_seed(stream(seed, what)))[:count]
 
 
 def _giver(game: Game) -> Callable[[Tensor], Tensor] | None:

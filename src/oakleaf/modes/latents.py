@@ -12,6 +12,7 @@ from oakleaf.data.dealt import Dealt
 from oakleaf.errors import Mistake
 from oakleaf.games import Batch, Game
 from oakleaf.numbers import Count, NonNegative, Positive
+from oakleaf.pictures import abreast
 from oakleaf.seeds import stream
 
 WIDEST = 32  # columns at most
@@ -45,9 +46,10 @@ class Mode(ABC):
     @abstractmethod
     def __call__(self, game: Game, seed: int) -> Asked: ...
 
-    def shown(self, images: Tensor) -> Tensor:
-        """What is written of the images drawn, [B, C, H, W], if it is not just them."""
-        return images
+    def shown(self, images: Tensor, told: Tensor | None) -> Tensor:
+        """What is written of the images drawn, [B, C, H, W]: each beside the picture that the generator was told, if it
+        was."""
+        return images if told is None else abreast(told, images)
 
 
 @dataclass
