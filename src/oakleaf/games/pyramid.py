@@ -1,6 +1,7 @@
 """A pyramid: the coarsest image from noise, then the residual of each finer one from noise and what is there so far."""
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -113,4 +114,4 @@ def pyramid(images: Tensor, depth: int) -> list[Tensor]:
 
 def residuals(levels: list[Tensor]) -> list[Tensor]:
     """h_k = I_k - u(I_{k+1}), and the coarsest image: the Laplacian pyramid (eq. (3))."""
-    return [*[image - up(coarser) for image, coarser in zip(levels, levels[1:])], levels[-1]]
+    return [*[image - up(coarser) for image, coarser in pairwise(levels)], levels[-1]]
