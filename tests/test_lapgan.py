@@ -136,15 +136,18 @@ def test_told_the_class_it_draws_that_class(fit: Fit) -> None:
 
 
 def test_the_mode_shows_how_an_image_came_about(tmp_path) -> None:
-    game = game_of(tmp_path).eval()
+    module = built(*TINY, folder=tmp_path)[0]
+    game = module.game.eval()
     mode = Levels(count=2)
     asked, columns = mode(game, seed=0)
     assert columns == 5
-    coarsest, detail, middle, fine, image = mode.drawn(game, asked).unflatten(0, (2, 5)).unbind(1)
+    coarsest, detail, middle, fine, image = module.draw(asked, how=mode.drawn).unflatten(0, (2, 5)).unbind(1)
     assert torch.equal(image, game.generate(Grid(2)(game, seed=0)[0]))
     small = interpolate(middle, scale_factor=0.5)  # as it was before it was enlarged
     torch.testing.assert_close(up(small) + fine, image)
     torch.testing.assert_close(up(coarsest[:, :, ::4, ::4]) + detail[:, :, ::2, ::2], small)
+    with pytest.raises(Mistake, match="model=lapgan"):
+        mode(built(folder=tmp_path)[0].game, seed=0)
 
 
 def test_networks_have_the_layers_of_the_papers_code() -> None:

@@ -45,9 +45,9 @@ class Pyramid(Generation):
         packing: Count = 1,
         levels: list[Natural] | None = None,
     ) -> None:
-        self.dims = [level.latent for level in generator.levels]
-        super().__init__(generator, discriminator, prior(dim=sum(self.dims)), loss, terms, condition, packing)  # type: ignore[arg-type]
-        self.depth = generator.depth
+        dims: list[int] = [level.latent for level in generator.levels]  # type: ignore[misc]
+        super().__init__(generator, discriminator, prior(dim=sum(dims)), loss, terms, condition, packing)
+        self.dims, self.depth = dims, generator.depth
         self.levels = list(range(self.depth + 1)) if levels is None else sorted(set(levels))
         if not self.levels or self.levels[-1] > self.depth:
             raise Mistake(f"model.game.levels={levels}: there are the levels 0, the finest, to {self.depth}")
