@@ -4,26 +4,39 @@
 Torch7 had them. What a generator makes is not bounded.
 """
 
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import prod
 
 from torch import Tensor, cat, nn
 
-from oakleaf.networks.layers import Size, beside, height_width
+from oakleaf.networks import layers
+from oakleaf.networks.layers import Norm, Size, beside, height_width
 from oakleaf.numbers import Count, Natural, Share
 from oakleaf.round import Verdict
 
 
 class BaseGenerator(nn.Module):
-    """Two rectified layers beside the image's; the class y comes beside z."""
+    """Two rectified layers, then a linear one to the image; the class y comes beside z.
 
-    def __init__(self, channels: Count, size: Size, latent: Count = 100, units: Count = 1200, classes: Natural = 0):
+    norm: before each rectifier; the paper has none.
+    """
+
+    def __init__(
+        self,
+        channels: Count,
+        size: Size,
+        latent: Count = 100,
+        units: Count = 1200,
+        norm: Norm = "none",
+        classes: Natural = 0,
+    ) -> None:
         super().__init__()
         self.latent, self.classes, shape = latent, classes, (channels, *height_width(size))
-        self.layers = nn.Sequential(
-            *(nn.Linear(latent + classes, units), nn.ReLU(), nn.Linear(units, units), nn.ReLU()),
-            *(nn.Linear(units, prod(shape)), nn.Unflatten(1, shape)),
-        )
+        widths = pairwise([latent + classes, units, units])
+        bias = norm == "none"
+        steps = [(nn.Linear(i, o, bias=bias), layers.norm(norm, o, flat=True), nn.ReLU()) for i, o in widths]
+        image = nn.Linear(units, prod(shape)), nn.Unflatten(1, shape)
+        self.layers = nn.Sequential(*chain(*steps), *image)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """z [B, latent], y [B, classes] -> [B, C, H, W]"""
@@ -39,8 +52,8 @@ class BaseDiscriminator(nn.Module):
         super().__init__()
         self.classes = classes
         inputs = channels * prod(height_width(size)) + classes
-        layers = [(nn.Linear(i, o), nn.ReLU(), nn.Dropout(dropout)) for i, o in pairwise([inputs, units, units])]
-        self.layers = nn.Sequential(*[step for layer in layers for step in layer])
+        steps = [(nn.Linear(i, o), nn.ReLU(), nn.Dropout(dropout)) for i, o in pairwise([inputs, units, units])]
+        self.layers = nn.Sequential(*chain(*steps))
         self.score = nn.Linear(units, 1)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Verdict:
@@ -53,7 +66,7 @@ class DetailGenerator(nn.Module):
     """z is a fourth colour plane of the low-pass image, and the class one more; convolutions, with rectifiers in
     between, make the residual.
 
-    latent: as many numbers as the image has pixels.
+    latent: as many numbers as the image has pixels. norm: before each rectifier; the paper has none.
     """
 
     def __init__(
@@ -62,17 +75,23 @@ class DetailGenerator(nn.Module):
         size: Size,
         width: Count = 128,
         kernels: tuple[Count, ...] = (7, 7, 5),
+        norm: Norm = "none",
         classes: Natural = 0,
     ) -> None:
         super().__init__()
         self.size = height_width(size)
         self.latent = prod(self.size)
         self.plane = _plane(classes, self.size) if classes else None
-        widths = [channels + 1 + (classes > 0), *[width] * (len(kernels) - 1), channels]
-        layers = [
-            (nn.Conv2d(i, o, kernel, padding="same"), nn.ReLU()) for (i, o), kernel in zip(pairwise(widths), kernels)
+        planes = channels + 1 + (classes > 0)
+        *inner, last = kernels
+        bias = norm == "none"
+        steps = [
+            (nn.Conv2d(i, width, kernel, padding="same", bias=bias), layers.norm(norm, width), nn.ReLU())
+            for i, kernel in zip([planes, *[width] * len(inner)], inner)
         ]
-        self.layers = nn.Sequential(*[step for layer in layers for step in layer][:-1])
+        self.layers = nn.Sequential(
+            *chain(*steps), nn.Conv2d(width if inner else planes, channels, last, padding="same")
+        )
 
     def forward(self, z: Tensor, low: Tensor, y: Tensor | None = None) -> Tensor:
         """z [B, H*W], low [B, C, H, W], y [B, classes] -> the residual [B, C, H, W]"""
