@@ -1,6 +1,6 @@
 """The one LightningModule: players take turns. It knows no loss, no network and no task."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -162,11 +162,12 @@ class GAN(LightningModule):
         for name, network in networks.items():
             setattr(self.game, name, network)
 
-    def draw(self, batch: Batch, average: bool = True) -> Tensor:
-        """Images [B, C, H, W] in [-1, 1], fp32, for what the batch asks (`Game.request`)."""
+    def draw(self, batch: Batch, average: bool = True, how: Callable[[Game, Batch], Tensor] | None = None) -> Tensor:
+        """Images [B, C, H, W] in [-1, 1], fp32, for what the batch asks (`Game.request`). how: if not by
+        `Game.generate`."""
         asked = {name: value.to(self.dtype) if value.is_floating_point() else value for name, value in batch.items()}
         with self.averaged(average) as game:
-            return game.generate(asked).float()
+            return (how(game, asked) if how else game.generate(asked)).float()
 
     @property
     def total(self) -> int | None:

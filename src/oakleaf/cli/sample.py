@@ -52,7 +52,7 @@ def sample(config: DictConfig) -> None:
         request[module.game.condition.key] = module.game.condition.wanted(wanted, len(next(iter(request.values()))))
     pieces = zip(*(values.split(AT_ONCE) for values in request.values()))
     batches = ({name: part.to(module.device) for name, part in zip(request, piece)} for piece in pieces)
-    images = torch.cat([module.draw(batch, asked["average"]).cpu() for batch in batches])
+    images = torch.cat([module.draw(batch, asked["average"], mode.drawn).cpu() for batch in batches])
     told = module.game.condition.shown(request) if module.game.condition else None
     images = mode.shown(images, told)
     out = made(asked["out"])

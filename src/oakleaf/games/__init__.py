@@ -4,6 +4,7 @@ from oakleaf.games.alone import Likelihood, Reconstruction
 from oakleaf.games.bidirectional import Bidirectional
 from oakleaf.games.game import Batch, Game
 from oakleaf.games.generation import Generation
+from oakleaf.games.pyramid import Pyramid
 from oakleaf.games.unpaired import Unpaired
 
-__all__ = ["Batch", "Bidirectional", "Game", "Generation", "Likelihood", "Reconstruction", "Unpaired"]
+__all__ = ["Batch", "Bidirectional", "Game", "Generation", "Likelihood", "Pyramid", "Reconstruction", "Unpaired"]

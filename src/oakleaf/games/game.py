@@ -70,14 +70,18 @@ class Game(nn.Module, ABC):
             for round in rounds:
                 term.prepare(round)
         sides = [side for round in rounds if (side := self.adversarial(player, round)) is not None]
-        paid = {"adversarial": _mean(sides)} if sides else {}
+        paid = {"adversarial": self.together(sides)} if sides else {}
         for name, term in due.items():
-            paid[name] = _mean([term(round) for round in rounds])
+            paid[name] = self.together([term(round) for round in rounds])
         return paid, self.view(rounds) if watch and player == self.watcher else {}
 
     def faced(self, player: str, rounds: list[Round]) -> list[Round]:
         """The rounds as the player meets them: a game may keep a history of fakes for its discriminator."""
         return rounds
+
+    def together(self, paid: list[Tensor]) -> Tensor:
+        """What is paid for several rounds: the mean."""
+        return _mean(paid)
 
     def adversarial(self, player: str, round: Round) -> Tensor | None:
         """The player's side of the loss's objective; None for one who has none."""

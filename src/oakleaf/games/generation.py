@@ -43,12 +43,16 @@ class Generation(Game):
             raise Mistake(f"model.game.packing={packing}: {single[0]} asks D about single images, and sees packs")
 
     def play(self, batch: Batch) -> list[Round]:
-        real = batch["image"]
-        asked = self.latents(len(real), real.device)
+        real, asked = batch["image"], self.asked(batch)
+        fake = self.generate(asked)
+        return [Round(self.packed(real), self.packed(fake), self.critic(asked, self.discriminator), batch, asked)]
+
+    def asked(self, batch: Batch) -> Batch:
+        """What the fakes are made from: fresh latents, and the condition of the batch's real images."""
+        asked = self.latents(len(batch["image"]), batch["image"].device)
         if self.condition:
             asked[self.condition.key] = batch[self.condition.key]
-        fake = self.generate(asked)
-        return [Round(self.packed(real), self.packed(fake), self.critic(asked), batch, asked)]
+        return asked
 
     def generate(self, batch: Batch) -> Tensor:
         latent = (batch["latent"],) if self.prior else ()
@@ -63,10 +67,10 @@ class Generation(Game):
     def latents(self, count: int, device: torch.device | str) -> Batch:
         return {"latent": self.prior(count, device)} if self.prior else {}
 
-    def critic(self, batch: Batch) -> "nn.Module | partial[Verdict]":
+    def critic(self, batch: Batch, discriminator: nn.Module) -> "nn.Module | partial[Verdict]":
         """D with the batch's condition bound."""
         told = self.told(batch)
-        return partial(_told, self.discriminator, self.packed(told[0])) if told else self.discriminator
+        return partial(_told, discriminator, self.packed(told[0])) if told else discriminator
 
     def told(self, batch: Batch) -> tuple[Tensor, ...]:
         """What networks get beside latents or images: y [B, width, ...], or nothing."""

@@ -2,5 +2,6 @@
 
 from oakleaf.modes.inference import Reconstruct, Translate
 from oakleaf.modes.latents import Arithmetic, ByClass, Codes, Grid, Interpolate
+from oakleaf.modes.pyramid import Levels
 
-__all__ = ["Arithmetic", "ByClass", "Codes", "Grid", "Interpolate", "Reconstruct", "Translate"]
+__all__ = ["Arithmetic", "ByClass", "Codes", "Grid", "Interpolate", "Levels", "Reconstruct", "Translate"]

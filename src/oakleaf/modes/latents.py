@@ -46,6 +46,10 @@ class Mode(ABC):
     @abstractmethod
     def __call__(self, game: Game, seed: int) -> Asked: ...
 
+    def drawn(self, game: Game, batch: Batch) -> Tensor:
+        """Images [B, C, H, W] for the batch, or several for each of its rows, one after the other."""
+        return game.generate(batch)
+
     def shown(self, images: Tensor, told: Tensor | None) -> Tensor:
         """What is written of the images drawn, [B, C, H, W]: each beside the picture that the generator was told, if it
         was."""

@@ -48,6 +48,7 @@ class Generator(nn.Module):
         told: Literal["input", "layers", "norm"] = "input",
     ) -> None:
         super().__init__()
+        self.latent = latent
         count, base = halvings(size)
         widths = [width << k for k in reversed(range(count))]  # e.g. 512, 256, 128, 64
         self.start = (widths[0], *base)

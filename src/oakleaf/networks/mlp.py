@@ -30,7 +30,7 @@ class Generator(nn.Module):
         norm: Literal["batch", "none"] = "none",
     ) -> None:
         super().__init__()
-        self.shape = (channels, *height_width(size))
+        self.latent, self.shape = latent, (channels, *height_width(size))
         widths = [latent, *hidden]
         layers: list[nn.Module] = []
         for i, o in pairwise(widths):

@@ -1,0 +1,49 @@
+"""One network for each level of a pyramid of images."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from oakleaf.errors import Mistake
+from oakleaf.networks.layers import Size, height_width
+from oakleaf.numbers import Count, Natural
+
+
+class Levels(nn.Module):
+    """`levels[0]` is for images of the full size, each further level for half that; the last is the coarsest one's.
+
+    depth: how often an image is halved. base: channels, size -> the network of the coarsest level; detail: the same for
+    each other level. With `classes`, the width of the condition y, both are given that as well.
+    """
+
+    def __init__(
+        self,
+        channels: Count,
+        size: Size,
+        depth: Count,
+        base: Callable[..., nn.Module],
+        detail: Callable[..., nn.Module],
+        classes: Natural = 0,
+    ) -> None:
+        super().__init__()
+        self.depth, self.classes = depth, classes
+        *finer, coarsest = sizes(size, depth)
+        told = {"classes": classes} if classes else {}
+        details = [detail(channels=channels, size=size, **told) for size in finer]
+        self.levels = nn.ModuleList([*details, base(channels=channels, size=coarsest, **told)])
+
+
+def sizes(size: Size, depth: int) -> list[tuple[int, int]]:
+    """Of each level's images, (H, W), the finest first.
+
+    Raises:
+        Mistake: a side that can't be halved so often.
+    """
+    height, width = height_width(size)
+    if height % 2**depth or width % 2**depth:
+        deepest = max(k for k in range(depth) if height % 2**k == width % 2**k == 0)
+        raise Mistake(
+            f"data.size={size}: a pyramid halves it {depth} times, so each side must be a multiple of {2**depth}"
+            + (f"; or model.game.generator.depth={deepest}" if deepest else "")
+        )
+    return [(height >> k, width >> k) for k in range(depth + 1)]
