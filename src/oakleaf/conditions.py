@@ -43,6 +43,14 @@ class Condition(nn.Module):
             Mistake: there is no such thing.
         """
 
+    def said(self, text: str, count: int) -> Tensor:
+        """The rows that ask for what a text says, `count` times.
+
+        Raises:
+            Mistake: this condition is no text, or the text has words that nobody knows.
+        """
+        raise Mistake(f"condition={text}: this checkpoint is told `{self.key}`; a number asks for one of them")
+
     def meet(self, data: Dealt) -> None:
         """See the data, before the training; most know all that there is."""
 

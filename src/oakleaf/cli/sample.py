@@ -39,7 +39,9 @@ def sample(config: DictConfig) -> None:
     words: dict[str, Any] = {"checkpoint": str, "out": str, "device": str, "split": str | None, "root": str | None}
     check(
         asked,
-        fixed={"": {**words, "count": Count, "seed": int, "condition": Natural | None, "average": bool, "mode": Any}},
+        fixed={
+            "": {**words, "count": Count, "seed": int, "condition": Natural | str | None, "average": bool, "mode": Any}
+        },
     )
     module = load(asked["checkpoint"]).to(there(asked["device"]))
     mode = make(asked["mode"])
@@ -49,7 +51,8 @@ def sample(config: DictConfig) -> None:
     if (wanted := asked["condition"]) is not None:
         if module.game.condition is None:
             raise Mistake(f"condition={wanted}: this checkpoint's generator is told nothing")
-        request[module.game.condition.key] = module.game.condition.wanted(wanted, len(next(iter(request.values()))))
+        ask = module.game.condition.said if isinstance(wanted, str) else module.game.condition.wanted
+        request[module.game.condition.key] = ask(wanted, len(next(iter(request.values()))))
     pieces = zip(*(values.split(AT_ONCE) for values in request.values()))
     batches = ({name: part.to(module.device) for name, part in zip(request, piece)} for piece in pieces)
     images = torch.cat([module.draw(batch, asked["average"], mode.drawn).cpu() for batch in batches])
