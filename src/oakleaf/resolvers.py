@@ -1,5 +1,7 @@
 """What a configuration may compute: `${times:${data.channels},${model.game.packing}}`. Nothing here imports torch."""
 
+from collections.abc import Sequence
+
 from omegaconf import OmegaConf
 
 from oakleaf.cli.machine import best_precision
@@ -11,6 +13,7 @@ def register() -> None:
     OmegaConf.register_new_resolver("run_folder", run_folder, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("best_precision", best_precision, replace=True)
     OmegaConf.register_new_resolver("times", times, replace=True)
+    OmegaConf.register_new_resolver("part", part, replace=True)
 
 
 def times(*factors: int | None) -> int | None:
@@ -21,3 +24,10 @@ def times(*factors: int | None) -> int | None:
             return None
         product *= factor
     return product
+
+
+def part(size: int | Sequence[int] | None, by: int) -> int | list[int] | None:
+    """A size, one number or two, divided; what is left over is dropped; null, for what is not known yet, stays null."""
+    if size is None or isinstance(size, int):
+        return size if size is None else size // by
+    return [side // by for side in size]

@@ -71,6 +71,46 @@ class Voyage(Round):
         return self.there(self.real)
 
 
+class Telling(Round):
+    """A round whose fakes `generator` made of what it was told, y [B, width]."""
+
+    def __init__(
+        self,
+        real: Tensor,
+        fake: Tensor,
+        critic: Critic,
+        generator: nn.Module,
+        y: Tensor,
+        batch: Rows = NOTHING,
+        asked: Rows = NOTHING,
+    ) -> None:
+        super().__init__(real, fake, critic, batch, asked)
+        self.generator, self.y = generator, y
+
+
+class Mismatch(Round):
+    """A round with the same real images and, as fakes, real images that were told something else: those of the next
+    row. What is said of the real ones is said once. Reed 2016, arXiv:1605.05396, Algorithm 1.
+    """
+
+    def __init__(self, round: Round) -> None:
+        self.round = round
+        others = {name: rows.roll(1, 0) for name, rows in round.batch.items()}
+        super().__init__(round.real, round.real.roll(1, 0), round.critic, round.batch, others)
+
+    @property
+    def real(self) -> Tensor:
+        return self.round.real
+
+    @real.setter
+    def real(self, real: Tensor) -> None:  # a penalty wants the slope there
+        self.round.real = real
+
+    @property
+    def on_real(self) -> Verdict:
+        return self.round.on_real
+
+
 class Mirror(Round):
     """A round from the other side: real and fake are exchanged, and so is what their scores mean, each as far beyond
     `middle` as it was before it. The verdicts are the round's own.

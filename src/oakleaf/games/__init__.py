@@ -4,7 +4,20 @@ from oakleaf.games.alone import Likelihood, Reconstruction
 from oakleaf.games.bidirectional import Bidirectional
 from oakleaf.games.game import Batch, Game
 from oakleaf.games.generation import Generation
+from oakleaf.games.matching import Matching
 from oakleaf.games.pyramid import Pyramid
+from oakleaf.games.stacked import Stacked
 from oakleaf.games.unpaired import Unpaired
 
-__all__ = ["Batch", "Bidirectional", "Game", "Generation", "Likelihood", "Pyramid", "Reconstruction", "Unpaired"]
+__all__ = [
+    "Batch",
+    "Bidirectional",
+    "Game",
+    "Generation",
+    "Likelihood",
+    "Matching",
+    "Pyramid",
+    "Reconstruction",
+    "Stacked",
+    "Unpaired",
+]

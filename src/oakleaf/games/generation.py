@@ -70,7 +70,11 @@ class Generation(Game):
     def critic(self, batch: Batch, discriminator: nn.Module) -> "nn.Module | partial[Verdict]":
         """D with the batch's condition bound."""
         told = self.told(batch)
-        return partial(_told, discriminator, self.packed(told[0])) if told else discriminator
+        return self.bound(told[0], discriminator) if told else discriminator
+
+    def bound(self, y: Tensor, discriminator: nn.Module) -> "partial[Verdict]":
+        """D with y bound."""
+        return partial(_told, discriminator, self.packed(y))
 
     def told(self, batch: Batch) -> tuple[Tensor, ...]:
         """What networks get beside latents or images: y [B, width, ...], or nothing."""

@@ -1,0 +1,84 @@
+"""From text to image by deep convolutional networks. Reed 2016, arXiv:1605.05396, section 4.1: each player squeezes the
+text by a layer of its own; D sees it beside its last map.
+"""
+
+from itertools import pairwise
+from math import prod
+
+from torch import Tensor, nn
+
+from oakleaf.networks import dcgan, layers
+from oakleaf.networks.layers import Norm, Size, beside, dcgan_weights, halvings, spectral
+from oakleaf.numbers import Count, NonNegative
+from oakleaf.round import Verdict
+
+
+class Squeezed(nn.Sequential):
+    """A text y [B, told] as [B, units]: one linear map and LeakyReLU (section 4.1)."""
+
+    def __init__(self, told: int, units: int, slope: float = 0.2) -> None:
+        super().__init__(nn.Linear(told, units), nn.LeakyReLU(slope))
+
+
+class Generator(nn.Module):
+    """The squeezed text beside z, then a DCGAN's generator; told: width of y, text: of what it is squeezed to."""
+
+    def __init__(
+        self,
+        latent: Count,
+        told: Count,
+        channels: Count,
+        size: Size,
+        text: Count = 128,
+        width: Count = 64,
+        kernel: Count = 4,
+        norm: Norm = "batch",
+        upsample: dcgan.Upsample = "transposed",
+    ) -> None:
+        super().__init__()
+        self.text = Squeezed(told, text)
+        self.images = dcgan.Generator(latent, channels, size, width, kernel, norm, upsample, classes=text)
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        """z [B, latent], y [B, told] -> [B, C, H, W] in [-1, 1]"""
+        return self.images(z, self.text(y))
+
+
+class Discriminator(nn.Module):
+    """Halves the image down to its base of 4 to 7 pixels, where the squeezed text stands beside each pixel; then a
+    1 x 1 convolution and one logit.
+    """
+
+    def __init__(
+        self,
+        told: Count,
+        channels: Count,
+        size: Size,
+        text: Count = 128,
+        width: Count = 64,
+        kernel: Count = 4,
+        norm: Norm = "batch",
+        slope: NonNegative = 0.2,
+    ) -> None:
+        super().__init__()
+        count, base = halvings(size)
+        widths = [width << k for k in range(count)]
+        bias = norm in ("none", "spectral")
+        self.text = Squeezed(told, text, slope)
+        stages = [dcgan.halve(channels, width, kernel, True), nn.LeakyReLU(slope)]
+        for i, o in pairwise(widths):
+            stages += [dcgan.halve(i, o, kernel, bias), layers.norm(norm, o), nn.LeakyReLU(slope)]
+        self.image = nn.Sequential(*stages)
+        last = widths[-1]
+        self.joint = nn.Sequential(
+            nn.Conv2d(last + text, last, 1, bias=bias), layers.norm(norm, last), nn.LeakyReLU(slope), nn.Flatten()
+        )
+        self.score = nn.Linear(last * prod(base), 1)
+        dcgan_weights(self, normalised=not bias)
+        if norm == "spectral":
+            spectral(self)
+
+    def forward(self, x: Tensor, y: Tensor) -> Verdict:
+        """x [B, C, H, W], y [B, told] -> score [B], features [B, f]"""
+        features = self.joint(beside(self.image(x), self.text(y)))
+        return Verdict(self.score(features).squeeze(1).float(), features=features)
