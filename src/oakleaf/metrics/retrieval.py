@@ -1,0 +1,162 @@
+"""Whether an image shows what its caption says: can a reader of both find the caption among others?"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from oakleaf.captions import Caption
+from oakleaf.data.dealt import Dealt
+from oakleaf.data.texts import bags
+from oakleaf.errors import Mistake
+from oakleaf.metrics.classifier import Task, Training, kept, reading
+from oakleaf.metrics.evidence import Evidence
+from oakleaf.metrics.measure import Measure
+from oakleaf.metrics.neighbours import shuffled
+from oakleaf.metrics.sample import Sample
+from oakleaf.numbers import Count
+from oakleaf.pictures import captioned
+from oakleaf.seeds import stream
+
+AT_ONCE = 256  # images generated together
+
+
+class Said(Task):
+    """Which caption of the batch is an image's. An image has a logit for each word, and its likeness to a caption is
+    their mean over the caption's words: the product of the image's features and the mean of the words' embeddings.
+    Contrastive, both ways, as in Radford 2021 (CLIP), arXiv:2103.00020, figure 3.
+    """
+
+    kind = "captions"
+
+    def __init__(self, y: Tensor) -> None:
+        self.y, self.outputs = y, y.shape[1]
+
+    def known(self) -> Tensor:
+        return self.y
+
+    def rows(self, count: int) -> Tensor:
+        return torch.nonzero(self.y.sum(1) > 0).flatten()
+
+    def pose(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        return x, self.y[rows].to(x.device)
+
+    def loss(self, logits: Tensor, answer: Tensor) -> Tensor:
+        likeness = logits @ answer.T
+        twins = same(answer, answer) & ~torch.eye(len(answer), dtype=torch.bool, device=answer.device)
+        likeness = likeness.masked_fill(twins, -1e4)  # another image with these words is no wrong answer
+        own = torch.arange(len(answer), device=answer.device)
+        return (cross_entropy(likeness, own) + cross_entropy(likeness.T, own)) / 2
+
+    def right(self, logits: Tensor, answer: Tensor) -> Tensor:
+        return torch.tensor(found(logits.cpu(), answer.cpu(), 50))
+
+
+class Retrieval(Measure):
+    """The share of images whose own caption, among `among` of them, is the most like (Xu 2018 (AttnGAN),
+    arXiv:1711.10485, section 4.1, has R-precision among 100, by another reader); chance is 1 / among. The reader learns
+    from the real training images alone.
+
+    retrieval: of images generated for training captions; retrieval_held_out: for captions of held-out images all of
+    whose words are known, where there are such. The lines beside them are of the real images with these captions; of
+    the first kind the reader has learned from most. images: at most so many of each; shown: on the sheet.
+    """
+
+    better = {"retrieval": "higher", "retrieval_held_out": "higher"}
+    uses_extractor = False
+
+    def __init__(
+        self, among: Count = 50, images: Count = 1000, shown: Count = 16, training: Training | None = None
+    ) -> None:
+        self.among, self.images, self.shown, self.training = among, images, shown, training or Training()
+
+    def prepare(self, evidence: Evidence) -> None:
+        self.evidence, data = evidence, evidence.data
+        if "caption" not in data.rows:
+            raise Mistake(f"data={data.name} has no captions: data=emoji_captions, data=celeba_captions")
+        if isinstance(told := evidence.module.game.condition, Caption):
+            told.agree(data)
+        self.names, self.words = data.classes, len(data.classes)
+        y = bags(data.rows["caption"], self.words)
+        pixels, device = data.rows["image"], evidence.device
+        learned = kept(pixels, Said(y), self.training, data.digest, data.cache, device)
+        self.reader, self.accuracy, self.hash = learned
+        self.real = {"retrieval": data} | ({"retrieval_held_out": evidence.test} if evidence.test else {})
+        self.asked = {name: self._some(part) for name, part in self.real.items()}
+
+    def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
+        """Not of these samples, whose captions nobody knows, but of others."""
+        self.drawn = {name: self._drawn(name) for name in self.real}
+        return {name: self._share(name, pixels) for name, pixels in self.drawn.items()}
+
+    def line(self, evidence: Evidence) -> dict[str, float]:
+        return {name: self._share(name, self.real[name].rows["image"][rows]) for name, rows in self.asked.items()}
+
+    def protocol(self) -> dict[str, Any]:
+        return {
+            "among": self.among,
+            "images": {name: len(rows) for name, rows in self.asked.items()},
+            "words": self.words,
+            "reader": self.hash,
+            "reader_accuracy": self.accuracy,
+            "calibration": "the real images with these captions",
+        }
+
+    def pictures(self, real: Sample, subject: Sample) -> dict[str, Image.Image]:
+        """Real images at the left, generated ones for the same captions at the right; held-out ones come last."""
+        pixels, lines = [], []
+        for name, rows in self.asked.items():
+            first = rows[: self.shown // len(self.asked)]
+            here = self.real[name].rows
+            pairs = torch.stack([here["image"][first], self.drawn[name][: len(first)]], 1).flatten(0, 1)
+            pixels.append(pairs.expand(-1, 3, -1, -1))
+            kind = "held out: " if name.endswith("held_out") else ""
+            said = [" ".join(self.names[word - 1] for word in row if word) for row in here["caption"][first].tolist()]
+            lines += [[f"{kind}{what}{text}"] for text in said for what in ("", "generated: ")]
+        return {"captions": captioned(torch.cat(pixels), lines)}
+
+    def _some(self, data: Dealt) -> Tensor:
+        """Rows whose captions have words, and none that is unknown."""
+        caption = data.rows["caption"]
+        rows = torch.nonzero((caption >= 0).all(1) & (caption > 0).any(1)).flatten()
+        if len(rows) < self.among:
+            raise Mistake(f"among={self.among}: only {len(rows)} captions of {data.name} have no unknown words")
+        return rows[shuffled(len(rows), min(self.images, len(rows)))]
+
+    def _drawn(self, name: str) -> Tensor:
+        """An image for each caption, as stored."""
+        module, evidence = self.evidence.module, self.evidence
+        assert module.game.condition is not None
+        key = module.game.condition.key
+        torch.manual_seed(stream(evidence.seed, name))
+        request: Mapping[str, Tensor] = {
+            **module.game.request(len(self.asked[name])),
+            key: self.real[name].rows[key][self.asked[name]],
+        }
+        pieces = zip(*(values.split(AT_ONCE) for values in request.values()))
+        batches = ({name: part.to(module.device) for name, part in zip(request, piece)} for piece in pieces)
+        return torch.cat([evidence.data.stored(module.draw(batch, evidence.average)) for batch in batches])
+
+    def _share(self, name: str, pixels: Tensor) -> float:
+        y = bags(self.real[name].rows["caption"][self.asked[name]], self.words)
+        return found(reading(self.reader, pixels, self.evidence.device).cpu(), y, self.among)
+
+
+def found(logits: Tensor, y: Tensor, among: int) -> float:
+    """The share of images, with a logit for each word [N, V], whose own caption's words y [N, V] are liker than those
+    of among - 1 other captions, drawn evenly from those that say something else; a tie is no find."""
+    likeness = logits @ y.T
+    own = likeness.diagonal()
+    chance = torch.rand(likeness.shape, generator=torch.Generator().manual_seed(0))
+    chance[same(y, y)] = -1.0
+    drawn, others = chance.topk(min(among, len(y)) - 1, 1)
+    best = likeness.gather(1, others).masked_fill(drawn < 0, -torch.inf).amax(1)
+    return float((own > best).double().mean())
+
+
+def same(a: Tensor, b: Tensor) -> Tensor:
+    """Which rows of a [N, V] and b [M, V] are equal: [N, M]."""
+    return torch.cdist(a.double(), b.double(), compute_mode="donot_use_mm_for_euclid_dist") < 1e-6
