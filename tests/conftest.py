@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.utils import get_class
 from lightning.pytorch import LightningDataModule, Trainer
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
@@ -88,10 +89,31 @@ SHAPES = {
 
 
 def suited(model: str, captions: Path) -> list[str]:
-    """The data that have what the system's condition reads; digits, the default, where they do."""
-    condition = composed(f"model={model}").model.game.get("condition")
-    told = {"features": ["data=emoji_tags", f"data.root={captions}", "data.pixels=16", "data.width=8", "data.least=1"]}
-    return told.get(condition.key, []) if condition and "key" in condition else []
+    """The data that have what the system's condition reads; digits, the default, where they do. A second stage has a
+    first one."""
+    game = composed(f"model={model}").model.game
+    condition = game.get("condition")
+    if not condition:
+        return []
+    folder = f"data.root={captions}"
+    small = ["model.game.generator.width=8", "model.game.discriminator.width=8"]
+    if second := "stage1" in game:
+        small += [f"model.game.stage1.run={first_stage(captions)}", "model.game.stage1.network.width=8"]
+    told = {
+        "features": ["data=emoji_tags", folder, "data.pixels=16", "data.width=8", "data.least=1"],
+        "caption": ["data=emoji_captions", folder, f"data.size={32 if second else 16}", *small],
+    }
+    return told.get(condition.get("key") or get_class(condition._target_).key, [])
+
+
+def first_stage(captions: Path) -> Path:
+    """A run of stage I, hardly trained."""
+    run = captions / "stage1"
+    if not run.is_dir():
+        options = ["model=stackgan", *suited("stackgan", captions), "data.batch_size=8", "max_images=16"]
+        module, data, trainer, _ = built(*FP32, *options, folder=run)
+        trainer.fit(module, datamodule=data)
+    return run
 
 
 def needed(model: str) -> list[str]:

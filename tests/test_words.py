@@ -1,0 +1,331 @@
+"""Text to image: captions, mismatches, texts between texts, stages, retrieval."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import Normal as Gaussian
+from torch.distributions import kl_divergence
+from torch.nn.functional import softplus
+
+from conftest import Fit, composed, first_stage, suited
+from oakleaf.captions import Caption
+from oakleaf.checkpoint import read
+from oakleaf.cli.real import real_images
+from oakleaf.data.described import NEEDED, WORDS, sentence
+from oakleaf.data.texts import Captioned, numbered, spelled
+from oakleaf.errors import Mistake
+from oakleaf.games import Matching
+from oakleaf.losses.loss import Loss
+from oakleaf.losses.objectives import NonSaturating
+from oakleaf.metrics.classifier import Training
+from oakleaf.metrics.evidence import Evidence
+from oakleaf.metrics.retrieval import Retrieval, found
+from oakleaf.networks.stackgan import Augmentation
+from oakleaf.pictures import from_bytes
+from oakleaf.priors import Normal
+from oakleaf.recipe import build, load, make
+from oakleaf.round import Mismatch, Verdict
+
+SMALL = ["model.game.generator.width=8", "model.game.discriminator.width=8", "data.batch_size=8", "max_images=16"]
+
+
+class Linear(nn.Module):
+    """D(x, y) = a sum of products of everything with everything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 5))
+
+    def forward(self, x: Tensor, y: Tensor) -> Verdict:
+        return Verdict(((x.flatten(1) @ self.weight) * y).sum(1))
+
+
+class Told(nn.Module):
+    """G(z, y), of which the y is remembered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(5, 4))
+        self.told: list[Tensor] = []
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        self.told.append(y)
+        return (y @ self.weight + z).tanh().unflatten(1, (1, 2, 2))
+
+
+def matching(**options: bool) -> Matching:
+    torch.manual_seed(0)
+    loss = Loss("non_saturating", NonSaturating())
+    return Matching(Told(), Linear(), Normal(4), Caption(5), loss, **options)
+
+
+def batch(count: int = 6) -> dict[str, Tensor]:
+    return {"image": torch.randn(count, 1, 2, 2), "caption": torch.randint(0, 6, (count, 3))}
+
+
+def test_the_matching_aware_loss_is_the_papers() -> None:
+    """Reed 2016, Algorithm 1: log s_r + (log(1 - s_w) + log(1 - s_f)) / 2, s_w: real images with others' texts."""
+    game, rows = matching(), batch()
+    torch.manual_seed(1)
+    paid, _ = game.losses("discriminator", rows, 1, 0)
+    torch.manual_seed(1)
+    x, y = rows["image"], game.condition(rows)  # type: ignore[misc]
+    fake = game.generator(torch.randn(6, 4), y)
+    s_r, s_f = game.discriminator(x, y).score.sigmoid(), game.discriminator(fake, y).score.sigmoid()
+    s_w = game.discriminator(x, y.roll(-1, 0)).score.sigmoid()  # the same pairs as images rolled the other way
+    written = -(s_r.log().mean() + ((1 - s_w).log().mean() + (1 - s_f).log().mean()) / 2)
+    torch.testing.assert_close(paid["adversarial"], written)
+
+
+def test_without_mismatches_it_is_a_conditional_gan() -> None:
+    game, rows = matching(mismatched=False, interpolated=False), batch()
+    paid, _ = game.losses("discriminator", rows, 1, 0)
+    round = game.play(rows)[0]
+    assert len(game.faced("discriminator", [round])) == len(game.faced("generator", [round])) == 1
+    assert paid.keys() == {"adversarial"}
+
+
+def test_a_mismatch_judges_each_real_image_once() -> None:
+    game, seen = matching(), []
+    round = game.play(batch())[0]
+    critic = round.critic
+    round.critic = lambda x: (seen.append(x), critic(x))[1]  # type: ignore[func-returns-value]
+    mismatch = Mismatch(round)
+    assert mismatch.on_real is round.on_real and len(seen) == 1
+    assert torch.equal(mismatch.on_fake.score, critic(round.real.roll(1, 0)).score)
+
+
+def test_g_is_asked_for_texts_between_texts() -> None:
+    """Reed 2016, eq. (5), beta = 1/2, for half as many images."""
+    game, rows = matching(), batch()
+    y = game.condition(rows)  # type: ignore[misc]
+    torch.manual_seed(1)
+    paid, _ = game.losses("generator", rows, 1, 0)
+    told = game.generator.told  # type: ignore[union-attr]
+    torch.testing.assert_close(told[1], (y[:3] + y[3:]) / 2)
+    torch.manual_seed(1)
+    terms = []
+    for asked in (y, (y[:3] + y[3:]) / 2):
+        fake = game.generator(torch.randn(len(asked), 4), asked)
+        terms.append(softplus(-game.discriminator(fake, asked).score).mean())
+    torch.testing.assert_close(paid["adversarial"], sum(terms) / 2)
+    game.generator.told.clear()  # type: ignore[union-attr]
+    game.losses("discriminator", rows, 1, 0)
+    assert len(game.generator.told) == 1  # type: ignore[arg-type, union-attr]
+
+
+def test_a_caption_is_the_mean_of_its_words() -> None:
+    """A linear map of y is the mean of the words' embeddings, and unknown words count for nothing."""
+    condition, embed = Caption(3), nn.Linear(3, 7, bias=False)
+    rows = numbered([["red", "heart"], ["red", "red", "nobody"], []], ["red", "heart", "blue"])
+    assert rows.tolist() == [[1, 2, 0], [1, 1, -1], [0, 0, 0]]
+    found = embed(condition({"caption": torch.from_numpy(rows)}))
+    red, heart = embed.weight.T[:2]
+    torch.testing.assert_close(found, torch.stack([(red + heart) / 2, red, 0 * red]))
+
+
+def test_a_checkpoint_can_be_asked_in_words(fit: Fit, captions: Path, tmp_path: Path) -> None:
+    fit("model=gan_cls", "data=emoji_captions", f"data.root={captions}", "data.size=16", *SMALL)
+    module = load(tmp_path)
+    condition: Any = module.game.condition
+    assert "square" in condition.words
+    asked = condition.said("Red square", 4)
+    assert condition.texts(asked) == ["red square"] * 4
+    request = {**module.game.request(4), "caption": asked}
+    assert module.draw(request).shape == (4, 3, 16, 16)
+    assert torch.equal(condition.request(2), condition.known[:2]) and condition.known.any()
+    with pytest.raises(Mistake, match="was told other words"):
+        condition.meet(SimpleNamespace(name="others", classes=["red", "square"], rows={}))
+    with pytest.raises(Mistake, match="zorgon or quux"):
+        condition.said("red zorgon quux", 1)
+    with pytest.raises(Mistake, match="a number asks"):
+        from oakleaf.conditions import Label
+
+        Label(3).said("red", 1)
+
+
+def folder(root: Path, captions: Path, change: Any) -> Path:
+    root.mkdir()
+    (root / "images").symlink_to(captions / "images")
+    lines = (captions / "captions.txt").read_text().splitlines()
+    (root / "captions.txt").write_text("\n".join(change(lines)) + "\n")
+    return root
+
+
+def test_an_empty_caption_is_named(captions: Path, tmp_path: Path) -> None:
+    root = folder(tmp_path / "a", captions, lambda lines: [lines[0], 'red-square-0.png,"..."', *lines[2:]])
+    with pytest.raises(Mistake, match=r"red-square-0\.png: its caption has no word"):
+        Captioned(root)
+
+
+def test_a_caption_without_its_picture_is_named(captions: Path, tmp_path: Path) -> None:
+    root = folder(tmp_path / "a", captions, lambda lines: [*lines, "nowhere.png,a red nothing"])
+    with pytest.raises(Mistake, match=r"nowhere\.png"):
+        build(composed("model=gan_cls", "data=emoji_captions", f"data.root={root}", "data.source.group=null",
+                       "data.source.split=all", "data.size=16", folder="x"))[1].prepare_data()  # fmt: skip
+
+
+def test_what_has_no_captions_is_refused() -> None:
+    with pytest.raises(Mistake, match="is told `caption`"):
+        build(composed("model=gan_cls", "data=digits", folder="x"))
+
+
+def test_the_command_line_wins_over_the_model(captions: Path) -> None:
+    options = ["model=gan_cls", "data=emoji_captions", f"data.root={captions}", "data.size=16"]
+    more = ["loss=hinge", "optim.generator.lr=1e-5", "model.game.mismatched=false"]
+    module, _, recipe = build(composed(*options, *more, folder="x"))
+    assert recipe["loss"]["name"] == "hinge" and module.players["generator"].lr == 1e-5
+    assert not module.game.mismatched
+
+
+def test_the_divergence_is_that_of_gaussians() -> None:
+    """Zhang 2016, eq. (2), by torch.distributions; its gradient leads to N(0, I)."""
+    torch.manual_seed(0)
+    augmentation, y = Augmentation(4, 3), torch.randn(5, 4)
+    mean, log_sd = augmentation.gaussian(y).chunk(2, 1)
+    exact = kl_divergence(Gaussian(mean, log_sd.exp()), Gaussian(0.0, 1.0)).sum(1)
+    torch.testing.assert_close(augmentation.divergence(y), exact)
+    eps = torch.randn(5, 3)
+    torch.testing.assert_close(augmentation(y, eps), mean + log_sd.exp() * eps)
+
+
+def test_the_term_is_twice_the_mean_divergence(captions: Path) -> None:
+    module, _, _ = build(composed("model=stackgan", *suited("stackgan", captions), folder="x"))
+    game: Any = module.game
+    rows = {"image": torch.rand(4, 3, 16, 16), "caption": torch.randint(0, 9, (4, 3))}
+    paid, _ = game.losses("generator", rows, 1, 0)
+    mine = game.generator.augmentation.divergence(game.condition(rows)).mean() / 128
+    torch.testing.assert_close(paid["kl"], 2 * mine)
+    assert paid.keys() == {"adversarial", "kl"}
+
+
+def test_the_frozen_stage_stays_as_it_was(fit: Fit, captions: Path, tmp_path: Path) -> None:
+    run = first_stage(captions)
+    options = ["model=stackgan_2", *suited("stackgan_2", captions), "data.batch_size=8", "max_images=32"]
+    module, _ = fit(*options)
+    first, was = module.game.stage1, load(run).average.network.state_dict()  # type: ignore[union-attr]
+    now = first.network.state_dict()  # type: ignore[union-attr]
+    assert not first.training and module.game.training
+    assert was.keys() == now.keys() and all(torch.equal(was[name], now[name]) for name in was)
+    held = {id(weight) for group in module.optimizers()[1].param_groups for weight in group["params"]}  # type: ignore
+    assert held and not held & {id(weight) for weight in first.parameters()}
+    told = load(tmp_path)  # which needs no first run
+    request = told.game.request(3)
+    assert torch.equal(told.game.stage1(request["latent"], told.game.condition(request)),
+                       first(request["latent"], module.game.condition(request)))  # fmt: skip
+
+
+def test_the_second_stage_says_what_it_lacks(fit: Fit, captions: Path, tmp_path: Path) -> None:
+    options = [*suited("stackgan_2", captions), "model=stackgan_2", "data.batch_size=8", "max_images=8"]
+    with pytest.raises(Mistake, match="run= is missing"):
+        fit(*options, "model.game.stage1.run=null")
+    with pytest.raises(Mistake, match="is not that of"):
+        fit(*options, "model.game.stage1.network.width=16")
+    with pytest.raises(Mistake, match="other words"):
+        fit(*options, "data.source.fold=1")
+    with pytest.raises(Mistake, match="2, 4"):
+        fit(*options, "model.game.stage1.network.size=24")
+
+
+@pytest.mark.parametrize("model", ["stackgan", "stackgan_2"])
+def test_given_latents_always_draw_the_same(captions: Path, model: str) -> None:
+    module, _, _ = build(composed(f"model={model}", *suited(model, captions), folder="x"))
+    request = module.game.request(3)
+    assert torch.equal(module.draw(request), module.draw(request))
+
+
+def test_what_is_found_is_told_by_hand() -> None:
+    """Two words; the third image is liker to another's caption, and the fourth says the same as the first."""
+    y = torch.tensor([[1.0, 0], [0, 1], [0.5, 0.5], [1, 0]])
+    logits = torch.tensor([[2.0, 0], [0, 2], [3, 0], [1, 0]])
+    assert found(logits, y, 4) == 0.75
+    assert found(torch.zeros(4, 2), y, 4) == 0.0  # ties are no finds
+
+
+def test_retrieval_is_chance_for_what_knows_nothing() -> None:
+    torch.manual_seed(0)
+    y = torch.rand(2000, 64)
+    shares = torch.tensor([found(torch.randn(2000, 64), y - y.mean(1, keepdim=True), 50) for _ in range(3)])
+    assert abs(shares.mean() - 0.02) < 3 * (0.02 * 0.98 / 6000) ** 0.5
+
+
+def test_retrieval_finds_copies_and_not_what_is_dealt_anew(fit: Fit, captions: Path, tmp_path: Path) -> None:
+    options = [*suited("gan_cls", captions), "data.source.group=null", "data.batch_size=8", "max_images=8"]
+    module, _ = fit("model=gan_cls", *options)
+    recipe = read(tmp_path / "checkpoints/last.ckpt")["hyper_parameters"]
+    data, test = real_images(recipe, None, None)
+    evidence = Evidence(module, data, make({"_target_": "oakleaf.metrics.extractors.Pixels"}), 16, 32, test=test)
+    measure = Retrieval(among=10, images=60, training=Training(images=6000, batch=32, width=8, features=32))
+    measure.prepare(evidence)
+    real = measure.line(evidence)
+    assert real["retrieval"] > 0.8 and real["retrieval_held_out"] > 0.5
+
+    rows = {name: data.rows[name] for name in ("caption", "image")}
+
+    def copy(batch: dict[str, Tensor], average: bool = True) -> Tensor:
+        place = (batch["caption"][:, None] == rows["caption"][None]).all(2).float().argmax(1)
+        return from_bytes(rows["image"][place])
+
+    module.draw = copy  # type: ignore[method-assign, assignment]
+    assert measure(*[None] * 2)["retrieval"] == pytest.approx(real["retrieval"])  # type: ignore[arg-type]
+    rows["image"] = rows["image"][torch.randperm(len(rows["image"]))]
+    assert measure(*[None] * 2)["retrieval"] < 0.35  # type: ignore[arg-type]
+    assert "retrieval" in measure.better and measure.protocol()["among"] == 10
+
+
+class Encoder:
+    """In place of a sentence-transformers model: two numbers a text."""
+
+    def __init__(self, name: str) -> None:
+        if name != "mine":
+            raise OSError(f"{name} is not a folder\nand more")
+
+    def encode(self, texts: list[str], show_progress_bar: bool) -> Any:
+        return np.array([[len(text), text.count("e")] for text in texts], dtype=np.float64)
+
+
+def test_an_encoder_of_ones_own_tells_the_players(
+    fit: Fit, captions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = ["model/condition=sentence", "model.game.condition.width=2", "data.source.sentences=mine"]
+    options = ["model=gan_cls", *suited("gan_cls", captions), *own, "data.batch_size=8", "max_images=16"]
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(Mistake, match="is not installed"):
+        fit(*options)
+    monkeypatch.setitem(sys.modules, "sentence_transformers", SimpleNamespace(SentenceTransformer=Encoder))
+    with pytest.raises(Mistake, match="other is not a folder"):
+        fit(*options, "data.source.sentences=other")
+    with pytest.raises(Mistake, match="is told `sentence`"):
+        fit(*options, "data.source.sentences=null")
+    module, _ = fit(*options)
+    asked = load(tmp_path).game.condition.said("a red heart", 3)  # type: ignore[union-attr]
+    assert asked.tolist() == [[11, 2]] * 3
+    assert module.game.condition({"sentence": asked}).shape == (3, 2)  # type: ignore[misc]
+
+
+def test_several_captions_of_a_picture_are_all_told(
+    captions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sentence_transformers", SimpleNamespace(SentenceTransformer=Encoder))
+    first = "red-square-0.png"
+    root = folder(tmp_path / "a", captions, lambda lines: [*lines, f"{first},red again and again"])
+    source = Captioned(root, sentences="mine")
+    row = [file.name for file in source.files].index(first)
+    said = [source.classes[word - 1] for word in source.labels["caption"][row] if word > 0]
+    assert set(said) >= {"red", "square", "again"}
+    assert source.labels["sentence"][row].tolist() == [(10 + 19) / 2, (2 + 1) / 2]
+
+
+def test_attributes_make_sentences() -> None:
+    """Of CelebA's attributes, by hand; every word that may be said is known."""
+    no = dict.fromkeys(NEEDED, 0)
+    assert sentence({**no, "Young": 1, "Black_Hair": 1, "Smiling": 1}) == "a young woman with black hair, smiling"
+    assert sentence({**no, "Male": 1, "Bald": 1, "Eyeglasses": 1}) == "bald, an old man, wearing eyeglasses"
+    every = sentence(dict.fromkeys(NEEDED, 1)), sentence({**dict.fromkeys(NEEDED, 1), "Bald": 0})
+    assert not {word for text in every for word in spelled(text)} - set(WORDS)
