@@ -263,8 +263,9 @@ def test_few_labels_teach_more_than_chance_and_the_measure_counts_it(fit: Fit, t
     assert measure.protocol()["average_of_discriminator"] is False
 
 
-def test_the_measure_says_when_the_discriminator_tells_no_classes(fit: Fit) -> None:
-    module, trainer = fit("model=gan", "max_images=64", "callbacks={}")
+@pytest.mark.parametrize("model", ["gan", "bigan", "lapgan", "autoencoder"])
+def test_the_measure_says_when_the_discriminator_tells_no_classes(fit: Fit, model: str) -> None:
+    module, trainer = fit(f"model={model}", "max_images=64", "callbacks={}")
     with pytest.raises(Mistake, match="tells classes"):
         ClassificationError().prepare(Evidence(module, trainer.datamodule, None, 10, 100))
 

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from oakleaf.errors import Mistake
+from oakleaf.games import Generation
 from oakleaf.gan import GAN
 from oakleaf.metrics.conditional import OnTest
 from oakleaf.metrics.evidence import AT_ONCE, Evidence
@@ -36,9 +37,10 @@ class ClassificationError(OnTest):
     @staticmethod
     def _said(module: GAN, pixels: torch.Tensor, average: bool) -> torch.Tensor:
         with module.averaged(average) as game:
-            critic: Any = getattr(game, "critic", None)  # a game may judge other things than images
+            plain = type(game).play is Generation.play  # other games judge other things than images
             asked = game.request(len(pixels), module.device)
-            classes = critic(asked)(from_bytes(pixels).to(module.device)).classes if critic else None
+            critic: Any = game.critic(asked, game.discriminator) if plain else None  # type: ignore[operator]
+            classes = critic(from_bytes(pixels).to(module.device)).classes if critic else None
         if classes is None:
             raise Mistake("needs a discriminator that tells classes, as those of model=improved and acgan do")
         return classes.argmax(1).cpu()  # type: ignore[no-any-return]
