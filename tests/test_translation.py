@@ -408,6 +408,8 @@ def test_a_folder_is_translated_under_its_own_names_and_the_broken_one_told(run:
     refused = door("translate", f"checkpoint={run}", f"input={tmp_path / 'in'}", f"out={out}", "on_corrupt=error")
     assert refused.returncode == 1
     assert "broken.png: can't be read" in refused.stderr
+    nowhere = door("translate", f"checkpoint={run}", f"input={tmp_path / 'nowhere'}", f"out={out}")
+    assert "Name yours: input=FOLDER" in nowhere.stderr
     assert "would be written over" in door("translate", f"checkpoint={run}", f"input={out}", f"out={out}").stderr
 
 

@@ -39,7 +39,7 @@ def translate(config: DictConfig) -> None:
     switches = dict.fromkeys(("made", "back", "average"), bool)
     check(asked, fixed={"": {**words, **choices, **switches, "seed": int}})
     place = Path(asked["input"]).expanduser()
-    files = [place] if place.is_file() else find_pictures(place)
+    files = [place] if place.is_file() else find_pictures(place, "input")
     root = place.parent if place.is_file() else place
     out = made(asked["out"])
     if out.resolve() == root.resolve():

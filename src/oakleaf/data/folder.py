@@ -72,20 +72,20 @@ class Folder(Source):
         return total.hexdigest()
 
 
-def find_pictures(root: Path) -> list[Path]:
-    """All pictures below a folder, hidden ones left out.
+def find_pictures(root: Path, key: str = "data.root") -> list[Path]:
+    """All pictures below a folder, hidden ones left out. key: the option that names the folder.
 
     Raises:
         Mistake: no such folder, or no picture in it.
     """
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
-        raise Mistake(f"{root} {what}; a folder of pictures is expected there. Name yours: data.root=FOLDER")
+        raise Mistake(f"{root} {what}; a folder of pictures is expected there. Name yours: {key}=FOLDER")
     files = sorted(path for path in _walk(root) if path.suffix.lower() in EXTENSIONS and path.is_file())
     if not files:
         raise Mistake(
             f"{root} holds no pictures ({', '.join(sorted(EXTENSIONS))}), not even in folders below it. "
-            "Name the folder that does: data.root=FOLDER"
+            f"Name the folder that does: {key}=FOLDER"
         )
     return files
 
