@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from conftest import ROOT, SMALL
-from oakleaf.cli import evaluate, sample, train
+from oakleaf.cli import evaluate, sample, train, translate
 from oakleaf.recipe import load
 
 TINY = [*SMALL, "max_images=320", "trainer=cpu", "logger=csv"]
@@ -43,7 +43,8 @@ def quick(*arguments: str, folder: Path, **environment: str) -> Result:
     out, err = io.StringIO(), io.StringIO()
     logs = logging.getLogger()
     level, handlers = logs.level, logs.handlers[:]
-    door = {"train": train.main, "sample": sample.main, "evaluate": evaluate.main}[arguments[0]]
+    doors = {"train": train, "sample": sample, "evaluate": evaluate, "translate": translate}
+    door = doors[arguments[0]].main
     GlobalHydra.instance().clear()
     with (
         contextlib.chdir(folder),

@@ -1,8 +1,6 @@
 """Images from pictures: pairs and none, what inputs are made of, the networks' geometry, and CycleGAN by hand."""
 
 import copy
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +28,7 @@ from oakleaf.networks.unet import UNet
 from oakleaf.pictures import from_bytes, to_bytes
 from oakleaf.seeds import stream
 from oakleaf.translator import Translator
+from test_commands import Result, quick
 
 TINY = ["data.size=16", "data.batch_size=4"]
 PIX = ["model=pix2pix", "model.game.generator.width=4", "model.game.discriminator.width=4"]
@@ -372,9 +371,8 @@ def test_a_completion_keeps_what_is_known() -> None:
     assert (made[missing] != image[missing]).all()
 
 
-def door(*arguments: str) -> subprocess.CompletedProcess[str]:
-    script = [sys.executable, str(ROOT / f"{arguments[0]}.py"), *arguments[1:]]
-    return subprocess.run(script, capture_output=True, text=True, timeout=300, cwd=ROOT)
+def door(*arguments: str) -> Result:
+    return quick(*arguments, folder=ROOT)
 
 
 @pytest.fixture
