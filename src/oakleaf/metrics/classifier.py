@@ -250,10 +250,19 @@ def _teach(pixels: Tensor, task: Task, training: Training, file: Path, device: A
     log.info("a classifier learns %s from %s images, once; kept in %s", task.kind, f"{len(order) - out:,}", file.parent)
     network = learn(pixels, task, training, device, order[out:])
     right = accuracy(network, pixels, task, order[:out], device)
+    store({"weights": network.state_dict(), "accuracy": right}, file, "classifier")
+
+
+def store(content: dict[str, Any], file: Path, what: str) -> None:
+    """To disk beside its place, then renamed there.
+
+    Raises:
+        Mistake: the disk takes nothing.
+    """
     part = file.with_suffix(f".{os.getpid()}.part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({"weights": network.state_dict(), "accuracy": right}, part)
+        torch.save(content, part)
         part.replace(file)
     except (OSError, RuntimeError) as error:  # torch tells of a full disk by the latter
-        raise Mistake(f"{file.parent}: the classifier can't be kept ({error}); choose another data.cache") from error
+        raise Mistake(f"{file.parent}: the {what} can't be kept ({error}); choose another data.cache") from error

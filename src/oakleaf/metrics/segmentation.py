@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from tqdm import tqdm
 from oakleaf import parallel
 from oakleaf.data.images import Images
 from oakleaf.errors import Mistake
-from oakleaf.metrics.classifier import scaled, weights_hash
+from oakleaf.metrics.classifier import scaled, store, weights_hash
 from oakleaf.metrics.evidence import Evidence
 from oakleaf.metrics.measure import Measure
 from oakleaf.metrics.sample import Sample
@@ -118,10 +117,7 @@ class Segmentation(Measure):
         if not file.is_file() and parallel.place()[0] == 0:
             log.info("a segmenter learns from %s images, once; kept in %s", f"{len(pairs[0]):,}", file.parent)
             self._learn(network, pairs, device)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            part = file.with_suffix(f".{os.getpid()}.part")
-            torch.save(network.state_dict(), part)
-            part.replace(file)
+            store(network.state_dict(), file, "segmenter")
         parallel.wait()
         network.load_state_dict(torch.load(file, map_location=device, weights_only=True))
         return network.eval().requires_grad_(False)
