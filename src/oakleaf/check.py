@@ -3,7 +3,7 @@
 import inspect
 import logging
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from hydra.utils import get_object
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -18,7 +18,8 @@ Fixed = Mapping[str, Mapping[str, Any]]  # for nodes that are no class's argumen
 
 RECIPE: Fixed = {
     "": dict.fromkeys(("data", "loss", "optim", "model", "trainer", "callbacks", "logger"), Any)
-    | {"seed": int, "max_images": Count | None, "watch_every": Count, "resume": str | None, "folder": str | None},
+    | {"seed": int, "max_images": Count | None, "watch_every": Count, "resume": str | None, "folder": str | None}
+    | {"compile": bool | Literal["auto", "cuda_graphs"]},
     "model": {"name": str, "game": Any},
 }
 UNTYPED = (PydanticSchemaGenerationError, PydanticUserError, SchemaError, TypeError)

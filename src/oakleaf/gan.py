@@ -17,7 +17,7 @@ from oakleaf.games import Batch, Game
 from oakleaf.means import Means
 from oakleaf.numbers import Count
 from oakleaf.optim import Player
-from oakleaf.seeds import stream
+from oakleaf.seeds import sow, stream
 from oakleaf.unrolling import foreseen
 
 
@@ -86,7 +86,7 @@ class GAN(LightningModule):
         return [player.build(self.network(name)) for name, player in self.players.items()]
 
     def training_step(self, batch: Batch, _: int) -> None:
-        torch.manual_seed(stream(self.seed, self.turn, self.global_rank))
+        sow(stream(self.seed, self.turn, self.global_rank), self.device)
         self.turn += 1
         self.step = len(next(iter(batch.values()))) * self.trainer.world_size
         for (name, player), optimizer in zip(self.players.items(), self._optimizers()):
@@ -111,13 +111,16 @@ class GAN(LightningModule):
         losses, seen = functional_call(self.game, ahead, asked) if ahead else self.game.losses(*asked)
         if not losses:  # no term is due
             return
-        optimizer.zero_grad()
-        self.manual_backward(torch.stack(list(losses.values())).sum(), inputs=self.weights[name])
+        for weight in self.weights[name]:
+            weight.grad = None
+        # not Lightning's manual_backward: no loss is scaled here, and its hooks took as long as a small network
+        with torch.autocast(self.device.type, enabled=False):  # the precision of each step back is its step's forward
+            torch.autograd.backward(sum(losses.values()), inputs=self.weights[name])  # type: ignore[arg-type]
         gradients = [weight.grad for weight in self.weights[name] if weight.grad is not None]
         parallel.average(gradients)
         player.steer(optimizer, self.images)
         norm = player.clipped(gradients, watch)
-        optimizer.step()
+        self._step(optimizer)
         self.game.constrain(name)
         self.game.settle()
         self.means.add(name, losses)
@@ -139,6 +142,13 @@ class GAN(LightningModule):
             return torch.stack(list(losses.values())).sum()
 
         return foreseen(paid, weights, optimizer.optimizer, steps)
+
+    def _step(self, optimizer: Any) -> None:
+        """The optimizer's own step, counted as Lightning counts (`global_step`), without the hooks around it."""
+        counted = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        counted.increment_ready()
+        optimizer.optimizer.step()
+        counted.increment_completed()
 
     def _optimizers(self) -> list[Any]:
         optimizers = self.optimizers()

@@ -19,7 +19,7 @@ class Means:
         if not values:
             return
         names = tuple(f"{group}/{name}" for name in values)
-        stacked = torch.stack([value.detach().float() for value in values.values()])
+        stacked = torch.stack([*values.values()]).detach().float()
         self._sums[names] = self._sums[names] + stacked if names in self._sums else stacked
         self._counts[names] = self._counts.get(names, 0) + 1
 

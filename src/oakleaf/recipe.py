@@ -31,7 +31,7 @@ def build(config: DictConfig) -> tuple[GAN, LightningDataModule, Recipe]:
         Mistake: a value that makes no sense, or data that are not there.
     """
     register()
-    check({key: config[key] for key in ("seed", "max_images", "watch_every")})
+    check({key: config[key] for key in ("seed", "max_images", "watch_every", "compile")})
     arguments = _plain(config.data)
     check(arguments, "data")
     seed_everything(stream(config.seed) % 2**32, verbose=False)

@@ -1,7 +1,7 @@
 """A Game: players that are networks, a way to play a batch, and what each player pays."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from oakleaf.conditions import Condition
 from oakleaf.losses.adaptive import Adaptive
-from oakleaf.losses.loss import Loss
+from oakleaf.losses.loss import Loss, blurred
 from oakleaf.losses.terms import Term
 from oakleaf.round import Round
 
@@ -39,6 +39,7 @@ class Game(nn.Module, ABC):
         self.loss = loss
         self.objective = loss.objective if isinstance(loss.objective, Adaptive) else None  # registers its state
         self.terms = {player: dict(named) for player, named in (terms or {}).items()}
+        self.graphs: dict[str, Callable[..., Scalars]] = {}  # `paid` by player, where it is compiled
 
     @abstractmethod
     def play(self, batch: Batch) -> list[Round]:
@@ -64,16 +65,37 @@ class Game(nn.Module, ABC):
 
         turn counts the player's own turns, images the images seen before this one.
         """
-        rounds = [self.loss.instance_noise(round, images) for round in self.faced(player, self.play(batch))]
-        due = {name: term for name, term in self.owed(player).items() if turn % term.every == 0}
-        for term in due.values():
+        due = tuple(name for name, term in self.owed(player).items() if turn % term.every == 0)
+        noise = self.loss.instance_noise.at(images)
+        sd = batch["image"].new_tensor(noise) if noise > 0 else None  # no number, which a graph would be made anew for
+        if watch and player == self.watcher:
+            rounds = self.rounds(player, batch, sd)
+            return self.charged(player, rounds, due), self.view(rounds)
+        return (self.graphs.get(player) or self.paid)(player, batch, due, sd), {}
+
+    def paid(self, player: str, batch: Batch, due: tuple[str, ...], sd: Tensor | None) -> Scalars:
+        """A whole turn without its looks: latents, networks, objective and penalties. What `compile` makes a graph of.
+
+        due: the names of the terms that are paid this turn; sd: of the instance noise.
+        """
+        return self.charged(player, self.rounds(player, batch, sd), due)
+
+    def rounds(self, player: str, batch: Batch, sd: Tensor | None) -> list[Round]:
+        rounds = self.faced(player, self.play(batch))
+        return rounds if sd is None else [blurred(round, sd) for round in rounds]
+
+    def charged(self, player: str, rounds: list[Round], due: tuple[str, ...]) -> Scalars:
+        """What the player pays for the rounds."""
+        owed = self.owed(player)
+        terms = {name: owed[name] for name in due}
+        for term in terms.values():
             for round in rounds:
                 term.prepare(round)
         sides = [side for round in rounds if (side := self.adversarial(player, round)) is not None]
         paid = {"adversarial": self.together(sides)} if sides else {}
-        for name, term in due.items():
+        for name, term in terms.items():
             paid[name] = self.together([term(round) for round in rounds])
-        return paid, self.view(rounds) if watch and player == self.watcher else {}
+        return paid
 
     def faced(self, player: str, rounds: list[Round]) -> list[Round]:
         """The rounds as the player meets them: a game may keep a history of fakes for its discriminator."""

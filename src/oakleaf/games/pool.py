@@ -22,6 +22,7 @@ class Pool(nn.Module):
         self.register_buffer("images", torch.zeros(size, *shape))
         self.register_buffer("held", torch.zeros((), dtype=torch.long))
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # its places are chosen by chance, one by one
     @torch.no_grad()
     def forward(self, fakes: Tensor) -> Tensor:
         """Fakes [B, C, H, W] in, as many out."""

@@ -30,15 +30,15 @@ class InstanceNoise:
     def at(self, images: int) -> float:
         return self.sd if self.images is None else self.sd * max(0.0, 1 - images / self.images) ** self.power
 
-    def __call__(self, round: Round, images: int) -> Round:
-        """The round with noise drawn afresh at each look of its critic."""
-        if (sd := self.at(images)) > 0:
-            round.critic = _Blurred(round.critic, sd)
-        return round
+
+def blurred(round: Round, sd: Tensor) -> Round:
+    """The round with noise drawn afresh at each look of its critic."""
+    round.critic = _Blurred(round.critic, sd)
+    return round
 
 
 class _Blurred:
-    def __init__(self, critic: Critic, sd: float) -> None:
+    def __init__(self, critic: Critic, sd: Tensor) -> None:
         self.critic, self.sd = critic, sd
 
     def __call__(self, x: Tensor) -> Verdict:

@@ -1,0 +1,140 @@
+"""The same step without a framework: python bare.py DATA TURNS COMPILE OVERRIDE ...
+
+The networks and optimizers of a recipe, its objective and penalties written out by hand below, channels last, the
+device's best precision, fused Adam, no gradient for the idle player's weights, nothing read from the device.
+DATA = random: one batch of noise that lies on the device, the bare limit. DATA = real: bytes on the device, gathered,
+mirrored and normalised there, and the average of G: what a careful person writes for one system.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from beat import beat
+from hydra import compose, initialize_config_dir
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from oakleaf.cli.door import conf
+from oakleaf.cli.machine import best_precision
+from oakleaf.recipe import build
+from oakleaf.resolvers import register
+
+Cost = Callable[[nn.Module, nn.Module, Tensor, Tensor], Tensor]
+
+
+def slope(critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Squared norm of each sample's gradient, [B]."""
+    if torch.compiler.is_compiling():
+        gradient = torch.func.grad(lambda x: critic(x).sum())(x)
+    else:
+        x = x.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
+    return gradient.flatten(1).float().square().sum(1)
+
+
+def dcgan_d(G: nn.Module, D: nn.Module, real: Tensor, z: Tensor) -> Tensor:
+    return softplus(-D(real).score).mean() + softplus(D(G(z)).score).mean()
+
+
+def dcgan_g(G: nn.Module, D: nn.Module, real: Tensor, z: Tensor) -> Tensor:
+    return softplus(-D(G(z)).score).mean()
+
+
+def wgan_gp_d(G: nn.Module, D: nn.Module, real: Tensor, z: Tensor) -> Tensor:
+    fake = G(z)
+    between = torch.lerp(real, fake.to(real.dtype), torch.rand(len(real), 1, 1, 1, device=real.device))
+    penalty = (slope(lambda x: D(x).score, between).sqrt() - 1).square().mean()
+    return D(fake).score.mean() - D(real).score.mean() + 10 * penalty
+
+
+def wgan_gp_g(G: nn.Module, D: nn.Module, real: Tensor, z: Tensor) -> Tensor:
+    return -D(G(z)).score.mean()
+
+
+def r3gan_d(G: nn.Module, D: nn.Module, real: Tensor, z: Tensor) -> Tensor:
+    fake = G(z)
+    if torch.compiler.is_compiling():
+        penalty = slope(lambda x: D(x).score, real).mean() + slope(lambda x: D(x).score, fake).mean()
+        return softplus(D(fake).score - D(real).score).mean() + penalty * 0.5
+    real, fake = real.detach().requires_grad_(), fake.detach().requires_grad_()
+    on_real, on_fake = D(real).score, D(fake).score
+    penalty = torch.zeros((), device=real.device)
+    for score, x in ((on_real, real), (on_fake, fake)):
+        (gradient,) = torch.autograd.grad(score.sum(), x, create_graph=True)
+        penalty = penalty + gradient.flatten(1).float().square().sum(1).mean()
+    return softplus(on_fake - on_real).mean() + penalty * 0.5
+
+
+def r3gan_g(G: nn.Module, D: nn.Module, real: Tensor, z: Tensor) -> Tensor:
+    return softplus(D(real).score - D(G(z)).score).mean()
+
+
+BY_HAND: dict[str, tuple[Cost, Cost]] = {
+    "non_saturating": (dcgan_d, dcgan_g),
+    "wasserstein_gp": (wgan_gp_d, wgan_gp_g),
+    "relativistic": (r3gan_d, r3gan_g),
+}
+
+
+def batches(kind: str, data: Any, device: torch.device, flip: bool) -> Iterator[Tensor]:
+    shape = (data.batch_size, data.channels, *data.size)
+    layout = torch.channels_last
+    while kind == "random":
+        noise = torch.rand(shape, device=device).mul_(2).sub_(1).contiguous(memory_format=layout)
+        while True:
+            yield noise
+    data.prepare_data()
+    data.setup()
+    images = data.rows["image"].to(device)
+    while True:
+        for rows in torch.randperm(len(images), device=device).split(data.batch_size):
+            if len(rows) == data.batch_size:
+                batch = images[rows].contiguous(memory_format=layout).float().div_(127.5).sub_(1)
+                mirrored = torch.rand(len(rows), 1, 1, 1, device=device) < 0.5
+                yield torch.where(mirrored, batch.flip(3), batch) if flip else batch
+
+
+def main() -> None:
+    kind, turns, compiled = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "true"
+    register()
+    with initialize_config_dir(str(conf()), version_base="1.3"):
+        module, data, recipe = build(compose("train", overrides=[*sys.argv[4:], "folder=."]))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    module.to(device)
+    G, D, prior = module.game.generator, module.game.discriminator, module.game.prior
+    step_d, step_g = (player.build(module.network(name)) for name, player in module.players.items())
+    cost_d, cost_g = BY_HAND[recipe["loss"]["name"]]
+    if compiled:
+        cost_d, cost_g = torch.compile(cost_d, fullgraph=True), torch.compile(cost_g, fullgraph=True)
+    half = best_precision("auto") == "bf16-mixed"
+    every = module.players["generator"].every
+
+    def play(cost: Cost, optimizer: Any, mine: list[Tensor], other: list[Tensor], real: Tensor) -> None:
+        for weight in other:
+            weight.requires_grad_(False)
+        for weight in mine:
+            weight.requires_grad_(True)
+        z = prior(len(real), device)  # type: ignore[operator]
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            loss = cost(G, D, real, z)  # type: ignore[arg-type]
+        optimizer.zero_grad()
+        loss.backward(inputs=mine)
+        optimizer.step()
+
+    weights_g, weights_d = module.weights["generator"], module.weights["discriminator"]
+    images = 0
+    for turn, real in enumerate(batches(kind, data, device, bool(recipe["data"].get("flip"))), start=1):
+        play(cost_d, step_d, weights_d, weights_g, real)
+        images += len(real)
+        if turn % every == 0:
+            play(cost_g, step_g, weights_g, weights_d, real)
+            if kind == "real" and module.average:
+                module.average.update(G, images, every * len(real))  # type: ignore[arg-type]
+        if turn % turns == 0:
+            beat()
+
+
+if __name__ == "__main__":
+    main()

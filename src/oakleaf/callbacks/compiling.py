@@ -1,0 +1,81 @@
+"""Making a player's turn one graph, when that pays."""
+
+import logging
+import time
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from oakleaf.errors import Mistake
+from oakleaf.gan import GAN
+
+log = logging.getLogger(__name__)
+
+Choice = bool | Literal["auto", "cuda_graphs"]
+
+WARM, TIMED = 20, 40  # turns before the clock starts (kernels are chosen in them), and until it stops
+WORTH = 600.0  # seconds that the rest of the run must take: graphs take up to a minute to make
+
+
+class Compiling(Callback):
+    """Replaces each player's turn (`Game.paid`: latents, networks, objective, penalties) by one compiled graph.
+
+    true: from the first turn; cuda_graphs: the same, its kernels replayed as one launch; auto: on a GPU, once it is
+    known that ten minutes are left. On a CPU auto leaves things as they are, for there graphs were slower
+    (docs/performance.md). Random numbers are drawn as without, so a run is the same either way, up to rounding. Turns
+    that look ahead (`unrolled`), and those with something to see, one in `watch_every`, are played without.
+    """
+
+    def __init__(self, choice: Choice) -> None:
+        self.choice = choice
+        self.began: tuple[int, float] | None = None  # turn and time
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        self.first = pl_module.turn
+        if self.choice not in (False, "auto"):
+            self.compile(pl_module)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: GAN, *_: Any) -> None:  # type: ignore[override]
+        if self.choice != "auto" or pl_module.device.type != "cuda":
+            return
+        played = pl_module.turn - self.first
+        if played in (WARM, TIMED):
+            torch.cuda.synchronize()
+            now = time.perf_counter()
+            if self.began and _left(pl_module, *self.began, now) > WORTH:
+                log.info("compiling the players' turns: the next one takes a while (compile=false for none of it)")
+                self.compile(pl_module)
+            self.began = pl_module.turn, now
+
+    def compile(self, module: GAN) -> None:
+        options: dict[str, Any] = {"fallback_random": True}
+        if self.choice == "cuda_graphs":
+            options["triton.cudagraphs"] = True
+        graph = torch.compile(module.game.paid, dynamic=False, options=options)
+
+        def play(*asked: Any) -> Any:
+            if self.choice == "cuda_graphs":
+                torch.compiler.cudagraph_mark_step_begin()
+            try:
+                return graph(*asked)
+            except Mistake:
+                raise
+            except Exception as error:
+                if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                    raise
+                reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+                if self.choice != "auto":
+                    raise Mistake(f"compile={self.choice}: {reason}; compile=false goes on without") from error
+                log.warning("not compiled: %s", reason)
+                module.game.graphs = {}
+                return module.game.paid(*asked)
+
+        module.game.graphs = dict.fromkeys(module.players, play)
+
+
+def _left(module: GAN, turn: int, then: float, now: float) -> float:
+    """Seconds that the rest of the run will take, at the pace since that turn; endless runs take for ever."""
+    if module.total is None:
+        return float("inf")
+    return (module.total - module.images) / module.step * (now - then) / max(1, module.turn - turn)

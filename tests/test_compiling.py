@@ -1,0 +1,94 @@
+"""A player's turn as one compiled graph is the same turn."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from conftest import FP32, SMALL, Fit, built
+from oakleaf.callbacks.compiling import Compiling, _left
+from oakleaf.errors import Mistake
+from oakleaf.gan import GAN
+from oakleaf.seeds import sow
+
+BOTH_PENALTIES = 16  # a turn on which every lazy term is due
+SYSTEMS = [
+    ["model=dcgan"],
+    ["model=dcgan", "loss=wasserstein_gp"],
+    ["model=dcgan", "loss=relativistic"],
+    ["model=dcgan", "loss.instance_noise.sd=0.1"],
+    ["model=dragan"],
+    ["model=sngan"],
+    ["model=infogan"],
+    ["model=cdcgan"],
+]
+
+
+def turn(module: GAN, player: str, batch: dict[str, Tensor]) -> tuple[float, list[Tensor]]:
+    """What the player pays, and its gradients."""
+    for other, weights in module.weights.items():
+        for weight in weights:
+            weight.requires_grad_(other == player)
+    torch.manual_seed(3)
+    paid, _ = module.game.losses(player, batch, BOTH_PENALTIES, 0)
+    total = torch.stack([*paid.values()]).sum()
+    gradients = torch.autograd.grad(total, module.weights[player], allow_unused=True)
+    return total.item(), [g for g in gradients if g is not None]
+
+
+@pytest.mark.parametrize("overrides", SYSTEMS, ids=" ".join)
+def test_a_turn_is_one_graph_and_equals_itself_uncompiled(overrides: list[str], tmp_path: Path) -> None:
+    module, data, _, _ = built(*FP32, *SMALL, *overrides, folder=tmp_path)
+    data.prepare_data()
+    data.setup("fit")
+    batch, state = data.batch(torch.arange(16)), copy.deepcopy(module.game.state_dict())
+    for player in module.players:
+        loss, gradients = turn(module, player, batch)
+        assert max(g.abs().max() for g in gradients) > 1e-4
+        module.game.load_state_dict(state)
+        torch._dynamo.reset()
+        # fullgraph raises where the turn breaks into pieces
+        module.game.graphs = {player: torch.compile(module.game.paid, fullgraph=True, backend="aot_eager")}
+        compiled, theirs = turn(module, player, batch)
+        module.game.graphs = {}
+        module.game.load_state_dict(state)
+        assert compiled == pytest.approx(loss, rel=1e-6)
+        for mine, other in zip(gradients, theirs, strict=True):
+            torch.testing.assert_close(other, mine, rtol=1e-4, atol=1e-6 * float(mine.abs().max()) + 1e-7)
+
+
+def test_a_compiled_run_goes_where_the_uncompiled_one_goes(fit: Fit, tmp_path: Path) -> None:
+    slow = ["optim.discriminator.lr=1e-2", "optim.generator.lr=1e-2"]
+    run = [*SMALL, "optim=sgd", *slow, "max_images=64"]  # Adam's first steps are all of one length, rounding or not
+    there, _ = fit(*run, "compile=false", folder=tmp_path / "a")
+    assert not there.game.graphs
+    graphs, _ = fit(*run, "compile=true", folder=tmp_path / "b")
+    assert set(graphs.game.graphs) == {"discriminator", "generator"}
+    for a, b in zip(there.parameters(), graphs.parameters(), strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-5)
+
+
+def test_without_a_compiler_it_is_said_how_to_go_on(fit: Fit) -> None:
+    torch._dynamo.reset()
+    broken = {"cpp.cxx": (None, "/bin/false"), "force_disable_caches": True}
+    with torch._inductor.config.patch(broken), pytest.raises(Mistake, match="compile=false goes on without"):
+        fit("model=toy", "data=toy", "data.points=500", "data.batch_size=30", "max_images=90", "compile=true")
+
+
+def test_auto_leaves_a_cpu_alone_and_asks_how_long_the_rest_takes(fit: Fit) -> None:
+    module, trainer = fit(*SMALL, "max_images=64")
+    assert any(isinstance(callback, Compiling) for callback in trainer.callbacks) and not module.game.graphs
+    module.max_images = 64 + 1600
+    assert _left(module, turn=module.turn - 2, then=10.0, now=14.0) == pytest.approx(100 * 2.0)
+    module.max_images = None
+    trainer.fit_loop.max_epochs = -1
+    assert _left(module, 0, 0.0, 1.0) == float("inf")
+
+
+def test_sowing_is_torchs_manual_seed_where_the_run_is() -> None:
+    sow(17, torch.device("cpu"))
+    mine = torch.rand(5)
+    torch.manual_seed(17)
+    assert torch.equal(mine, torch.rand(5))
