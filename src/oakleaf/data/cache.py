@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import astuple
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -21,7 +25,11 @@ from oakleaf.errors import Mistake
 
 OnCorrupt = Literal["error", "skip"]
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, UnidentifiedImageError, Image.DecompressionBombError)
-CHUNK = 1024  # images decoded between two writes
+CHUNK = 4096  # images decoded ahead of what is written
+TOGETHER = 64  # of them that a process gets at a time
+FEW = 1000  # pictures for which no process is worth its start
+
+Result = tuple[int, np.ndarray | None, str]
 
 
 class Decoded(NamedTuple):
@@ -101,21 +109,55 @@ def _decode_into(path: Path, source: Source, fit: Fit, on_corrupt: OnCorrupt) ->
     return kept, skipped
 
 
-def _decode_all(source: Source, fit: Fit) -> Iterator[tuple[int, np.ndarray | None, str]]:
+def _decode_all(source: Source, fit: Fit) -> Iterator[Result]:
     """Each image in order, or None and what is wrong with it."""
-
-    def one(index: int) -> tuple[int, np.ndarray | None, str]:
-        try:
-            with source.read(index) as picture:
-                return index, fit(picture), ""
-        except TooSmall as error:
-            return index, None, f"{error}"
-        except UNREADABLE as error:
-            return index, None, f"can't be read ({error})"
-
+    decode = partial(_decode, source, fit)
     bar = tqdm(total=len(source), desc="decoding", unit="img", leave=False, disable=None)  # None: only in a terminal
-    with ThreadPoolExecutor(os.cpu_count()) as pool, bar:
+    with bar, _workers(len(source), decode) as each:
         for start in range(0, len(source), CHUNK):
-            for result in pool.map(one, range(start, min(start + CHUNK, len(source)))):
+            for result in each(range(start, min(start + CHUNK, len(source)))):
                 bar.update()
                 yield result
+
+
+def _decode(source: Source, fit: Fit, index: int) -> Result:
+    try:
+        with source.read(index) as picture:
+            return index, fit(picture), ""
+    except TooSmall as error:
+        return index, None, f"{error}"
+    except UNREADABLE as error:
+        return index, None, f"can't be read ({error})"
+
+
+@contextmanager
+def _workers(count: int, decode: Callable[[int], Result]) -> Iterator[Callable[[range], Iterable[Result]]]:
+    """A way to decode some numbers, in order: by a process for each core, since threads wait for each other half of
+    the time; by this process alone where the pictures are few, or where it can't be forked.
+
+    Raises:
+        Mistake: a process was killed, as happens where memory ends.
+    """
+    cores = os.cpu_count() or 1
+    if count < FEW or cores == 1 or "fork" not in multiprocessing.get_all_start_methods():
+        yield lambda numbers: map(decode, numbers)
+        return
+    fork = multiprocessing.get_context("fork")  # what it decodes from need not be sent, and touches no accelerator
+    with ProcessPoolExecutor(cores, fork, initializer=_begin, initargs=(decode,)) as pool:
+        try:
+            yield partial(pool.map, _go_on, chunksize=TOGETHER)
+        except BrokenProcessPool as error:
+            raise Mistake(f"decoding: a process was killed; is there memory for {cores} of them?") from error
+
+
+_mine: Callable[[int], Result] | None = None  # of a decoding process
+
+
+def _begin(decode: Callable[[int], Result]) -> None:
+    global _mine
+    _mine = decode
+
+
+def _go_on(index: int) -> Result:
+    assert _mine is not None
+    return _mine(index)

@@ -59,17 +59,23 @@ class Folder(Source):
 
     @cached_property
     def digest(self) -> str:
-        def of(file: Path) -> bytes:
-            try:
-                return hashlib.blake2b(file.read_bytes(), digest_size=16).digest()
-            except OSError:  # told by name when it is to be decoded
-                return b"unreadable"
-
         total = hashlib.blake2b(digest_size=16)
-        with ThreadPoolExecutor(16) as pool:
-            for file, content in zip(self.files, pool.map(of, self.files, chunksize=256)):
-                total.update(os.fsencode(file.relative_to(self.root)) + b"\0" + content)
+        parts = [self.files[i : i + 256] for i in range(0, len(self.files), 256)]
+        with ThreadPoolExecutor(4) as pool:  # more of them wait for each other, unless the disk is far away
+            for part, contents in zip(parts, pool.map(_contents, parts)):
+                for file, content in zip(part, contents):
+                    total.update(os.fsencode(file.relative_to(self.root)) + b"\0" + content)
         return total.hexdigest()
+
+
+def _contents(files: list[Path]) -> list[bytes]:
+    def of(file: Path) -> bytes:
+        try:
+            return hashlib.blake2b(file.read_bytes(), digest_size=16).digest()
+        except OSError:  # told by name when it is to be decoded
+            return b"unreadable"
+
+    return [of(file) for file in files]
 
 
 def find_pictures(root: Path, key: str = "data.root") -> list[Path]:
