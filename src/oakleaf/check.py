@@ -17,10 +17,11 @@ from oakleaf.options import instead, unknown
 Fixed = Mapping[str, Mapping[str, Any]]  # for nodes that are no class's arguments: their keys, and what may stand there
 
 RECIPE: Fixed = {
-    "": dict.fromkeys(("data", "loss", "optim", "model", "trainer", "callbacks", "logger"), Any)
+    "": dict.fromkeys(("data", "loss", "optim", "model", "trainer", "callbacks", "logger", "sweep"), Any)
     | {"seed": int, "max_images": Count | None, "watch_every": Count, "resume": str | None, "folder": str | None}
     | {"compile": bool | Literal["auto", "cuda_graphs"]},
     "model": {"name": str, "game": Any},
+    "sweep": {"metric": str | list[str], "measure": str | None, "extractor": str, "fake": Count, "status": str | None},
 }
 UNTYPED = (PydanticSchemaGenerationError, PydanticUserError, SchemaError, TypeError)
 

@@ -10,7 +10,7 @@ from oakleaf.errors import Mistake
 OUTPUTS = Path("outputs")
 LAST = Path("checkpoints") / "last.ckpt"
 BEST = Path("checkpoints") / "best.ckpt"
-LENGTH = ("resume=", "max_images=", "trainer.max_epochs=", "trainer.max_time=")
+LENGTH = ("resume=", "max_images=", "trainer.max_epochs=", "trainer.max_time=", "sweep.")
 CONFIG = "config.yaml"  # in a run's folder: the composed recipe
 OVERRIDES = "overrides.txt"  # in a run's folder: the command line that began it
 

@@ -74,10 +74,13 @@ class WeightsAndBiases(Logger):
         name: str | None = None,
         group: str | None = None,
         tags: list[str] | None = None,
+        job_type: str | None = None,
     ) -> None:
         super().__init__()
         self.folder = Path(folder)
-        self.settings = {"project": project, "name": name, "group": group, "tags": tags}
+        # what is left empty, a sweep says by the environment: WANDB_RUN_GROUP, WANDB_TAGS, ...
+        said = {"name": name, "group": group, "tags": tags, "job_type": job_type}
+        self.settings = {"project": project, **{key: value for key, value in said.items() if value}}
         self.config: dict[str, Any] = {}
         self._run: Any = None
 

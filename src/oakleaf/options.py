@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 INSTEAD = {  # what manual optimization can't have from the Trainer, and our way
@@ -34,3 +35,11 @@ def unknown(key: str, known: Iterable[Any]) -> str:
     meant = f" Did you mean {f'{parent}.' if parent else ''}{near[0]}?" if near else ""
     has = f" {parent or 'The configuration'} has: {', '.join(shown)}" if shown else ""
     return f"{key}: there is no such option.{meant}{has}"
+
+
+def unknown_choice(key: str, choice: str, group: Path) -> str:
+    """The sentence for a choice that its group, a folder of the configuration, does not have."""
+    choices = sorted(path.stem for path in group.glob("*.yaml"))
+    near = difflib.get_close_matches(choice, choices, n=1, cutoff=0.5)
+    meant = f" Did you mean {near[0]}?" if near else ""
+    return f"{key}={choice}: there is no such {group.name}.{meant} Choices: {', '.join(choices)}"

@@ -6,11 +6,13 @@ from omegaconf import OmegaConf
 
 from oakleaf.cli.machine import best_precision
 from oakleaf.folders import run_folder
+from oakleaf.sweeps.names import sweep_name
 
 
 def register() -> None:
     """Teach OmegaConf our resolvers."""
     OmegaConf.register_new_resolver("run_folder", run_folder, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
     OmegaConf.register_new_resolver("best_precision", best_precision, replace=True)
     OmegaConf.register_new_resolver("times", times, replace=True)
     OmegaConf.register_new_resolver("part", part, replace=True)

@@ -38,6 +38,7 @@ def enter(name: str, task: Task) -> None:
     def job(config: DictConfig) -> None:
         nonlocal began
         began = True
+        register()  # a launcher may run this in a process of its own
         _restore(wanted)  # for processes that the task starts
         try:
             task(config)

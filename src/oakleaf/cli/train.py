@@ -1,6 +1,7 @@
 """python train.py: from the command line to a trained run."""
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,37 @@ from oakleaf.folders import CONFIG, LAST, OVERRIDES, same
 log = logging.getLogger(__name__)
 
 
+STATUS = "sweep.status="
+
+
 def main() -> None:
-    enter("train", train)
+    if len(sys.argv) == 2 and sys.argv[1].startswith(STATUS):
+        tell_status(Path(sys.argv[1].removeprefix(STATUS)))
+    else:
+        enter("train", train)
+
+
+def tell_status(folder: Path) -> None:
+    """How far a sweep is, at once: nothing is composed."""
+    from oakleaf.sweeps.status import status
+
+    try:
+        print(status(folder.expanduser()))
+    except Mistake as error:
+        sys.exit(str(error))
 
 
 def train(config: DictConfig) -> None:
-    """Build what the configuration says, or what the resumed run says, and fit it."""
+    """Build what the configuration says, or what the resumed run says, and fit it; of a sweep's job, start the process
+    that does."""
     from hydra.core.hydra_config import HydraConfig
 
     hydra = HydraConfig.get()
+    if hydra.mode == RunMode.MULTIRUN:
+        from oakleaf.sweeps.trial import run
+
+        run(config, hydra)
+        return
     folder = Path(hydra.runtime.output_dir)
     try:
         _train(config, folder, hydra)
@@ -53,8 +76,6 @@ def _train(config: DictConfig, folder: Path, hydra: Any) -> None:
         log.info("nothing left to do: %s images were seen. More: max_images=...\n%s", module.images, config.folder)
         return
     trainer = build_trainer(recipe)
-    if hydra.mode == RunMode.MULTIRUN and trainer.world_size > 1:
-        raise Mistake("several processes inside -m: the second would sweep too; start such runs one by one")
     if trainer.is_global_zero:
         _record(recipe, folder, overrides, new=content is None)
         log.info("%s", _first_words(module, data, trainer, recipe))

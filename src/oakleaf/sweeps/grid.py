@@ -1,0 +1,71 @@
+"""Every combination of what was swept."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from oakleaf.errors import Mistake
+from oakleaf.sweeps.names import combinations, job_name
+from oakleaf.sweeps.record import SWEEP, Job, read_job, write, write_job
+from oakleaf.sweeps.report import report
+from oakleaf.sweeps.trial import asked
+
+log = logging.getLogger(__name__)
+
+Legal = Callable[[Sequence[Sequence[str]]], None]
+Launch = Callable[[Path, dict[str, list[str]]], None]
+
+
+def grid(config: DictConfig, arguments: Sequence[str], legal: Legal, launch: Launch) -> None:
+    """Run what is not finished, then report.
+
+    Raises:
+        Mistake: some jobs failed; the others are done.
+    """
+    settings = settled(config)
+    folder = Path(config.hydra.sweep.dir).absolute()
+    planned = [Job(job_name(swept), overrides, swept) for overrides, swept in combinations(arguments)]
+    legal([job.overrides for job in planned])
+    jobs = begin(folder, arguments, planned, settings)
+    waiting = [job for job in jobs if not (job.state == "done" and job.evaluated == asked(config))]
+    if len(waiting) < len(jobs):
+        log.info("%d of %d jobs are done already", len(jobs) - len(waiting), len(jobs))
+    launch(folder, {job.name: job.overrides for job in waiting})
+    conclude(config, folder)
+
+
+def begin(folder: Path, arguments: Sequence[str], planned: Sequence[Job], settings: Any) -> list[Job]:
+    """Write down what is to be done, and return the jobs as they stand."""
+    jobs = [read_job(folder / job.name, job) or job for job in planned]
+    for job in jobs:
+        write_job(folder / job.name, job)
+    write(folder / SWEEP, {"command": list(arguments), "settings": settings, "jobs": [asdict(job) for job in planned]})
+    return jobs
+
+
+def conclude(config: DictConfig, folder: Path) -> None:
+    """The report, and a Mistake that names what failed."""
+    said, failed = report(folder, OmegaConf.select(config, "logger.wandb"))
+    log.info("%s", said)
+    if failed:
+        raise Mistake(failed)
+
+
+def settled(config: DictConfig) -> dict[str, Any]:
+    """The keys below `sweep`, checked before days are spent."""
+    from oakleaf.check import RECIPE, check
+    from oakleaf.cli.door import conf
+    from oakleaf.options import unknown_choice
+
+    settings: Any = OmegaConf.to_container(config.sweep)
+    check(settings, "sweep", {"sweep": RECIPE["sweep"]})
+    metrics = [settings["metric"]] if isinstance(settings["metric"], str) else settings["metric"]
+    for group, names in (("metric", metrics), ("extractor", [settings["extractor"]])):
+        for name in names:
+            if not (conf() / group / f"{name}.yaml").is_file():
+                raise Mistake(unknown_choice(f"sweep.{group}", name, conf() / group))
+    return {"measure": settings["measure"] or metrics[0], "fake": settings["fake"]}
