@@ -47,3 +47,19 @@ class Grid(Sweeper):
             self.begun += len(lines)
             for job in returned:
                 _ = job.return_value  # raises what went wrong outside of the job's own process
+
+
+class Optuna(Grid):
+    """hydra/sweeper=optuna: a search in the ranges that were given, by ask and tell."""
+
+    def __init__(
+        self, trials: int, batch: int, storage: str | None = None, sampler: Any = None, pruner: Any = None
+    ) -> None:
+        super().__init__()
+        self.wanted = {"trials": trials, "batch": batch, "storage": storage, "sampler": sampler, "pruner": pruner}
+
+    def sweep(self, arguments: list[str]) -> Any:
+        from oakleaf.sweeps.search import Settings, search
+
+        assert self.config is not None
+        search(self.config, arguments, self.legal, self.launch, Settings(**self.wanted))

@@ -6,6 +6,7 @@ from omegaconf import OmegaConf
 
 from oakleaf.cli.machine import best_precision
 from oakleaf.folders import run_folder
+from oakleaf.sweeps.devices import at_once
 from oakleaf.sweeps.names import sweep_name
 
 
@@ -13,6 +14,7 @@ def register() -> None:
     """Teach OmegaConf our resolvers."""
     OmegaConf.register_new_resolver("run_folder", run_folder, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
+    OmegaConf.register_new_resolver("at_once", at_once, replace=True)
     OmegaConf.register_new_resolver("best_precision", best_precision, replace=True)
     OmegaConf.register_new_resolver("times", times, replace=True)
     OmegaConf.register_new_resolver("part", part, replace=True)

@@ -43,5 +43,10 @@ def gpus() -> list[str]:
     return [str(number) for number, line in enumerate(li for li in listed.splitlines() if li.startswith("GPU "))]
 
 
+def at_once() -> int:
+    """How many jobs of one device this machine runs side by side: one on each GPU, or on each pair of cores."""
+    return len(gpus()) or max(1, (os.cpu_count() or 2) // 2)
+
+
 def _place() -> Path:
     return Path(tempfile.gettempdir()) / f"oakleaf-gpus-{os.getuid()}"

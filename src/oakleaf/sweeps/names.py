@@ -25,7 +25,7 @@ def sweep_name(overrides: Sequence[str]) -> str:
 def job_name(swept: Sequence[str]) -> str:
     """A job is called by what distinguishes it: `dcgan-hinge-seed0`."""
     pairs = [override.lstrip("+").partition("=") for override in swept]
-    parts = [value if "." not in key and key != SEED else _last(key) + value for key, _, value in _by_key(pairs)]
+    parts = [value if _is_choice(key, value) else _last(key) + value for key, _, value in _by_key(pairs)]
     plain = "-".join(parts)
     name = re.sub(r"[^\w.-]+", "_", plain).strip("._-")
     if name == plain and 0 < len(name) <= LONGEST:
@@ -67,8 +67,14 @@ def without_seed(swept: Sequence[str]) -> tuple[str, ...]:
 
 
 def _last(key: str) -> str:
-    """The last two parts of a key: `generator.lr`."""
-    return ".".join(key.lstrip("+~").split("@")[0].split(".")[-2:])
+    """What is left of a key without its group, two parts at most: `generator.lr` of `optim.generator.lr`."""
+    parts = key.lstrip("+~").split("@")[0].split(".")
+    return ".".join((parts[1:] or parts)[-2:])
+
+
+def _is_choice(key: str, value: str) -> bool:
+    """Whether the value says it all: `dcgan`, but not `0` or `true`."""
+    return "." not in key and key != SEED and not re.match(r"[\d.-]|true$|false$|null$", value)
 
 
 def _ordered(keys: Sequence[str]) -> list[str]:

@@ -1,0 +1,49 @@
+"""Hydra's sweep syntax as a space to search in: `choice(a,b)` or `a,b`, `range(1,9)`, `interval(0,1)`,
+`tag(log,interval(1e-5,1e-3))`, `int(interval(8,64))`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from oakleaf.errors import Mistake
+from oakleaf.sweeps.names import SEED, parsed
+
+Space = dict[str, BaseDistribution]
+
+
+def space(overrides: Sequence[str]) -> tuple[list[str], Space]:
+    """What every trial has, and what is searched, by key.
+
+    Raises:
+        Mistake: nothing is searched, or the seed is.
+    """
+    fixed = [o.input_line or "" for o in parsed(overrides) if not o.is_sweep_override()]
+    searched = {o.get_key_element(): _distribution(o) for o in parsed(overrides) if o.is_sweep_override()}
+    if not searched:
+        raise Mistake("nothing to search in: give some.key='interval(0,1)', 'tag(log,interval(1e-5,1e-3))' or a,b,c")
+    if SEED in searched:
+        raise Mistake("seed=...: a search compares single runs; sweep the seeds of what it finds, without hydra/sweeper")
+    return fixed, searched
+
+
+def chosen(params: Mapping[str, Any]) -> list[str]:
+    """A trial's parameters as overrides; four digits of a number are enough."""
+    return [f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in params.items()]
+
+
+def _distribution(override: Override) -> BaseDistribution:
+    value: Any = override.value()
+    if isinstance(value, IntervalSweep):
+        return _interval(value.start, value.end, "log" in value.tags)
+    if isinstance(value, RangeSweep) and isinstance(value.start, int) and isinstance(value.step, int):
+        last = range(value.start, int(value.stop or 0), value.step)[-1]
+        return IntDistribution(value.start, last, log="log" in value.tags, step=value.step)
+    return CategoricalDistribution(list(override.sweep_string_iterator()))
+
+
+def _interval(low: Any, high: Any, log: bool) -> BaseDistribution:
+    if isinstance(low, int) and isinstance(high, int):
+        return IntDistribution(low, high, log=log)
+    return FloatDistribution(float(low), float(high), log=log)
