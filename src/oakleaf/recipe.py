@@ -13,6 +13,7 @@ from lightning.pytorch import LightningDataModule, Trainer, seed_everything
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
+from oakleaf.batch_norm import JointBatchNorm
 from oakleaf.check import check
 from oakleaf.checkpoint import AtomicIO, read
 from oakleaf.errors import Mistake
@@ -80,11 +81,12 @@ def build_trainer(recipe: Recipe) -> Trainer:
         raise Mistake("trainer.precision=16-mixed: two players share no loss scaler; bf16-mixed needs none")
     if recipe["max_images"]:
         arguments["max_epochs"] = -1
+    joint = [JointBatchNorm()] if arguments.pop("sync_batchnorm") else []
     try:
         return make(arguments, _partial_=True)(  # type: ignore[no-any-return]
             callbacks=[make(node) for node in callbacks.values() if node],
             logger=[make(node) for node in recipe["logger"].values() if node],
-            plugins=[AtomicIO()],
+            plugins=[AtomicIO(), *joint],
             default_root_dir=recipe["folder"],
             use_distributed_sampler=False,  # the deck deals to ranks itself
             enable_progress_bar=False,  # ours counts images

@@ -153,9 +153,16 @@ def _first_words(module: Any, data: Any, trainer: Any, recipe: dict[str, Any]) -
     return (
         f"{recipe['model']['name']} on {recipe['data']['name']} ({data.channels} x {height} x {width}), "
         f"loss {recipe['loss']['name']}, seed {recipe['seed']}\n{size}\n"
-        f"{trainer.strategy.root_device}, {trainer.world_size} process(es), {trainer.precision}, {length}, "
+        f"{trainer.strategy.root_device}, {_batch(data.batch_size, trainer.world_size)}, {trainer.precision}, {length}, "
         f"into {recipe['folder']}"
     )
+
+
+def _batch(each: int, processes: int) -> str:
+    """The batch that counts: that of all processes together."""
+    if processes == 1:
+        return f"batches of {each}"
+    return f"{processes} process(es), batches of {processes} x {each} = {processes * each}"
 
 
 def _last_words(module: Any, folder: str) -> str:
