@@ -39,9 +39,14 @@ def _chain(error: BaseException | None) -> list[BaseException]:
     return links
 
 
+PLUGINS = {"joblib": "parallel", "submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
+
+
 def _missing(error: MissingConfigException) -> str:
     wanted = error.missing_cfg_file or ""
     group, _, choice = str(wanted).rpartition("/")
+    if group == "hydra/launcher" and choice in PLUGINS:
+        return f"hydra/launcher: {choice} is a plugin of its own: uv pip install 'oakleaf[{PLUGINS[choice]}]'"
     options = list(error.options or [])
     near = difflib.get_close_matches(choice, options, n=1, cutoff=0.5)
     meant = f" Did you mean {group}={near[0]}?" if near else ""

@@ -153,8 +153,8 @@ def _first_words(module: Any, data: Any, trainer: Any, recipe: dict[str, Any]) -
     return (
         f"{recipe['model']['name']} on {recipe['data']['name']} ({data.channels} x {height} x {width}), "
         f"loss {recipe['loss']['name']}, seed {recipe['seed']}\n{size}\n"
-        f"{trainer.strategy.root_device}, {_batch(data.batch_size, trainer.world_size)}, {trainer.precision}, {length}, "
-        f"into {recipe['folder']}"
+        f"{trainer.strategy.root_device}, {_batch(data.batch_size, trainer.world_size)}, {trainer.precision}, "
+        f"{length}, into {recipe['folder']}"
     )
 
 

@@ -61,6 +61,10 @@ def settled(config: DictConfig) -> dict[str, Any]:
     from oakleaf.cli.door import conf
     from oakleaf.options import unknown_choice
 
+    if config.trainer.num_nodes != 1:
+        raise Mistake(
+            "trainer.num_nodes: a job of a sweep stays on one node; start runs on several by srun, one by one"
+        )
     settings: Any = OmegaConf.to_container(config.sweep)
     check(settings, "sweep", {"sweep": RECIPE["sweep"]})
     metrics = [settings["metric"]] if isinstance(settings["metric"], str) else settings["metric"]

@@ -20,11 +20,11 @@ SECONDS = 2.0  # between two looks
 
 
 @contextmanager
-def watched(folder: Path, study: "Study", names: Sequence[str]) -> Iterator[None]:
+def watched(folder: Path, study: "Study", names: Sequence[str], every: float = SECONDS) -> Iterator[None]:
     """While the runs of that name run, look at their scores, and put a file `stop` into the folder of one that the
     study gives up; its process sees it, wherever it runs."""
     over = threading.Event()
-    eye = threading.Thread(target=_watch, args=(folder, study, names, over), daemon=True)
+    eye = threading.Thread(target=_watch, args=(folder, study, names, over, every), daemon=True)
     eye.start()
     try:
         yield
@@ -36,18 +36,19 @@ def watched(folder: Path, study: "Study", names: Sequence[str]) -> Iterator[None
 def scores_of(folder: Path, measure: str) -> list[float]:
     """What a run has scored so far, in order: the column `score/<measure>` of its metrics.csv."""
     try:
-        with (folder / "metrics.csv").open(newline="") as file:
-            rows = list(csv.DictReader(file))
+        text = (folder / "metrics.csv").read_text()
     except OSError:
         return []
+    whole = text[: text.rfind("\n") + 1]  # a line that is being written says something else
+    rows = list(csv.DictReader(whole.splitlines()))
     columns = [name for name in (rows[0] if rows else {}) if _is_of(name, measure)]
     found = [_number(row[columns[0]]) for row in rows] if columns else []
     return [value for value in found if value is not None]
 
 
-def _watch(folder: Path, study: "Study", names: Sequence[str], over: threading.Event) -> None:
+def _watch(folder: Path, study: "Study", names: Sequence[str], over: threading.Event, every: float) -> None:
     going = set(names)
-    while not over.wait(SECONDS):
+    while not over.wait(every):
         for name in sorted(going):
             scores = scores_of(folder / name, study.measure)
             try:
@@ -65,7 +66,7 @@ def _is_of(column: str, measure: str) -> bool:
 
 
 def _number(text: str | None) -> float | None:
-    """None of an empty cell, a line that is half-written, or no number."""
+    """None of an empty cell."""
     try:
         value = float(text or "")
     except ValueError:

@@ -21,8 +21,8 @@ class Job:
     """One run of a sweep, as it stands.
 
     state: waiting, running, stopped (half-done, will go on), done, failed, pruned. seconds: its processes' wall time,
-    start-up included; started: when the
-    attempt began that is not counted yet, in seconds since 1970. scores: what was measured at its end, and `better` which way is better; evaluated: how.
+    start-up included; started: when the attempt began that is not counted yet, in seconds since 1970. scores: what was
+    measured at its end, and `better` which way is better; evaluated: how.
     """
 
     name: str

@@ -24,7 +24,7 @@ def space(overrides: Sequence[str]) -> tuple[list[str], Space]:
     if not searched:
         raise Mistake("nothing to search in: give some.key='interval(0,1)', 'tag(log,interval(1e-5,1e-3))' or a,b,c")
     if SEED in searched:
-        raise Mistake("seed=...: a search compares single runs; sweep the seeds of what it finds, without hydra/sweeper")
+        raise Mistake("seed=: a search compares single runs; sweep the seeds of what it finds, without hydra/sweeper")
     return fixed, searched
 
 

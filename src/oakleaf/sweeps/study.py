@@ -32,7 +32,7 @@ class Study:
         self.open: dict[str, optuna.Trial] = {}
         self.reported: dict[str, int] = {}  # how many of a run's scores Optuna knows
         folder.mkdir(parents=True, exist_ok=True)
-        direction = "minimize" if better(measure, metric) == "lower" else "maximize"
+        direction: Any = "minimize" if better(measure, metric) == "lower" else "maximize"
         storage = _storage(wanted.storage, folder)
         self.study = optuna.create_study(
             storage=storage, study_name=folder.name, direction=direction, load_if_exists=True

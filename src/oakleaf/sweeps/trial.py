@@ -38,10 +38,10 @@ def run(config: DictConfig, hydra: Any) -> None:
         code, said = 1, ""
         try:
             overrides = asked(config)
-            task = {"folder": str(folder), "overrides": job.overrides, "evaluate": overrides}
-            task["train"] = not has_ended(folder, job)
+            task: dict[str, Any] = {"folder": near(folder, hydra), "overrides": job.overrides, "evaluate": overrides}
+            task |= {"train": not has_ended(folder, job)}
             with a_share(config.trainer) as devices:
-                environment = {**os.environ, **_wandb(folder, job), **devices, TRIAL: json.dumps(task)}
+                environment = {**_surroundings(), **_wandb(folder, job), **devices, TRIAL: json.dumps(task)}
                 code, said = _launch(command(hydra, job, folder), environment, hydra.runtime.cwd, folder, lock)
         finally:
             _conclude(job, folder, asked(config), code, said)
@@ -71,7 +71,20 @@ def command(hydra: Any, job: Job, folder: Path) -> list[str]:
     task = [o for o in job.overrides if not o.startswith("sweep.")]
     if (folder / LAST).is_file() or not any(o.startswith("resume=") for o in task):
         task = [*(o for o in task if not o.startswith("resume=")), "resume=auto"]
-    return [sys.executable, "-m", "oakleaf.sweeps.child", *places, *ours, *task, f"hydra.run.dir={quoted(folder)}"]
+    where = f"hydra.run.dir={quoted(near(folder, hydra))}"
+    return [sys.executable, "-m", "oakleaf.sweeps.child", *places, *ours, *task, where]
+
+
+def near(folder: Path, hydra: Any) -> str:
+    """The folder as seen from where the command was given, if it is below: no home's path is told."""
+    here = Path(hydra.runtime.cwd)
+    return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)
+
+
+def _surroundings() -> dict[str, str]:
+    """This process's environment, without what would make Lightning wait for processes that SLURM starts: a job has
+    one task there, and starts its other processes itself."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("SLURM_NTASKS")}
 
 
 @contextlib.contextmanager
@@ -86,9 +99,7 @@ def _alone(folder: Path) -> Any:
         time.sleep(0.5)
 
 
-def _launch(
-    line: Sequence[str], environment: Mapping[str, str], cwd: str, folder: Path, lock: int
-) -> tuple[int, str]:
+def _launch(line: Sequence[str], environment: Mapping[str, str], cwd: str, folder: Path, lock: int) -> tuple[int, str]:
     """Run to the end; returns the exit code and the last line that was said. What goes to stderr is kept in stderr.log.
 
     The child's stdin is a pipe from here: when this process dies, however it dies, the child sees it closed and ends.

@@ -1,0 +1,124 @@
+"""A search asks Optuna, tells it what came, and goes on after a kill."""
+
+import time
+from math import log10
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import composed
+from oakleaf.errors import Mistake
+from oakleaf.sweeps.names import job_name
+from oakleaf.sweeps.pruning import scores_of, watched
+from oakleaf.sweeps.record import STOP, Job, write_job
+from oakleaf.sweeps.search import Settings, search
+from oakleaf.sweeps.space import space
+from oakleaf.sweeps.study import Study
+from oakleaf.sweeps.trial import asked
+
+RATE = "optim.generator.lr"
+LINE = [f"{RATE}=tag(log,interval(1e-5,1e-1))", "loss=hinge,least_squares", "logger=csv"]
+RANDOM = {"_target_": "optuna.samplers.RandomSampler"}
+MEDIAN = {"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": 1, "n_warmup_steps": 1}
+
+
+def configured(folder: Path) -> Any:
+    config = composed()
+    config._set_flag("struct", False)
+    config.hydra = {"sweep": {"dir": str(folder)}}
+    return config
+
+
+class Pretended:
+    """A launcher whose jobs end at once; the nearer the rate to 1e-3 the better."""
+
+    def __init__(self, killed_at: int | None = None) -> None:
+        self.launched: list[str] = []
+        self.killed_at = killed_at
+
+    def __call__(self, folder: Path, jobs: dict[str, list[str]]) -> None:
+        for name, overrides in jobs.items():
+            self.launched.append(name)
+            if len(self.launched) == self.killed_at:
+                raise KeyboardInterrupt
+            values = dict(override.split("=", 1) for override in overrides)
+            swept = [o for o in overrides if o.startswith((RATE, "loss"))]
+            job = Job(name, overrides, swept, "done", images=10, evaluated=asked(composed()))
+            job.scores = {"fid-classifier": (log10(float(values[RATE])) + 3) ** 2}
+            job.better = {"fid-classifier": "lower"}
+            write_job(folder / name, job)
+
+
+def searched(folder: Path, launch: Pretended, trials: int = 6, line: list[str] = LINE, **settings: Any) -> None:
+    wanted = Settings(**{"trials": trials, "batch": 2, "storage": None, "sampler": RANDOM, "pruner": None} | settings)
+    search(configured(folder), line, lambda jobs: None, launch, wanted)
+
+
+@pytest.mark.parametrize("storage", [None, "study.journal"])
+def test_a_search_that_was_killed_goes_on_with_the_same_study(tmp_path: Path, storage: str | None) -> None:
+    storage = storage and str(tmp_path / storage)
+    killed, after = Pretended(killed_at=4), Pretended()
+    with pytest.raises(KeyboardInterrupt):
+        searched(tmp_path, killed, storage=storage)
+    searched(tmp_path, after, storage=storage)
+    assert after.launched[0] == killed.launched[3]  # what was open goes on first
+    done = {*killed.launched[:3], *after.launched}
+    assert len(done) == 6
+    assert not {*killed.launched[:3]} & {*after.launched}  # nothing is run twice
+    nothing = Pretended()
+    searched(tmp_path, nothing, storage=storage)
+    assert nothing.launched == []
+    assert "\n| 6 | " in (tmp_path / "report.md").read_text()
+    searched(tmp_path, more := Pretended(), trials=8, storage=storage)
+    assert len(more.launched) == 2
+
+
+def test_a_small_space_is_searched_to_its_end(tmp_path: Path) -> None:
+    searched(tmp_path, launch := Pretended(), trials=50, line=[f"{RATE}=1e-4,1e-3", "logger=csv"])
+    assert len(launch.launched) == len(set(launch.launched)) == 2
+
+
+def test_hydras_syntax_is_a_space() -> None:
+    fixed, found = space(
+        [
+            *("a=choice(x,y)", "b=range(1,9,2)", "c=interval(0,1)", "d=tag(log,interval(1e-5,1e-3))"),
+            *("e=1", "f=3,5", "g=int(interval(8,64))"),
+        ]
+    )
+    assert fixed == ["e=1"]
+    assert {key: repr(value) for key, value in found.items()} == {
+        "a": "CategoricalDistribution(choices=('x', 'y'))",
+        "b": "IntDistribution(high=7, log=False, low=1, step=2)",
+        "c": "FloatDistribution(high=1.0, log=False, low=0.0, step=None)",
+        "d": "FloatDistribution(high=0.001, log=True, low=1e-05, step=None)",
+        "f": "CategoricalDistribution(choices=('3', '5'))",
+        "g": "IntDistribution(high=64, log=False, low=8, step=1)",
+    }
+
+
+def test_a_bad_run_is_given_up_by_its_scores(tmp_path: Path) -> None:
+    _, ranges = space(LINE)
+    wanted = Settings(3, 1, None, RANDOM, MEDIAN)
+    study = Study(tmp_path, ranges, wanted, "fid", ["metric=fid"], 0, {})
+    good, bad = ([1.0, 0.5, 0.2], [9.0, 9.0, 9.0])
+    for scores, given_up in ((good, False), (bad, True)):
+        (swept,) = study.ask(1)
+        name = job_name(swept)
+        (tmp_path / name).mkdir()
+        lines = ["images,score/fid-classifier,discriminator/r1"]
+        lines += [f"{i},,3.5\n{i},{score},2" for i, score in enumerate(scores)]
+        (tmp_path / name / "metrics.csv").write_text("\n".join(lines) + "\n3,0.")
+        assert scores_of(tmp_path / name, "fid") == scores
+        with watched(tmp_path, study, [name], every=0.05):
+            time.sleep(0.5)
+        assert (tmp_path / name / STOP).exists() is given_up
+        job = Job(name, [], swept, "pruned" if given_up else "done")
+        job.scores = {} if given_up else {"fid-classifier": 0.2}
+        study.tell({name: job})
+    assert [trial.state.name for trial in study.study.trials] == ["COMPLETE", "PRUNED"]
+
+
+def test_a_measure_without_a_better_way_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Mistake, match="none of the numbers"):
+        Study(tmp_path, {}, Settings(1, 1, None, RANDOM, None), "nothing", ["metric=fid"], 0, {})

@@ -1,0 +1,245 @@
+"""Sweeps that end in an answer, and go on where they were stopped."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+
+from conftest import ROOT, SMALL
+from oakleaf.checkpoint import read
+from oakleaf.errors import Mistake
+from oakleaf.sweeps import record
+from oakleaf.sweeps.devices import a_share
+from oakleaf.sweeps.names import combinations, job_name, quoted, sweep_name
+from oakleaf.sweeps.ranking import ranked
+from oakleaf.sweeps.record import JOB, SWEEP, Job, locked, read_job, write, write_job
+from oakleaf.sweeps.status import status
+from test_commands import command, quick
+
+CPU = [*SMALL, "trainer=cpu", "logger=csv", "trainer.enable_progress_bar=false"]
+MEASURED = ["sweep.extractor=pixels", "sweep.fake=64"]
+LONG = [*CPU, "max_images=6400", "callbacks.checkpoint.every=160", "callbacks.samples.every=6400"]
+
+
+def until(happened: Any, seconds: float = 240.0) -> None:
+    end = time.time() + seconds
+    while not happened():
+        assert time.time() < end
+        time.sleep(0.05)
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return read(run / "checkpoints" / "last.ckpt")["state_dict"]
+
+
+def test_a_sweep_that_was_killed_goes_on_and_gives_the_same(tmp_path: Path) -> None:
+    line = ["-m", *LONG, *MEASURED, "seed=0,1", "sweep.metric=fid"]
+    script = [sys.executable, str(ROOT / "train.py"), *line]
+    sweep = subprocess.Popen(script, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until(lambda: list(tmp_path.glob("outputs/sweeps/*/seed1/checkpoints/last.ckpt")))
+    sweep.send_signal(signal.SIGKILL)
+    sweep.wait()
+    (folder,) = tmp_path.glob("outputs/sweeps/*")
+    until(lambda: not record.is_locked(folder / "seed1"))  # its job ends with it
+    assert read(folder / "seed1")["images"] < 6400
+    assert "seed1  stopped" in status(folder)
+    before = (folder / "seed0" / "checkpoints" / "last.ckpt").stat().st_mtime_ns
+
+    again = command("train", *line, folder=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "1 of 2 jobs are done already" in again.stdout
+    assert (folder / "seed0" / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
+    jobs = {job["job"]: job for job in csv.DictReader((folder / "results.csv").open())}
+    assert {name: (job["state"], job["attempts"]) for name, job in jobs.items()} == {
+        "seed0": ("done", "1"),
+        "seed1": ("done", "2"),
+    }
+    alone = quick("train", *LONG, "seed=1", folder=tmp_path)
+    assert alone.returncode == 0, alone.stderr
+    (run,) = tmp_path.glob("outputs/dcgan-digits/*")
+    uninterrupted, resumed = weights(run), weights(folder / "seed1")
+    assert all(torch.equal(uninterrupted[name], resumed[name]) for name in uninterrupted)
+    values = [float(job["fid-pixels"]) for job in jobs.values()]
+    assert f"{sum(values) / 2:.4g} +- " in (folder / "report.md").read_text()
+
+    nothing = quick("train", *line, folder=tmp_path)
+    assert nothing.returncode == 0, nothing.stderr
+    assert "2 of 2 jobs are done already" in nothing.stdout
+
+
+def test_jobs_of_several_processes_run_in_a_sweep_and_outlive_a_failure(tmp_path: Path) -> None:
+    two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "logger=csv", *SMALL, "max_images=320"]
+    result = command("train", "-m", *two, *MEASURED, "data.size=17,16", folder=tmp_path)
+    assert result.returncode == 1  # size 17 is no DCGAN's
+    assert "size17: failed, data.size=17: a DCGAN doubles" in result.stderr.splitlines()[-1]
+    assert "batches of 2 x 16 = 32" in result.stdout
+    (folder,) = tmp_path.glob("outputs/sweeps/*")
+    assert not list(tmp_path.glob("outputs/dcgan*"))  # no rank made a folder of its own
+    assert read(folder / "size16")["images"] == 320
+    states = {job["job"]: (job["state"], job["images"]) for job in csv.DictReader((folder / "results.csv").open())}
+    assert states == {"size17": ("failed", "0"), "size16": ("done", "320")}
+    report = (folder / "report.md").read_text()
+    assert "| 1 | 16 | " in report
+    assert "nearest: 16" in report
+    assert Image.open(folder / "sheet.png").width > 200
+    told = quick("train", f"sweep.status={folder}", folder=tmp_path)
+    assert told.stdout.splitlines()[-1] == "1 failed, 1 done", told.stderr
+
+
+def test_the_status_comes_at_once() -> None:
+    asked = "import sys; sys.argv = ['train.py', 'sweep.status=/nowhere']; from oakleaf.cli.train import main\n"
+    asked += "try: main()\nexcept SystemExit as end: print(end)\nprint('torch' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout
+    assert "no sweep was begun there" in said
+    assert said.splitlines()[-1] == "False"
+
+
+def test_a_sweep_is_known_by_its_command() -> None:
+    words = ["model=dcgan,sngan", "seed=0,1", "optim.generator.lr=1e-4,2e-4", "max_images=100"]
+    name = sweep_name(words)
+    assert name.startswith("model-generator.lr-seed-")
+    assert sweep_name(list(reversed(words))) == name
+    assert sweep_name([*words[:-1], "max_images=200", "sweep.metric=kid"]) == name  # longer, measured otherwise
+    assert sweep_name([*words, "loss=hinge"]) != name
+    names = [job_name(swept) for _, swept in combinations(words)]
+    assert names[0] == "dcgan-generator.lr0.0001-seed0"
+    assert len(set(names)) == 8
+    assert job_name(["data.root=/a/b c"]) != job_name(["data.root=/a/b_c"])
+    (overrides, _), *_ = combinations(["~loss.penalties.r2", "+x=1,2"])
+    assert overrides == ["~loss.penalties.r2", "+x=1"]
+    with pytest.raises(Mistake, match="hydra/sweeper=optuna"):
+        combinations(["optim.generator.lr=interval(0,1)"])
+
+
+def test_a_longer_sweep_goes_on_and_another_is_refused(tmp_path: Path) -> None:
+    done = Job("seed0", ["seed=0", "max_images=100"], ["seed=0"], "done", evaluated=["metric=fid"])
+    write_job(tmp_path, done)
+    assert read_job(tmp_path, Job("seed0", list(done.overrides), ["seed=0"])) == done
+    longer = read_job(tmp_path, Job("seed0", ["seed=0", "max_images=200"], ["seed=0"]))
+    assert longer is not None
+    assert (longer.state, longer.overrides[1]) == ("stopped", "max_images=200")
+    with pytest.raises(Mistake, match="another folder"):
+        read_job(tmp_path, Job("seed0", ["seed=0", "model=gan"], ["seed=0"]))
+    (tmp_path / JOB).write_text("{ half")
+    assert read_job(tmp_path) is None
+
+
+def test_the_ranking_is_over_seeds_and_knows_which_way_is_better() -> None:
+    def job(loss: str, seed: int, value: float | None, better: str) -> Job:
+        scores = {} if value is None else {"fid-x": value, "fidelity": 9.0}
+        job = Job(f"{loss}{seed}", [], [f"loss={loss}", f"seed={seed}"], "done", seconds=2.0, images=10)
+        job.scores, job.better = scores, dict.fromkeys(scores, better)
+        return job
+
+    for way, expected in (("lower", ["b", "a", "c"]), ("higher", ["a", "b", "c"])):
+        values = [("a", 0, 4.0), ("c", 0, None), ("a", 1, 6.0), ("b", 0, 3.0), ("b", 1, None)]
+        order = ranked([job(loss, seed, value, way) for loss, seed, value in values], "fid")
+        assert [one.swept for one in order] == [(f"loss={loss}",) for loss in expected]
+        a, b, c = (next(one for one in order if one.swept == (f"loss={loss}",)) for loss in "abc")
+        assert (a.mean, b.sd, c.best) == (5.0, None, None)
+        assert a.sd == pytest.approx(2**0.5)
+        assert a.best is not None
+        assert a.best.name == ("a0" if way == "lower" else "a1")
+        assert a.name == "fid-x"
+
+
+def test_each_job_gets_a_gpu_of_its_own(tmp_path: Path) -> None:
+    gpu = {"CUDA_VISIBLE_DEVICES": "0,2,GPU-5"}
+    wants = lambda devices: SimpleNamespace(accelerator="auto", devices=devices)  # noqa: E731
+    with mock.patch.dict(os.environ, gpu), mock.patch("tempfile.gettempdir", return_value=str(tmp_path)):
+        with a_share(wants(1)) as first, a_share(wants(1)) as second:
+            assert (first["CUDA_VISIBLE_DEVICES"], second["CUDA_VISIBLE_DEVICES"]) == ("0", "2")
+            with a_share(wants(2)) as third:  # only one is left
+                assert third["CUDA_VISIBLE_DEVICES"] == "0,2"
+        with a_share(wants(2)) as two:
+            assert two["CUDA_VISIBLE_DEVICES"] == "0,2"
+        for all_of_them in (wants(3), wants("auto"), SimpleNamespace(accelerator="cpu", devices=1)):
+            with a_share(all_of_them) as share:
+                assert share == {}
+
+
+def test_a_lock_is_held_by_who_inherits_it_and_no_longer(tmp_path: Path) -> None:
+    with locked(tmp_path / "lock") as mine:
+        assert mine is not None
+        child = subprocess.Popen(["sleep", "60"], pass_fds=(mine,))
+        with locked(tmp_path / "lock") as other:
+            assert other is None
+    assert record.is_locked(tmp_path)
+    child.kill()
+    child.wait()
+    assert not record.is_locked(tmp_path)
+
+
+def test_a_sweep_is_a_group_in_wandb(tmp_path: Path) -> None:
+    from oakleaf.loggers import WeightsAndBiases
+    from oakleaf.sweeps.dashboard import show
+    from oakleaf.sweeps.trial import _wandb
+
+    job = Job("hinge-seed0", [], ["loss=hinge", "seed=0"])
+    said = _wandb(tmp_path / "loss-seed-123456" / job.name, job)
+    with mock.patch.dict(os.environ, said):
+        logger = WeightsAndBiases(str(tmp_path), tags=[])
+        run = logger.run
+        assert (run.group, run.job_type, run.name) == ("loss-seed-123456", "train", "hinge-seed0")
+        assert set(run.tags) == {"sweep", "loss=hinge", "seed=0"}
+        logger.finalize("success")
+    Image.new("RGB", (8, 8)).save(tmp_path / "sheet.png")
+    for name in ("report.md", "results.csv"):
+        (tmp_path / name).write_text("x\n")
+    with mock.patch("wandb.init", wraps=__import__("wandb").init) as init:
+        show(tmp_path, OmegaConf.create({"project": "p"}), ["", "loss"], [["1", "hinge"]])
+    assert init.call_args.kwargs["job_type"] == "report"
+    assert init.call_args.kwargs["group"] == tmp_path.name
+    import wandb
+
+    assert wandb.run is None  # closed
+
+
+MISTAKES = [
+    (["sweep.metric=fdi", "seed=0,1"], "sweep.metric=fdi: there is no such metric. Did you mean fid?"),
+    (["sweep.fake=0", "seed=0,1"], "sweep.fake=0: should be greater than or equal to 1"),
+    (["model=dcgan,dcgna"], "Did you mean model=dcgan?"),
+    (["loss.nothing=1,2"], "loss.nothing: there is no such option"),
+    (["optim.generator.lr=interval(0,1)"], "hydra/sweeper=optuna searches in it"),
+    (["hydra/sweeper=optuna", "seed=0,1"], "a search compares single runs"),
+    (["hydra/sweeper=optuna", "model=dcgan"], "nothing to search in"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "expected"), MISTAKES)
+def test_a_mistake_is_told_before_anything_begins(tmp_path: Path, overrides: list[str], expected: str) -> None:
+    result = quick("train", "-m", *overrides, "logger=csv", folder=tmp_path)
+    assert result.returncode == 1
+    assert expected in result.stderr, result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert not list(tmp_path.glob("outputs/sweeps/*/*/*"))
+
+
+def test_paths_survive_the_command_line(tmp_path: Path) -> None:
+    from oakleaf.sweeps.names import parsed
+
+    for text in ("a b", "it's", "x=1,2", "${now}"):
+        (override,) = parsed([f"key={quoted(text)}"])
+        assert str(override.value()) == text or text == "${now}"
+
+
+def test_a_sweep_of_another_folder_is_no_sweep(tmp_path: Path) -> None:
+    with pytest.raises(Mistake, match="no sweep was begun there"):
+        status(tmp_path)
+    write(tmp_path / SWEEP, {"jobs": [{"name": "a", "overrides": [], "swept": []}]})
+    assert status(tmp_path).splitlines()[-1] == "1 waiting"
+    assert json.loads((tmp_path / SWEEP).read_text())["jobs"]
+    shutil.rmtree(tmp_path)
