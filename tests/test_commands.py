@@ -1,4 +1,4 @@
-"""The commands as a person types them: runs, resumes, sweeps, samples, and mistakes."""
+"""The commands as a person types them: runs, resumes, samples, and mistakes."""
 
 import contextlib
 import io
@@ -178,20 +178,6 @@ def test_a_null_takes_a_thing_out(tmp_path: Path) -> None:
     header = (folder / "metrics.csv").read_text().splitlines()[0]
     assert "discriminator/r1" in header
     assert "discriminator/r2" not in header
-
-
-def test_several_processes_inside_a_sweep_are_refused(tmp_path: Path) -> None:
-    result = quick("train", "-m", *TINY, "trainer.devices=2", "seed=0,1", folder=tmp_path)
-    assert result.returncode == 1
-    assert "start such runs one by one" in result.stderr
-
-
-def test_a_sweep_runs_every_combination_and_outlives_a_failure(tmp_path: Path) -> None:
-    result = command("train", "-m", *TINY, "loss=hinge,least_squares", "data.size=16,17", folder=tmp_path)
-    assert result.returncode == 1  # size 17 is no DCGAN's
-    assert "nearest: 16" in result.stderr
-    done = sorted(path.parent.parent.name for path in tmp_path.glob("outputs/sweeps/*/*/checkpoints/last.ckpt"))
-    assert done == ["0-dcgan-digits-hinge-seed0", "2-dcgan-digits-least_squares-seed0"]
 
 
 MISTAKES = [

@@ -30,7 +30,7 @@ from oakleaf.sweeps.status import status
 from test_commands import command, quick
 
 CPU = [*SMALL, "trainer=cpu", "logger=csv", "trainer.enable_progress_bar=false"]
-MEASURED = ["sweep.extractor=pixels", "sweep.fake=64"]
+MEASURED = ["sweep.extractor=pixels", "sweep.fake=300"]
 LONG = [*CPU, "max_images=6400", "callbacks.checkpoint.every=160", "callbacks.samples.every=6400"]
 
 
@@ -215,6 +215,7 @@ MISTAKES = [
     (["loss.nothing=1,2"], "loss.nothing: there is no such option"),
     (["optim.generator.lr=interval(0,1)"], "hydra/sweeper=optuna searches in it"),
     (["hydra/sweeper=optuna", "seed=0,1"], "a search compares single runs"),
+    (["sweep.metric=fid,kid", "seed=0,1"], "sweep.metric=[fid,prdc]"),
     (["hydra/sweeper=optuna", "model=dcgan"], "nothing to search in"),
 ]
 

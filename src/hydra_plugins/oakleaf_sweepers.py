@@ -36,10 +36,12 @@ class Grid(Sweeper):
 
     def launch(self, folder: Path, jobs: dict[str, list[str]]) -> None:
         """Run jobs by the launcher, each in its folder below the sweep's, and wait until all have ended."""
-        from oakleaf.sweeps.names import quoted
+        from oakleaf.sweeps.names import MEASURING, quoted
 
+        assert self.config is not None
+        measuring = [o for o in self.config.hydra.overrides.task if o.startswith(MEASURING)]
         lines = [
-            [*overrides, f"hydra.sweep.dir={quoted(folder)}", f"hydra.sweep.subdir={quoted(name)}"]
+            [*overrides, *measuring, f"hydra.sweep.dir={quoted(folder)}", f"hydra.sweep.subdir={quoted(name)}"]
             for name, overrides in jobs.items()
         ]
         if lines:

@@ -1,5 +1,7 @@
 """What a job's own process does: train as `python train.py` would, then measure as `python evaluate.py` would."""
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -11,7 +13,7 @@ from typing import Any
 from oakleaf.cli import evaluate, train
 from oakleaf.folders import LAST
 from oakleaf.sweeps.names import quoted
-from oakleaf.sweeps.record import END, SCORE, checkpoint, write
+from oakleaf.sweeps.record import END, SCORE, checkpoint, scores, write
 from oakleaf.sweeps.status import images_of
 from oakleaf.sweeps.trial import TRIAL
 
@@ -61,7 +63,14 @@ def _measure(folder: Path, overrides: list[str]) -> None:
     place = f"checkpoint={quoted(found)}", f"out={quoted(folder / SCORE.parent)}"
     sys.argv = ["evaluate.py", *place, *overrides]
     GlobalHydra.instance().clear()
-    evaluate.main()
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            evaluate.main()
+    finally:
+        print(said.getvalue(), end="", flush=True)
+        if not (folder / SCORE).is_file() or not scores(folder)[0]:
+            print(" ".join(said.getvalue().split()), file=sys.stderr)  # why: the job's record will have it
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from oakleaf.folders import same
 
 LONGEST = 100  # characters of a job's name
 SEED = "seed"
+MEASURING = "sweep."
 
 
 def sweep_name(overrides: Sequence[str]) -> str:
@@ -40,7 +41,7 @@ def combinations(overrides: Sequence[str]) -> list[tuple[list[str], list[str]]]:
         Mistake: a range without steps, of which no grid can be made.
     """
     fixed, swept = [], []
-    for override in parsed(overrides):
+    for override in parsed(of_runs(overrides)):
         if not override.is_sweep_override():
             fixed.append(override.input_line or "")
         elif override.is_discrete_sweep():
@@ -49,6 +50,18 @@ def combinations(overrides: Sequence[str]) -> list[tuple[list[str], list[str]]]:
         else:
             raise Mistake(f"{override.input_line}: no grid of values; hydra/sweeper=optuna searches in it")
     return [([*fixed, *chosen], list(chosen)) for chosen in itertools.product(*swept)]
+
+
+def of_runs(overrides: Sequence[str]) -> list[str]:
+    """Without those that say how runs are measured.
+
+    Raises:
+        Mistake: they are swept.
+    """
+    for override in parsed([o for o in overrides if o.startswith(MEASURING)]):
+        if override.is_sweep_override():
+            raise Mistake(f"{override.input_line}: all runs are measured alike; several: sweep.metric=[fid,prdc]")
+    return [o for o in overrides if not o.startswith(MEASURING)]
 
 
 def parsed(overrides: Sequence[str]) -> list[Override]:

@@ -68,7 +68,7 @@ def command(hydra: Any, job: Job, folder: Path) -> list[str]:
     """The job as a command of its own. It goes on where it was by the machinery of resume=auto."""
     ours = [o for o in hydra.overrides.hydra if not o.lstrip("+~").startswith(NOT_OURS)]
     places = [f"--config-dir={s.path}" for s in hydra.runtime.config_sources if s.provider == "command-line"]
-    task = [o for o in job.overrides if not o.startswith("sweep.")]
+    task = job.overrides
     if (folder / LAST).is_file() or not any(o.startswith("resume=") for o in task):
         task = [*(o for o in task if not o.startswith("resume=")), "resume=auto"]
     where = f"hydra.run.dir={quoted(near(folder, hydra))}"
