@@ -99,7 +99,13 @@ def test_jobs_of_several_processes_run_in_a_sweep_and_outlive_a_failure(tmp_path
     assert told.stdout.splitlines()[-1] == "1 failed, 1 done", told.stderr
 
 
-def test_the_status_comes_at_once() -> None:
+def test_the_status_comes_at_once_and_alone(tmp_path: Path) -> None:
+    beside = quick("train", "sweep.status=x", "seed=1", folder=tmp_path)
+    assert (beside.returncode, beside.stderr) == (
+        1,
+        "sweep.status=x stands alone: python train.py sweep.status=FOLDER\n",
+    )
+    assert not list(tmp_path.glob("outputs/*/*"))
     asked = "import sys; sys.argv = ['train.py', 'sweep.status=/nowhere']; from oakleaf.cli.train import main\n"
     asked += "try: main()\nexcept SystemExit as end: print(end)\nprint('torch' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout

@@ -57,6 +57,8 @@ def train(config: DictConfig) -> None:
 
 
 def _train(config: DictConfig, folder: Path, hydra: Any) -> None:
+    if config.sweep.status:
+        raise Mistake(f"{STATUS}{config.sweep.status} stands alone: python train.py {STATUS}FOLDER")
     overrides = list(hydra.overrides.task)
     checkpoint = _checkpoint(config.resume, folder)
     matching_pair()  # from here on torch and Lightning, seconds after all that needs neither

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,20 +111,13 @@ def _launch(line: Sequence[str], environment: Mapping[str, str], cwd: str, folde
         ) as process,
     ):
         assert process.stderr is not None and process.stdin is not None
-        tail, told = b"", False
+        tail = b""
         try:
-            while True:
-                ready, *_ = select.select([process.stderr], [], [], 1.0)
-                if (folder / STOP).exists() and not told:
-                    process.terminate()
-                    told = True
-                if ready:
-                    if not (piece := os.read(process.stderr.fileno(), 1 << 16)):
-                        break
-                    log.write(piece)
-                    log.flush()
-                    sys.stderr.write(piece.decode(errors="replace"))
-                    tail = (tail + piece)[-4096:]
+            for piece in _heard(process, folder / STOP):
+                log.write(piece)
+                log.flush()
+                sys.stderr.write(piece.decode(errors="replace"))
+                tail = (tail + piece)[-4096:]
         finally:
             process.stdin.close()  # after Ctrl-C the child was told as well
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -134,11 +127,28 @@ def _launch(line: Sequence[str], environment: Mapping[str, str], cwd: str, folde
     return process.returncode, next((words for words in reversed(lines) if words), "")
 
 
+def _heard(process: Any, stop: Path) -> Iterator[bytes]:
+    """What the process says on stderr until it ends. It is told to end when there is a file `stop`."""
+    told = False
+    while True:
+        ended = process.poll() is not None  # then what it has started may still hold its stderr
+        ready, *_ = select.select([process.stderr], [], [], 0.0 if ended else 1.0)
+        piece = os.read(process.stderr.fileno(), 1 << 16) if ready else b""
+        if piece:
+            yield piece
+        elif ready or ended:
+            return
+        if not told and stop.exists():
+            told = True
+            process.terminate()
+
+
 def _conclude(job: Job, folder: Path, evaluated: list[str], code: int, said: str) -> None:
     """Write down what the job has come to."""
     job.seconds, job.started = job.seconds + time.time() - job.started, 0.0
-    job.images = (read(folder / END) or {}).get("images") or images_of(folder)
-    if has_ended(folder, job):
+    ended = read(folder / END) if has_ended(folder, job) else None
+    job.images = ended["images"] if ended else images_of(folder)
+    if ended:
         job.scores, job.better = scores(folder)
         job.state, job.evaluated = "done", evaluated if job.scores else []
         job.reason = "" if job.scores else f"not measured: {said}"
