@@ -1,11 +1,9 @@
 """Holding a configuration against the signatures of the classes that it names, before any of them is built."""
 
 import inspect
-import logging
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from hydra.utils import get_object
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from pydantic_core import SchemaError
@@ -13,6 +11,7 @@ from pydantic_core import SchemaError
 from oakleaf.errors import Mistake
 from oakleaf.numbers import Count
 from oakleaf.options import instead, unknown
+from oakleaf.trust import locate
 
 Fixed = Mapping[str, Mapping[str, Any]]  # for nodes that are no class's arguments: their keys, and what may stand there
 
@@ -59,12 +58,7 @@ def check(node: Any, path: str = "", fixed: Fixed = RECIPE) -> None:
 
 def _annotations(node: Mapping[str, Any], path: str) -> dict[str, Any] | None:
     """The parameters of the class that a node names; None if it takes anything."""
-    logging.getLogger("hydra.utils").disabled = True  # it would tell the same in three lines more
-    try:
-        target = get_object(node["_target_"])
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise Mistake(f"{path}._target_={node['_target_']}: there is no such class ({reason})") from error
+    target = locate(node["_target_"], f"{path}._target_")
     parameters = inspect.signature(target).parameters
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         return None

@@ -11,6 +11,12 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from oakleaf.errors import Mistake
 from oakleaf.folders import LAST
+from oakleaf.trust import examine
+
+DAMAGED = (  # what readers of pickles, archives and tensors say of a damaged file
+    pickle.UnpicklingError, zipfile.BadZipFile, ArithmeticError, AttributeError, EOFError, LookupError, MemoryError,
+    NotImplementedError, OSError, RuntimeError, TypeError, ValueError, AssertionError, ImportError,
+)  # fmt: skip
 
 
 class AtomicIO(TorchCheckpointIO):
@@ -68,10 +74,23 @@ def read(place: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = find(place)
     try:
+        _unpacked(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError, OSError) as error:
+    except DAMAGED as error:
         raise Mistake(f"{path} is no checkpoint, or a damaged one ({type(error).__name__})") from error
-    needed = {"state_dict", "hyper_parameters", "turn", "images"}
-    if not isinstance(content, dict) or not needed <= content.keys():
+    known = {"state_dict": dict, "hyper_parameters": dict, "turn": int, "images": int}
+    if not isinstance(content, dict) or not all(isinstance(content.get(name), kind) for name, kind in known.items()):
         raise Mistake(f"{path} is no checkpoint of Oakleaf's: its recipe is missing")
+    examine(content["hyper_parameters"], str(path))
     return content
+
+
+def _unpacked(path: Path) -> None:
+    """Checkpoints are stored as they are: what is packed may unfold to any size.
+
+    Raises:
+        BadZipFile: it is packed, or no archive; archives of torch < 1.6 are none.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise zipfile.BadZipFile

@@ -20,6 +20,7 @@ from oakleaf.errors import Mistake
 from oakleaf.gan import GAN
 from oakleaf.resolvers import register
 from oakleaf.seeds import stream
+from oakleaf.trust import vouch
 
 Recipe = dict[str, Any]
 
@@ -113,7 +114,9 @@ def _strategy(arguments: Recipe) -> Any:
 
 
 def make(node: Any, **changes: Any) -> Any:
-    """What a node describes, built from plain containers. A Mistake in a constructor comes out as itself."""
+    """What a node describes, built from plain containers, if every class in it may be built (`oakleaf.trust`). A
+    Mistake in a constructor comes out as itself."""
+    vouch(node)
     try:
         return instantiate(node, **changes, _convert_="all")
     except InstantiationException as error:

@@ -16,6 +16,7 @@ def real_images(recipe: dict[str, Any], split: str | None, root: str | None) -> 
     """
     from oakleaf.check import check
     from oakleaf.recipe import make
+    from oakleaf.trust import locate
 
     whole: Any = OmegaConf.to_container(OmegaConf.masked_copy(OmegaConf.create(recipe), ["data", "seed"]), resolve=True)
     node = whole["data"]
@@ -23,7 +24,7 @@ def real_images(recipe: dict[str, Any], split: str | None, root: str | None) -> 
         raise Mistake(f"root={root}: data={node['name']} are made here, and lie nowhere")
     node |= {"root": root} if root else {}
     source = node.get("source", {})
-    has = source and "split" in inspect.signature(_class(source["_target_"])).parameters
+    has = source and "split" in inspect.signature(locate(source["_target_"], "data.source._target_")).parameters
     if split and not has:
         raise Mistake(f"split={split}: data={node['name']} has no splits")
 
@@ -40,8 +41,3 @@ def real_images(recipe: dict[str, Any], split: str | None, root: str | None) -> 
     other = has and (split or source.get("split")) == "train"
     return ready(split), (lambda: ready("test")) if other else None
 
-
-def _class(target: str) -> Any:
-    from hydra.utils import get_object
-
-    return get_object(target)
