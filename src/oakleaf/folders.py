@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from oakleaf.errors import Mistake
 
@@ -56,7 +57,20 @@ def newest(parent: Path, overrides: Sequence[str]) -> Path | None:
 
 def same(overrides: Sequence[str]) -> list[str]:
     """Overrides in a form in which two commands for the same run are equal: its length may differ."""
-    return sorted(override for override in overrides if not override.lstrip("+").startswith(LENGTH))
+    return sorted(homeless(override) for override in overrides if not override.lstrip("+").startswith(LENGTH))
+
+
+def homeless(value: Any) -> Any:
+    """Plain containers and texts with `~` in place of the home's path, which is nobody else's business. Whatever reads
+    a path from a recipe expands it."""
+    if isinstance(value, dict):
+        return {key: homeless(below) for key, below in value.items()}
+    if isinstance(value, list):
+        return [homeless(below) for below in value]
+    home = str(Path.home())
+    if not isinstance(value, str) or home == Path.home().anchor:
+        return value
+    return re.sub(rf"(?<![\w/.]){re.escape(home)}(?![\w.-])", "~", value)
 
 
 def made(place: str | Path) -> Path:

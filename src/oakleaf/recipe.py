@@ -17,10 +17,12 @@ from oakleaf.batch_norm import JointBatchNorm
 from oakleaf.check import check
 from oakleaf.checkpoint import AtomicIO, read
 from oakleaf.errors import Mistake
-from oakleaf.gan import GAN
+from oakleaf.folders import homeless
+from oakleaf.gan import GAN, renamed
 from oakleaf.resolvers import register
 from oakleaf.seeds import stream
 from oakleaf.trust import vouch
+from oakleaf.weight import weighed
 
 Recipe = dict[str, Any]
 
@@ -51,13 +53,15 @@ def build(config: DictConfig) -> tuple[GAN, LightningDataModule, Recipe]:
         )
     recipe = _plain(config)
     check(recipe)
+    weighed(lambda: build_module(recipe), copies=4)
     module = build_module(recipe)
     if (told := module.game.condition) and told.key not in data.keys:
         has = " and ".join(f"`{key}` (model/condition={key})" for key in data.keys)
         raise Mistake(f"model={config.model.name} is told `{told.key}`, and data={config.data.name} has {has}")
     module.configure_optimizers()  # tells of a number that an optimizer refuses before anything begins
     # unresolved, so that a run that was moved writes where it is now, and no home's path is told
-    module.save_hyperparameters({**_plain(config, resolve=False), "folder": None, "resume": None}, logger=False)
+    stored = {**_plain(config, resolve=False), "folder": None, "resume": None}
+    module.save_hyperparameters(homeless(stored), logger=False)
     return module, data, recipe
 
 
@@ -142,6 +146,8 @@ def load(checkpoint: str | os.PathLike[str], overrides: Mapping[str, Any] | None
     recipe = _plain(OmegaConf.masked_copy(config, list(needed)))
     del recipe["data"]  # its size and channels have reached the networks; its classes need not be here
     check(recipe)
+    if (shapes := weighed(lambda: build_module(recipe))) is not None:
+        _fill(shapes, content)
     module = build_module(recipe)
     restore(module, content)
     return module.eval()
@@ -157,8 +163,12 @@ def restore(module: GAN, content: dict[str, Any]) -> None:
     if told and told.classes and known is not None and known != told.classes:
         raise Mistake(f"the checkpoint knows {known} classes, and this data has {told.classes}")
     module.on_load_checkpoint(content)
+    _fill(module, content)
+
+
+def _fill(module: Any, content: dict[str, Any]) -> None:
     try:
-        module.load_state_dict(content["state_dict"])
+        module.load_state_dict({renamed(key): value for key, value in content["state_dict"].items()})
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise Mistake(f"the checkpoint's weights do not fit the networks of its recipe ({reason} ...)") from error

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from omegaconf import OmegaConf
 
 from oakleaf.cli.machine import best_precision
+from oakleaf.errors import Mistake
 from oakleaf.folders import run_folder
 from oakleaf.sweeps.devices import at_once
 from oakleaf.sweeps.names import sweep_name
@@ -26,6 +27,8 @@ def times(*factors: int | None) -> int | None:
     for factor in factors:
         if factor is None:
             return None
+        if not isinstance(factor, int):
+            raise Mistake(f"times: {factor} is no whole number")
         product *= factor
     return product
 

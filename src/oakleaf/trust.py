@@ -5,7 +5,7 @@ classes that are made for recipes. It is decided by name, before anything is imp
 import inspect
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any, get_type_hints
 
@@ -26,10 +26,12 @@ PARTS = {  # by package, where those of its classes are defined that a recipe is
 PLACES = tuple(f"{package}.{part}" for package, parts in PARTS.items() for part in parts.split())
 NAME = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+")
 HARMLESS = re.compile(  # what may follow `${`: a key, or a resolver that computes or tells where our cache is
-    r"(\.*\w[\w.]*\}|(times|part|best_precision|oc\.select):|oc\.env:OAKLEAF_CACHE[,}])"
+    r"(\.*\w[\w.]*\}|(times|part|best_precision):|oc\.select:[\w.]+,|oc\.env:OAKLEAF_CACHE[,}])"
 )
+KEY = re.compile(r"\$\{(?:oc\.select:)?(\.*)(\w[\w.]*)[,}]")
 PLAIN = (dict, list, str, int, float, type(None))
-DEEP, MANY = 40, 100_000  # no recipe of anybody's comes near
+DEEP, MANY = 40, 100_000  # levels and values: no recipe of anybody's comes near
+LONG = 10_000_000  # characters, once all is resolved
 
 
 def locate(target: Any, where: str = "_target_") -> Any:
@@ -102,6 +104,7 @@ def examine(recipe: Any, of: str) -> None:
         Mistake: no plain text, numbers and containers; a class that no recipe may build; a resolver that looks at the
             environment or touches the disk.
     """
+    places = {}
     for where, key, value in _walk(recipe, of):
         strange = [type(thing).__name__ for thing in (key, value) if not isinstance(thing, PLAIN)]
         if strange:
@@ -113,6 +116,33 @@ def examine(recipe: Any, of: str) -> None:
                 locate(value, where)
             except Mistake as error:
                 raise Mistake(f"{of} is not opened: {error}") from error
+        places[where] = value
+    if _resolved_length("", places, {}, 0) > LONG:
+        raise Mistake(f"{of}: its recipe refers to itself, or grows without bound when it is read; that is no recipe")
+
+
+def _resolved_length(where: str, places: Mapping[str, Any], known: dict[str, int], depth: int) -> int:
+    """How long the value there becomes, in characters; far too long where it leads to itself."""
+    if depth > DEEP:
+        return LONG + 1
+    if where not in known:
+        value, known[where] = places.get(where), LONG + 1
+        parts = [_below(where, key) for key in value] if isinstance(value, dict) else []
+        parts += [_below(where, i) for i in range(len(value))] if isinstance(value, list) else []
+        parts += [_meant(where, *found) for found in KEY.findall(value)] if isinstance(value, str) else []
+        known[where] = (0 if parts and not isinstance(value, str) else len(str(value))) + sum(
+            _resolved_length(part, places, known, depth + 1) for part in parts
+        )
+    return known[where]
+
+
+def _meant(where: str, dots: str, key: str) -> str:
+    """The place that a key at `where` refers to; one with dots begins so many levels above."""
+    return ".".join([*where.split(".")[: -len(dots)], key]) if dots else key
+
+
+def _below(where: str, key: Any) -> str:
+    return f"{where}.{key}" if where else str(key)
 
 
 def _walk(node: Any, of: str = "recipe") -> Iterator[tuple[str, Any, Any]]:
@@ -131,4 +161,4 @@ def _walk(node: Any, of: str = "recipe") -> Iterator[tuple[str, Any, Any]]:
             raise Mistake(f"{of}: nested deeper than {DEEP}, or more than {MANY:,} values; that is no recipe")
         yield where, key, value
         inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-        waiting += [(f"{where}.{name}" if where else str(name), name, below, depth + 1) for name, below in inner]
+        waiting += [(_below(where, name), name, below, depth + 1) for name, below in inner]

@@ -40,4 +40,3 @@ def real_images(recipe: dict[str, Any], split: str | None, root: str | None) -> 
 
     other = has and (split or source.get("split")) == "train"
     return ready(split), (lambda: ready("test")) if other else None
-

@@ -1,6 +1,7 @@
 """Errors as sentences. Each says what is wrong and what to do; None means that the error is ours."""
 
 import difflib
+import logging
 import re
 from typing import Any
 
@@ -8,6 +9,14 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf.errors import OmegaConfBaseException
 
 from oakleaf.errors import Mistake
+from oakleaf.folders import homeless
+
+
+class Discreet(logging.Formatter):
+    """What is said and logged, without the home's path."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return str(homeless(super().format(record)))
 
 
 def sentence(error: BaseException, config: str) -> str | None:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from oakleaf.cli.door import enter
 from oakleaf.cli.machine import matching_pair
 from oakleaf.errors import Mistake
-from oakleaf.folders import CONFIG, LAST, OVERRIDES, same
+from oakleaf.folders import CONFIG, LAST, OVERRIDES, homeless, same
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,9 @@ def _train(config: DictConfig, folder: Path, hydra: Any) -> None:
     content = read(checkpoint) if checkpoint else None
     if content:
         began = _lines(folder / OVERRIDES) if config.resume == "auto" else []
-        config = _resumed(config, content, [o for o in overrides if o not in began], set(hydra.runtime.choices))
+        config = _resumed(
+            config, content, [o for o in overrides if homeless(o) not in began], set(hydra.runtime.choices)
+        )
     config.folder = _relative(folder)
     _quiet()
     module, data, recipe = build(config)
@@ -82,7 +84,7 @@ def _train(config: DictConfig, folder: Path, hydra: Any) -> None:
         _record(recipe, folder, overrides, new=content is None)
         log.info("%s", _first_words(module, data, trainer, recipe))
     for logger in trainer.loggers:
-        logger.log_hyperparams(recipe)
+        logger.log_hyperparams(homeless(recipe))
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     if trainer.is_global_zero:
         log.info("%s", _last_words(module, config.folder))
@@ -140,7 +142,7 @@ def _lines(file: Path) -> list[str]:
 def _record(recipe: dict[str, Any], folder: Path, overrides: list[str], new: bool) -> None:
     """config.yaml, and for a new run the command line's overrides, by which resume=auto knows it."""
     folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(OmegaConf.create(recipe), folder / CONFIG)
+    OmegaConf.save(OmegaConf.create(homeless(recipe)), folder / CONFIG)
     if new:
         (folder / OVERRIDES).write_text("".join(f"{override}\n" for override in same(overrides)))
 

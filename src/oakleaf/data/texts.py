@@ -89,7 +89,7 @@ def embedded(texts: Sequence[str], model: str) -> np.ndarray:
             "model/condition=caption"
         ) from error
     try:
-        encoder = SentenceTransformer(model)
+        encoder = SentenceTransformer(str(Path(model).expanduser()) if model.startswith("~") else model)
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise Mistake(f"sentences={model}: no such sentence-transformers model is here ({reason})") from error
