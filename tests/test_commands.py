@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from conftest import ROOT, SMALL
-from oakleaf.cli import evaluate, sample, train, translate
+from oakleaf.cli import evaluate, export, sample, train, translate
 from oakleaf.recipe import load
 
 TINY = [*SMALL, "max_images=320", "trainer=cpu", "logger=csv"]
@@ -43,7 +43,7 @@ def quick(*arguments: str, folder: Path, **environment: str) -> Result:
     out, err = io.StringIO(), io.StringIO()
     logs = logging.getLogger()
     level, handlers = logs.level, logs.handlers[:]
-    doors = {"train": train, "sample": sample, "evaluate": evaluate, "translate": translate}
+    doors = {"train": train, "sample": sample, "evaluate": evaluate, "translate": translate, "export": export}
     door = doors[arguments[0]].main
     GlobalHydra.instance().clear()
     with (

@@ -73,6 +73,11 @@ def homeless(value: Any) -> Any:
     return re.sub(rf"(?<![\w/.]){re.escape(home)}(?![\w.-])", "~", value)
 
 
+def beside(checkpoint: Path) -> Path:
+    """The folder for what is known of a checkpoint: the run's, if it is in one."""
+    return checkpoint.parent.parent if checkpoint.parent.name == LAST.parent.name else checkpoint.parent
+
+
 def made(place: str | Path) -> Path:
     """The folder that `out=` names, made if it is not there.
 

@@ -3,7 +3,7 @@ configuration: plain containers, resolved, everything that made a run.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -137,20 +137,37 @@ def load(checkpoint: str | os.PathLike[str], overrides: Mapping[str, Any] | None
     Raises:
         Mistake: no such file, or no checkpoint of ours.
     """
-    register()
     content = read(checkpoint)
-    config = OmegaConf.create(content["hyper_parameters"])
-    for key, value in (overrides or {}).items():
-        OmegaConf.update(config, key, value)
-    needed = ("data", "loss", "optim", "model", "seed", "watch_every", "max_images")
-    recipe = _plain(OmegaConf.masked_copy(config, list(needed)))
-    del recipe["data"]  # its size and channels have reached the networks; its classes need not be here
-    check(recipe)
-    if (shapes := weighed(lambda: build_module(recipe))) is not None:
-        _fill(shapes, content)
-    module = build_module(recipe)
+    module = anew(content["hyper_parameters"], overrides, lambda shapes: _fill(shapes, content))
     restore(module, content)
     return module.eval()
+
+
+def anew(stored: Recipe, overrides: Mapping[str, Any] | None = None, fits: Callable[[Any], None] | None = None) -> GAN:
+    """The module of a stored recipe, without what it learned. fits: is shown its shapes before it takes any memory.
+
+    Raises:
+        Mistake: a recipe that lacks a part, or with a value that makes no sense.
+    """
+    recipe = resolved(stored, overrides)
+    del recipe["data"]  # its size and channels have reached the networks; its classes need not be here
+    check(recipe)
+    shapes = weighed(lambda: build_module(recipe))
+    if shapes is not None and fits is not None:
+        fits(shapes)
+    return build_module(recipe)
+
+
+def resolved(stored: Recipe, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """What of a stored recipe makes module and data, as values alone."""
+    register()
+    needed = ("data", "loss", "optim", "model", "seed", "watch_every", "max_images")
+    if missing := [key for key in needed if key not in stored] + [key for key in needed[:4] if not stored.get(key)]:
+        raise Mistake(f"the stored recipe has no {missing[0]}")
+    config = OmegaConf.create(stored)
+    for key, value in (overrides or {}).items():
+        OmegaConf.update(config, key, value)
+    return _plain(OmegaConf.masked_copy(config, list(needed)))
 
 
 def restore(module: GAN, content: dict[str, Any]) -> None:

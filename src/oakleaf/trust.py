@@ -15,8 +15,8 @@ from oakleaf.errors import Mistake
 
 TRUST = "OAKLEAF_TRUST"  # in the environment: further packages, `mine,yours.networks`; no file can set it
 PARTS = {  # by package, where those of its classes are defined that a recipe is made of
-    "oakleaf": "callbacks captions conditions data ema games loggers losses metrics modes networks optim parallel "
-    "priors theory",
+    "oakleaf": "callbacks captions conditions data ema formats games loggers losses metrics modes networks optim "
+    "parallel priors theory",
     "torch": "nn optim",
     "torchvision": "ops transforms",
     "torchmetrics": "aggregation classification image regression",

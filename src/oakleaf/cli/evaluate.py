@@ -1,9 +1,7 @@
 """python evaluate.py: from a checkpoint to numbers with their protocol."""
 
-import hashlib
 import logging
 import sys
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -12,7 +10,7 @@ from oakleaf.cli.door import enter
 from oakleaf.cli.machine import matching_pair, there
 from oakleaf.cli.real import real_images
 from oakleaf.errors import Mistake
-from oakleaf.folders import LAST, made
+from oakleaf.folders import beside, made
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +25,7 @@ def evaluate(config: DictConfig) -> None:
         raise Mistake("checkpoint= is missing: name a run's folder or a checkpoint file")
     matching_pair()
     from oakleaf.check import check
-    from oakleaf.checkpoint import find, read
+    from oakleaf.checkpoint import digest, find, read
     from oakleaf.metrics.evidence import Evidence
     from oakleaf.metrics.scores import enough, measure, table, versions, write
     from oakleaf.numbers import Count, Positive
@@ -52,26 +50,15 @@ def evaluate(config: DictConfig) -> None:
     findings = measure(measures, evidence)
     if findings.scores:
         findings.pictures["samples"] = picture(from_bytes(evidence.fake.pixels), most=100)
-    out = _out(asked["out"], file)
+    out = made(asked["out"] or beside(file))
     split = asked["split"] or "that of the training"
-    about = {"checkpoint": file.name, "checkpoint_hash": _hash(file), "split": split, **versions()}
+    about = {"checkpoint": file.name, "checkpoint_hash": digest(file), "split": split, **versions()}
     write(findings, out, about)
     log.info("%s", table(findings))
     if findings.scores:
         log.info("%s\n%s/metrics.json has each number's protocol", _words(evidence), out)
     if findings.failures:
         sys.exit(1)
-
-
-def _hash(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "blake2b").hexdigest()[:16]
-
-
-def _out(asked: str | None, file: Path) -> Path:
-    """The folder to write to: beside the checkpoint, which for a run's is the run's folder."""
-    beside = file.parent.parent if file.parent.name == LAST.parent.name else file.parent
-    return made(asked or beside)
 
 
 def _words(evidence: Any) -> str:

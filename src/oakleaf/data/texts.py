@@ -69,7 +69,7 @@ def numbered(spoken: Sequence[Sequence[str]], words: Sequence[str]) -> np.ndarra
 
 def bags(rows: Tensor, count: int) -> Tensor:
     """The share of each of `count` words among a row's known ones, [N, L] -> [N, count]; zeros where there is none."""
-    told = torch.zeros(len(rows), count + 1, device=rows.device)
+    told = torch.zeros(rows.shape[0], count + 1, device=rows.device)  # len() would fix it in an export
     told.scatter_add_(1, rows.clamp(min=0), torch.ones(rows.shape, device=rows.device))
     told = told[:, 1:]
     return told / told.sum(1, keepdim=True).clamp(min=1)

@@ -1,0 +1,6 @@
+"""Export a trained generator: `python export.py checkpoint=RUN format=onnx`; `python export.py --help` has the rest."""
+
+from oakleaf.cli.export import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""python export.py: from a checkpoint to a generator that others can use."""
+
+import logging
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from oakleaf.cli.door import enter
+from oakleaf.cli.machine import matching_pair
+from oakleaf.errors import Mistake
+from oakleaf.folders import made
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    enter("export", export)
+
+
+def export(config: DictConfig) -> None:
+    """Write the generator in each format, read it back and compare; then its card."""
+    if OmegaConf.is_missing(config, "checkpoint"):
+        raise Mistake("checkpoint= is missing: name a run's folder or a checkpoint file")
+    matching_pair()
+    from oakleaf import card
+    from oakleaf.check import check
+    from oakleaf.checkpoint import find, read
+    from oakleaf.drawer import Drawer
+    from oakleaf.exporting import written
+    from oakleaf.pretrained import push_to_hub
+    from oakleaf.recipe import load, make, resolved
+
+    asked: Any = OmegaConf.to_container(config, resolve=True)
+    words: dict[str, Any] = {"checkpoint": str, "out": str, "push_to_hub": str | None}
+    check(asked, fixed={"": {**words, "average": bool, "private": bool, "format": Any}})
+    formats = {name: make(node) for name, node in (asked.get("format") or {}).items()}
+    if not formats:
+        raise Mistake("format= is empty: safetensors, onnx or pt2, or several as format=[safetensors,onnx]")
+    for one in formats.values():
+        one.ready()
+    file = find(asked["checkpoint"])
+    module = load(file)
+    with module.averaged(asked["average"]) as game:
+        drawer = Drawer(game)
+    said = card.card(module, drawer, resolved(read(file)["hyper_parameters"]), file, asked["average"])
+    out = made(asked["out"])
+    for name, one in formats.items():
+        said["files"][name] = written(one, name, drawer, said, module.game, out)
+    card.write(said, out)
+    log.info("%s/%s says how to use it", out, card.CARD)
+    if asked["push_to_hub"]:
+        log.info("%s", push_to_hub(out, asked["push_to_hub"], asked["private"]))
+
+
+if __name__ == "__main__":
+    main()

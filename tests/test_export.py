@@ -1,0 +1,234 @@
+"""An exported generator draws what the checkpoint draws, and needs nothing else."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+
+import oakleaf
+from conftest import FP32, SMALL, Fit, built, needed, suited
+from oakleaf.errors import Mistake
+from oakleaf.recipe import load
+from test_commands import quick
+
+SHORT = ["data.batch_size=8", "max_images=16", "callbacks.samples=null"]
+
+
+def trained(model: str, folder: Path, captions: Path) -> Path:
+    """A run of two turns."""
+    options = [f"model={model}", *needed(model), *suited(model, captions), *SHORT]
+    options += SMALL[:2] if model in ("dcgan", "acgan", "infogan") else []
+    module, data, trainer, _ = built(*FP32, *options, folder=folder)
+    trainer.fit(module, datamodule=data, weights_only=True)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("model", "formats", "inputs"),
+    [
+        ("dcgan", "safetensors,onnx,pt2", ["latent"]),
+        ("cyclegan", "safetensors", ["input"]),
+        ("pix2pix", "safetensors,onnx,pt2", ["input"]),
+        ("gan_cls", "safetensors,pt2", ["latent", "caption"]),
+        ("stackgan_2", "safetensors", ["latent", "caption"]),
+        ("lapgan", "safetensors,pt2", ["latent"]),
+        ("autoencoder", "safetensors", ["latent"]),
+        ("tagging", "safetensors", ["latent", "features"]),
+    ],
+)
+def test_every_kind_of_generator_comes_back(
+    model: str, formats: str, inputs: list[str], tmp_path: Path, captions: Path
+) -> None:
+    run = trained(model, tmp_path / "run", captions)
+    result = quick("export", f"checkpoint={run}", f"format=[{formats}]", "out=out", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    card = json.loads((tmp_path / "out" / "card.json").read_text())
+    assert [one["name"] for one in card["inputs"]] == inputs
+    assert sorted(card["files"]) == sorted(formats.split(","))
+    assert all(one["largest_difference"] <= 1e-5 for one in card["files"].values())
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"card.json"} | {one["name"] for one in card["files"].values()}
+    drawer, module = oakleaf.from_pretrained(tmp_path / "out"), load(run)
+    asked = module.game.request(3)
+    torch.manual_seed(1)
+    wanted = module.draw(asked)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        assert torch.equal(drawer(*asked.values()), wanted)
+    assert not [name for name in drawer.weights() if "discriminator" in name or "known" in name or "pools" in name]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory, captions: Path) -> Path:
+    folder = tmp_path_factory.mktemp("exported")
+    run = trained("acgan", folder / "run", captions)
+    result = quick("export", f"checkpoint={run}", "format=[safetensors,onnx,pt2]", f"out={folder}/out", folder=folder)
+    assert result.returncode == 0, result.stderr
+    return folder / "out"
+
+
+def test_the_card_says_what_a_user_has_to_know(exported: Path) -> None:
+    card = json.loads((exported / "card.json").read_text())
+    assert card["oakleaf_card"] == 1
+    assert card["inputs"] == [
+        {"name": "latent", "shape": ["batch", 100], "dtype": "float32"},
+        {"name": "label", "shape": ["batch"], "dtype": "int64"},
+    ]
+    assert card["output"] == {
+        "name": "image", "shape": ["batch", 1, 16, 16], "dtype": "float32", "range": [-1.0, 1.0],
+    }  # fmt: skip
+    assert card["latent"]["prior"]["_target_"] == "oakleaf.priors.Uniform"
+    assert (card["classes"], card["average"], card["images_seen"], card["measures"]) == (10, True, 16, [])
+    assert "root" not in card["recipe"]["data"]
+
+
+def test_measures_of_this_checkpoint_are_on_the_card(exported: Path, tmp_path: Path) -> None:
+    run = exported.parent / "run"
+    own = json.loads((exported / "card.json").read_text())["checkpoint"]["hash"]
+    entries = [{"name": "fid", "value": 3.0, "protocol": {"checkpoint_hash": h}} for h in (own, "another")]
+    (run / "metrics.json").write_text(json.dumps(entries))
+    result = quick("export", f"checkpoint={run}", f"out={tmp_path}", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / "card.json").read_text())["measures"] == entries[:1]
+    (run / "metrics.json").unlink()
+
+
+def test_it_draws_in_a_process_that_has_only_the_folder(exported: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, oakleaf; assert 'torch' not in sys.modules\n"
+        "g = oakleaf.from_pretrained(sys.argv[1]); import torch\n"
+        "a, b = g.draw(4, seed=3), g.draw(4, seed=3)\n"
+        "assert torch.equal(a, b) and a.shape == (4, 1, 16, 16) and a.abs().max() <= 1\n"
+        "assert not torch.equal(a, g.draw(4, seed=4))\n"
+        "seven = g.draw(4, seed=3, y=torch.full((4,), 7)); assert not torch.equal(a, seven)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code, str(exported)], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_other_runtimes_draw_without_oakleaf(exported: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, numpy as np, torch, onnxruntime as ort\n"
+        "z, y = torch.rand(9, 100) * 2 - 1, torch.arange(9)\n"
+        "program = torch.export.load(sys.argv[1] + '/generator.pt2').module()\n"
+        "session = ort.InferenceSession(sys.argv[1] + '/generator.onnx')\n"
+        "image, = session.run(None, {'latent': z.numpy(), 'label': y.numpy()})\n"
+        "assert image.shape == (9, 1, 16, 16) and np.abs(image - program(z, y).detach().numpy()).max() < 1e-5\n"
+        "assert 'oakleaf' not in sys.modules\n"
+    )
+    command = [sys.executable, "-I", "-c", code, str(exported)]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_what_does_not_draw_the_same_is_not_left_there(exported: Path, tmp_path: Path) -> None:
+    def blank(*rows: Any) -> torch.Tensor:
+        return torch.zeros(len(rows[0]), 1, 16, 16)
+
+    with mock.patch("oakleaf.formats.Program.read", lambda *_: blank):
+        result = quick("export", f"checkpoint={exported.parent}/run", "format=pt2", "out=o", folder=tmp_path)
+    assert result.returncode == 1
+    assert "draws other images" in result.stderr
+    assert not list((tmp_path / "o").iterdir())
+
+
+def test_a_format_that_can_not_hold_it_says_so(tmp_path: Path, captions: Path) -> None:
+    run = trained("autoencoder", tmp_path / "run", captions)
+    result = quick("export", f"checkpoint={run}", "format=pt2", "out=out", folder=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.startswith("format=pt2 can't hold this generator")
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def edited(exported: Path, folder: Path, **changes: Any) -> Path:
+    for file in ("card.json", "generator.safetensors"):
+        (folder / file).write_bytes((exported / file).read_bytes())
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps({**card, **changes}))
+    return folder
+
+
+def test_a_hostile_card_is_refused(exported: Path, tmp_path: Path) -> None:
+    recipe = json.loads((exported / "card.json").read_text())["recipe"]
+    model = recipe["model"]
+    bad = {**recipe, "model": {**model, "game": {"_target_": "os.system", "command": "x"}}}
+    wide = {**recipe, "model": {**model, "game": {**model["game"], "generator": {**model["game"]["generator"]}}}}
+    wide["model"]["game"]["generator"]["width"] = 10**9
+    for changes, words in (
+        ({"recipe": bad}, "is not opened"),
+        ({"recipe": wide}, "which width is wrong"),
+        ({"recipe": {**recipe, "seed": "${oc.env:HOME}"}}, "look at this machine"),
+        ({"recipe": {"model": model}}, "has no data"),
+        ({"recipe": 7}, "a card of layout"),
+        ({"oakleaf_card": 99}, "a card of layout 99"),
+    ):
+        with pytest.raises(Mistake, match=words):
+            oakleaf.from_pretrained(edited(exported, tmp_path, **changes))
+
+
+def test_damaged_weights_and_cards_are_told(exported: Path, tmp_path: Path) -> None:
+    folder = edited(exported, tmp_path)
+    whole = (folder / "generator.safetensors").read_bytes()
+    for content in (whole[:100], whole[:-100], b"", b"\xff" * 100):
+        (folder / "generator.safetensors").write_bytes(content)
+        with pytest.raises(Mistake, match="damaged"):
+            oakleaf.from_pretrained(folder)
+    (folder / "generator.safetensors").unlink()
+    with pytest.raises(Mistake, match="format=safetensors writes one"):
+        oakleaf.from_pretrained(folder)
+    for text in ("", "[1]", "{", "[" * 10**5):
+        (folder / "card.json").write_text(text)
+        with pytest.raises(Mistake, match=r"no card of Oakleaf's"):
+            oakleaf.from_pretrained(folder)
+
+
+def test_names_that_are_nowhere_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(Mistake, match="no such folder"):
+        oakleaf.from_pretrained("nowhere")
+    offline = mock.patch("huggingface_hub.snapshot_download", side_effect=OSError("no network"))
+    with offline, pytest.raises(Mistake, match="not to be had from the hub"):
+        oakleaf.from_pretrained("nobody/nothing")
+    with pytest.raises(Mistake, match="it is no exported generator"):
+        oakleaf.from_pretrained(tmp_path)
+
+
+def test_the_hub_gets_the_folder_and_gives_it_back(exported: Path, tmp_path: Path) -> None:
+    with mock.patch("huggingface_hub.HfApi") as api:
+        api.return_value.upload_folder.return_value = "https://hub/me/digits"
+        options = [f"checkpoint={exported.parent}/run", "push_to_hub=me/digits", f"out={tmp_path}/out"]
+        result = quick("export", *options, folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "https://hub/me/digits" in result.stdout
+    api.return_value.create_repo.assert_called_once_with("me/digits", private=True, exist_ok=True)
+    assert api.return_value.upload_folder.call_args.kwargs["folder_path"] == f"{tmp_path}/out"
+    with mock.patch("huggingface_hub.snapshot_download", return_value=str(tmp_path / "out")) as get:
+        drawer = oakleaf.from_pretrained("me/digits")
+    assert get.call_args.kwargs["allow_patterns"] == ["card.json", "generator.safetensors"]
+    assert np.isfinite(drawer.draw(2).numpy()).all()
+
+
+def test_mistakes_at_the_door(exported: Path, tmp_path: Path) -> None:
+    run = exported.parent / "run"
+    for arguments, words in (
+        ([], "checkpoint= is missing"),
+        ([f"checkpoint={run}", "format=tflite"], "there is no such format"),
+        ([f"checkpoint={run}", "format=[]"], "format= is empty"),
+        ([f"checkpoint={run}", "private=perhaps"], "private=perhaps"),
+        (["checkpoint=nowhere"], "no such file or folder"),
+    ):
+        result = quick("export", *arguments, folder=tmp_path)
+        assert result.returncode == 1
+        assert words in result.stderr, result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_importing_oakleaf_stays_light(fit: Fit) -> None:
+    code = "import sys, oakleaf; oakleaf.__all__; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
