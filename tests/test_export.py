@@ -37,7 +37,7 @@ def trained(model: str, folder: Path, captions: Path) -> Path:
         ("pix2pix", "safetensors,onnx,pt2", ["input"]),
         ("gan_cls", "safetensors,pt2", ["latent", "caption"]),
         ("stackgan_2", "safetensors", ["latent", "caption"]),
-        ("lapgan", "safetensors,pt2", ["latent"]),
+        ("lapgan", "safetensors", ["latent"]),
         ("autoencoder", "safetensors", ["latent"]),
         ("tagging", "safetensors", ["latent", "features"]),
     ],

@@ -1,7 +1,11 @@
 """Writing a generator down, and making sure that it is the same."""
 
+import contextlib
 import copy
+import io
 import logging
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +36,8 @@ def written(one: Format, name: str, drawer: Drawer, said: dict[str, Any], game: 
     file = out / f"generator.{one.suffix}"
     part = file.with_name(f"part.{file.name}")
     try:
-        one.write(own, tuple(game.request(TRACED).values()), part)
+        with _quiet():
+            one.write(own, tuple(game.request(TRACED).values()), part)
         back = one.read(part, revived(said, name))
         apart = max(_apart(own, back, tuple(game.request(count).values())) for count in COUNTS)
         if not apart <= CLOSE:
@@ -48,6 +53,19 @@ def written(one: Format, name: str, drawer: Drawer, said: dict[str, Any], game: 
     left_out = ", without the dropout that is noise in training's samples" if silenced else ""
     log.info("%s: read back, images differ by at most %.1e%s", file, apart, left_out)
     return {"name": file.name, "bytes": file.stat().st_size, "largest_difference": apart, "without_dropout": silenced}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what exporters say of their own working, graphs and all; an error still comes out."""
+    nowhere = io.StringIO()
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _apart(one: Drawn, other: Drawn, rows: tuple[Tensor, ...]) -> float:

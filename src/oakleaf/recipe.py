@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 from lightning.pytorch import LightningDataModule, Trainer, seed_everything
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from oakleaf.batch_norm import JointBatchNorm
 from oakleaf.check import check
@@ -155,7 +156,11 @@ def anew(stored: Recipe, overrides: Mapping[str, Any] | None = None, fits: Calla
     shapes = weighed(lambda: build_module(recipe))
     if shapes is not None and fits is not None:
         fits(shapes)
-    return build_module(recipe)
+    try:
+        return build_module(recipe)
+    except (TypeError, ValueError, AttributeError, LookupError, RuntimeError, InstantiationException) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise Mistake(f"the stored recipe can't be built ({reason})") from error
 
 
 def resolved(stored: Recipe, overrides: Mapping[str, Any] | None = None) -> Recipe:
@@ -164,10 +169,13 @@ def resolved(stored: Recipe, overrides: Mapping[str, Any] | None = None) -> Reci
     needed = ("data", "loss", "optim", "model", "seed", "watch_every", "max_images")
     if missing := [key for key in needed if key not in stored] + [key for key in needed[:4] if not stored.get(key)]:
         raise Mistake(f"the stored recipe has no {missing[0]}")
-    config = OmegaConf.create(stored)
-    for key, value in (overrides or {}).items():
-        OmegaConf.update(config, key, value)
-    return _plain(OmegaConf.masked_copy(config, list(needed)))
+    try:
+        config = OmegaConf.create(stored)
+        for key, value in (overrides or {}).items():
+            OmegaConf.update(config, key, value)
+        return _plain(OmegaConf.masked_copy(config, list(needed)))
+    except OmegaConfBaseException as error:
+        raise Mistake(f"the stored recipe does not hold together ({str(error).splitlines()[0]})") from error
 
 
 def restore(module: GAN, content: dict[str, Any]) -> None:

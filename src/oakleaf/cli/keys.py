@@ -5,6 +5,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.options import instead, unknown
@@ -18,7 +19,10 @@ def unknown_key(key: str, config: str) -> str:
         return ours
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf()), version_base="1.3"):
-        composed = compose(config, overrides=_groups_on_command_line())
+        try:
+            composed = compose(config, overrides=_groups_on_command_line())
+        except HydraException:  # one of them is another command's, or does not go with the others
+            composed = compose(config)
     node: Any = composed
     parts = key.split("@")[0].split(".")
     for depth, part in enumerate(parts):  # noqa: B007, how deep the key holds

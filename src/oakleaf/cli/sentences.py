@@ -28,7 +28,7 @@ def sentence(error: BaseException, config: str) -> str | None:
     if isinstance(error, MissingConfigException):
         return _missing(error)
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: this is no override; write group=choice or some.key=value"
+        return f"{flat(error.override)}: this is no override; write group=choice or some.key=value"
     if isinstance(error, ConfigCompositionException):
         return _composition(error, config)
     if isinstance(error, (HydraException, OmegaConfBaseException)):

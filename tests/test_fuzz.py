@@ -1,0 +1,58 @@
+"""Bad input of every kind ends in a sentence. `make torture` tries many more of each."""
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from oakleaf.cli import train
+from test_commands import quick
+from torture import checkpoints, overrides, pictures
+from torture.within import Outcome
+
+
+def kinds(found: Iterable[tuple[str, Outcome]], good: set[str]) -> Counter[str]:
+    """How many of each kind; every other kind is told whole."""
+    outcomes = list(found)
+    bad = [f"{outcome.kind}: {what}\n  {outcome.words}" for what, outcome in outcomes if outcome.kind not in good]
+    assert not bad, "\n".join(bad)
+    return Counter(outcome.kind for _, outcome in outcomes)
+
+
+def test_random_command_lines_end_in_a_run_or_a_sentence(tmp_path: Path) -> None:
+    found = ((" ".join(line), overrides.tried(line, tmp_path)) for line in overrides.lines(30, seed=7))
+    assert kinds(found, {"ran", "sentence"})["sentence"] > 10
+
+
+def test_the_count_sees_a_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise AssertionError("ours")
+
+    monkeypatch.setattr(train, "_train", broken)
+    assert overrides.tried(["logger=csv"], tmp_path).kind == "traceback"
+
+
+def test_damaged_pictures_are_decoded_or_named(tmp_path: Path) -> None:
+    found = kinds(pictures.all_tried(60, 1, tmp_path), {"decoded", "skipped"})
+    assert min(found["decoded"], found["skipped"]) > 10
+
+
+def test_damaged_and_forged_checkpoints_load_or_are_refused(tmp_path: Path) -> None:
+    found = kinds(checkpoints.all_tried(30, 1, tmp_path), {"loaded", "sentence"})
+    assert min(found["loaded"], found["sentence"]) > 3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["metric=fid"], "metric"),  # another command's group
+        (["a\nb"], "this is no override"),
+        (["data=side_by_side", "experiment=gmm_ring"], "data/mixture"),
+    ],
+)
+def test_found_by_chance_and_kept(overrides: list[str], words: str, tmp_path: Path) -> None:
+    result = quick("train", *overrides, "logger=csv", folder=tmp_path)
+    assert result.returncode == 1
+    assert words in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr

@@ -1,0 +1,54 @@
+"""The same command gives the same weights, bit for bit; another seed gives others."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from conftest import FP32, SMALL, built
+from oakleaf.checkpoint import read
+from test_commands import Result, command, quick
+
+TINY = [*SMALL, "max_images=48", "trainer=cpu", "logger=csv", "callbacks.samples=null"]
+
+
+def weights(result: Result, folder: Path) -> dict[str, Any]:
+    assert result.returncode == 0, result.stderr
+    (run,) = folder.glob("outputs/*/*")
+    return dict(read(run)["state_dict"])
+
+
+def differ(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    assert one.keys() == other.keys()
+    return [name for name in one if not torch.equal(one[name], other[name])]
+
+
+def test_the_same_command_twice_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:
+    learned = {}
+    for name, run, options in (
+        ("first", command, ["seed=3", "trainer.deterministic=true"]),  # a process each
+        ("again", command, ["seed=3", "trainer.deterministic=true"]),
+        ("plain", quick, ["seed=3"]),
+        ("loaders", quick, ["seed=3", "data.workers=2", "data.keep=workers"]),
+        ("other", quick, ["seed=4"]),
+    ):
+        (tmp_path / name).mkdir()
+        learned[name] = weights(run("train", *TINY, *options, folder=tmp_path / name), tmp_path / name)
+    assert len(learned["first"]) > 20
+    assert not differ(learned["first"], learned["again"])
+    assert not differ(learned["first"], learned["plain"]), "on a CPU deterministic=true changes nothing"
+    assert not differ(learned["first"], learned["loaders"])
+    assert len(differ(learned["first"], learned["other"])) > 20
+
+
+def test_deterministic_asks_cuda_for_it_before_cuda_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    try:
+        built(*FP32, "trainer.deterministic=true", folder=tmp_path)
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.cuda.is_initialized()
+        assert os.environ.pop("CUBLAS_WORKSPACE_CONFIG") in (":4096:8", ":16:8")
+    finally:
+        torch.use_deterministic_algorithms(False)
