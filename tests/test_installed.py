@@ -36,3 +36,5 @@ def test_both_commands_work_from_a_wheel_in_another_folder(tmp_path: Path) -> No
     (folder,) = elsewhere.glob("outputs/dcgan-digits/*")
     assert "4 images of 16 x 16" in run("oakleaf-sample", f"checkpoint={folder}", "count=4")
     assert (elsewhere / "samples" / "grid.png").is_file()
+    assert "images differ by at most" in run("oakleaf-export", f"checkpoint={folder}")
+    assert (elsewhere / "exported" / "card.json").is_file()

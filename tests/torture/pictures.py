@@ -34,10 +34,8 @@ def whole(suffix: str, mode: str) -> bytes:
     noise = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
     noise[6:18, 6:18] = 200
     picture = Image.fromarray(noise)
-    if mode == "I;16":
-        picture = Image.fromarray(noise[..., 0].astype(np.uint16) * 257)
-    else:
-        picture = picture.convert(mode)
+    deep = Image.fromarray(noise[..., 0].astype(np.uint16) * 257)
+    picture = deep if mode == "I;16" else picture.convert(mode)
     out = io.BytesIO()
     picture.save(out, {"jpg": "JPEG", "tif": "TIFF"}.get(suffix, suffix.upper()))
     return out.getvalue()
