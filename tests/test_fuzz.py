@@ -48,6 +48,13 @@ def test_damaged_and_forged_checkpoints_load_or_are_refused(tmp_path: Path) -> N
     [
         (["metric=fid"], "metric"),  # another command's group
         (["a\nb"], "this is no override"),
+        (["++optim.discriminator.schedules=true"], "a thing with a _target_"),
+        (["optim.ema.ramp={_target_: torch.nn.ReLU}"], "one plain value"),
+        (["data.source._partial_={}"], "true or false"),
+        (["~model.game.generator"], "model.game: missing"),
+        (["~trainer.devices"], "it is needed"),
+        (["+=a"], "this is no command line"),
+        (["trainer.accelerator=cpu", "trainer.devices=100000"], "at most"),
         (["data=side_by_side", "experiment=gmm_ring"], "data/mixture"),
     ],
 )

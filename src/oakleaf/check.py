@@ -1,8 +1,10 @@
 """Holding a configuration against the signatures of the classes that it names, before any of them is built."""
 
 import inspect
-from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
@@ -24,6 +26,9 @@ RECIPE: Fixed = {
 }
 UNTYPED = (PydanticSchemaGenerationError, PydanticUserError, SchemaError, TypeError)
 
+PLAIN = (Annotated, Literal, str, int, float, bool, type(None))
+LEAVES = (*PLAIN, Any, list, tuple, Sequence, Path)  # what plain values, and lists of them, may be
+
 
 def check(node: Any, path: str = "", fixed: Fixed = RECIPE) -> None:
     """Walk through plain containers and make each value what its annotation says: `batch_size: 1e2` becomes 100. A
@@ -41,6 +46,8 @@ def check(node: Any, path: str = "", fixed: Fixed = RECIPE) -> None:
     things = known is None and "_target_" not in node
     for key, value in list(node.items()):
         here = f"{path}.{key}" if path else str(key)
+        if key in ("_partial_", "_recursive_") and not isinstance(value, bool):
+            raise Mistake(f"{here}={value}: true or false is expected there")
         if str(key).startswith("_"):
             continue
         if refused := instead(here):
@@ -49,6 +56,8 @@ def check(node: Any, path: str = "", fixed: Fixed = RECIPE) -> None:
             raise Mistake(unknown(here, known))
         if known is not None and not isinstance(value, Mapping):  # what a node becomes, its class knows
             node[key] = _valid(here, value, known[key])
+        elif known is not None and all(kind in PLAIN for kind in _kinds(known[key])):
+            raise Mistake(f"{here}={value}: one plain value is expected there")
         elif things and value is None:
             del node[key]
         elif things and not isinstance(value, Mapping):
@@ -77,6 +86,8 @@ def _valid(path: str, value: Any, annotation: Any) -> Any:
     except UNTYPED:  # an annotation that says nothing about plain values
         if value is None and type(None) not in get_args(annotation):
             raise Mistake(f"{path}=null: something is needed there") from None
+        if isinstance(value, (str, int, float, list)) and not any(kind in LEAVES for kind in _kinds(annotation)):
+            raise Mistake(f"{path}={value}: a thing with a _target_ is expected there, or several by name") from None
         return value
     try:
         valid = adapter.validate_python(value)
@@ -84,3 +95,11 @@ def _valid(path: str, value: Any, annotation: Any) -> Any:
         reasons = dict.fromkeys(e["msg"].removeprefix("Input ").replace("'", "") for e in error.errors())
         raise Mistake(f"{path}={value}: {' or '.join(reasons)}") from error
     return valid if isinstance(valid, (bool, int, float, str)) else value
+
+
+def _kinds(annotation: Any) -> list[Any]:
+    """What an annotation allows, without what it is made of."""
+    origin = get_origin(annotation)
+    if origin in (Union, UnionType):
+        return [kind for one in get_args(annotation) for kind in _kinds(one)]
+    return [origin or annotation]

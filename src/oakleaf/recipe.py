@@ -26,6 +26,7 @@ from oakleaf.trust import vouch
 from oakleaf.weight import weighed
 
 Recipe = dict[str, Any]
+NEEDED = ("accelerator", "devices", "enable_progress_bar", "max_epochs", "num_nodes", "precision", "strategy")
 
 
 def build(config: DictConfig) -> tuple[GAN, LightningDataModule, Recipe]:
@@ -71,7 +72,12 @@ def build_module(recipe: Recipe) -> GAN:
     torch.manual_seed(stream(recipe["seed"], "weights"))
     loss = make(recipe["loss"])
     optim = make(recipe["optim"])
-    game = make(recipe["model"]["game"], _partial_=True)(loss=loss)
+    try:
+        game = make(recipe["model"]["game"], _partial_=True)(loss=loss)
+    except TypeError as error:
+        if "__init__()" not in str(error):
+            raise
+        raise Mistake(f"model.game: {str(error).split('__init__()')[1].strip()}") from error  # missing, or unexpected
     ema = optim.pop("ema", None)
     return GAN(game, optim, ema, recipe["seed"], recipe["watch_every"], recipe["max_images"])
 
@@ -79,6 +85,8 @@ def build_module(recipe: Recipe) -> GAN:
 def build_trainer(recipe: Recipe) -> Trainer:
     """Lightning's Trainer with the recipe's callbacks and loggers."""
     arguments = dict(recipe["trainer"])
+    if missing := [key for key in NEEDED if key not in arguments]:
+        raise Mistake(f"trainer.{missing[0]}: it is needed; give it a value, as in trainer=auto")
     callbacks = {**recipe["callbacks"]}
     if not arguments.pop("enable_progress_bar"):
         callbacks.pop("progress", None)
@@ -107,6 +115,9 @@ def build_trainer(recipe: Recipe) -> Trainer:
 
 def _strategy(arguments: Recipe) -> Any:
     """Ours for several processes, Lightning's choice for one."""
+    most, asked = 8 * (os.cpu_count() or 1), str(arguments["devices"])
+    if arguments["accelerator"] == "cpu" and asked.isdigit() and int(asked) > most:
+        raise Mistake(f"trainer.devices={asked}: so many processes would only wait for each other; at most {most} here")
     strategy, alone = arguments["strategy"], arguments["devices"] in (1, "1") and arguments["num_nodes"] == 1
     if strategy == "auto" and not alone:
         return {"_target_": "oakleaf.parallel.AllReduce"}

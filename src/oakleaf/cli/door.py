@@ -59,8 +59,9 @@ def enter(name: str, task: Task) -> None:
     except Exception as error:
         if wanted == "1":
             raise
-        if not began and sentence(error, name) is None:
-            _end(flat(error), 1)  # whatever went wrong in composing, the command line did it
+        if not began and sentence(error, name) is None:  # whatever went wrong in composing, the command line did it
+            said = "" if isinstance(error, AssertionError) else flat(error)  # Hydra's own have no words
+            _end(said or "this is no command line: write group=choice or some.key=value", 1)
         _tell(error, name)
     finally:
         _restore(wanted)
