@@ -11,7 +11,7 @@ from conftest import FP32, SMALL, built
 from oakleaf.checkpoint import read
 from test_commands import Result, command, quick
 
-TINY = [*SMALL, "max_images=48", "trainer=cpu", "logger=csv", "callbacks.samples=null"]
+TINY = [*SMALL, "max_images=32", "trainer=cpu", "logger=csv", "callbacks.samples=null"]
 
 
 def weights(result: Result, folder: Path) -> dict[str, Any]:
@@ -31,7 +31,6 @@ def test_the_same_command_twice_gives_the_same_weights_and_another_seed_others(t
         ("first", command, ["seed=3", "trainer.deterministic=true"]),  # a process each
         ("again", command, ["seed=3", "trainer.deterministic=true"]),
         ("plain", quick, ["seed=3"]),
-        ("loaders", quick, ["seed=3", "data.workers=2", "data.keep=workers"]),
         ("other", quick, ["seed=4"]),
     ):
         (tmp_path / name).mkdir()
@@ -39,7 +38,6 @@ def test_the_same_command_twice_gives_the_same_weights_and_another_seed_others(t
     assert len(learned["first"]) > 20
     assert not differ(learned["first"], learned["again"])
     assert not differ(learned["first"], learned["plain"]), "on a CPU deterministic=true changes nothing"
-    assert not differ(learned["first"], learned["loaders"])
     assert len(differ(learned["first"], learned["other"])) > 20
 
 
