@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import FP32, SMALL, built, composed
+from conftest import FP32, SMALL, Fit, built, composed
 from oakleaf.checkpoint import read
 from oakleaf.cli import door
 from oakleaf.errors import Mistake
@@ -130,7 +130,7 @@ GROWING_NODE = {"a0": 1} | {f"a{i}": {"x": f"${{data.a{i - 1}}}", "y": f"${{..a{
 HOSTILE = {
     "a call": ("model.game.generator", {"_target_": "os.system", "command": "touch bitten"}, "is not opened"),
     "a call of a thing that load leaves alone": ("logger.table", {"_target_": "os.abort"}, "is not opened"),
-    "a walk through our modules": ("loss.objective._target_", "oakleaf.data.cache.os.abort", "is not opened"),
+    "a walk through our modules": ("loss.objective._target_", "oakleaf.data.cache.os.abort", "there is no such class"),
     "a hidden name": ("model.game.generator._target_", "${model.name}", "is not opened"),
     "a key from the environment": ("model.name", "${oc.env:WANDB_API_KEY}", "look at this machine"),
     "the same, escaped": ("model.name", "\\${oc.env:WANDB_API_KEY}", "look at this machine"),
@@ -177,6 +177,30 @@ def test_every_door_refuses_it_in_a_sentence(honest: dict[str, Any], tmp_path: P
         assert result.returncode == 1
         assert "bad.ckpt is not opened: model.game._target_=os.system" in result.stderr, result.stderr
         assert len(result.stderr.splitlines()) == 1
+
+
+def test_what_the_user_takes_from_the_environment_is_stored_as_a_value(fit: Fit, tmp_path: Path) -> None:
+    fit(*TINY, "data.root=${oc.env:OAKLEAF_NOWHERE,here}")
+    stored = read(tmp_path)["hyper_parameters"]
+    assert stored["data"]["root"] == "here"
+    assert stored["data"]["cache"].startswith("${oc.env:OAKLEAF_CACHE,"), "ours stays open, for another machine"
+    assert load(tmp_path).images == 16
+
+
+def test_a_class_that_is_gone_and_not_needed_does_not_close_a_checkpoint(
+    honest: dict[str, Any], tmp_path: Path
+) -> None:
+    torch.save(changed(honest, "callbacks.watch._target_", "oakleaf.callbacks.Renamed"), tmp_path / "old.ckpt")
+    assert load(tmp_path / "old.ckpt").images == 16
+
+
+@pytest.mark.parametrize("part", ["optimizer_states", "loops", "callbacks", "turn", "epoch", "state_dict"])
+def test_a_part_of_another_kind_is_told_before_a_run_goes_on(honest: dict[str, Any], tmp_path: Path, part: str) -> None:
+    torch.save({**honest, part: "abc"}, tmp_path / "bad.ckpt")
+    result = quick("train", "resume=bad.ckpt", "logger=csv", folder=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.startswith("bad.ckpt is ")
+    assert len(result.stderr.splitlines()) == 1
 
 
 class Bite:

@@ -29,6 +29,8 @@ UNTYPED = (PydanticSchemaGenerationError, PydanticUserError, SchemaError, TypeEr
 PLAIN = (Annotated, Literal, str, int, float, bool, type(None))
 LEAVES = (*PLAIN, Any, list, tuple, Sequence, Path)  # what plain values, and lists of them, may be
 
+LARGE = 2**63  # what libraries count with ends there
+
 
 def check(node: Any, path: str = "", fixed: Fixed = RECIPE) -> None:
     """Walk through plain containers and make each value what its annotation says: `batch_size: 1e2` becomes 100. A
@@ -81,6 +83,8 @@ def _or_none(parameter: inspect.Parameter) -> Any:
 
 def _valid(path: str, value: Any, annotation: Any) -> Any:
     """The value as its annotation has it."""
+    if isinstance(value, int) and abs(value) >= LARGE:
+        raise Mistake(f"{path}={str(value)[:9]}...: no number here is so large")
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
     except UNTYPED:  # an annotation that says nothing about plain values

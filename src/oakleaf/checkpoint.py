@@ -19,6 +19,11 @@ DAMAGED = (  # what readers of pickles, archives and tensors say of a damaged fi
     NotImplementedError, OSError, RuntimeError, TypeError, ValueError, AssertionError, ImportError,
 )  # fmt: skip
 
+OURS = {"state_dict": dict, "hyper_parameters": dict, "turn": int, "images": int}
+LIGHTNINGS = {
+    "optimizer_states": list, "lr_schedulers": list, "loops": dict, "callbacks": dict, "epoch": int, "global_step": int,
+}  # fmt: skip
+
 
 class AtomicIO(TorchCheckpointIO):
     """A checkpoint is either the old file or the new one, whole, whenever the power goes.
@@ -85,9 +90,10 @@ def read(place: str | os.PathLike[str]) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except DAMAGED as error:
         raise Mistake(f"{path} is no checkpoint, or a damaged one ({type(error).__name__})") from error
-    known = {"state_dict": dict, "hyper_parameters": dict, "turn": int, "images": int}
-    if not isinstance(content, dict) or not all(isinstance(content.get(name), kind) for name, kind in known.items()):
+    if not isinstance(content, dict) or not all(isinstance(content.get(name), kind) for name, kind in OURS.items()):
         raise Mistake(f"{path} is no checkpoint of Oakleaf's: its recipe is missing")
+    if strange := [name for name, kind in LIGHTNINGS.items() if not isinstance(content.get(name, kind()), kind)]:
+        raise Mistake(f"{path} is damaged: its {strange[0]} are no {LIGHTNINGS[strange[0]].__name__}")
     examine(content["hyper_parameters"], str(path))
     return content
 

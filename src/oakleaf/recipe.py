@@ -22,7 +22,7 @@ from oakleaf.folders import homeless
 from oakleaf.gan import GAN, renamed
 from oakleaf.resolvers import register
 from oakleaf.seeds import stream
-from oakleaf.trust import vouch
+from oakleaf.trust import harmless, vouch
 from oakleaf.weight import weighed
 
 Recipe = dict[str, Any]
@@ -62,9 +62,16 @@ def build(config: DictConfig) -> tuple[GAN, LightningDataModule, Recipe]:
         raise Mistake(f"model={config.model.name} is told `{told.key}`, and data={config.data.name} has {has}")
     module.configure_optimizers()  # tells of a number that an optimizer refuses before anything begins
     # unresolved, so that a run that was moved writes where it is now, and no home's path is told
-    stored = {**_plain(config, resolve=False), "folder": None, "resume": None}
+    stored = {**_storable(_plain(config, resolve=False), _plain(config)), "folder": None, "resume": None}
     module.save_hyperparameters(homeless(stored), logger=False)
     return module, data, recipe
+
+
+def _storable(node: Any, values: Any) -> Any:
+    """Unresolved, but for what would look at the machine that opens it: there the value of this one."""
+    if isinstance(node, dict):
+        return {key: _storable(below, values[key]) for key, below in node.items()}
+    return node if harmless(node) else values
 
 
 def build_module(recipe: Recipe) -> GAN:
@@ -108,7 +115,7 @@ def build_trainer(recipe: Recipe) -> Trainer:
             log_every_n_steps=1,
             num_sanity_val_steps=0,
         )
-    except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
+    except (ValueError, TypeError, AttributeError, ImportError, MisconfigurationException) as error:
         words = " ".join(str(error).split())
         raise Mistake(f"trainer: {words} (trainer=auto takes what this machine has)") from error
 

@@ -40,10 +40,8 @@ def locate(target: Any, where: str = "_target_") -> Any:
     Raises:
         Mistake: there is none, or it is none that a recipe may build; then nothing has been imported.
     """
-    trusted = tuple(filter(None, re.split(r"[,\s]+", os.environ.get(TRUST, ""))))
-    module, _, name = str(target).rpartition(".")
-    if not isinstance(target, str) or not NAME.fullmatch(target) or not _within(module, PLACES + trusted, parents=True):
-        raise Mistake(_refusal(target, where))
+    trusted = named(target, where)
+    module, _, name = target.rpartition(".")
     try:
         found = getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
@@ -54,6 +52,19 @@ def locate(target: Any, where: str = "_target_") -> Any:
     if not callable(found) or not fit or get_object(target) is not found:  # what Hydra will find
         raise Mistake(_refusal(target, where))
     return found
+
+
+def named(target: Any, where: str) -> tuple[str, ...]:
+    """Whether a recipe may ask for that name, whatever is there; the packages that the user trusts besides.
+
+    Raises:
+        Mistake: it may not.
+    """
+    trusted = tuple(filter(None, re.split(r"[,\s]+", os.environ.get(TRUST, ""))))
+    module = str(target).rpartition(".")[0]
+    if not isinstance(target, str) or not NAME.fullmatch(target) or not _within(module, PLACES + trusted, parents=True):
+        raise Mistake(_refusal(target, where))
+    return trusted
 
 
 def _within(module: str, places: tuple[str, ...], parents: bool = False) -> bool:
@@ -109,16 +120,21 @@ def examine(recipe: Any, of: str) -> None:
         strange = [type(thing).__name__ for thing in (key, value) if not isinstance(thing, PLAIN)]
         if strange:
             raise Mistake(f"{of}: its recipe holds a {strange[0]} at {where}, where only text and numbers belong")
-        if isinstance(value, str) and any(not HARMLESS.match(rest) for rest in value.split("${")[1:]):
+        if not harmless(value):
             raise Mistake(f"{of}: its recipe would look at this machine, by {where}={value}; it is not opened")
         if key == "_target_":
             try:
-                locate(value, where)
+                named(value, where)
             except Mistake as error:
                 raise Mistake(f"{of} is not opened: {error}") from error
         places[where] = value
     if _resolved_length("", places, {}, 0) > LONG:
         raise Mistake(f"{of}: its recipe refers to itself, or grows without bound when it is read; that is no recipe")
+
+
+def harmless(value: Any) -> bool:
+    """Whether resolving it computes, and does nothing else."""
+    return not isinstance(value, str) or all(HARMLESS.match(rest) for rest in value.split("${")[1:])
 
 
 def _resolved_length(where: str, places: Mapping[str, Any], known: dict[str, int], depth: int) -> int:
