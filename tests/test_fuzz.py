@@ -55,6 +55,8 @@ def test_damaged_and_forged_checkpoints_load_or_are_refused(tmp_path: Path) -> N
         (["~trainer.devices"], "it is needed"),
         (["seed=" + "9" * 400], "no number here is so large"),
         (["trainer.max_time=0"], "trainer: "),
+        (["~optim"], "optim= is missing"),
+        (["callbacks.progress={_target_: torch.nn.ReLU}"], "callbacks.progress: a ReLU"),
         (["+=a"], "this is no command line"),
         (["trainer.accelerator=cpu", "trainer.devices=100000"], "at most"),
         (["data=side_by_side", "experiment=gmm_ring"], "data/mixture"),

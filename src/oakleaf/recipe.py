@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from lightning.pytorch import LightningDataModule, Trainer, seed_everything
+from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -37,6 +38,8 @@ def build(config: DictConfig) -> tuple[GAN, LightningDataModule, Recipe]:
         Mistake: a value that makes no sense, or data that are not there.
     """
     register()
+    if missing := [key for key in ("data", "loss", "optim", "model", "trainer") if config.get(key) is None]:
+        raise Mistake(f"{missing[0]}= is missing, and no run goes without")
     check({key: config[key] for key in ("seed", "max_images", "watch_every", "compile")})
     arguments = _plain(config.data)
     check(arguments, "data")
@@ -94,7 +97,7 @@ def build_trainer(recipe: Recipe) -> Trainer:
     arguments = dict(recipe["trainer"])
     if missing := [key for key in NEEDED if key not in arguments]:
         raise Mistake(f"trainer.{missing[0]}: it is needed; give it a value, as in trainer=auto")
-    callbacks = {**recipe["callbacks"]}
+    callbacks = {**(recipe.get("callbacks") or {})}
     if not arguments.pop("enable_progress_bar"):
         callbacks.pop("progress", None)
     arguments["strategy"] = _strategy(arguments)
@@ -105,8 +108,8 @@ def build_trainer(recipe: Recipe) -> Trainer:
     joint = [JointBatchNorm()] if arguments.pop("sync_batchnorm") else []
     try:
         return make(arguments, _partial_=True)(  # type: ignore[no-any-return]
-            callbacks=[make(node) for node in callbacks.values() if node],
-            logger=[make(node) for node in recipe["logger"].values() if node],
+            callbacks=_made("callbacks", callbacks, Callback),
+            logger=_made("logger", recipe.get("logger") or {}, Logger),
             plugins=[AtomicIO(), *joint],
             default_root_dir=recipe["folder"],
             use_distributed_sampler=False,  # the deck deals to ranks itself
@@ -118,6 +121,14 @@ def build_trainer(recipe: Recipe) -> Trainer:
     except (ValueError, TypeError, AttributeError, ImportError, MisconfigurationException) as error:
         words = " ".join(str(error).split())
         raise Mistake(f"trainer: {words} (trainer=auto takes what this machine has)") from error
+
+
+def _made(group: str, nodes: Recipe, kind: type) -> list[Any]:
+    """What a group's nodes describe, all of one kind."""
+    made = {name: make(node) for name, node in nodes.items() if node}
+    if strange := [name for name, one in made.items() if not isinstance(one, kind)]:
+        raise Mistake(f"{group}.{strange[0]}: a {type(made[strange[0]]).__name__} is none of Lightning's {group}")
+    return list(made.values())
 
 
 def _strategy(arguments: Recipe) -> Any:
