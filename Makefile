@@ -30,8 +30,8 @@ check: $(READY) ## style and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-torture: $(READY) ## 1,000 random command lines, 300 damaged pictures, 100 damaged checkpoints; minutes
-	@for part in overrides pictures checkpoints; do echo "$$part:"; $(RUN) tests/torture/$$part.py || failed=1; done; exit $${failed:-0}
+torture: $(READY) ## 1,000 random command lines, 300 damaged pictures, 100 damaged checkpoints, 50 kills; minutes
+	@for part in overrides pictures checkpoints kills; do echo "$$part:"; $(RUN) tests/torture/$$part.py || failed=1; done; exit $${failed:-0}
 
 clean: ## remove the environment; runs and data stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

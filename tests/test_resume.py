@@ -84,8 +84,9 @@ def test_a_failing_save_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch) -
         raise OSError("No space left on device")
 
     monkeypatch.setattr(torch, "save", half_a_save)
-    with pytest.raises(OSError, match="No space"):
-        AtomicIO().save_checkpoint({"value": torch.zeros(3)}, path)
+    io = AtomicIO()
+    io.save_checkpoint({"value": torch.zeros(3)}, path)
+    assert "No space left on device" in io.failed
     assert torch.load(path, weights_only=True)["value"].tolist() == [1, 1, 1]
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 

@@ -11,16 +11,17 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from pydantic_core import SchemaError
 
 from oakleaf.errors import Mistake
-from oakleaf.numbers import Count
+from oakleaf.numbers import Count, Natural
 from oakleaf.options import instead, unknown
 from oakleaf.trust import locate
 
 Fixed = Mapping[str, Mapping[str, Any]]  # for nodes that are no class's arguments: their keys, and what may stand there
 
 RECIPE: Fixed = {
-    "": dict.fromkeys(("data", "loss", "optim", "model", "trainer", "callbacks", "logger", "sweep"), Any)
+    "": dict.fromkeys(("data", "loss", "optim", "model", "non_finite", "trainer", "callbacks", "logger", "sweep"), Any)
     | {"seed": int, "max_images": Count | None, "watch_every": Count, "resume": str | None, "folder": str | None}
     | {"compile": bool | Literal["auto", "cuda_graphs"]},
+    "non_finite": {"in_a_row": Count, "back": Natural},
     "model": {"name": str, "game": Any},
     "sweep": {"metric": str | list[str], "measure": str | None, "extractor": str, "fake": Count, "status": str | None},
 }

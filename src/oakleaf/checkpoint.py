@@ -1,6 +1,7 @@
 """Checkpoints on disk: written beside the old one and renamed, read as data alone."""
 
 import hashlib
+import logging
 import os
 import pickle
 import zipfile
@@ -14,6 +15,8 @@ from oakleaf.errors import Mistake
 from oakleaf.folders import LAST
 from oakleaf.trust import examine
 
+log = logging.getLogger(__name__)
+
 DAMAGED = (  # what readers of pickles, archives and tensors say of a damaged file
     pickle.UnpicklingError, zipfile.BadZipFile, ArithmeticError, AttributeError, EOFError, LookupError, MemoryError,
     NotImplementedError, OSError, RuntimeError, TypeError, ValueError, AssertionError, ImportError,
@@ -24,24 +27,35 @@ LIGHTNINGS = {
     "optimizer_states": list, "lr_schedulers": list, "loops": dict, "callbacks": dict, "epoch": int, "global_step": int,
 }  # fmt: skip
 
+PART = ".part"  # of a checkpoint that is being written
+
 
 class AtomicIO(TorchCheckpointIO):
     """A checkpoint is either the old file or the new one, whole, whenever the power goes.
 
     Lightning writes into the temporary folder and moves the file; from another file system that is a copy over the old
-    one, and a kill has left 0 bytes.
+    one, and a kill has left 0 bytes. Where there is no room the old one stays, it is said, and the run goes on:
+    `failed` is what became of the last saving, "" if all went well.
     """
+
+    failed = ""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
+        self.failed = ""
         try:
             with part.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(path)
+        except (OSError, RuntimeError) as error:  # torch turns what a write raises into a RuntimeError
+            part.unlink(missing_ok=True)
+            self.failed = f"{path} could not be saved ({_reason(error)}): what was saved before stays"
+            log.error("%s, and the run goes on", self.failed)
+            return
         except BaseException:
             part.unlink(missing_ok=True)
             raise
@@ -72,6 +86,31 @@ def find(place: str | os.PathLike[str]) -> Path:
     return path
 
 
+def newest(folder: Path) -> Path | None:
+    """The checkpoint of a run's folder that was written last and is whole; damaged ones are told. None if none is."""
+    files = [path for path in folder.glob("*.ckpt") if path.is_file()]
+    for path in sorted(files, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        try:
+            read(path)
+            return path
+        except Mistake as error:
+            log.warning("%s; looking for an older one", error)
+    return None
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a kill in the midst of a saving has left."""
+    for part in folder.glob(f".*.ckpt.*{PART}"):
+        part.unlink(missing_ok=True)
+
+
+def _reason(error: BaseException) -> str:
+    """Why the disk refused; torch keeps the system's words in what it was doing when it failed."""
+    while error.__context__ is not None and not isinstance(error, OSError):
+        error = error.__context__
+    return getattr(error, "strerror", None) or " ".join(str(error).split())[:120]
+
+
 def digest(file: Path) -> str:
     """Sixteen digits that tell this file from others."""
     with file.open("rb") as content:
@@ -99,11 +138,12 @@ def read(place: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _unpacked(path: Path) -> None:
-    """Checkpoints are stored as they are: what is packed may unfold to any size.
+    """Checkpoints are stored as they are: what is packed may unfold to any size. Each part has a checksum, which torch
+    writes and does not read.
 
     Raises:
-        BadZipFile: it is packed, or no archive; archives of torch < 1.6 are none.
+        BadZipFile: it is packed, or no archive, or a bit is not as it was written; archives of torch < 1.6 are none.
     """
     with zipfile.ZipFile(path) as archive:
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()) or archive.testzip():
             raise zipfile.BadZipFile

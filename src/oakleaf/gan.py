@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim import Optimizer
 
-from oakleaf import parallel
+from oakleaf import memory, parallel
 from oakleaf.ema import EMA, Average
 from oakleaf.errors import Mistake
 from oakleaf.games import Batch, Game
+from oakleaf.guard import Guard, heal
 from oakleaf.means import Means
 from oakleaf.numbers import Count
 from oakleaf.optim import Player
@@ -40,6 +41,7 @@ class GAN(LightningModule):
         seed: int = 0,
         watch_every: Count = 50,
         max_images: Count | None = None,
+        guard: Guard | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -49,6 +51,7 @@ class GAN(LightningModule):
             raise Mistake(f"optim.ema.of={strangers[0]}: no player; there are {' and '.join(self.players)}")
         self.averages = nn.ModuleDict({name: Average(self.network(name), ema) for name in ema.of} if ema else {})
         self.seed, self.watch_every, self.max_images = seed, watch_every, max_images
+        self.guard = guard or Guard()
         self.turn = self.images = self.step = 0
         self.means = Means()
         self.latest: dict[str, float] = {}  # the scalars of the last look
@@ -91,7 +94,12 @@ class GAN(LightningModule):
         self.step = len(next(iter(batch.values()))) * self.trainer.world_size
         for (name, player), optimizer in zip(self.players.items(), self._optimizers()):
             if self.turn % player.every == 0:
-                self.play(name, player, optimizer, batch)
+                try:
+                    self.play(name, player, optimizer, batch)
+                except (RuntimeError, MemoryError) as error:
+                    if not memory.exhausted(error):
+                        raise
+                    raise Mistake(memory.advice(self, batch)) from error
                 if name in self.averages:
                     seen = self.images + self.step
                     self.averages[name].update(self.network(name), seen, self.step * player.every)  # type: ignore[operator]
@@ -119,12 +127,26 @@ class GAN(LightningModule):
         gradients = [weight.grad for weight in self.weights[name] if weight.grad is not None]
         parallel.average(gradients)
         player.steer(optimizer, self.images)
-        norm = player.clipped(gradients, watch)
-        self._step(optimizer)
+        norm = torch.nn.utils.get_total_norm(gradients)
+        paid = (
+            losses if self.trainer.world_size == 1 else {}
+        )  # all processes must decide alike; the gradient they share
+        if self.guard.allows(name, optimizer.optimizer, paid, norm):
+            player.clip_(gradients, norm)
+            self._step(optimizer)
+        self._mind(batch)
         self.game.constrain(name)
         self.game.settle()
         self.means.add(name, losses)
-        self.means.add(name, seen if norm is None else {**seen, "gradient_norm": norm})
+        self.means.add(name, {**seen, "gradient_norm": norm} if watch else seen)
+
+    def _mind(self, batch: Batch) -> None:
+        """Whether steps had to be skipped: on a CPU at once, on a GPU, which must not wait, at each look."""
+        seen = self.guard.bad and (self.device.type == "cpu" or self.turn % self.watch_every == 0)
+        if seen and self.guard.look(self.turn, batch):
+            for name in self.players:
+                average = dict(self.averages.items()).get(name)
+                heal(self.network(name), average.network if average else None)  # type: ignore[arg-type]
 
     def foreseen(self, steps: int, batch: Batch) -> dict[str, Tensor]:
         """The discriminator's weights, by their names in the game, after so many more of its steps on this batch."""

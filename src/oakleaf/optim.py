@@ -97,14 +97,10 @@ class Player:
             for name, curve in self.schedules.items():
                 group[name] = curve(optimizer.defaults[name], images)
 
-    def clipped(self, gradients: list[torch.Tensor], watch: bool) -> torch.Tensor | None:
-        """Scale the gradients down to the norm `clip`; return their norm before, if it was needed or asked for."""
-        if self.clip is None and not watch:
-            return None
-        total = torch.nn.utils.get_total_norm(gradients)
+    def clip_(self, gradients: list[torch.Tensor], norm: torch.Tensor) -> None:
+        """Scale gradients of this norm down to the norm `clip`."""
         if self.clip is not None:
-            torch._foreach_mul_(gradients, torch.clamp(self.clip / (total + 1e-6), max=1.0))
-        return total
+            torch._foreach_mul_(gradients, torch.clamp(self.clip / (norm + 1e-6), max=1.0))
 
 
 def _numbers(optimizer: Optimizer) -> list[str]:

@@ -21,6 +21,7 @@ from oakleaf.checkpoint import AtomicIO, read
 from oakleaf.errors import Mistake
 from oakleaf.folders import homeless
 from oakleaf.gan import GAN, renamed
+from oakleaf.guard import Guard
 from oakleaf.resolvers import register
 from oakleaf.seeds import stream
 from oakleaf.trust import harmless, vouch
@@ -89,7 +90,8 @@ def build_module(recipe: Recipe) -> GAN:
             raise
         raise Mistake(f"model.game: {str(error).split('__init__()')[1].strip()}") from error  # missing, or unexpected
     ema = optim.pop("ema", None)
-    return GAN(game, optim, ema, recipe["seed"], recipe["watch_every"], recipe["max_images"])
+    guard = Guard(**recipe.get("non_finite", {}))
+    return GAN(game, optim, ema, recipe["seed"], recipe["watch_every"], recipe["max_images"], guard)
 
 
 def build_trainer(recipe: Recipe) -> Trainer:

@@ -7,6 +7,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 
 from oakleaf.callbacks.interval import Interval
+from oakleaf.checkpoint import tidy
 from oakleaf.folders import LAST
 from oakleaf.gan import GAN
 from oakleaf.numbers import Count
@@ -23,6 +24,10 @@ class Checkpoint(LightningCheckpoint):
         self.folder = Path(folder)
         self.interval = Interval(every, parts=20)
         self.kept = Interval(keep_every) if keep_every else None
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        if trainer.is_global_zero:
+            tidy(self.folder)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: GAN, *_: Any) -> None:  # type: ignore[override]
         if self.kept and self.kept.due(pl_module):

@@ -1,6 +1,8 @@
 """python train.py: from the command line to a trained run."""
 
+import itertools
 import logging
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -63,7 +65,7 @@ def _train(config: DictConfig, folder: Path, hydra: Any) -> None:
     checkpoint = _checkpoint(config.resume, folder)
     matching_pair()  # from here on torch and Lightning, seconds after all that needs neither
     from oakleaf.checkpoint import read
-    from oakleaf.recipe import build, build_trainer, restore
+    from oakleaf.guard import Diverged
 
     content = read(checkpoint) if checkpoint else None
     if content:
@@ -73,6 +75,39 @@ def _train(config: DictConfig, folder: Path, hydra: Any) -> None:
         )
     config.folder = _relative(folder)
     _quiet()
+    for attempt in itertools.count():
+        try:
+            return _fit(config, folder, content, checkpoint, overrides)
+        except Diverged as error:
+            checkpoint, content = _behind(config, folder, attempt, error)
+
+
+def _behind(config: DictConfig, folder: Path, attempt: int, error: Mistake) -> tuple[Path, dict[str, Any]]:
+    """The last checkpoint, to go back to after a run has diverged, and half the rates in the configuration.
+
+    Raises:
+        Mistake: the error, if it is not wanted again, or there is no checkpoint.
+    """
+    from oakleaf.checkpoint import newest, read
+    from oakleaf.parallel import place
+
+    found = newest((folder / LAST).parent) if attempt < config.non_finite.back and place()[1] == 1 else None
+    if found is None:
+        raise error
+    for player in config.optim.values():
+        if player and "lr" in player:
+            player.lr = player.lr / 2
+    log.warning("%s\nback to %s, and on with half the rates", error, _relative(found))
+    return found, read(found)
+
+
+def _fit(
+    config: DictConfig, folder: Path, content: dict[str, Any] | None, checkpoint: Path | None, overrides: list[str]
+) -> None:
+    """Build and train; with a checkpoint, from there on."""
+    from oakleaf.callbacks import Interruption
+    from oakleaf.recipe import build, build_trainer, restore
+
     module, data, recipe = build(config)
     if content:
         restore(module, content)
@@ -88,6 +123,12 @@ def _train(config: DictConfig, folder: Path, hydra: Any) -> None:
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     if trainer.is_global_zero:
         log.info("%s", _last_words(module, config.folder))
+    if failed := getattr(trainer.strategy.checkpoint_io, "failed", ""):
+        raise Mistake(f"the run's end is not saved: {failed}")
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    if stopped := max((c.received for c in callbacks if isinstance(c, Interruption)), default=0):
+        log.info("stopped by %s; the same command with resume=auto goes on", signal.Signals(stopped).name)
+        sys.exit(128 + stopped)
 
 
 def _forget(folder: Path, log_file: str) -> None:
@@ -104,9 +145,13 @@ def _checkpoint(resume: str | None, folder: Path) -> Path | None:
     if resume is None:
         return None
     if resume == "auto":
-        found = (folder / LAST).is_file()
-        log.info("resume=auto: %s", f"going on with {_relative(folder)}" if found else "no such run yet, beginning one")
-        return folder / LAST if found else None
+        place, found = (folder / LAST).parent, None
+        if place.is_dir():
+            from oakleaf.checkpoint import newest
+
+            found = newest(place)
+        log.info("resume=auto: %s", f"going on with {_relative(found)}" if found else "no such run yet, beginning one")
+        return found
     from oakleaf.checkpoint import find
 
     return find(resume)

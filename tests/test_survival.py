@@ -1,0 +1,187 @@
+"""Runs that end badly lose nothing: signals, kills, full disks, NaN, memory."""
+
+import os
+import resource
+import signal
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from conftest import FP32, SMALL, built
+from oakleaf.checkpoint import AtomicIO, newest, read, tidy
+from oakleaf.errors import Mistake
+from oakleaf.guard import Diverged
+from test_commands import quick
+from torture.kills import torture
+
+RUN = ["train", "data=digits", *SMALL, *FP32, "logger=csv", "trainer.enable_progress_bar=false"]
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    mine, theirs = read(a)["state_dict"], read(b)["state_dict"]
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[key], theirs[key]) for key in mine)
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 138), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_run_with_a_checkpoint_and_the_code_that_schedulers_know(
+    sent: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from oakleaf.callbacks import Watch
+
+    began = Watch.on_train_batch_end
+
+    def tell(self: Any, trainer: Any, module: Any, *rest: Any) -> None:
+        began(self, trainer, module, *rest)
+        if module.turn == 3:
+            os.kill(os.getpid(), sent)
+
+    before = signal.getsignal(sent)
+    folder = ["max_images=160", f"hydra.run.dir={tmp_path}/whole"], ["max_images=160", f"hydra.run.dir={tmp_path}/cut"]
+    assert quick(*RUN, *folder[0], folder=tmp_path).returncode == 0
+    monkeypatch.setattr(Watch, "on_train_batch_end", tell)
+    assert quick(*RUN, *folder[1], folder=tmp_path).returncode == code
+    monkeypatch.undo()
+    assert signal.getsignal(sent) == before
+    last = tmp_path / "cut" / "checkpoints" / "last.ckpt"
+    assert 3 <= read(last)["turn"] < 10
+    assert quick(*RUN, *folder[1], "resume=auto", folder=tmp_path).returncode == 0
+    assert same_weights(last, tmp_path / "whole" / "checkpoints" / "last.ckpt")
+
+
+def test_killed_at_any_moment_and_inside_savings_it_ends_where_the_unkilled_run_ends(tmp_path: Path) -> None:
+    """The short form of `tests/torture/kills.py`, which kills 50 times."""
+    found = torture(5, 1, tmp_path)
+    assert found["kills"] == 5 and found["inside a saving"] >= 1 and found["ended alike"] >= 1
+    assert not [what for what in found if what.startswith(("ENDED", "CODE"))]
+
+
+def test_resume_auto_skips_a_damaged_checkpoint_and_says_so(tmp_path: Path) -> None:
+    run = [*RUN, f"hydra.run.dir={tmp_path}/run", "callbacks.checkpoint.keep_every=64"]
+    assert quick(*run, "max_images=160", folder=tmp_path).returncode == 0
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    whole = last.read_bytes()
+    torn = bytearray(whole)
+    with zipfile.ZipFile(last) as archive:
+        weights = archive.read(max(archive.infolist(), key=lambda entry: entry.file_size))
+    torn[whole.index(weights) + len(weights) // 2] ^= 1  # a single bit
+    last.write_bytes(torn)
+    os.utime(last)
+    result = quick(*run, "max_images=160", "resume=auto", folder=tmp_path)
+    assert result.returncode == 0 and "last.ckpt is no checkpoint, or a damaged one" in result.stdout + result.stderr
+    assert "000000000128.ckpt" in result.stdout + result.stderr
+    again = read(last)
+    assert again["images"] == 160
+    last.write_bytes(whole)
+    assert all(torch.equal(read(last)["state_dict"][key], again["state_dict"][key]) for key in again["state_dict"])
+
+
+def test_a_full_disk_leaves_the_old_checkpoint_and_is_told_at_the_end(tmp_path: Path) -> None:
+    run = [*RUN, f"hydra.run.dir={tmp_path}/run"]
+    assert quick(*run, "max_images=32", folder=tmp_path).returncode == 0
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    before, limit = last.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limit[1]))
+        result = quick(*run, "max_images=64", "resume=auto", folder=tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert result.returncode == 1 and "could not be saved (File too large)" in result.stderr
+    assert last.read_bytes() == before and not list(last.parent.glob(".*.part"))
+
+
+def poisoned(module: Any, turns: range) -> None:
+    """Batches of these turns hold a NaN."""
+    real = module.training_step
+
+    def step(batch: Any, batch_idx: int) -> None:
+        if module.turn + 1 in turns:
+            batch = {**batch, "image": batch["image"].clone()}
+            batch["image"][0] = float("nan")
+        real(batch, batch_idx)
+
+    module.training_step = step
+
+
+def test_steps_with_nan_are_skipped_and_statistics_put_right(tmp_path: Path) -> None:
+    module, data, trainer, _ = built(*FP32, *SMALL, "max_images=160", folder=tmp_path)
+    poisoned(module, range(4, 6))
+    trainer.fit(module, datamodule=data)
+    assert {name: int(count) for name, count in module.guard.skipped.items()} == {"discriminator": 2}
+    assert not module.guard.bad
+    assert all(bool(tensor.isfinite().all()) for tensor in module.state_dict().values())
+
+
+def test_after_too_many_the_run_ends_with_player_term_and_batch_named(tmp_path: Path) -> None:
+    module, data, trainer, _ = built(*FP32, *SMALL, "max_images=320", "non_finite.in_a_row=3", folder=tmp_path)
+    poisoned(module, range(5, 100))
+    with pytest.raises(Diverged, match=r"discriminator/adversarial is NaN .* 3 steps in a row.* turn 7; .* own image"):
+        trainer.fit(module, datamodule=data)
+    assert all(bool(weight.isfinite().all()) for weight in module.parameters())
+
+
+def test_a_fused_optimizer_skips_on_the_device_without_being_waited_for() -> None:
+    """What a GPU does: `found_inf` is read by the kernel; here by the CPU's."""
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.Adam([weight], lr=0.1, fused=True)
+    weight.grad = torch.full((3,), float("nan"))
+    optimizer.found_inf = torch.ones(())  # type: ignore[attr-defined]
+    optimizer.step()
+    assert torch.equal(weight, torch.ones(3)) and float(optimizer.state[weight]["step"]) == 0
+    weight.grad = torch.ones(3)
+    optimizer.found_inf = torch.zeros(())  # type: ignore[attr-defined]
+    optimizer.step()
+    assert torch.allclose(weight, torch.full((3,), 0.9), atol=1e-4)
+
+
+def test_it_goes_back_to_the_last_checkpoint_with_half_the_rates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from oakleaf.gan import GAN
+
+    rates: list[float] = []
+    real = GAN.training_step
+
+    def step(self: Any, batch: Any, index: int) -> None:
+        rates.append(self.players["discriminator"].lr)
+        if self.turn >= 6 and rates[-1] > 1e-4:
+            batch = {**batch, "image": batch["image"] * float("nan")}
+        real(self, batch, index)
+
+    monkeypatch.setattr(GAN, "training_step", step)
+    options = ["max_images=160", "callbacks.checkpoint.every=64", "non_finite.in_a_row=2"]
+    result = quick(*RUN, *options, f"hydra.run.dir={tmp_path}/a", folder=tmp_path)
+    assert result.returncode == 1 and "NaN" in result.stderr
+    rates.clear()
+    result = quick(*RUN, *options, "non_finite.back=1", f"hydra.run.dir={tmp_path}/b", folder=tmp_path)
+    assert result.returncode == 0 and "on with half the rates" in result.stdout + result.stderr
+    assert set(rates) == {2e-4, 1e-4} and rates[-1] == 1e-4
+    assert read(tmp_path / "b" / "checkpoints" / "last.ckpt")["images"] == 160
+
+
+def test_where_memory_ends_the_batch_that_fits_is_named(tmp_path: Path) -> None:
+    module, data, trainer, _ = built(*FP32, *SMALL, "max_images=160", folder=tmp_path)
+    real = module.game.discriminator.forward
+
+    def greedy(x: torch.Tensor, *rest: Any) -> Any:
+        if len(x) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(x, *rest)
+
+    module.game.discriminator.forward = greedy
+    with pytest.raises(Mistake, match=r"a batch of 16 does not fit .* data\.batch_size=4"):
+        trainer.fit(module, datamodule=data)
+
+
+def test_a_checkpoint_is_whole_or_not_there(tmp_path: Path) -> None:
+    io = AtomicIO()
+    io.save_checkpoint({"a": torch.ones(2)}, tmp_path / "x.ckpt")
+    assert not io.failed
+    (tmp_path / ".x.ckpt.1.part").write_bytes(b"half")
+    tidy(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.ckpt"]
+    assert newest(tmp_path) is None  # whole, but none of ours
