@@ -5,7 +5,7 @@ RUN    := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test check torture clean
+.PHONY: help setup train test check bench torture clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -32,6 +32,9 @@ check: $(READY) ## style and types
 
 torture: $(READY) ## 1,000 random command lines, 300 damaged pictures, 100 damaged checkpoints, 50 kills; minutes
 	@for part in overrides pictures checkpoints kills; do echo "$$part:"; $(RUN) tests/torture/$$part.py || failed=1; done; exit $${failed:-0}
+
+bench: $(READY) ## races against hand-written loops, on data/celeba; about 20 minutes, results into docs/performance.md
+	@for part in training loading frame start numerics scaling; do $(RUN) benchmarks/$$part.py || exit 1; done; $(RUN) benchmarks/report.py
 
 clean: ## remove the environment; runs and data stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

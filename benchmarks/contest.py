@@ -120,7 +120,7 @@ def record(name: str, title: str, rows: Sequence[dict[str, Any]]) -> None:
     known = json.loads(file.read_text()) if file.exists() else {}
     known[name] = {"title": title, "command": _command(), **circumstances(), "rows": list(rows)}
     file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+    file.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n")
 
 
 def circumstances() -> dict[str, str]:
@@ -143,7 +143,8 @@ def machine() -> str:
 
 
 def _command() -> str:
-    return " ".join(["python", str(Path(sys.argv[0]).resolve().relative_to(HERE.parent)), *sys.argv[1:]])
+    words = [f".../{Path(word).name}" if word.startswith("/") else word for word in sys.argv[1:]]
+    return " ".join(["python", str(Path(sys.argv[0]).resolve().relative_to(HERE.parent)), *words])
 
 
 def _short(value: Any) -> str:

@@ -25,7 +25,7 @@ def main() -> None:
     a = parser.parse_args()
     python, batch, folder = sys.executable, a.batch, a.celeba.resolve()
     recipe = ["model=dcgan", "data=celeba", f"data.root={folder}", f"data.batch_size={batch}", "logger=csv"]
-    ours = [*recipe, "max_images=100000000"]
+    ours = [*recipe, "max_images=100000000", f"compile={a.compile}"]
     bare = str(a.compile == "true").lower()
     field = [
         Contestant("oakleaf", [python, CONTESTANTS / "framework.py", a.turns, *ours], a.turns * batch),
