@@ -141,8 +141,8 @@ class GAN(LightningModule):
         self.means.add(name, {**seen, "gradient_norm": norm} if watch else seen)
 
     def _mind(self, batch: Batch) -> None:
-        """Whether steps had to be skipped: on a CPU at once, on a GPU, which must not wait, at each look."""
-        seen = self.guard.bad and (self.device.type == "cpu" or self.turn % self.watch_every == 0)
+        """Whether steps had to be skipped: at once; on a GPU, which must not wait, at each look."""
+        seen = self.guard.bad and (self.device.type != "cuda" or self.turn % self.watch_every == 0)
         if seen and self.guard.look(self.turn, batch):
             for name in self.players:
                 average = dict(self.averages.items()).get(name)

@@ -35,7 +35,7 @@ class Guard:
         """Whether the optimizer may step; one that can tell on the device may always."""
         finite = torch.isfinite(sum(losses.values(), norm))
         self.paid[player] = losses
-        if finite.device.type != "cpu" and optimizer.defaults.get("fused"):
+        if finite.device.type == "cuda" and optimizer.defaults.get("fused"):
             optimizer.found_inf = (~finite).float()
             none = finite.new_zeros((), dtype=torch.long)
             self.bad[player] = torch.where(finite, none, self.bad.get(player, none) + 1)

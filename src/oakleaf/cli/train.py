@@ -91,7 +91,8 @@ def _behind(config: DictConfig, folder: Path, attempt: int, error: Mistake) -> t
     from oakleaf.checkpoint import newest, read
     from oakleaf.parallel import place
 
-    found = newest((folder / LAST).parent) if attempt < config.non_finite.back and place()[1] == 1 else None
+    wanted = OmegaConf.select(config, "non_finite.back") or 0  # recipes from before it was an option
+    found = newest((folder / LAST).parent) if attempt < wanted and place()[1] == 1 else None
     if found is None:
         raise error
     for player in config.optim.values():
