@@ -20,7 +20,7 @@ Fixed = Mapping[str, Mapping[str, Any]]  # for nodes that are no class's argumen
 RECIPE: Fixed = {
     "": dict.fromkeys(("data", "loss", "optim", "model", "non_finite", "trainer", "callbacks", "logger", "sweep"), Any)
     | {"seed": int, "max_images": Count | None, "watch_every": Count, "resume": str | None, "folder": str | None}
-    | {"compile": bool | Literal["auto", "cuda_graphs"]},
+    | {"compile": bool | Literal["auto", "cuda_graphs"], "profile": bool},
     "non_finite": {"in_a_row": Count, "back": Natural},
     "model": {"name": str, "game": Any},
     "sweep": {"metric": str | list[str], "measure": str | None, "extractor": str, "fake": Count, "status": str | None},
