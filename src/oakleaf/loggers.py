@@ -108,6 +108,12 @@ class WeightsAndBiases(Logger):
             self.run.log({"images": images, name: media})
 
     @rank_zero_only
+    def alert(self, title: str, text: str) -> None:
+        """A message to whoever asked W&B for alerts, by mail or Slack; offline it is kept in the run."""
+        if self.run:
+            self.run.alert(title=title, text=text, level="WARN")
+
+    @rank_zero_only
     def finalize(self, status: str) -> None:
         if self._run:
             self._run.finish(exit_code=0 if status == "success" else 1)
@@ -180,3 +186,13 @@ def show(loggers: Iterable[Any], name: str, path: Path, images: int) -> None:
             from PIL import Image
 
             logger.experiment.add_image(name, np.asarray(Image.open(path).convert("RGB")), images, dataformats="HWC")
+
+
+def alert(loggers: Iterable[Any], title: str, text: str) -> None:
+    """A warning to every logger that passes it on; one that fails must not end the training."""
+    for logger in loggers:
+        if isinstance(logger, WeightsAndBiases):
+            try:
+                logger.alert(title, text)
+            except Exception as error:
+                log.warning("W&B takes no alert: %s", error)

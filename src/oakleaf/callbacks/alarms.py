@@ -1,26 +1,51 @@
-"""Alarms: what is wrong, said once, with what to do about it."""
+"""Alarms: what is wrong, said once, with what to do about it. What makes a look a bad one are plain functions."""
 
-from collections import deque
-from dataclasses import dataclass, field
-from statistics import median
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+ADVICE = {
+    "D has won": "a lower optim.discriminator.lr, or a penalty or noise for it: loss=relativistic, loss.instance_noise",
+    "collapse": "loss=relativistic or wasserstein_gp, a lower optim.generator.lr, or model.game.packing=2",
+    "memorisation": "more data or data.flip=true, a smaller network, or an earlier checkpoint",
+    "oscillation": "a lower optim.generator.lr and optim.discriminator.lr",
+    "drift": "a lower optim.ema.half_life, or average=false for samples",
+}
 
 
 @dataclass
 class Alarm:
-    """Raised after `patience` bad looks in a row, and silent from then on until as many have been good in a row."""
+    """Raised by `patience` bad looks in a row, and then silent until as many in a row have been good."""
 
-    name: str
-    words: str
-    advice: str
     patience: int
     raised: bool = False
-    row: int = 0  # looks in a row that said the contrary of what it says
+    row: int = 0  # looks in a row that contradict `raised`
 
-    def look(self, bad: bool) -> bool:
-        """Whether it is to be said now."""
+    def look(self, bad: bool, patience: int = 0) -> bool:
+        """Whether it is to be said now. patience: if more is asked for than its own."""
         self.row = self.row + 1 if bad != self.raised else 0
-        if self.row < self.patience:
+        if self.row < max(self.patience, patience):
             return False
         self.raised, self.row = bad, 0
         return bad
+
+
+def won(seen: Mapping[str, float], most: float, accuracy: float, left: float) -> bool:
+    """Whether D tells all real images from all fake ones, and has nearly nothing left to pay: at most `left` of the
+    most that it ever paid. G's gradient comes through D's mistakes. A loss without a floor at 0 (Wasserstein's) never
+    gets there."""
+    sides = [seen.get(f"discriminator/accuracy_{side}") for side in ("real", "fake")]
+    paid = seen.get("discriminator/adversarial")
+    if paid is None or any(side is None or side < accuracy for side in sides):
+        return False
+    return 0 <= paid <= left * most
+
+
+def fallen(now: float, best: float, share: float) -> bool:
+    """Whether it is below that share of its best, of which what is above 1, real images', does not count."""
+    return now < share * min(best, 1.0)
+
+
+def left_behind(apart: float, moved: float, most: float) -> bool:
+    """Whether the average draws other images than G, farther off than G goes between two looks: not because G moves,
+    but because the average does not follow."""
+    return apart > most and apart > 1.5 * moved

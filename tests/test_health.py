@@ -1,0 +1,176 @@
+"""Alarms: raised on runs made to fail in each way, silent on healthy ones, and without a trace in the training."""
+
+import csv
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Callback
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from conftest import SMALL, Fit, built, composed
+from oakleaf.callbacks.alarms import ADVICE, Alarm
+from oakleaf.loggers import WeightsAndBiases, alert
+
+QUIET = ["callbacks.samples=null", "callbacks.checkpoint=null", "trainer.enable_progress_bar=false"]
+OFTEN = [*QUIET, "callbacks.health.every=1000", "watch_every=10", "data.batch_size=32"]
+DCGAN = ["model=dcgan", "data=digits", *SMALL, *OFTEN]
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Any:
+    """The alarms so far, by name, in order."""
+    caplog.set_level(logging.WARNING, "oakleaf.callbacks.health")
+
+    def names() -> list[str]:
+        return [r.getMessage().split(":")[0] for r in caplog.records if r.name == "oakleaf.callbacks.health"]
+
+    return names
+
+
+class Spoiled(Callback):
+    """From so many images on, something is done to the module before each turn."""
+
+    def __init__(self, images: int, spoil: Any) -> None:
+        self.images, self.spoil = images, spoil
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        if pl_module.images >= self.images:
+            self.spoil(pl_module)
+
+
+def spoiled(folder: Path, images: int, spoil: Any, *overrides: str) -> None:
+    module, data, trainer, _ = built("trainer=cpu", *overrides, folder=folder)
+    trainer.callbacks.insert(0, Spoiled(images, spoil))  # type: ignore[attr-defined]
+    trainer.fit(module, datamodule=data)
+
+
+def test_d_has_won_where_it_learns_far_too_fast(fit: Fit, said: Any, tmp_path: Path) -> None:
+    fit(*DCGAN, "loss=saturating", "optim.discriminator.lr=2e-2", "max_images=10000")
+    assert said().count("D has won") == 1
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["alarm/D has won"] for row in rows if row["alarm/D has won"]] == ["1.0"]
+
+
+@torch.no_grad()
+def deaf(module: Any) -> None:
+    """G hears little of its latent: the first weights that see it shrink."""
+    for network in (module.game.generator, module.average.network):
+        next(network.parameters()).mul_(0.0)
+
+
+def test_collapse_where_g_no_longer_hears_its_latents(tmp_path: Path, said: Any) -> None:
+    toy = ["model=toy", "data=toy", "max_images=30000", *QUIET, "callbacks.health.every=1000"]
+    spoiled(tmp_path, 15_000, deaf, *toy)
+    assert said().count("collapse") == 1
+
+
+def test_memorisation_where_g_draws_training_images(tmp_path: Path, said: Any) -> None:
+    """G stays itself; what it draws is looked up among the training images, with a little noise."""
+    module, data, trainer, _ = built("trainer=cpu", *DCGAN, "max_images=5000", folder=tmp_path)
+    data.prepare_data()
+    data.setup()
+    known = data.batch(torch.arange(500))["image"]
+
+    own = module.game.generate
+
+    def looked_up(batch: Any) -> torch.Tensor:
+        if module.game.training:
+            return own(batch)
+        rows = (batch["latent"].double().sum(1).abs() * 1e6).long() % len(known)
+        return known[rows] + 0.02 * torch.randn_like(known[rows])
+
+    module.game.generate = looked_up  # type: ignore[method-assign, assignment]
+    trainer.fit(module, datamodule=data)
+    assert said() == ["memorisation"]
+
+
+def test_memorisation_where_20_images_are_learned_by_heart(fit: Fit, tmp_path: Path, said: Any) -> None:
+    (tmp_path / "twenty").mkdir()
+    for i, digit in enumerate(load_digits().images[:20]):
+        Image.fromarray((digit * 15.9).astype(np.uint8)).resize((16, 16)).save(tmp_path / "twenty" / f"{i}.png")
+    folder = ["data=folder", f"data.root={tmp_path / 'twenty'}", "data.size=16", "data.channels=1"]
+    fit("model=dcgan", *folder, *SMALL, *QUIET, "data.batch_size=20", "callbacks.health.every=2000", "max_images=30000")
+    assert "memorisation" in said()
+
+
+def test_oscillation_where_rates_are_huge(fit: Fit, said: Any) -> None:
+    fit(*DCGAN, "optim.discriminator.lr=0.1", "optim.generator.lr=0.1", "max_images=8000")
+    assert "oscillation" in said()
+
+
+def test_drift_where_the_average_does_not_follow(fit: Fit, said: Any) -> None:
+    fit(*DCGAN, "optim.ema.half_life=1e9", "optim.ema.ramp=0", "max_images=16000")
+    assert said().count("drift") == 1
+
+
+HEALTHY = {
+    "dcgan": DCGAN,
+    "hinge": [*DCGAN, "loss=hinge"],
+    "relativistic": [*DCGAN, "loss=relativistic", "optim=r3gan"],
+    "wgan_gp": ["model=wgan_gp", "data=digits", *SMALL, *OFTEN],
+    "cgan": ["model=cgan", "data=digits", *OFTEN],
+    "points": ["model=toy", "data=toy", *QUIET, "callbacks.health.every=2000"],
+    "vae": ["model=vae", "data=digits", *OFTEN],
+}
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("name", HEALTHY)
+def test_a_healthy_run_is_quiet(name: str, seed: int, fit: Fit, said: Any, tmp_path: Path) -> None:
+    fit(*HEALTHY[name], f"seed={seed}", f"max_images={30_000 if name == 'points' else 6_000}")
+    assert said() == []
+    assert "health/diversity" in (tmp_path / "metrics.csv").read_text().splitlines()[0]
+
+
+def test_a_translator_is_not_told_that_it_copies(fit: Fit, said: Any, tmp_path: Path) -> None:
+    pix2pix = ["model=pix2pix", "data/input=edges", "data.size=32", *SMALL, "model.game.generator.bottleneck=8"]
+    fit(*pix2pix, *QUIET, "callbacks.health.every=200", "max_images=640")
+    header = (tmp_path / "metrics.csv").read_text().splitlines()[0]
+    assert said() == []
+    assert "health/drift" in header
+    assert "health/copied" not in header
+
+
+def test_looking_changes_nothing_of_the_training(fit: Fit, tmp_path: Path) -> None:
+    alike = [*DCGAN, "max_images=960", "callbacks.health.every=160"]
+    looked, _ = fit(*alike, folder=tmp_path / "with")
+    alone, _ = fit(*alike, "callbacks.health=null", folder=tmp_path / "without")
+    assert "health/" in (tmp_path / "with/metrics.csv").read_text()
+    assert "health/" not in (tmp_path / "without/metrics.csv").read_text()
+    for name, weights in alone.state_dict().items():
+        assert torch.equal(weights, looked.state_dict()[name]), name
+
+
+def test_an_alarm_is_said_once_until_it_has_been_well_again() -> None:
+    alarm = Alarm(patience=2)
+    bad = [True, False, True, True, True, True, False, True, True, False, False, True, True]
+    said = [alarm.look(one) for one in bad]
+    assert [i for i, one in enumerate(said) if one] == [3, 12]
+
+
+def test_every_alarm_is_advised_and_a_threshold_can_be_set() -> None:
+    assert all(0 < len(advice) < 120 for advice in ADVICE.values())
+    assert composed("callbacks.health.copied=0.5").callbacks.health.copied == 0.5
+
+
+def test_w_and_b_is_alerted_and_its_failure_ends_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Run:
+        told: list[dict[str, str]] = []
+
+        def alert(self, **words: str) -> None:
+            self.told.append(words)
+            if len(self.told) > 1:
+                raise ConnectionError("no network")
+
+    logger = WeightsAndBiases(str(tmp_path))
+    logger._run = Run()
+    for _ in range(2):
+        alert([logger], "collapse", "samples are alike")
+    assert Run.told[0] == {"title": "collapse", "text": "samples are alike", "level": "WARN"}
+    assert "no network" in caplog.text
