@@ -5,14 +5,11 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback
-from PIL import Image
-from sklearn.datasets import load_digits
 
-from conftest import SMALL, Fit, built, composed
+from conftest import SMALL, Fit, built, composed, needed
 from oakleaf.callbacks.alarms import ADVICE, Alarm
 from oakleaf.loggers import WeightsAndBiases, alert
 
@@ -50,7 +47,7 @@ def spoiled(folder: Path, images: int, spoil: Any, *overrides: str) -> None:
 
 
 def test_d_has_won_where_it_learns_far_too_fast(fit: Fit, said: Any, tmp_path: Path) -> None:
-    fit(*DCGAN, "loss=saturating", "optim.discriminator.lr=2e-2", "max_images=10000")
+    fit(*DCGAN, "loss=saturating", "optim.discriminator.lr=2e-2", "max_images=6000")
     assert said().count("D has won") == 1
     with (tmp_path / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -65,8 +62,8 @@ def deaf(module: Any) -> None:
 
 
 def test_collapse_where_g_no_longer_hears_its_latents(tmp_path: Path, said: Any) -> None:
-    toy = ["model=toy", "data=toy", "max_images=30000", *QUIET, "callbacks.health.every=1000"]
-    spoiled(tmp_path, 15_000, deaf, *toy)
+    toy = ["model=toy", "data=toy", "max_images=20000", *QUIET, "callbacks.health.every=1000"]
+    spoiled(tmp_path, 10_000, deaf, *toy)
     assert said().count("collapse") == 1
 
 
@@ -90,22 +87,13 @@ def test_memorisation_where_g_draws_training_images(tmp_path: Path, said: Any) -
     assert said() == ["memorisation"]
 
 
-def test_memorisation_where_20_images_are_learned_by_heart(fit: Fit, tmp_path: Path, said: Any) -> None:
-    (tmp_path / "twenty").mkdir()
-    for i, digit in enumerate(load_digits().images[:20]):
-        Image.fromarray((digit * 15.9).astype(np.uint8)).resize((16, 16)).save(tmp_path / "twenty" / f"{i}.png")
-    folder = ["data=folder", f"data.root={tmp_path / 'twenty'}", "data.size=16", "data.channels=1"]
-    fit("model=dcgan", *folder, *SMALL, *QUIET, "data.batch_size=20", "callbacks.health.every=2000", "max_images=30000")
-    assert "memorisation" in said()
-
-
 def test_oscillation_where_rates_are_huge(fit: Fit, said: Any) -> None:
-    fit(*DCGAN, "optim.discriminator.lr=0.1", "optim.generator.lr=0.1", "max_images=8000")
+    fit(*DCGAN, "optim.discriminator.lr=0.1", "optim.generator.lr=0.1", "max_images=6000", "callbacks.health.calm=0")
     assert "oscillation" in said()
 
 
 def test_drift_where_the_average_does_not_follow(fit: Fit, said: Any) -> None:
-    fit(*DCGAN, "optim.ema.half_life=1e9", "optim.ema.ramp=0", "max_images=16000")
+    fit(*DCGAN, "optim.ema.half_life=1e9", "optim.ema.ramp=0", "max_images=8000")
     assert said().count("drift") == 1
 
 
@@ -114,8 +102,8 @@ HEALTHY = {
     "hinge": [*DCGAN, "loss=hinge"],
     "relativistic": [*DCGAN, "loss=relativistic", "optim=r3gan"],
     "wgan_gp": ["model=wgan_gp", "data=digits", *SMALL, *OFTEN],
-    "cgan": ["model=cgan", "data=digits", *OFTEN],
-    "points": ["model=toy", "data=toy", *QUIET, "callbacks.health.every=2000"],
+    "acgan": ["model=acgan", "data=digits", *SMALL, *OFTEN],
+    "points": ["model=toy", "data=toy", *QUIET, "callbacks.health.every=2000", "callbacks.health.calm=10000"],
     "vae": ["model=vae", "data=digits", *OFTEN],
 }
 
@@ -123,14 +111,20 @@ HEALTHY = {
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("name", HEALTHY)
 def test_a_healthy_run_is_quiet(name: str, seed: int, fit: Fit, said: Any, tmp_path: Path) -> None:
-    fit(*HEALTHY[name], f"seed={seed}", f"max_images={30_000 if name == 'points' else 6_000}")
+    fit(*HEALTHY[name], f"seed={seed}", f"max_images={20_000 if name == 'points' else 4_000}")
     assert said() == []
     assert "health/diversity" in (tmp_path / "metrics.csv").read_text().splitlines()[0]
 
 
 def test_a_translator_is_not_told_that_it_copies(fit: Fit, said: Any, tmp_path: Path) -> None:
-    pix2pix = ["model=pix2pix", "data/input=edges", "data.size=32", *SMALL, "model.game.generator.bottleneck=8"]
-    fit(*pix2pix, *QUIET, "callbacks.health.every=200", "max_images=640")
+    fit(
+        "model=pix2pix",
+        *needed("pix2pix"),
+        *QUIET,
+        "callbacks.health.every=128",
+        "data.batch_size=16",
+        "max_images=384",
+    )
     header = (tmp_path / "metrics.csv").read_text().splitlines()[0]
     assert said() == []
     assert "health/drift" in header

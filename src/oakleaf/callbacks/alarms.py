@@ -11,6 +11,8 @@ ADVICE = {
     "drift": "a lower optim.ema.half_life, or average=false for samples",
 }
 
+GONE = ("discriminator/adversarial", "generator/gradient_norm")  # both vanish when D has won
+
 
 @dataclass
 class Alarm:
@@ -29,15 +31,13 @@ class Alarm:
         return bad
 
 
-def won(seen: Mapping[str, float], most: float, accuracy: float, left: float) -> bool:
-    """Whether D tells all real images from all fake ones, and has nearly nothing left to pay: at most `left` of the
-    most that it ever paid. G's gradient comes through D's mistakes. A loss without a floor at 0 (Wasserstein's) never
-    gets there."""
-    sides = [seen.get(f"discriminator/accuracy_{side}") for side in ("real", "fake")]
-    paid = seen.get("discriminator/adversarial")
-    if paid is None or any(side is None or side < accuracy for side in sides):
+def won(seen: Mapping[str, float], most: Mapping[str, float], accuracy: float, left: float) -> bool:
+    """Whether D tells all real images from all fake ones, and what it pays and G's gradient are at most `left` of the
+    most that they ever were. A loss without a floor at 0 (Wasserstein's) never gets there; nor does G's gradient where
+    its loss does not saturate (hinge), and there G goes on."""
+    if any(seen.get(f"discriminator/accuracy_{side}", 0.0) < accuracy for side in ("real", "fake")):
         return False
-    return 0 <= paid <= left * most
+    return all(name in seen and 0 <= seen[name] <= left * most[name] for name in GONE)
 
 
 def fallen(now: float, best: float, share: float) -> bool:

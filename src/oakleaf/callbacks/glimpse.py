@@ -16,8 +16,9 @@ class Glimpse:
     def __init__(self, real: Tensor) -> None:
         self.real = small(real)
         between = torch.cdist(self.real, self.real)
-        self.scale = float(between[between > 0].mean()) if bool((between > 0).any()) else 1.0
-        between[between == 0] = torch.inf  # itself, and its twins
+        between.fill_diagonal_(0)
+        self.scale = float(between.sum()) / max(1, len(between) * (len(between) - 1)) or 1.0
+        between[between < 1e-3 * self.scale] = torch.inf  # itself, and its twins, up to rounding
         self.own = between.min(1).values  # to the nearest other one
 
     def diversity(self, samples: Tensor) -> float:
@@ -44,6 +45,6 @@ class Glimpse:
 
 def small(images: Tensor) -> Tensor:
     """[N, C, H, W] as stored -> [N, d]."""
-    shape = [min(side, SIDE) for side in images.shape[2:]]
+    height, width = (min(side, SIDE) for side in images.shape[2:])
     values = flat(images).view(images.shape)
-    return adaptive_avg_pool2d(values, shape).flatten(1)
+    return adaptive_avg_pool2d(values, (height, width)).flatten(1)

@@ -8,14 +8,14 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
-from oakleaf.callbacks.alarms import ADVICE, Alarm, fallen, left_behind, won
+from oakleaf.callbacks.alarms import ADVICE, GONE, Alarm, fallen, left_behind, won
 from oakleaf.callbacks.glimpse import Glimpse, small
 from oakleaf.callbacks.interval import Interval
 from oakleaf.games import Batch
 from oakleaf.gan import GAN
 from oakleaf.loggers import alert
 from oakleaf.metrics.neighbours import shuffled
-from oakleaf.numbers import Count, Positive, Share
+from oakleaf.numbers import Count, Natural, Positive, Share
 from oakleaf.seeds import stream
 
 log = logging.getLogger(__name__)
@@ -31,13 +31,14 @@ class Health(Callback):
 
     every: images between two looks at `count` samples of G and of its average, by fixed latents; null: 20 in the run,
     or as many as cost little. most: training images that they are held against, chosen by a fixed order.
-    accuracy, paid, looks, run: D has won if both its accuracies are at least so, and it pays at most this share of what
-    it paid at most, at so many looks of `Watch` in a row and for that share of the run.
-    fallen, alike: collapse, if diversity or coverage of G's own samples falls below this share of its best; or if after half of the run
-    diversity is below `alike`. near, copied: memorisation, if more than this share of the samples are `near` times as
-    far from a training image as that is from its nearest other one. jump: oscillation, if samples of G change by more
-    within 10 turns. apart: drift, if those of its average are farther from G's, and G has not just gone there.
-    patience: looks at samples in a row that make these four.
+    accuracy, paid, looks, run: D has won, if both its accuracies are at least so, and what it pays and G's gradient are
+    at most this share of the most that they were, at so many looks of `Watch` in a row and for that share of the run.
+    fallen, alike: collapse, if diversity or coverage of G's own samples falls below this share of its best; or if after
+    half of the run diversity is below `alike`. near, copied: memorisation, if more than this share of the samples are
+    `near` times as far from a training image as that is from its nearest other one, or nearer. jump, calm: oscillation,
+    if samples of G change by more within 10 turns, once `calm` images were seen, for in the beginning they may. apart:
+    drift, if samples of the average are farther from G's, and G has not just gone there. patience: looks at samples in
+    a row that make one of these four.
 
     Each turn draws its own random numbers anew, so looking changes nothing of the training. Only the first process
     looks.
@@ -57,17 +58,18 @@ class Health(Callback):
         near: Positive = 0.33,
         copied: Share = 0.3,
         jump: Positive = 0.5,
+        calm: Natural = 100_000,
         apart: Positive = 0.6,
         patience: Count = 3,
     ) -> None:
         self.every, self.count, self.most = every, count, most
         self.accuracy, self.paid, self.run = accuracy, paid, run
-        self.fallen, self.alike, self.near, self.copied, self.jump, self.apart = (
-            fallen, alike, near, copied, jump, apart,
+        self.fallen, self.alike, self.near, self.copied, self.jump, self.calm, self.apart = (
+            fallen, alike, near, copied, jump, calm, apart,
         )  # fmt: skip
         self.interval = Interval(every, parts=20)
         self.alarms = {name: Alarm(looks if name == "D has won" else patience) for name in ADVICE}
-        self.best = {"paid": 0.0, "diversity": 0.0, "coverage": 0.0}
+        self.best = dict.fromkeys((*GONE, "diversity", "coverage"), 0.0)  # the largest values so far
         self.request: Batch = {}
         self.glimpse: Glimpse | None = None
         self.before: Tensor | None = None  # G's last samples
@@ -94,10 +96,11 @@ class Health(Callback):
     def judge(self, trainer: Trainer, module: GAN) -> None:
         """D, by the last look of `Watch`."""
         seen = module.latest
-        self.best["paid"] = max(self.best["paid"], seen.get("discriminator/adversarial", 0.0))
-        bad = won(seen, self.best["paid"], self.accuracy, self.paid)
+        for name in GONE:
+            self.best[name] = max(self.best[name], seen.get(name, 0.0))
+        bad = won(seen, self.best, self.accuracy, self.paid)
         patience = math.ceil(self.run * (module.total or 0) / (module.watch_every * module.step))
-        paid, gradient = seen.get("discriminator/adversarial", 0.0), seen.get("generator/gradient_norm", 0.0)
+        paid, gradient = (seen.get(name, 0.0) for name in GONE)
         words = f"it tells all images apart and pays {paid:.2g}; G's gradient is {gradient:.2g}"
         self._look(trainer, module, "D has won", bad, words, patience)
 
@@ -124,8 +127,9 @@ class Health(Callback):
         """The same samples a few turns later."""
         assert self.before is not None
         jumped = self._held(trainer).apart(self.before, self._samples(trainer, module, average=False))
+        bad = jumped > self.jump and module.images >= self.calm
         words = f"G's samples change within {SOON} turns by {jumped:.2f} of the distance between real images"
-        self._look(trainer, module, "oscillation", jumped > self.jump, words)
+        self._look(trainer, module, "oscillation", bad, words)
         _log(trainer, module, {"health/jump": jumped})
 
     def _collapse(self, trainer: Trainer, module: GAN, scalars: dict[str, float]) -> None:
