@@ -93,7 +93,7 @@ def test_oscillation_where_rates_are_huge(fit: Fit, said: Any) -> None:
 
 
 def test_drift_where_the_average_does_not_follow(fit: Fit, said: Any) -> None:
-    fit(*DCGAN, "optim.ema.half_life=1e9", "optim.ema.ramp=0", "max_images=8000")
+    fit(*DCGAN, "optim.ema.half_life=1e9", "optim.ema.ramp=0", "max_images=10000")
     assert said().count("drift") == 1
 
 
