@@ -20,7 +20,7 @@ from oakleaf.seeds import stream
 
 log = logging.getLogger(__name__)
 
-DEAR = 40  # images seen for each one drawn, at least, where `every` is null: so looking costs below 2 % of the run
+DEAR = 40  # images seen for each one drawn, at least, where `every` is null: so looking costs about 2 % of the run
 SOON = 10  # turns after which the same latents are drawn again
 SMALLEST = 16  # values of an image; of fewer, as of points, neighbours are near by chance
 
