@@ -21,7 +21,7 @@ from oakleaf.errors import Mistake
 from oakleaf.games import Bidirectional, Game
 from oakleaf.games.bidirectional import pairs
 from oakleaf.losses import divergences, objectives
-from oakleaf.losses.loss import InstanceNoise, Loss
+from oakleaf.losses.loss import Loss, blurred
 from oakleaf.losses.penalties import GradientPenalty
 from oakleaf.metrics.encoder import EncoderOneNN
 from oakleaf.metrics.evidence import Evidence
@@ -162,7 +162,7 @@ def test_penalties_and_noise_are_those_of_pairs() -> None:
     slope = 1 + 4 + 1 + 0.25 + 9 + 4  # of `Score`, in x and in z
     for at in ("real", "fake", "between"):
         assert GradientPenalty(at, weight=1.0).measure(round).item() == pytest.approx(slope)  # type: ignore[arg-type]
-    noisy = InstanceNoise(sd=0.5)(playing.play({"image": torch.randn(20_000, 1, 2, 2)})[0], 0)
+    noisy = blurred(playing.play({"image": torch.randn(20_000, 1, 2, 2)})[0], torch.tensor(0.5))
     spread = (noisy.critic(noisy.fake).score - playing.discriminator(*_parts(noisy.fake)).score).std()
     assert spread.item() == pytest.approx(0.5 * math.sqrt(slope), rel=0.02)
 

@@ -215,14 +215,14 @@ def restore(module: GAN, content: dict[str, Any]) -> None:
     Raises:
         Mistake: the weights do not fit, or the labels do not.
     """
-    told, known = module.game.condition, content["hyper_parameters"]["data"].get("classes")
-    if told and told.classes and known is not None and known != told.classes:
-        raise Mistake(f"the checkpoint knows {known} classes, and this data has {told.classes}")
     module.on_load_checkpoint(content)
     _fill(module, content)
 
 
 def _fill(module: Any, content: dict[str, Any]) -> None:
+    told, known = module.game.condition, content["hyper_parameters"]["data"].get("classes")
+    if told and told.classes and known is not None and known != told.classes:
+        raise Mistake(f"the checkpoint knows {known} classes, and this data has {told.classes}")
     try:
         module.load_state_dict({renamed(key): value for key, value in content["state_dict"].items()})
     except RuntimeError as error:

@@ -120,8 +120,10 @@ def torture(kills: int, seed: int, place: Path) -> Counter[str]:
             shutil.rmtree(folder)
         else:
             found[f"CODE {code}"] += 1
-    code = attempt(folder, None)
-    found["ended alike" if code == 0 and same(whole, folder) else "ENDED OTHERWISE"] += 1
+    if code := attempt(folder, None):
+        found[f"CODE {code}"] += 1
+    else:
+        found["ended alike" if same(whole, folder) else "ENDED OTHERWISE"] += 1
     return found
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from hydra.utils import instantiate
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -115,6 +116,11 @@ def _storage(asked: str | None, folder: Path) -> Any:
 
 
 def _made(node: Any, **more: Any) -> Any:
-    from oakleaf.recipe import make
+    """A sampler or a pruner: Optuna's own, which no recipe may ask for; the command line and `conf/` do.
 
-    return make(node, **more)
+    Raises:
+        Mistake: another thing.
+    """
+    if not str(node.get("_target_")).startswith("optuna."):
+        raise Mistake(f"hydra.sweeper: {node.get('_target_')} is none of Optuna's samplers and pruners")
+    return instantiate(node, **more, _convert_="all")
