@@ -187,3 +187,11 @@ def test_a_checkpoint_is_whole_or_not_there(tmp_path: Path) -> None:
     tidy(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.ckpt"]
     assert newest(tmp_path) is None  # whole, but none of ours
+
+
+def test_the_state_of_an_objective_survives_nan(tmp_path: Path) -> None:
+    module, data, trainer, _ = built(*FP32, "model=began", "data.batch_size=8", "max_images=64", folder=tmp_path)
+    poisoned(module, range(3, 5))
+    trainer.fit(module, datamodule=data)
+    assert all(bool(tensor.isfinite().all()) for tensor in module.state_dict().values())
+    assert module.guard.skipped

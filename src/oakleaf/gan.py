@@ -128,14 +128,12 @@ class GAN(LightningModule):
         parallel.average(gradients)
         player.steer(optimizer, self.images)
         norm = torch.nn.utils.get_total_norm(gradients)
-        paid = (
-            losses if self.trainer.world_size == 1 else {}
-        )  # all processes must decide alike; the gradient they share
-        if self.guard.allows(name, optimizer.optimizer, paid, norm):
+        shared = self.trainer.world_size > 1  # then only the gradient is, and all processes must decide alike
+        if self.guard.allows(name, optimizer.optimizer, {} if shared else losses, norm):
             player.clip_(gradients, norm)
             self._step(optimizer)
+            self.game.constrain(name)
         self._mind(batch)
-        self.game.constrain(name)
         self.game.settle()
         self.means.add(name, losses)
         self.means.add(name, {**seen, "gradient_norm": norm} if watch else seen)

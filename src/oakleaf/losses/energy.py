@@ -86,7 +86,7 @@ class Equilibrium(_Energy, Adaptive):
     def settle(self) -> None:
         """Let k follow what the turn has shown."""
         sums, counts = self.sums.unbind(1)
-        played = counts > 0
+        played = (counts > 0) & sums.isfinite()  # a turn with NaN is as if it had not been
         played[0] &= counts[1] == 0  # D's steps within G's turn are those that an unrolled G foresees
         means = torch.where(played, sums / counts.clamp(min=1), self.means)
         parallel.average([means])
