@@ -91,6 +91,7 @@ class Runner:
 def race(contestants: Sequence[Contestant], rounds: int = 7, seconds: float = 10.0) -> dict[str, list[float]]:
     """Images per second of each contestant by its name, one number a round; rounds go A B C, A B C, ..."""
     runners: list[Runner] = []
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that contestants end with the race
     try:
         for contestant in contestants:  # one after another, so that none warms up while another is timed
             runners.append(Runner(contestant))
