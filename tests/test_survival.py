@@ -195,3 +195,16 @@ def test_the_state_of_an_objective_survives_nan(tmp_path: Path) -> None:
     trainer.fit(module, datamodule=data)
     assert all(bool(tensor.isfinite().all()) for tensor in module.state_dict().values())
     assert module.guard.skipped
+
+
+def test_a_run_from_before_an_option_goes_on_with_the_options_default(tmp_path: Path) -> None:
+    run = [*RUN, f"hydra.run.dir={tmp_path}/run"]
+    assert quick(*run, "max_images=32", folder=tmp_path).returncode == 0
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    content = torch.load(last, weights_only=True)
+    for key in ("compile", "profile", "non_finite", "sweep"):
+        del content["hyper_parameters"][key]
+    torch.save(content, last)
+    result = quick("train", f"resume={tmp_path}/run", "max_images=64", "callbacks=default", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert read(last)["images"] == 64

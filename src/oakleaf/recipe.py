@@ -41,7 +41,7 @@ def build(config: DictConfig) -> tuple[GAN, LightningDataModule, Recipe]:
     register()
     if missing := [key for key in ("data", "loss", "optim", "model", "trainer") if config.get(key) is None]:
         raise Mistake(f"{missing[0]}= is missing, and no run goes without")
-    check({key: config[key] for key in ("seed", "max_images", "watch_every", "compile", "profile") if key in config})
+    check({key: config[key] for key in ("seed", "max_images", "watch_every", "compile", "profile")})
     arguments = _plain(config.data)
     check(arguments, "data")
     seed_everything(stream(config.seed) % 2**32, verbose=False)

@@ -91,8 +91,8 @@ def _behind(config: DictConfig, folder: Path, attempt: int, error: Mistake) -> t
     from oakleaf.checkpoint import newest, read
     from oakleaf.parallel import place
 
-    wanted = OmegaConf.select(config, "non_finite.back") or 0  # recipes from before it was an option
-    found = newest((folder / LAST).parent) if attempt < wanted and place()[1] == 1 else None
+    wanted = attempt < config.non_finite.back and place()[1] == 1
+    found = newest((folder / LAST).parent) if wanted else None
     if found is None:
         raise error
     for player in config.optim.values():
@@ -163,6 +163,8 @@ def _resumed(config: DictConfig, content: dict[str, Any], overrides: list[str], 
     value by value.
     """
     recipe = OmegaConf.create(content["hyper_parameters"])
+    for key in [key for key in config if key not in recipe]:  # options that came after the run
+        recipe[key] = OmegaConf.to_container(config, resolve=False)[key]  # type: ignore[index, call-overload]
     for override in OverridesParser.create().parse_overrides(overrides):
         key = override.get_key_element().lstrip("+~")
         if key in ("trainer", "logger", "callbacks"):
