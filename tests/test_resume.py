@@ -1,5 +1,6 @@
 """A resumed run equals the uninterrupted one, bit for bit."""
 
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from conftest import SMALL, Fit
 from oakleaf.checkpoint import AtomicIO, find, read
 from oakleaf.errors import Mistake
 from oakleaf.gan import GAN
+from oakleaf.recipe import load
 
 RUN = [*SMALL, "data.batch_size=200", "data.flip=true", "model.game.generator.width=4"]  # 8 turns an epoch
 
@@ -126,3 +128,10 @@ def test_a_resumed_run_learns_as_its_recipe_now_says(fit: Fit, tmp_path: Path) -
     discriminator, generator = (optimizer.param_groups[0] for optimizer in trainer.optimizers)
     assert generator["lr"] == 1e-5
     assert discriminator["betas"] == (0.1, 0.9)
+
+
+def test_opening_a_checkpoint_says_nothing(fit: Fit, tmp_path: Path) -> None:
+    fit(*RUN, "max_images=100")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(tmp_path)

@@ -3,6 +3,7 @@ configuration: plain containers, resolved, everything that made a run.
 """
 
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -224,7 +225,9 @@ def _fill(module: Any, content: dict[str, Any]) -> None:
     if told and told.classes and known is not None and known != told.classes:
         raise Mistake(f"the checkpoint knows {known} classes, and this data has {told.classes}")
     try:
-        module.load_state_dict({renamed(key): value for key, value in content["state_dict"].items()})
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*to a meta parameter")  # shapes alone are compared there
+            module.load_state_dict({renamed(key): value for key, value in content["state_dict"].items()})
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise Mistake(f"the checkpoint's weights do not fit the networks of its recipe ({reason} ...)") from error
