@@ -115,6 +115,7 @@ def test_steps_with_nan_are_skipped_and_statistics_put_right(tmp_path: Path) -> 
     trainer.fit(module, datamodule=data)
     assert {name: int(count) for name, count in module.guard.skipped.items()} == {"discriminator": 2}
     assert not module.guard.bad
+    assert module.latest["discriminator/skipped"] == 2
     assert all(bool(tensor.isfinite().all()) for tensor in module.state_dict().values())
 
 

@@ -10,7 +10,7 @@ from oakleaf.gan import GAN
 
 class Watch(Callback):
     """Every `watch_every` turns: the means of what the players paid since the last look, what they saw and their
-    gradients' norm at the first turn after it, and images/s.
+    gradients' norm at the first turn after it, images/s, and how many steps were not taken so far (`Guard`).
 
     Names are the configuration's own: `discriminator/gradient_penalty` is the penalty of that name. The x-axis is
     images seen.
@@ -33,6 +33,7 @@ class Watch(Callback):
 
     def look(self, trainer: Trainer, module: GAN) -> None:
         scalars = module.means.take()  # waits for the device, so the time is true
+        scalars |= {f"{player}/skipped": float(count) for player, count in module.guard.skipped.items()}
         module.unseen = set(module.players)
         now = time.perf_counter()
         scalars["images_per_second"] = (module.images - self.images) / max(now - self.since, 1e-9)
