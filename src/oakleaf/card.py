@@ -28,6 +28,7 @@ def card(module: GAN, drawer: Drawer, recipe: dict[str, Any], checkpoint: Path, 
     condition: Any = module.game.condition
     prior = recipe["model"]["game"].get("prior")  # a fitted density instead, in some
     latent = {"dim": asked["latent"].shape[1], "prior": prior} if "latent" in asked else None
+    own = digest(checkpoint)
     data = {key: value for key, value in recipe["data"].items() if key not in ("root", "cache")}
     return homeless(  # type: ignore[no-any-return]
         {
@@ -41,8 +42,8 @@ def card(module: GAN, drawer: Drawer, recipe: dict[str, Any], checkpoint: Path, 
             "words": getattr(condition, "words", None),
             "images_seen": module.images,
             "average": average and module.average is not None,
-            "measures": _measures(checkpoint),
-            "checkpoint": {"name": checkpoint.name, "hash": digest(checkpoint)},
+            "measures": _measures(checkpoint, own),
+            "checkpoint": {"name": checkpoint.name, "hash": own},
             "versions": versions(),
             "files": {},
             "recipe": {**{key: recipe[key] for key in KEPT}, "data": data},
@@ -63,12 +64,11 @@ def spoken(rows: Tensor) -> bool:
     return rows.dim() == 2 and not rows.is_floating_point()
 
 
-def _measures(checkpoint: Path) -> list[dict[str, Any]]:
-    """Those in the metrics.json beside a checkpoint that were taken of it, not of an earlier one."""
+def _measures(checkpoint: Path, own: str) -> list[dict[str, Any]]:
+    """Those in the metrics.json beside a checkpoint that were taken of it, not of an earlier one. own: its hash."""
     try:
         there = json.loads((beside(checkpoint) / "metrics.json").read_text())
-        mine = digest(checkpoint)
-        return [entry for entry in there if entry["protocol"]["checkpoint_hash"] == mine]
+        return [entry for entry in there if entry["protocol"]["checkpoint_hash"] == own]
     except (OSError, ValueError, KeyError, TypeError):
         return []
 

@@ -86,13 +86,13 @@ def find(place: str | os.PathLike[str]) -> Path:
     return path
 
 
-def newest(folder: Path) -> Path | None:
-    """The checkpoint of a run's folder that was written last and is whole; damaged ones are told. None if none is."""
+def newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Of a run's checkpoints the one that was written last and is whole, and its content; damaged ones are told. None
+    if none is."""
     files = [path for path in folder.glob("*.ckpt") if path.is_file()]
     for path in sorted(files, key=lambda path: path.stat().st_mtime_ns, reverse=True):
         try:
-            read(path)
-            return path
+            return path, read(path)
         except Mistake as error:
             log.warning("%s; looking for an older one", error)
     return None
@@ -127,6 +127,7 @@ def read(place: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         _unpacked(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+        content["state_dict"] = {_today(name): weight for name, weight in content["state_dict"].items()}
     except DAMAGED as error:
         raise Mistake(f"{path} is no checkpoint, or a damaged one ({type(error).__name__})") from error
     if not isinstance(content, dict) or not all(isinstance(content.get(name), kind) for name, kind in OURS.items()):
@@ -135,6 +136,11 @@ def read(place: str | os.PathLike[str]) -> dict[str, Any]:
         raise Mistake(f"{path} is damaged: its {strange[0]} are no {LIGHTNINGS[strange[0]].__name__}")
     examine(content["hyper_parameters"], str(path))
     return content
+
+
+def _today(name: str) -> str:
+    """Where a weight is now: once there was only the generator's average."""
+    return name.replace("average.", "averages.generator.", 1) if name.startswith("average.") else name
 
 
 def _unpacked(path: Path) -> None:

@@ -212,9 +212,3 @@ class GAN(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.turn, self.images = checkpoint["turn"], checkpoint["images"]
-        checkpoint["state_dict"] = {renamed(key): value for key, value in checkpoint["state_dict"].items()}
-
-
-def renamed(key: str) -> str:
-    """Where a checkpoint's weights are now: once there was only the generator's average."""
-    return key.replace("average.", "averages.generator.", 1) if key.startswith("average.") else key

@@ -21,7 +21,7 @@ from oakleaf.check import check
 from oakleaf.checkpoint import AtomicIO, read
 from oakleaf.errors import Mistake
 from oakleaf.folders import homeless
-from oakleaf.gan import GAN, renamed
+from oakleaf.gan import GAN
 from oakleaf.guard import Guard
 from oakleaf.resolvers import register
 from oakleaf.seeds import stream
@@ -170,7 +170,15 @@ def load(checkpoint: str | os.PathLike[str], overrides: Mapping[str, Any] | None
     Raises:
         Mistake: no such file, or no checkpoint of ours.
     """
-    content = read(checkpoint)
+    return opened(read(checkpoint), overrides)
+
+
+def opened(content: dict[str, Any], overrides: Mapping[str, Any] | None = None) -> GAN:
+    """The module of a checkpoint's content, in eval mode.
+
+    Raises:
+        Mistake: its recipe can't be built, or the weights do not fit it.
+    """
     module = anew(content["hyper_parameters"], overrides, lambda shapes: _fill(shapes, content))
     restore(module, content)
     return module.eval()
@@ -227,7 +235,7 @@ def _fill(module: Any, content: dict[str, Any]) -> None:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*to a meta parameter")  # shapes alone are compared there
-            module.load_state_dict({renamed(key): value for key, value in content["state_dict"].items()})
+            module.load_state_dict(content["state_dict"])
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise Mistake(f"the checkpoint's weights do not fit the networks of its recipe ({reason} ...)") from error

@@ -30,7 +30,7 @@ def evaluate(config: DictConfig) -> None:
     from oakleaf.metrics.scores import enough, measure, table, versions, write
     from oakleaf.numbers import Count, Positive
     from oakleaf.pictures import from_bytes, picture
-    from oakleaf.recipe import load, make
+    from oakleaf.recipe import make, opened
 
     asked: Any = OmegaConf.to_container(config, resolve=True)
     if not asked.get("metric"):
@@ -40,8 +40,9 @@ def evaluate(config: DictConfig) -> None:
     check(asked, fixed={"": {**words, **numbers, "out": str | None, "extractor": Any, "metric": Any}})
     file = find(asked["checkpoint"])
     changes = {"model.game.prior.truncation": asked["truncation"]} if asked["truncation"] else {}
-    module = load(file, changes).to(there(asked["device"]))
-    data, test = real_images(read(file)["hyper_parameters"], asked["split"], asked["root"])
+    content = read(file)
+    module = opened(content, changes).to(there(asked["device"]))
+    data, test = real_images(content["hyper_parameters"], asked["split"], asked["root"])
     measures = {name: make(node) for name, node in asked["metric"].items()}
     fake = enough(asked["fake"], measures)
     real = max(asked["real"], 2 * fake)  # as many may be held out for the real line

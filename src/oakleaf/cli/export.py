@@ -28,7 +28,7 @@ def export(config: DictConfig) -> None:
     from oakleaf.drawer import Drawer
     from oakleaf.exporting import written
     from oakleaf.pretrained import push_to_hub
-    from oakleaf.recipe import load, make, resolved
+    from oakleaf.recipe import make, opened, resolved
 
     asked: Any = OmegaConf.to_container(config, resolve=True)
     words: dict[str, Any] = {"checkpoint": str, "out": str, "push_to_hub": str | None}
@@ -39,10 +39,11 @@ def export(config: DictConfig) -> None:
     for one in formats.values():
         one.ready()
     file = find(asked["checkpoint"])
-    module = load(file)
+    content = read(file)
+    module = opened(content)
     with module.averaged(asked["average"]) as game:
         drawer = Drawer(game)
-    said = card.card(module, drawer, resolved(read(file)["hyper_parameters"]), file, asked["average"])
+    said = card.card(module, drawer, resolved(content["hyper_parameters"]), file, asked["average"])
     out = made(asked["out"])
     for name, one in formats.items():
         said["files"][name] = written(one, name, drawer, said, module.game, out)

@@ -33,7 +33,7 @@ def sample(config: DictConfig) -> None:
     from oakleaf.checkpoint import read
     from oakleaf.numbers import Count, Natural
     from oakleaf.pictures import are_points, picture, to_bytes
-    from oakleaf.recipe import load, make
+    from oakleaf.recipe import make, opened
 
     asked: Any = OmegaConf.to_container(config, resolve=True)
     words: dict[str, Any] = {"checkpoint": str, "out": str, "device": str, "split": str | None, "root": str | None}
@@ -43,9 +43,10 @@ def sample(config: DictConfig) -> None:
             "": {**words, "count": Count, "seed": int, "condition": Natural | str | None, "average": bool, "mode": Any}
         },
     )
-    module = load(asked["checkpoint"]).to(there(asked["device"]))
+    content = read(asked["checkpoint"])
+    module = opened(content).to(there(asked["device"]))
     mode = make(asked["mode"])
-    mode.meet(lambda: real_images(read(asked["checkpoint"])["hyper_parameters"], asked["split"], asked["root"])[0])
+    mode.meet(lambda: real_images(content["hyper_parameters"], asked["split"], asked["root"])[0])
     with module.averaged(asked["average"]) as game:
         request, columns = mode(game, asked["seed"])
     if (wanted := asked["condition"]) is not None:

@@ -62,12 +62,10 @@ def _train(config: DictConfig, folder: Path, hydra: Any) -> None:
     if config.sweep.status:
         raise Mistake(f"{STATUS}{config.sweep.status} stands alone: python train.py {STATUS}FOLDER")
     overrides = list(hydra.overrides.task)
-    checkpoint = _checkpoint(config.resume, folder)
+    checkpoint, content = _checkpoint(config.resume, folder)
     matching_pair()  # from here on torch and Lightning, seconds after all that needs neither
-    from oakleaf.checkpoint import read
     from oakleaf.guard import Diverged
 
-    content = read(checkpoint) if checkpoint else None
     if content:
         began = _lines(folder / OVERRIDES) if config.resume == "auto" else []
         config = _resumed(
@@ -88,7 +86,7 @@ def _behind(config: DictConfig, folder: Path, attempt: int, error: Mistake) -> t
     Raises:
         Mistake: the error, if it is not wanted again, or there is no checkpoint.
     """
-    from oakleaf.checkpoint import newest, read
+    from oakleaf.checkpoint import newest
     from oakleaf.parallel import place
 
     wanted = attempt < config.non_finite.back and place()[1] == 1
@@ -98,8 +96,8 @@ def _behind(config: DictConfig, folder: Path, attempt: int, error: Mistake) -> t
     for player in config.optim.values():
         if player and "lr" in player:
             player.lr = player.lr / 2
-    log.warning("%s\nback to %s, and on with half the rates", error, _relative(found))
-    return found, read(found)
+    log.warning("%s\nback to %s, and on with half the rates", error, _relative(found[0]))
+    return found
 
 
 def _fit(
@@ -142,20 +140,22 @@ def _forget(folder: Path, log_file: str) -> None:
         folder.rmdir()
 
 
-def _checkpoint(resume: str | None, folder: Path) -> Path | None:
+def _checkpoint(resume: str | None, folder: Path) -> tuple[Path, dict[str, Any]] | tuple[None, None]:
+    """The checkpoint that the run goes on with, and its content."""
     if resume is None:
-        return None
+        return None, None
     if resume == "auto":
         place, found = (folder / LAST).parent, None
         if place.is_dir():
             from oakleaf.checkpoint import newest
 
             found = newest(place)
-        log.info("resume=auto: %s", f"going on with {_relative(found)}" if found else "no such run yet, beginning one")
-        return found
-    from oakleaf.checkpoint import find
+        words = f"going on with {_relative(found[0])}" if found else "no such run yet, beginning one"
+        log.info("resume=auto: %s", words)
+        return found or (None, None)
+    from oakleaf.checkpoint import find, read
 
-    return find(resume)
+    return (path := find(resume)), read(path)
 
 
 def _resumed(config: DictConfig, content: dict[str, Any], overrides: list[str], groups: set[str]) -> DictConfig:
