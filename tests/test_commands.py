@@ -71,6 +71,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = command("train", *TINY, folder=folder)
     assert result.returncode == 0, result.stderr
     assert "Everything is in outputs/dcgan-digits/" in result.stdout
+    assert (result.stdout + result.stderr).startswith("dcgan on digits"), "another library speaks first"
     return next(iter((folder / "outputs" / "dcgan-digits").iterdir()))
 
 
@@ -90,6 +91,8 @@ def test_resume_goes_on_in_the_same_folder(run: Path) -> None:
         assert result.returncode == 0, result.stderr
         assert f"{longer} images seen" in result.stdout
     assert [path.name for path in run.parent.iterdir()] == [run.name]
+    again = quick("train", f"resume={run}", "data=digits", "max_images=960", folder=where)
+    assert again.returncode == 0 and "nothing left to do" in again.stdout, "a choice that the run began with"
     refused = quick("train", f"resume={run}", "model=gan", folder=where)
     assert refused.returncode == 1
     assert "a new model is a new run" in refused.stderr

@@ -11,6 +11,7 @@ from torch import nn
 
 from conftest import FP32, ROOT, Fit, built
 from oakleaf.data import Images
+from oakleaf.data.ages import UTKFace
 from oakleaf.data.deck import Deck
 from oakleaf.data.finish import Finish
 from oakleaf.data.folder import Folder
@@ -309,6 +310,25 @@ def test_unpaired_inputs_are_dealt_on_their_own_and_go_on_over_epochs(fit: Fit, 
         checkpoint = tmp_path / "a" / "checkpoints" / f"{cut * 4:012d}.ckpt"
         again, _ = fit(*options, checkpoint=checkpoint, folder=tmp_path / f"b{cut}")
         assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), dict(_later(tmp_path)).values()))
+
+
+def test_faces_are_told_apart_by_the_age_in_their_names(fit: Fit, tmp_path: Path) -> None:
+    for i, age in enumerate([*range(18, 31), *range(50, 70), 116]):
+        face = np.full((16, 16, 3), age, dtype=np.uint8)  # so that a picture tells its age
+        Image.fromarray(face).save(tmp_path / f"{age}_{i % 2}_0_2017.png")
+    old = UTKFace(tmp_path, (55, 116), (18, 30), "train")
+    kept = [int(Path(old.name(i)).name.split("_")[0]) for i in range(len(old))]
+    assert kept == [*range(55, 64), *range(65, 70)]  # in the order of the names: 116 is the first, 64 the eleventh
+    assert old.inputs and len(old.inputs) == 11  # 13 less every tenth
+    options = [*CYCLE, *TINY, "experiment=cyclegan_ages", f"data.root={tmp_path}", "max_images=8"]
+    _, trainer = fit(*options, folder=tmp_path / ".run")
+    rows = trainer.datamodule.rows  # type: ignore[attr-defined]
+    assert rows["image"].min() >= 55 and rows["input"].max() <= 30
+    with pytest.raises(Mistake, match="nobody there is 80 to 90 years old"):
+        UTKFace(tmp_path, (80, 90))
+    Image.fromarray(face).save(tmp_path / "someone.png")
+    with pytest.raises(Mistake, match=r"someone\.png: the name should begin with an age"):
+        UTKFace(tmp_path, (18, 30))
 
 
 def _later(tmp_path: Path) -> dict[str, torch.Tensor]:

@@ -67,10 +67,9 @@ def _train(config: DictConfig, folder: Path, hydra: Any) -> None:
     from oakleaf.guard import Diverged
 
     if content:
-        began = _lines(folder / OVERRIDES) if config.resume == "auto" else []
-        config = _resumed(
-            config, content, [o for o in overrides if homeless(o) not in began], set(hydra.runtime.choices)
-        )
+        groups, began = set(hydra.runtime.choices), _lines(folder / OVERRIDES)
+        known = [o for o in began if config.resume == "auto" or o.split("=")[0] in groups]  # said again
+        config = _resumed(config, content, [o for o in overrides if homeless(o) not in known], groups)
     config.folder = _relative(folder)
     _quiet()
     for attempt in itertools.count():
@@ -239,6 +238,8 @@ def _relative(folder: Path) -> str:
 def _quiet() -> None:
     """Only what concerns this run: no advertising, no advice on loaders that are not ours."""
     import warnings
+
+    import lightning.pytorch  # noqa: F401  # which sets its own level as it is imported
 
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -16,6 +16,7 @@ from oakleaf.errors import Mistake
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"}
 TENTH = 10  # one picture of so many is held out
+Split = Literal["all", "train", "test"]
 
 
 class Folder(Source):
@@ -31,14 +32,11 @@ class Folder(Source):
         root: Path,
         labels: Literal["folders", "none"] = "folders",
         upscale: bool = False,
-        split: Literal["all", "train", "test"] = "all",
+        split: Split = "all",
     ) -> None:
         self.root, self.upscale = root, upscale
         self.files = find_pictures(root)
-        if split != "all":
-            self.files = [file for i, file in enumerate(self.files) if (i % TENTH == 0) == (split == "test")]
-            if not self.files:
-                raise Mistake(f"{root}: a single picture can't be split into data.source.split=train and test")
+        self.keep(split)
         self.labels = {}
         if labels == "folders":
             tops = [file.relative_to(root).parts[0] for file in self.files]
@@ -47,6 +45,15 @@ class Folder(Source):
                 self.classes = classes
                 number = {top: i for i, top in enumerate(self.classes)}
                 self.labels = {"label": np.array([number[top] for top in tops])}
+
+    def keep(self, split: Split) -> None:
+        """Raises:
+        Mistake: of a single picture nothing is left to learn from.
+        """
+        if split != "all":
+            self.files = [file for i, file in enumerate(self.files) if (i % TENTH == 0) == (split == "test")]
+            if not self.files:
+                raise Mistake(f"{self.root}: a single picture can't be split into data.source.split=train and test")
 
     def __len__(self) -> int:
         return len(self.files)
