@@ -1,6 +1,7 @@
 """Gradient penalties, against finite differences and closed forms."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -114,6 +115,42 @@ def test_the_slope_of_a_verdict_that_is_there_anyway_is_the_same(at: str) -> Non
     assert len(asked) == 2  # no third pass of the critic
     for apart, shared in zip(*gradients):
         torch.testing.assert_close(apart, shared)
+
+
+JOINT = [
+    (["loss=relativistic"], 1),  # R1 and R2: both slopes are of the one pass
+    (["loss=relativistic", "~loss.penalties.r2"], 2),  # R1 alone: its way back does not lead through the fakes
+    (["loss=wasserstein_gp"], 2),  # and one between them
+    (["loss=hinge"], 2),  # BatchNorm
+    (["loss=hinge", "loss.norm=none"], 1),
+    (["model=projection"], 1),  # told a label
+    (["model=toy", "data=toy", "model.game.discriminator.minibatch=4"], 2),  # sees how alike a batch's images are
+    (["model=lapgan", "data.size=32", "loss=least_squares", "loss.norm=none"], 3),  # three critics
+]
+
+
+@pytest.mark.parametrize("choices, passes", JOINT)
+def test_real_and_fake_are_judged_in_one_pass_where_that_changes_nothing(
+    tmp_path: Path, choices: list[str], passes: int
+) -> None:
+    module, data, *_ = built(*FP32, *choices, "data.batch_size=4", folder=tmp_path)
+    data.setup()
+    game, batch = module.game.eval(), data.batch(torch.arange(4))  # eval: dropout would draw others
+    game.generator.requires_grad_(False)
+    looks: list[object] = []
+    for critic in getattr(game.discriminator, "levels", [game.discriminator]):
+        critic.register_forward_hook(lambda *_: looks.append(1))
+    gradients, counts = [], []
+    for jointly in (None, False):  # None: to be found out
+        game.jointly = jointly
+        torch.manual_seed(3)
+        looks.clear()
+        paid, _ = game.losses("discriminator", batch, 0, 0)
+        counts.append(len(looks))
+        gradients.append(torch.autograd.grad(sum(paid.values()), list(game.discriminator.parameters())))
+    assert counts[0] == passes
+    for joint, apart in zip(*gradients):
+        torch.testing.assert_close(joint, apart, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("loss", ["non_saturating", "hinge", "wasserstein_gp", "relativistic"])

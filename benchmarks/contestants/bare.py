@@ -20,6 +20,7 @@ from oakleaf.cli.door import conf
 from oakleaf.cli.machine import best_precision
 from oakleaf.recipe import build
 from oakleaf.resolvers import register
+from oakleaf.round import judges_singly
 
 Cost = Callable[[nn.Module, nn.Module, Tensor, Tensor], Tensor]
 
@@ -34,8 +35,17 @@ def slope(critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return gradient.flatten(1).float().square().sum(1)
 
 
+def both(D: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores of both, in one pass where there is no BatchNorm."""
+    if judges_singly(D):
+        on_real, on_fake = D(torch.cat([real, fake])).score.chunk(2)
+        return on_real, on_fake
+    return D(real).score, D(fake).score
+
+
 def dcgan_d(G: nn.Module, D: nn.Module, real: Tensor, z: Tensor) -> Tensor:
-    return softplus(-D(real).score).mean() + softplus(D(G(z)).score).mean()
+    on_real, on_fake = both(D, real, G(z))
+    return softplus(-on_real).mean() + softplus(on_fake).mean()
 
 
 def dcgan_g(G: nn.Module, D: nn.Module, real: Tensor, z: Tensor) -> Tensor:
@@ -46,7 +56,8 @@ def wgan_gp_d(G: nn.Module, D: nn.Module, real: Tensor, z: Tensor) -> Tensor:
     fake = G(z)
     between = torch.lerp(real, fake.to(real.dtype), torch.rand(len(real), 1, 1, 1, device=real.device))
     penalty = (slope(lambda x: D(x).score, between).sqrt() - 1).square().mean()
-    return D(fake).score.mean() - D(real).score.mean() + 10 * penalty
+    on_real, on_fake = both(D, real, fake)
+    return on_fake.mean() - on_real.mean() + 10 * penalty
 
 
 def wgan_gp_g(G: nn.Module, D: nn.Module, real: Tensor, z: Tensor) -> Tensor:
@@ -57,13 +68,13 @@ def r3gan_d(G: nn.Module, D: nn.Module, real: Tensor, z: Tensor) -> Tensor:
     fake = G(z)
     if torch.compiler.is_compiling():
         penalty = slope(lambda x: D(x).score, real).mean() + slope(lambda x: D(x).score, fake).mean()
-        return softplus(D(fake).score - D(real).score).mean() + penalty * 0.5
-    real, fake = real.detach().requires_grad_(), fake.detach().requires_grad_()
-    on_real, on_fake = D(real).score, D(fake).score
-    penalty = torch.zeros((), device=real.device)
-    for score, x in ((on_real, real), (on_fake, fake)):
-        (gradient,) = torch.autograd.grad(score.sum(), x, create_graph=True)
-        penalty = penalty + gradient.flatten(1).float().square().sum(1).mean()
+        on_real, on_fake = both(D, real, fake)
+        return softplus(on_fake - on_real).mean() + penalty * 0.5
+    images = torch.cat([real, fake]).detach().requires_grad_()
+    score = D(images).score
+    (gradient,) = torch.autograd.grad(score.sum(), images, create_graph=True)
+    penalty = gradient.flatten(1).float().square().sum(1).mean() * 2  # R1 and R2, each a mean of its half
+    on_real, on_fake = score.chunk(2)
     return softplus(on_fake - on_real).mean() + penalty * 0.5
 
 

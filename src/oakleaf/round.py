@@ -3,7 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from oakleaf.errors import Mistake
 
@@ -30,7 +32,12 @@ class Round:
     A verdict is computed when a loss first asks for it and then kept, so that hinge's generator never pays for
     `on_real` while the relativistic one has it. Plain properties: `functools.cached_property` holds a lock that
     Dynamo cannot enter.
+
+    joint: real and fake images go through the critic as one batch. For a player who needs both, and critics that judge
+    each image by itself (`judges_singly`).
     """
+
+    joint = False
 
     def __init__(
         self, real: Tensor, fake: Tensor, critic: Critic, batch: Rows = NOTHING, asked: Rows = NOTHING
@@ -38,18 +45,48 @@ class Round:
         self.real, self.fake, self.critic, self.batch, self.asked = real, fake, critic, batch, asked
         self._on_real: Verdict | None = None
         self._on_fake: Verdict | None = None
+        self._slopes: dict[str, Tensor] = {}
 
     @property
     def on_real(self) -> Verdict:
-        if self._on_real is None:
+        if self._on_real is None and not self._judged_jointly():
             self._on_real = self.critic(self.real)
-        return self._on_real
+        return self._on_real  # type: ignore[return-value]
 
     @property
     def on_fake(self) -> Verdict:
-        if self._on_fake is None:
+        if self._on_fake is None and not self._judged_jointly():
             self._on_fake = self.critic(self.fake)
-        return self._on_fake
+        return self._on_fake  # type: ignore[return-value]
+
+    def _judged_jointly(self) -> bool:
+        """Unless the slope is wanted on one side alone, whose way back would then lead through both."""
+        if not self.joint or self.real.requires_grad != self.fake.requires_grad or self.real.shape != self.fake.shape:
+            return False
+        verdict = self.critic(torch.cat([self.real, self.fake]))
+        halves = zip(*((None, None) if part is None else part.chunk(2) for part in verdict))
+        self._on_real, self._on_fake = (Verdict(*half) for half in halves)
+        return True
+
+    def steep(self, at: str) -> None:
+        """Before the verdicts are asked for: at = real or fake, where `slope` will be."""
+        setattr(self, at, getattr(self, at).detach().requires_grad_())
+
+    def slope(self, at: str) -> Tensor:
+        """The gradient of the scores with respect to the images, itself differentiable; from the verdicts that the
+        objective asks for anyway, and at once wherever it is wanted."""
+        if not self._slopes:
+            sides = {"real": self.real, "fake": self.fake}
+            points = {name: x for name, x in sides.items() if x.requires_grad}
+            scores = [(self.on_real if name == "real" else self.on_fake).score.sum() for name in points]
+            slopes = torch.autograd.grad(scores, list(points.values()), create_graph=True)
+            self._slopes = dict(zip(points, slopes))
+        return self._slopes[at]
+
+
+def judges_singly(critic: nn.Module) -> bool:
+    """Whether no layer lets an image's verdict depend on the others of its batch."""
+    return not any(isinstance(layer, _BatchNorm) or getattr(layer, "mixes_images", False) for layer in critic.modules())
 
 
 class Voyage(Round):
@@ -97,6 +134,8 @@ class Mismatch(Round):
         self.round = round
         others = {name: rows.roll(1, 0) for name, rows in round.batch.items()}
         super().__init__(round.real, round.real.roll(1, 0), round.critic, round.batch, others)
+
+    joint = property(lambda self: False, lambda self, joint: None)  # only one of the verdicts is of its own
 
     @property
     def real(self) -> Tensor:

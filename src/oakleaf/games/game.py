@@ -11,7 +11,7 @@ from oakleaf.conditions import Condition
 from oakleaf.losses.adaptive import Adaptive
 from oakleaf.losses.loss import Loss, blurred
 from oakleaf.losses.terms import Term
-from oakleaf.round import Round
+from oakleaf.round import Round, judges_singly
 
 Batch = dict[str, Tensor]
 Scalars = dict[str, Tensor]
@@ -40,6 +40,7 @@ class Game(nn.Module, ABC):
         self.objective = loss.objective if isinstance(loss.objective, Adaptive) else None  # registers its state
         self.terms = {player: dict(named) for player, named in (terms or {}).items()}
         self.graphs: dict[str, Callable[..., Scalars]] = {}  # `paid` by player, where it is compiled
+        self.jointly: bool | None = None  # whether the discriminator judges real and fake in one pass
 
     @abstractmethod
     def play(self, batch: Batch) -> list[Round]:
@@ -66,6 +67,8 @@ class Game(nn.Module, ABC):
         turn counts the player's own turns, images the images seen before this one.
         """
         due = tuple(name for name, term in self.owed(player).items() if turn % term.every == 0)
+        if self.jointly is None and player == "discriminator":
+            self.jointly = judges_singly(self.get_submodule(player))
         noise = self.loss.instance_noise.at(images)
         sd = batch["image"].new_tensor(noise) if noise > 0 else None  # no number, which a graph would be made anew for
         if watch and player == self.watcher:
@@ -82,6 +85,8 @@ class Game(nn.Module, ABC):
 
     def rounds(self, player: str, batch: Batch, sd: Tensor | None) -> list[Round]:
         rounds = self.faced(player, self.play(batch))
+        for round in rounds:
+            round.joint = player == "discriminator" and bool(self.jointly)  # other players may need one of them alone
         return rounds if sd is None else [blurred(round, sd) for round in rounds]
 
     def charged(self, player: str, rounds: list[Round], due: tuple[str, ...]) -> Scalars:

@@ -91,4 +91,6 @@ class Generation(Game):
 
 
 def _told(critic: nn.Module, y: Tensor, x: Tensor) -> Verdict:
-    return critic(x, y)  # type: ignore[no-any-return]
+    """Of as many images as rows of y, or of several times as many, for each time the same rows."""
+    again = len(x) // len(y)
+    return critic(x, y if again == 1 else y.repeat(again, *[1] * (y.dim() - 1)))  # type: ignore[no-any-return]

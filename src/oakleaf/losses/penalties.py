@@ -30,7 +30,7 @@ class GradientPenalty(Term):
     def prepare(self, round: Round) -> None:
         """At real or fake images themselves the slope is taken from the verdict that the objective asks for anyway."""
         if self.at in ("real", "fake") and not torch.compiler.is_compiling():
-            setattr(round, self.at, getattr(round, self.at).detach().requires_grad_())
+            round.steep(self.at)
 
     def measure(self, round: Round) -> Tensor:
         gradient = self.gradient(round).flatten(1).float()  # [B, C*H*W]
@@ -42,8 +42,7 @@ class GradientPenalty(Term):
         """grad_x D(x) where it is penalised, [B, C, H, W]."""
         x = self.points(round)
         if self.at in ("real", "fake") and x.requires_grad:  # prepared
-            verdict = round.on_real if self.at == "real" else round.on_fake
-            return torch.autograd.grad(verdict.score.sum(), x, create_graph=True)[0]
+            return round.slope(self.at)
         return slope(round.critic, x)
 
     def points(self, round: Round) -> Tensor:

@@ -17,6 +17,8 @@ class MinibatchDiscrimination(nn.Module):
     images and fakes are judged in batches of their own, so no penalty on single samples' gradients goes with it.
     """
 
+    mixes_images = True
+
     def __init__(self, inputs: Count, kernels: Count, dims: Count = 5) -> None:
         super().__init__()
         self.kernel = nn.Parameter(torch.randn(inputs, kernels, dims) / inputs**0.5)  # T
