@@ -79,6 +79,21 @@ def test_a_small_space_is_searched_to_its_end(tmp_path: Path) -> None:
     assert len(launch.launched) == len(set(launch.launched)) == 2
 
 
+@pytest.mark.parametrize("kind", ["GridSampler", "BruteForceSampler"])
+def test_a_sampler_that_has_tried_everything_ends_the_search(tmp_path: Path, kind: str) -> None:
+    sampler: dict[str, Any] = {"_target_": f"optuna.samplers.{kind}"}
+    if kind == "GridSampler":
+        sampler["search_space"] = {RATE: ["0.0001", "0.001"], "loss": ["hinge", "least_squares"]}
+    line = [f"{RATE}=1e-4,1e-3", "loss=hinge,least_squares", "logger=csv"]
+    searched(tmp_path, launch := Pretended(), trials=50, line=line, sampler=sampler)
+    assert len(launch.launched) == len(set(launch.launched)) == 4
+    assert "| 4 | " in (tmp_path / "report.md").read_text()
+    if kind == "GridSampler":
+        sampler["search_space"] = {RATE: [7], "loss": ["hinge"]}
+        with pytest.raises(Mistake, match=r"hydra\.sweeper\.sampler: .7. not in"):
+            searched(tmp_path / "other", Pretended(), line=line, sampler=sampler)
+
+
 def test_hydras_syntax_is_a_space() -> None:
     fixed, found = space(
         [

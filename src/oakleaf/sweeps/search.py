@@ -51,7 +51,7 @@ def search(config: DictConfig, arguments: Sequence[str], legal: Legal, launch: L
     jobs = _earlier(folder)
     study = Study(folder, searched, wanted, settings["measure"], metric_of(config), config.seed, jobs)
     vain, tried = 0, {name for name, job in jobs.items() if job.state in ("done", "pruned")}
-    while len(tried) < wanted.trials and vain < IN_VAIN:
+    while len(tried) < wanted.trials and vain < IN_VAIN and not study.exhausted:
         asked_for = study.ask(min(wanted.batch, wanted.trials - len(tried)))
         planned = {job_name(swept): Job(job_name(swept), [*fixed, *swept], swept) for swept in asked_for}
         legal([job.overrides for job in planned.values()])
@@ -64,7 +64,7 @@ def search(config: DictConfig, arguments: Sequence[str], legal: Legal, launch: L
         study.tell(jobs)
         tried |= new.keys()
         vain = 0 if new else vain + 1
-    if vain:
+    if vain or study.exhausted:
         log.info("the space has no more than these %d: nothing new was proposed", len(tried))
     conclude(config, folder)
 

@@ -23,7 +23,10 @@ class Study:
     runs go on; failed ones are tried again.
 
     measure: the number that is optimised; metric: how evaluate.py composes the measures that it is one of.
+    exhausted: the sampler has nothing left to propose.
     """
+
+    exhausted = False
 
     def __init__(
         self, folder: Path, space: Space, wanted: Any, measure: str, metric: Sequence[str], seed: int, jobs: Any
@@ -44,10 +47,17 @@ class Study:
         self._take_up(jobs)
 
     def ask(self, count: int) -> list[list[str]]:
-        """The overrides of so many trials."""
+        """The overrides of so many trials.
+
+        Raises:
+            Mistake: the sampler proposes what is not in the space.
+        """
         lines = []
         for _ in range(count):
-            trial = self.study.ask(self.space)
+            try:
+                trial = self.study.ask(self.space)
+            except ValueError as error:
+                raise Mistake(f"hydra.sweeper.sampler: {error}") from error
             lines.append(chosen(trial.params))
             self.open[job_name(lines[-1])] = trial
         return lines
@@ -57,12 +67,18 @@ class Study:
         for name, trial in self.open.items():
             found = jobs[name].score(self.measure) if jobs[name].state == "done" else None
             if found:
-                self.study.tell(trial, found[1])
+                self._tell(trial, found[1])
             elif jobs[name].state == "pruned":
-                self.study.tell(trial, state=TrialState.PRUNED)
+                self._tell(trial, state=TrialState.PRUNED)
             else:
-                self.study.tell(trial, state=TrialState.FAIL)
+                self._tell(trial, state=TrialState.FAIL)
         self.open = {}
+
+    def _tell(self, trial: optuna.Trial, value: float | None = None, state: TrialState | None = None) -> None:
+        try:
+            self.study.tell(trial, value, state=state)
+        except RuntimeError:  # a grid's sampler ends by Study.stop, which is for studies that run the trials themselves
+            self.exhausted = True
 
     def should_stop(self, name: str, scores: Sequence[float]) -> bool:
         """Report a run's scores so far, in order, and ask whether it is worth going on."""
