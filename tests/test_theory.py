@@ -27,6 +27,7 @@ from oakleaf.theory.disjoint_supports import DisjointSupports
 from oakleaf.theory.finding import Check, Finding, aligned
 from oakleaf.theory.fits import nearest
 from oakleaf.theory.jensen_shannon import JensenShannon
+from oakleaf.theory.mode_collapse import ModeCollapse
 from oakleaf.theory.normalisation import Normalisation
 from oakleaf.theory.optimal_discriminator import OptimalDiscriminator
 from oakleaf.theory.pictures import frechet, train
@@ -164,6 +165,16 @@ def test_the_frechet_distance_of_gaussians() -> None:
     b = torch.randn(50_000, 2) * torch.tensor([3.0, 2.0]) + torch.tensor([1.0, 0.0])
     assert frechet(a, b) == pytest.approx(1 + (3 - 1) ** 2, rel=0.03)
     assert frechet(a, a) == pytest.approx(0, abs=1e-6)
+
+
+def test_modes_are_counted_for_four_games_on_two_sets() -> None:
+    finding = ModeCollapse(points=1024, width=8, unrolled=1).run()
+    assert [(row["set"], row["points"]) for row in finding.table[4:]] == [("grid", p) for p in (1024, 1024, 256, 2048)]
+    assert len({row["game"] for row in finding.table}) == 4
+    for row in finding.table:
+        found, count = float(row["modes"]), 8 if row["set"] == "ring" else 25
+        assert 0 <= float(row["effective"]) <= found <= count
+    assert not verdicts(finding)["ring, RpGAN + R1 + R2: high quality"]  # untrained
 
 
 def test_trainings_of_the_lab_are_the_frameworks_own_and_follow_from_their_seed() -> None:

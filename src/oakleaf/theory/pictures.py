@@ -32,10 +32,10 @@ class Trained:
     module: GAN
     real: Tensor
 
-    def draw(self, count: int, seed: int) -> Tensor:
-        """Images [count, C, H, W] by the generator as it is, not its average."""
+    def draw(self, count: int, seed: int, average: bool = False) -> Tensor:
+        """Images [count, C, H, W] by the generator as it is, or by its average."""
         torch.manual_seed(stream(seed, "draw"))
-        return self.module.draw(self.module.game.request(count), average=False)
+        return self.module.draw(self.module.game.request(count), average)
 
     def accuracy(self) -> float:
         """How often D is right, on real images and as many fakes."""
