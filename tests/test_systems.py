@@ -1,8 +1,11 @@
 """Every system with every loss composes and trains; networks have the shapes they promise."""
 
 import os
+import re
+from ast import literal_eval
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -11,7 +14,11 @@ from conftest import FP32, Fit, built, choices, composed, needed, suited
 from oakleaf.check import check
 from oakleaf.errors import Mistake
 from oakleaf.networks import dcgan, mlp
-from oakleaf.networks.layers import halvings
+from oakleaf.networks.energy import halved
+from oakleaf.networks.layers import halvings, height_width
+from oakleaf.networks.pyramid import sizes
+from oakleaf.networks.resnet import ResNet
+from oakleaf.networks.unet import UNet
 from oakleaf.recipe import build
 
 MODELS, LOSSES = choices("model"), choices("loss")
@@ -78,10 +85,32 @@ def test_dcgan_makes_any_power_of_two_and_any_channels(size, channels: int) -> N
         assert dcgan.Discriminator(channels, size, width=2, kernel=kernel)(images).score.shape == (2,)
 
 
-@pytest.mark.parametrize("size", [4, 8, 15, 36, 100])
-def test_dcgan_refuses_other_sizes_with_the_nearest(size: int) -> None:
-    with pytest.raises(Mistake, match="nearest"):
-        halvings(size)
+ODD = [4, 8, 15, 33, 36, 60, 100, 1000, (33, 47), (100, 37), (20, 21), (9, 90)]
+SIZED = {
+    "dcgan": halvings,
+    "began": halved,
+    "lapgan": lambda size: sizes(size, 3),
+    "pix2pix": lambda size: UNet(1, 1, size, width=1, depth=4),
+    "cyclegan": lambda size: ResNet(1, 1, size, width=1, blocks=1),
+}
+
+
+@pytest.mark.parametrize("make", SIZED.values(), ids=SIZED)
+@pytest.mark.parametrize("size", ODD, ids=str)
+def test_a_size_that_does_not_fit_is_refused_with_the_nearest_that_does(make, size) -> None:
+    try:
+        make(size)
+    except Mistake as mistake:
+        near = literal_eval(re.split("nearest: ", str(mistake))[1].split(";")[0])
+        make(near)
+        ratio = np.array(height_width(near)) / np.maximum(height_width(size), 16)
+        assert ratio.min() >= 0.5 and ratio.max() < 2
+
+
+def test_dcgan_refuses_other_sizes() -> None:
+    for size in (4, 8, 15, 36, 100):
+        with pytest.raises(Mistake, match="nearest"):
+            halvings(size)
 
 
 def test_dcgan_keeps_the_four_guidelines() -> None:

@@ -3,7 +3,7 @@ section 2.3, and Berthelot 2017 (BEGAN), arXiv:1703.10717, section 3.5; with BEG
 """
 
 from itertools import pairwise
-from math import prod
+from math import ceil, log2, prod
 from typing import Literal
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from oakleaf.errors import Mistake
-from oakleaf.networks.layers import Size, height_width
+from oakleaf.networks.layers import Size, height_width, rounded
 from oakleaf.numbers import Count, Share
 from oakleaf.round import Verdict
 
@@ -132,7 +132,11 @@ def halved(size: Size) -> tuple[int, tuple[int, int]]:
     while min(height, width) > BASE and height % 2 == width % 2 == 0:
         height, width, count = height // 2, width // 2, count + 1
     if min(height, width) > 2 * BASE:
-        raise Mistake(f"data.size={size}: it can be halved only down to {height} x {width} pixels, and 16 are the most")
+        multiple = 1 << ceil(log2(min(height_width(size)) / (2 * BASE)))
+        raise Mistake(
+            f"data.size={size}: it can be halved only down to {height} x {width} pixels, and 16 are the most; "
+            f"nearest: {rounded(size, multiple)}"
+        )
     return count, (height, width)
 
 

@@ -79,12 +79,20 @@ def halvings(size: Size) -> tuple[int, tuple[int, int]]:
     count = int(math.log2(max(min(height, width), 1) / 4)) if min(height, width) >= 4 else 0
     base = (height >> count, width >> count)
     if count < 2 or (base[0] << count, base[1] << count) != (height, width):
-        near = sorted({b << k for b in (4, 5, 6, 7) for k in range(2, 7)}, key=lambda n: abs(n - min(height, width)))
+        near = min((b << k for b in (4, 5, 6, 7) for k in range(2, 9)), key=lambda n: abs(n - min(height, width)))
+        power = near // halvings(near)[1][0]
         raise Mistake(
-            f"data.size={size}: a DCGAN doubles a small base of 4 to 7 pixels at least twice, so each side must be "
-            f"one of 16, 32, 64, 128, 256 (or 5, 6, 7 times a power of two, such as 28); nearest: {near[0]}"
+            f"data.size={size}: a DCGAN doubles a small base of 4 to 7 pixels at least twice, so the shorter side must "
+            "be one of 16, 32, 64, 128, 256 (or 5, 6, 7 times a power of two, such as 28), and the longer one a "
+            f"multiple of the same power; nearest: {rounded(size, power, near)}"
         )
     return count, base
+
+
+def rounded(size: Size, multiple: int, least: int = 1) -> str:
+    """The nearest size whose sides are multiples, none below `least`, as it is written on the command line."""
+    height, width = (max(least, round(side / multiple) * multiple) for side in height_width(size))
+    return f"{height}" if height == width else f"[{height},{width}]"
 
 
 class Maxout(nn.Module):

@@ -36,8 +36,8 @@ class PatchGAN(nn.Module):
         if min(layers.height_width(size)) < (least := _least(count)):
             fits = max(patch for patch, deep in LAYERS.items() if min(layers.height_width(size)) >= _least(deep))
             raise Mistake(
-                f"data.size={size}: patches of {patch} need {least} pixels a side at least; "
-                f"model.game.discriminator.patch={fits}"
+                f"data.size={size}: patches of {patch} need {least} pixels a side at least; of two critics "
+                f"model.game.discriminator.network.patch={fits}, of one model.game.discriminator.patch={fits}"
             )
         bias = norm in ("none", "spectral")
         maps: list[nn.Module] = []

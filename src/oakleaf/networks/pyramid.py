@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import nn
 
 from oakleaf.errors import Mistake
-from oakleaf.networks.layers import Size, height_width
+from oakleaf.networks.layers import Size, height_width, rounded
 from oakleaf.numbers import Count, Natural
 
 
@@ -44,6 +44,7 @@ def sizes(size: Size, depth: int) -> list[tuple[int, int]]:
         deepest = max(k for k in range(depth) if height % 2**k == width % 2**k == 0)
         raise Mistake(
             f"data.size={size}: a pyramid halves it {depth} times, so each side must be a multiple of {2**depth}"
+            + f"; nearest: {rounded(size, 2**depth, 2**depth)}"
             + (f"; or model.game.generator.depth={deepest}" if deepest else "")
         )
     return [(height >> k, width >> k) for k in range(depth + 1)]

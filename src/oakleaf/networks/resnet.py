@@ -4,7 +4,7 @@ arXiv:1703.10593, uses them, appendix 7.2."""
 from torch import Tensor, nn
 
 from oakleaf.errors import Mistake
-from oakleaf.networks.layers import Norm, Size, dcgan_weights, height_width, norm
+from oakleaf.networks.layers import Norm, Size, dcgan_weights, height_width, norm, rounded
 from oakleaf.numbers import Count
 
 
@@ -15,6 +15,7 @@ class ResNet(nn.Module):
     """
 
     multiple = 4  # what has to divide a picture's sides
+    least = 16  # px a side
 
     def __init__(
         self,
@@ -26,8 +27,11 @@ class ResNet(nn.Module):
         norm: Norm = "instance",
     ) -> None:
         super().__init__()
-        if any(side % self.multiple or side < 16 for side in height_width(size)):
-            raise Mistake(f"data.size={size}: each side must be a multiple of {self.multiple}, and 16 at least")
+        if any(side % self.multiple or side < self.least for side in height_width(size)):
+            raise Mistake(
+                f"data.size={size}: each side must be a multiple of {self.multiple}, and {self.least} at least; "
+                f"nearest: {rounded(size, self.multiple, self.least)}"
+            )
         count = blocks or (6 if min(height_width(size)) < 256 else 9)
         layers: list[nn.Module] = [nn.ReflectionPad2d(3), *_normed(nn.Conv2d(inputs, width, 7), norm, width)]
         for w in (width, 2 * width):
