@@ -108,6 +108,8 @@ def test_a_small_picture_is_refused_by_name_or_skipped_or_enlarged(tmp_path: Pat
         Cut(3, 16, 16)(Image.new("RGB", (8, 8)))
     with pytest.raises(Mistake, match=r"tiny\.png: 8 x 8 pixels, smaller than the 16 x 16 wanted"):
         images_of(root)
+    with pytest.raises(Mistake, match=r"smaller data\.size, enlarge \(data\.source\.upscale=true\), or leave"):
+        images_of(root)
     assert len(images_of(root, on_corrupt="skip").rows["image"]) == 1
     assert len(images_of(root, partial(Folder, upscale=True)).rows["image"]) == 2
 
@@ -290,6 +292,21 @@ def test_one_colour_picture_among_grey_ones_makes_the_set_colour(tmp_path: Path)
     for i in range(100, 200):
         picture(tmp_path / "set" / f"{i:03d}.png")
     assert images_of(tmp_path / "set").channels == 3
+
+
+def test_palettes_of_greys_are_grey_and_grey_stored_as_colour_is_told(tmp_path: Path, caplog) -> None:
+    ramp = Image.fromarray(np.arange(0, 240, dtype=np.uint8).reshape(12, 20).repeat(2, 0))
+    for name, made in {"grey": ramp.convert("P"), "told": ramp.convert("RGB")}.items():
+        (tmp_path / name).mkdir()
+        made.save(tmp_path / name / "a.png")
+    picture(tmp_path / "colour" / "a.gif", mode="RGB")
+    Image.new("RGB", (30, 30), (200, 10, 10)).convert("P").save(tmp_path / "colour" / "b.gif")
+    with caplog.at_level(logging.INFO):
+        channels = [images_of(tmp_path / name).channels for name in ("grey", "told", "colour")]
+    assert channels == [1, 3, 3]
+    assert [record.message for record in caplog.records if "data.channels=1" in record.message] == [
+        "pictures that are grey are stored in colour; data.channels=1 takes them as grey"
+    ]
 
 
 def test_linked_folders_and_odd_names_are_read_each_once(tmp_path: Path) -> None:

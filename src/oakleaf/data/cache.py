@@ -29,7 +29,9 @@ CHUNK = 4096  # images decoded ahead of what is written
 TOGETHER = 64  # of them that a process gets at a time
 FEW = 1000  # pictures for which no process is worth its start
 
-Result = tuple[int, np.ndarray | None, str]
+MEND = "Mend or remove it"
+
+Result = tuple[int, np.ndarray | None, str, str]  # its number, the image or None, what is wrong, what helps
 
 
 class Decoded(NamedTuple):
@@ -95,15 +97,15 @@ def _decode_into(path: Path, source: Source, fit: Fit, on_corrupt: OnCorrupt) ->
     kept: list[int] = []
     skipped: list[str] = []
     with path.open("wb") as file:
-        for index, image, fault in _decode_all(source, fit):
+        for index, image, fault, advice in _decode_all(source, fit):
             if image is not None:
                 file.write(image.tobytes())
                 kept.append(index)
             elif on_corrupt == "skip":
-                skipped.append(f"{source.name(index)}: {fault}")
+                skipped.append(f"{source.name(index)}: {fault}. {advice}")
             else:
-                advice = "Mend or remove it, or leave such pictures out: data.on_corrupt=skip"
-                raise Mistake(f"{source.name(index)}: {fault}. {advice}")
+                leave = "or leave such pictures out: data.on_corrupt=skip"
+                raise Mistake(f"{source.name(index)}: {fault}. {advice}, {leave}")
     if not kept:
         raise Mistake(f"no picture is left of {len(source)}; the first: {skipped[0] if skipped else 'none there'}")
     return kept, skipped
@@ -123,11 +125,11 @@ def _decode_all(source: Source, fit: Fit) -> Iterator[Result]:
 def _decode(source: Source, fit: Fit, index: int) -> Result:
     try:
         with source.read(index) as picture:
-            return index, fit(picture), ""
+            return index, fit(picture), "", ""
     except TooSmall as error:
-        return index, None, f"{error}"
+        return index, None, f"{error}", error.advice
     except UNREADABLE as error:
-        return index, None, f"can't be read ({error})"
+        return index, None, f"can't be read ({error})", MEND
 
 
 @contextmanager

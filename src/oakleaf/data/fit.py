@@ -13,7 +13,11 @@ Resample = Literal["nearest", "bilinear", "bicubic", "lanczos", "box"]
 
 
 class TooSmall(ValueError):
-    """A picture with fewer pixels than wanted, where enlarging was not allowed."""
+    """A picture with fewer pixels than wanted, where enlarging was not allowed. advice: what helps."""
+
+    def __init__(self, words: str, advice: str) -> None:
+        super().__init__(words)
+        self.advice = advice
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ class Fit:
         width, height = picture.size
         short = (height < self.height, width < self.width)
         if not self.upscale and (all(short) if self.crop == "pad" else any(short)):
-            raise TooSmall(f"{width} x {height} pixels, smaller than the {self.width} x {self.height} wanted")
+            words = f"{width} x {height} pixels, smaller than the {self.width} x {self.height} wanted"
+            raise TooSmall(words, "Choose a smaller data.size, enlarge (data.source.upscale=true)")
         if picture.size != (self.width, self.height):
             picture = self._resized(picture)
         return np.ascontiguousarray(np.atleast_3d(np.asarray(picture)).transpose(2, 0, 1))
@@ -69,11 +74,21 @@ def plain(picture: Image.Image, channels: int) -> Image.Image:
 
 
 def is_grey(picture: Image.Image) -> bool:
+    """By its mode, and where colours are numbers of a palette, by them."""
+    if picture.mode in ("P", "PA"):
+        return without_colours(picture)
     return picture.mode in ("1", "L", "LA", "La") or picture.mode.startswith(("I", "F"))
+
+
+def without_colours(picture: Image.Image) -> bool:
+    """Whether all its pixels are grey, however it is stored."""
+    pixels = np.asarray(plain(picture, 3))
+    return bool((pixels == pixels[:, :, :1]).all())
 
 
 def _centre(picture: Image.Image, height: int, width: int) -> Image.Image:
     left, top = (picture.width - width) // 2, (picture.height - height) // 2
     if left < 0 or top < 0:
-        raise TooSmall(f"{picture.width} x {picture.height} pixels, smaller than data.crop={width}")
+        words = f"{picture.width} x {picture.height} pixels, smaller than data.crop={width}"
+        raise TooSmall(words, "Choose a smaller data.crop")
     return picture.crop((left, top, left + width, top + height))

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import ImageOps
 
 from oakleaf.data.cache import UNREADABLE, OnCorrupt, decoded
-from oakleaf.data.fit import Crop, Fit, Resample, is_grey
+from oakleaf.data.fit import Crop, Fit, Resample, is_grey, without_colours
 from oakleaf.data.sources import Source
 from oakleaf.errors import Mistake
 from oakleaf.networks.layers import Size, height_width
@@ -34,7 +34,7 @@ class Stock:
         cache: Path,
     ) -> None:
         self.source, self.on_corrupt, self.cache = source, on_corrupt, cache
-        grey, first = self._peek() if channels is None or size is None else (False, (0, 0))
+        grey, first = self._peek(not channels) if channels is None or size is None else (False, (0, 0))
         height, width = first if size is None else height_width(size)
         method: Resample = resample if source.mixes else "nearest"
         self.fit = Fit(channels or (1 if grey else 3), height, width, crop, method, source.upscale)
@@ -54,13 +54,15 @@ class Stock:
     def digest(self) -> tuple[str, tuple[object, ...], str]:
         return self.source.digest, astuple(self.fit), self.on_corrupt
 
-    def _peek(self) -> tuple[bool, tuple[int, int]]:
-        """Whether pictures from all over the set are grey, and (height, width) of the first."""
-        grey, sizes = [], []
+    def _peek(self, unsure: bool) -> tuple[bool, tuple[int, int]]:
+        """Whether pictures from all over the set are grey, and (height, width) of the first. unsure: those that are
+        grey but stored in colour are told of; others of the set may have colours."""
+        grey, colourless, sizes = [], unsure, []
         for index in sorted({i * len(self.source) // PEEK for i in range(PEEK)}):
             try:
                 with self.source.read(index) as picture:
                     grey.append(is_grey(picture))
+                    colourless = colourless and (grey[-1] or without_colours(picture))
                     upright = ImageOps.exif_transpose(picture)
                     sizes.append((upright.height, upright.width))
             except UNREADABLE as error:
@@ -68,6 +70,8 @@ class Stock:
                     raise Mistake(f"{self.source.name(index)}: can't be read ({error})") from error
         if not sizes:
             raise Mistake(f"{self.source.name(0)} and what follows can't be read; is this a folder of pictures?")
+        if colourless and not all(grey):
+            log.info("pictures that are grey are stored in colour; data.channels=1 takes them as grey")
         return all(grey), sizes[0]
 
 
