@@ -174,6 +174,22 @@ def test_any_folder_can_be_measured(tmp_path: Path, shape: tuple[int, ...], labe
     assert np.isfinite(scores(run)["fid-classifier"]["value"])
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_handful_of_pictures_is_measured_or_told(tmp_path: Path, count: int) -> None:
+    (tmp_path / "pictures").mkdir()
+    for number in range(count):
+        Image.effect_noise((16, 16), 90).save(tmp_path / "pictures" / f"{number}.png")
+    few = [*RUN, "data=folder", f"data.root={tmp_path}/pictures", "data.size=16", "max_images=2"]
+    assert quick("train", *few, folder=tmp_path).returncode == 0
+    (run,) = tmp_path.glob("outputs/*/*")
+    options = ["metric=[kid,parzen]", "fake=20", "extractor.training.images=64", "metric.parzen.samples=20"]
+    result = quick("evaluate", f"checkpoint={run}", *options, folder=tmp_path)
+    assert result.returncode == 1
+    assert f"{count} real images are too few" in result.stdout
+    assert ("extractor=pixels" if count == 1 else "kid needs at least 10") in result.stdout
+    assert "Traceback" not in result.stderr
+
+
 # --- extractors
 
 

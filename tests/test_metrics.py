@@ -216,6 +216,33 @@ def test_memorisation_finds_copies_and_shows_them() -> None:
     assert measure.pictures(looked_at, near)["neighbours"].size[0] >= 512
 
 
+def test_memorisation_knows_twins_and_small_sets() -> None:
+    real = images(200, 0)
+    real.pixels[100:120] = real.pixels[:20]
+    evidence = mock.Mock(rows=torch.arange(200))
+    evidence.data.rows = {"image": real.pixels}
+    measure = Memorisation()
+    measure.prepare(evidence)
+    assert measure(real, real[torch.arange(100)])["copied"] == 1  # though each of 40 is as near to another
+    few = real[torch.arange(12)]
+    evidence = mock.Mock(rows=torch.arange(12))
+    evidence.data.rows = {"image": few.pixels}
+    measure.prepare(evidence)
+    assert set(found := measure(few, few)) == {"nearest_training"}
+    assert found["nearest_training"] == 0
+
+
+def test_twins_are_at_no_distance() -> None:
+    real = images(60, 0).pixels
+    assert (nearest(real, torch.cat([real, real]), 2).distance == 0).all()
+
+
+def test_images_that_are_all_alike_have_no_diversity_to_compare_with() -> None:
+    same = sample(torch.ones(20, 4))
+    with pytest.raises(Mistake, match="look the same"):
+        Diversity()(same, same)
+
+
 def test_nearest_is_brute_force() -> None:
     x, y = normal(50, 4, 0), normal(70, 4, 1)
     found = nearest(x, y, 3)

@@ -157,7 +157,13 @@ def learn(
     pixels: Tensor, task: Task, training: Training, device: Any = "cpu", rows: Tensor | None = None, seed: int = 0
 ) -> Network:
     """A network that has learned the task from images [N, C, H, W] as stored, or from those rows of them, in eval mode.
-    Global random numbers are left as they were."""
+    Global random numbers are left as they were.
+
+    Raises:
+        Mistake: batches of one image, which have no variance.
+    """
+    if training.batch < 2:
+        raise Mistake(f"training.batch={training.batch}: batch normalisation needs 2 images at least")
     rows = torch.arange(len(pixels)) if rows is None else rows
     cuda = [torch.cuda.current_device()] if torch.device(device).type == "cuda" else []
     with torch.random.fork_rng(cuda), torch.enable_grad():
@@ -245,6 +251,8 @@ def weights_hash(network: nn.Module) -> str:
 
 def _teach(pixels: Tensor, task: Task, training: Training, file: Path, device: Any) -> None:
     rows = task.rows(len(pixels))
+    if len(rows) < 2:
+        raise Mistake("of a single image no classifier can learn: extractor=pixels")
     order = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))]
     out = max(1, len(order) // 10)
     log.info("a classifier learns %s from %s images, once; kept in %s", task.kind, f"{len(order) - out:,}", file.parent)

@@ -14,14 +14,16 @@ from oakleaf.metrics.sample import Sample
 from oakleaf.numbers import Count
 from oakleaf.pictures import from_bytes, picture
 
+HUNDRED = 100  # real images of which one is nearest
+
 
 class Memorisation(Measure):
     """Euclidean distance in pixels to the nearest training image, over that of real images to each other.
 
     nearest_training: the ratio of the medians, about 1 where samples are as far from the data as new data are, and
     near 0 for copies. copied: share of samples as near to a training image as the nearest 1 in 100 real images are to
-    each other, twins aside; about 0.01 for new data. The picture shows the samples that are nearest, each before its
-    neighbours.
+    each other, twins aside; about 0.01 for new data; not for less than 100 real images. The picture shows the
+    samples that are nearest, each before its neighbours.
     """
 
     better = {"nearest_training": "", "copied": "lower"}
@@ -36,17 +38,17 @@ class Memorisation(Measure):
         self.rest = evidence.data.rows["image"][rest]  # no other measure looks at these, but samples may copy them
 
     def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
-        at_least(100, real, "memorisation")
+        at_least(10, real, "memorisation")
         some = real.pixels[shuffled(len(real), self.most)]
         own = self._nearest(real, some, 2).distance[:, 1]  # the first is the image itself
         own = own[own > 0]
         if not len(own):
             raise Mistake("memorisation: each real image has a twin")
         found = self._nearest(real, subject.pixels[shuffled(len(subject), self.most)], 1).distance[:, 0]
-        return {
-            "nearest_training": float(found.median() / own.median()),
-            "copied": float((found <= own.quantile(0.01)).float().mean()),
-        }
+        ratio = {"nearest_training": float(found.median() / own.median())}
+        if len(real) < HUNDRED:
+            return ratio
+        return {**ratio, "copied": float((found <= own.quantile(1 / HUNDRED)).float().mean())}
 
     def _nearest(self, real: Sample, pixels: Tensor, k: int) -> Nearest:
         """Neighbours among all training images: those in `real`, then the rest."""

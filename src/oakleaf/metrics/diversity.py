@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from oakleaf.errors import Mistake
 from oakleaf.metrics.measure import Measure, at_least
 from oakleaf.metrics.neighbours import shuffled
 from oakleaf.metrics.sample import Sample
@@ -32,8 +33,10 @@ class Diversity(Measure):
             numbers["class_entropy"] = class_entropy(subject.seen.logits)
         count = min(self.most, len(real), len(subject))
         a, b = (s.features[shuffled(len(s), count)] for s in (real, subject))
+        if not (apart := float(_between(a))):
+            raise Mistake("diversity: all real images look the same to this extractor, so nothing can be as diverse")
         centre = real.features.mean(0)
-        return {**numbers, "spread": float(_between(b) / _between(a)), "vendi": vendi(b - centre)}
+        return {**numbers, "spread": float(_between(b)) / apart, "vendi": vendi(b - centre)}
 
     def protocol(self) -> dict[str, Any]:
         return {"most": self.most}
@@ -43,7 +46,7 @@ def class_entropy(logits: Tensor) -> float:
     """Entropy of the most likely classes of [N, K], over log K."""
     counts = torch.bincount(logits.argmax(1), minlength=logits.shape[1]).double()
     share = counts[counts > 0] / counts.sum()
-    return float(-(share * share.log()).sum() / log(logits.shape[1])) if logits.shape[1] > 1 else 1.0
+    return float((share * -share.log()).sum() / log(logits.shape[1])) if logits.shape[1] > 1 else 1.0
 
 
 def vendi(features: Tensor) -> float:

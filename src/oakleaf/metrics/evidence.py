@@ -157,9 +157,15 @@ class Evidence:
 
     def validation_and_test(self) -> tuple[Sample, Sample, str]:
         """Real images to choose by and to test on, and where the latter are from. With a test split: the last sixth of
-        the training set, as in MNIST's usual 50,000 + 10,000. Without: two random sixths of the real images."""
+        the training set, as in MNIST's usual 50,000 + 10,000. Without: two random sixths of the real images.
+
+        Raises:
+            Mistake: too few of them.
+        """
         images = self.data.rows["image"]
         sixth = len(images) // 6
+        if sixth < 2:
+            raise Mistake(f"{len(images)} real images are too few to keep a sixth of them to test on: 12 are the least")
         if self.test is not None:
             rows = torch.arange(len(images) - sixth, len(images))
             self.reserved |= set(rows.tolist())

@@ -57,7 +57,8 @@ def at_least(count: int, sample: Sample, why: str) -> None:
     Mistake: fewer images than that.
     """
     if len(sample) < count:
-        raise Mistake(f"{len(sample):,} images are too few: {why} needs at least {count:,} (fake=, real=)")
+        more = "(fake=, real=, or a larger set)"
+        raise Mistake(f"{len(sample):,} images are too few: {why} needs at least {count:,} {more}")
 
 
 def labelled(sample: Sample, otherwise: str) -> tuple[Tensor, Tensor]:

@@ -20,11 +20,19 @@ def nearest(these: Tensor, those: Tensor, k: int = 1, themselves: bool = False) 
     return Nearest(torch.cat([part.distance for part in parts]), torch.cat([part.row for part in parts]))
 
 
+def _exact(these: Tensor, those: Tensor, row: Tensor) -> Nearest:
+    """Those neighbours again by differences: by the products of which `cdist` makes distances, twins are not at 0."""
+    apart = torch.stack([(these - flat(those[column])).norm(dim=1) for column in row.cpu().T], 1)
+    order = apart.argsort(dim=1, stable=True)
+    return Nearest(apart.gather(1, order), row.gather(1, order))
+
+
 def _near(these: Tensor, first: int, those: Tensor, k: int, themselves: bool) -> Nearest:
     """For some rows, the first of them numbered so."""
     best: Nearest | None = None
+    mine = flat(these)
     for start in range(0, len(those), 4 * PIECE):
-        between = torch.cdist(flat(these), flat(those[start : start + 4 * PIECE]))
+        between = torch.cdist(mine, flat(those[start : start + 4 * PIECE]))
         if themselves:
             own = first + torch.arange(len(these), device=between.device) - start
             inside = (own >= 0) & (own < between.shape[1])
@@ -33,7 +41,7 @@ def _near(these: Tensor, first: int, those: Tensor, k: int, themselves: bool) ->
         part = Nearest(found.values, found.indices + start)
         best = part if best is None else merged(best, part, k)
     assert best is not None
-    return best
+    return _exact(mine, those, best.row)
 
 
 def merged(one: Nearest, two: Nearest, k: int) -> Nearest:
