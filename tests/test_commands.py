@@ -250,6 +250,13 @@ def test_trainer_gpu_without_one_is_told(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
+def test_a_batch_of_one_is_told_where_it_has_no_variance(tmp_path: Path) -> None:
+    result = quick("train", "model=bigan", "data.batch_size=1", "logger=csv", "trainer=cpu", folder=tmp_path)
+    assert result.returncode == 1
+    assert "data.batch_size=2" in result.stderr
+    assert "Traceback" not in result.stderr + result.stdout
+
+
 def test_a_corrupt_picture_is_told_by_name(tmp_path: Path) -> None:
     for i in range(3):
         (tmp_path / "set").mkdir(exist_ok=True)

@@ -37,6 +37,8 @@ def sentence(error: BaseException, config: str) -> str | None:
         return flat(error)
     if type(error).__name__ == "OutOfMemoryError":
         return "the device's memory is full: lower data.batch_size, data.size or the networks' width"
+    if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):  # PyTorch's
+        return "batch normalisation has nothing to compare in a batch of one image: data.batch_size=2 at least"
     return None
 
 
