@@ -26,7 +26,7 @@ from oakleaf.networks.completion import Completion
 from oakleaf.networks.patchgan import LAYERS, PatchGAN
 from oakleaf.networks.resnet import ResNet
 from oakleaf.networks.unet import UNet
-from oakleaf.pictures import from_bytes, to_bytes
+from oakleaf.pictures import abreast, from_bytes, to_bytes
 from oakleaf.seeds import stream
 from oakleaf.translator import Translator
 from test_commands import Result, quick
@@ -150,6 +150,7 @@ def test_patches_larger_than_the_image_allows_are_refused_with_one_that_fits() -
                 network = PatchGAN(3, size, patch=patch, width=2)
             except Mistake as mistake:
                 network = PatchGAN(3, size, patch=int(str(mistake).split("=")[-1]), width=2)
+                assert "model.game.discriminator.network.patch=" in str(mistake)  # cyclegan's
             assert network(torch.randn(2, 3, size, size)).score.isfinite().all()
 
 
@@ -245,6 +246,22 @@ def test_either_half_can_be_the_image(tmp_path: Path) -> None:
         assert (one + other == 255).all()
         whole = np.asarray(Image.open(source.files[3]))
         assert (one == (whole[:, :20] if side == "left" else whole[:, 20:])).all()
+
+
+def test_pairs_are_what_they_are_when_held_upright(tmp_path: Path) -> None:
+    upright, lying = Image.new("RGB", (40, 24), "red"), Image.Exif()
+    upright.paste("blue", (20, 0, 40, 24))
+    lying[0x0112] = 6  # to be turned by 90 degrees
+    turned = upright.transpose(Image.Transpose.ROTATE_90)
+    for name in ("whole", "trainB", "trainA"):
+        (tmp_path / name).mkdir()
+    turned.save(tmp_path / "whole" / "a.png", exif=lying)
+    halves = SideBySide(tmp_path / "whole")
+    assert halves.read(0).getcolors() == [(20 * 24, (255, 0, 0))]
+    assert halves.inputs.read(0).getcolors() == [(20 * 24, (0, 0, 255))]
+    turned.save(tmp_path / "trainB" / "a.png", exif=lying)
+    upright.save(tmp_path / "trainA" / "a.png")
+    assert len(TwoFolders(tmp_path)) == 1  # of one size
 
 
 def test_colours_that_are_classes_are_not_mixed(tmp_path: Path) -> None:
@@ -391,6 +408,26 @@ def test_a_completion_keeps_what_is_known() -> None:
     assert (made[missing] != image[missing]).all()
 
 
+def test_a_completion_of_other_pictures_is_refused(tmp_path: Path) -> None:
+    for folder in ("trainA", "trainB"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (32, 32), "red").save(tmp_path / folder / "a.png")
+    options = ["model=context_encoder", "data=paired", f"data.root={tmp_path}", "data.size=32", "logger=csv"]
+    refused = quick("train", *options, folder=tmp_path)
+    assert refused.returncode == 1
+    assert "which data/input=masked makes" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_sheet_shows_grey_pictures_without_their_mask() -> None:
+    image = torch.rand(2, 1, 4, 4)
+    sides = abreast(torch.cat([image, torch.ones(2, 1, 4, 4)], 1), image.expand(-1, 3, -1, -1), image)
+    assert torch.allclose(sides[:3], image[:1].expand(3, -1, -1, -1))
+    colour = torch.rand(2, 3, 4, 4)
+    assert torch.equal(abreast(torch.cat([colour, image], 1), image, colour)[0], colour[0])
+    assert torch.equal(abreast(image, colour)[0], image[0].expand(3, -1, -1))
+
+
 def door(*arguments: str) -> Result:
     return quick(*arguments, folder=ROOT)
 
@@ -442,6 +479,26 @@ def test_a_translation_is_that_of_the_game_and_the_same_for_the_same_seed(run: P
     padded = torch.nn.functional.pad(image, (0, 8, 0, 8), "reflect")
     drawn = to_bytes(whole.module.draw({"input": padded}))[0, :, :40, :40]
     assert (drawn.permute(1, 2, 0).numpy() == one).all()
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_classes_are_not_mixed_in_translation_either(fit: Fit, tmp_path: Path, side: str) -> None:
+    pair = Image.new("RGB", (64, 32), "red")
+    pair.paste("blue", (40, 0, 64, 32))
+    (tmp_path / "pairs").mkdir()
+    pair.save(tmp_path / "pairs" / "a.png")
+    halves = ["data=side_by_side", f"data.root={tmp_path}/pairs", f"data.source.classes={side}", "data.size=16"]
+    small = ["model.game.generator.width=2", "model.game.discriminator.width=2", "model.game.discriminator.patch=1"]
+    fit("model=pix2pix", *halves, *small, "max_images=1")
+    assert Translator(str(tmp_path)).fit.resample == ("nearest" if side == "right" else "bilinear")
+
+
+def test_a_picture_too_small_for_a_network_is_filled_up(fit: Fit, tmp_path: Path) -> None:
+    small = [f"model.game.{player}.network.width=2" for player in ("generator", "discriminator")]
+    digits = ["data/input=low_resolution", "model.game.discriminator.network.patch=1"]
+    fit("model=cyclegan", *small, "model.game.generator.network.blocks=1", *digits, "max_images=64")
+    Image.new("L", (40, 1), 9).save(tmp_path / "flat.png")
+    assert Translator(str(tmp_path), size="own")(tmp_path / "flat.png").size == (40, 1)
 
 
 def test_inputs_are_made_for_translation_where_asked_and_both_ways_known(fit: Fit, tmp_path: Path) -> None:

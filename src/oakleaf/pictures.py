@@ -44,12 +44,17 @@ def scatter(points: Tensor) -> Image.Image:
 
 def abreast(*columns: Tensor) -> Tensor:
     """The first of each of the columns [B, c, H, W], then their second, ...: [n B, C, H, W], all with the channels of
-    the last column. Pictures with one channel are shown grey; of others the first C channels, or of fewer the mean."""
+    the last column. Pictures with one channel are shown grey, and where those have one, so are colours; a channel that
+    is beside grey or colours (a mask) is left out."""
     images = columns[-1]
     count = images.shape[1]
-    shown = [column.to(images) for column in columns]
-    shown = [c if c.shape[1] >= count > 1 else c.mean(1, keepdim=True).expand(-1, count, -1, -1) for c in shown[:-1]]
-    return torch.stack([*(c[:, :count] for c in shown), images], 1).flatten(0, 1)
+    shown = [_with_channels(column.to(images), count) for column in columns]
+    return torch.stack(shown, 1).flatten(0, 1)
+
+
+def _with_channels(images: Tensor, count: int) -> Tensor:
+    seen = images if images.shape[1] == count else images[:, : 1 if images.shape[1] < 3 else 3]
+    return seen if seen.shape[1] == count else seen.mean(1, keepdim=True).expand(-1, count, -1, -1)
 
 
 def are_points(images: Tensor) -> bool:

@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 
 from oakleaf.checkpoint import read
 from oakleaf.data.cache import UNREADABLE
-from oakleaf.data.fit import Fit, plain
+from oakleaf.data.fit import Fit, Resample, plain
 from oakleaf.data.inputs import Input
 from oakleaf.errors import Mistake
 from oakleaf.networks.layers import height_width
@@ -50,7 +50,9 @@ class Translator:
         way = getattr(self.module.game.generator, "back" if back else "there", None)
         if back and way is None:
             raise Mistake("back=true: this checkpoint's generator knows one way alone; model=cyclegan knows both")
-        self.multiple: int | None = getattr(way or self.module.game.generator, "multiple", None)
+        network = way or self.module.game.generator
+        self.multiple: int | None = getattr(network, "multiple", None)
+        self.least: int = getattr(network, "least", 1)
         if size == "own" and self.multiple is None:
             raise Mistake("size=own: this checkpoint's generator makes images of one size alone")
         self.input: Input | None = make(data["input"]) if made and data["input"] else None
@@ -60,7 +62,8 @@ class Translator:
         if self.channels not in (1, 3):
             raise Mistake(f"its inputs have {self.channels} channels, which no picture has: made=true makes them")
         height, width = height_width(data["size"])
-        self.fit = Fit(self.channels, height, width, data["crop"], data["resample"], upscale=True)
+        method: Resample = data["resample"] if _mixes(data["source"], back or made) else "nearest"
+        self.fit = Fit(self.channels, height, width, data["crop"], method, upscale=True)
 
     def __call__(self, file: Path, seed: int = 0) -> Image.Image:
         """The picture's translation. seed: of G's dropout, and of a mask's place.
@@ -83,7 +86,7 @@ class Translator:
     def _translated(self, image: Tensor) -> Tensor:
         """[1, C, H, W] of any size that the network takes, or with size = own of any."""
         height, width = image.shape[2:]
-        image = _filled(image, self.multiple or 1) if self.size == "own" else image
+        image = _filled(image, self.multiple or 1, self.least) if self.size == "own" else image
         with self.module.averaged(self.average) as game:
             made: Any = game.get_submodule("generator.back")(image) if self.back else game.generate({"input": image})
         return made[:, :, :height, :width].float()
@@ -95,9 +98,16 @@ def _whole(picture: Image.Image, channels: int) -> np.ndarray:
     return pixels
 
 
-def _filled(image: Tensor, multiple: int) -> Tensor:
-    """Mirrored at the right and below until `multiple` divides both sides; where a picture is smaller than what is
-    missing, its border is repeated."""
-    down, right = (-side % multiple for side in image.shape[2:])
+def _mixes(source: dict[str, Any], images: bool) -> bool:
+    """Whether pixels of the pictures that are given were mixed in training when they were cut to size: not where
+    colours are classes (`SideBySide`). images: whether they are images, not inputs."""
+    classes = source.get("classes")
+    return classes is None or (classes == source.get("image")) != images
+
+
+def _filled(image: Tensor, multiple: int, least: int) -> Tensor:
+    """Mirrored at the right and below until both sides have `least` pixels and `multiple` divides them; where a picture
+    is smaller than what is missing, its border is repeated."""
+    down, right = (max(-side % multiple, least - side) for side in image.shape[2:])
     mirrored = down < image.shape[2] and right < image.shape[3]
     return pad(image, (0, right, 0, down), "reflect" if mirrored else "replicate")

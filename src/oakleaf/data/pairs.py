@@ -4,7 +4,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from oakleaf.data.cache import UNREADABLE
 from oakleaf.data.folder import Folder
@@ -38,6 +38,7 @@ class SideBySide(Folder):
         ValueError: no two halves.
         """
         with super().read(index) as whole:
+            ImageOps.exif_transpose(whole, in_place=True)
             if whole.width % 2 or whole.width < 2:
                 raise ValueError(f"{whole.width} pixels wide, which are no two halves")
             middle = whole.width // 2
@@ -111,9 +112,10 @@ def _matched(images: Folder, inputs: Folder) -> Folder:
 
 
 def _size(file: Path) -> tuple[int, int] | None:
-    """Of a picture, from its head; None if it can't be read, which is told when it is decoded."""
+    """Of a picture held upright, from its head; None if it can't be read, which is told when it is decoded."""
     try:
         with Image.open(file) as picture:
-            return picture.size
+            lies = picture.getexif().get(ExifTags.Base.Orientation, 1) > 4
+            return picture.size[::-1] if lies else picture.size
     except UNREADABLE:
         return None

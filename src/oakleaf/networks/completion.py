@@ -3,16 +3,27 @@
 import torch
 from torch import Tensor, nn
 
+from oakleaf.errors import Mistake
+from oakleaf.networks.unet import UNet
+
 
 class Completion(nn.Module):
     """The image as far as it is known, and `network`'s in the missing part: G(x) * m + x * (1 - m). Pathak 2016,
     arXiv:1604.07379, section 3.
 
     network: pictures as `Masked` makes them -> images.
+
+    Raises:
+        Mistake: a network of other pictures.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: UNet) -> None:
         super().__init__()
+        if network.inputs != network.channels + 1:
+            raise Mistake(
+                "a completion is given images and where they are missing, which data/input=masked makes, and here "
+                f"{network.inputs} channels for images of {network.channels}; model=pix2pix makes images of any"
+            )
         self.network = network
 
     def forward(self, y: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from oakleaf.errors import Mistake
-from oakleaf.networks.layers import AlwaysDropout, Norm, Size, dcgan_weights, height_width, norm
+from oakleaf.networks.layers import AlwaysDropout, Norm, Size, dcgan_weights, height_width, norm, rounded
 from oakleaf.numbers import Count, NonNegative, Share
 
 
@@ -37,7 +37,7 @@ class UNet(nn.Module):
         skips: bool = True,
     ) -> None:
         super().__init__()
-        self.depth = depth or _depth(size)
+        self.inputs, self.channels, self.depth = inputs, channels, depth or _depth(size)
         _divisible(size, self.depth)
         self.skips = skips
         widths = [min(width << k, 8 * width) for k in range(self.depth)]
@@ -90,5 +90,6 @@ def _divisible(size: Size, depth: int) -> None:
     """
     if any(side % (1 << depth) for side in height_width(size)):
         raise Mistake(
-            f"data.size={size}: each side must be a multiple of {1 << depth} (model.game.generator.depth={depth})"
+            f"data.size={size}: a U-Net of depth {depth} halves it so often, so each side must be a multiple of "
+            f"{1 << depth}; nearest: {rounded(size, 1 << depth, 1 << depth)}"
         )
