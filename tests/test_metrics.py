@@ -163,6 +163,16 @@ def test_prdc_is_what_its_definition_says() -> None:
     assert found["coverage"] == pytest.approx(within.any(1).float().mean().item())
 
 
+@pytest.mark.parametrize("twins", [1, 7, 70])
+def test_prdc_of_a_set_with_itself_is_1_however_often_it_says_the_same(twins: int) -> None:
+    real = (normal(70 // twins, 16, 0) + 3).repeat(twins, 1)
+    again = (real + 1e-7 * normal(70, 16, 1))[torch.randperm(70, generator=torch.Generator().manual_seed(0))]
+    for fake in (real, again):
+        found = prdc(real, fake, 5)
+        assert (found["precision"], found["recall"], found["coverage"]) == (1, 1, 1)
+        assert found["density"] == pytest.approx(max(5, twins) / 5)
+
+
 def test_prdc_of_the_same_distribution_is_about_1() -> None:
     found = Prdc()(sample(normal(1000, 4, 0)), sample(normal(1000, 4, 1)))
     assert all(0.85 < value < 1.15 for value in found.values()), found

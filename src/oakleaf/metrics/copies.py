@@ -43,7 +43,7 @@ class Memorisation(Measure):
         own = self._nearest(real, some, 2).distance[:, 1]  # the first is the image itself
         own = own[own > 0]
         if not len(own):
-            raise Mistake("memorisation: each real image has a twin")
+            raise Mistake("memorisation: each real image has a twin, which leaves no distance to compare with")
         found = self._nearest(real, subject.pixels[shuffled(len(subject), self.most)], 1).distance[:, 0]
         ratio = {"nearest_training": float(found.median() / own.median())}
         if len(real) < HUNDRED:

@@ -10,6 +10,8 @@ from oakleaf.metrics.neighbours import PIECE, nearest, shuffled
 from oakleaf.metrics.sample import Sample
 from oakleaf.numbers import Count
 
+ROUNDING = 1e-5  # of features, and of distances between them, in float32
+
 
 class Prdc(Measure):
     """Precision and recall (Kynkaanniemi 2019, arXiv:1904.06991, eq. (1) and (2)), density and coverage (Naeem 2020,
@@ -38,12 +40,11 @@ class Prdc(Measure):
 
 def prdc(real: Tensor, fake: Tensor, k: int) -> dict[str, float]:
     """The four numbers of features real [N, d] and fake [M, d]."""
-    real_reach = nearest(real, real, k, themselves=True).distance[:, -1]
-    fake_reach = nearest(fake, fake, k, themselves=True).distance[:, -1]
+    real_reach, fake_reach = (_reach(features, k) for features in (real, fake))
     around = torch.zeros(len(fake), device=fake.device)  # real balls that each sample lies in
     recalled, covered = [], []
     for piece, reach in zip(real.split(PIECE), real_reach.split(PIECE)):
-        between = torch.cdist(piece, fake)
+        between = torch.cdist(piece.double(), fake.double())
         around += (between < reach[:, None]).sum(0)
         recalled.append((between < fake_reach).any(1))
         covered.append(between.min(1).values < reach)
@@ -53,3 +54,11 @@ def prdc(real: Tensor, fake: Tensor, k: int) -> dict[str, float]:
         "density": float(around.mean() / k),
         "coverage": float(torch.cat(covered).float().mean()),
     }
+
+
+def _reach(features: Tensor, k: int) -> Tensor:
+    """Each ball's radius, [N] float64, to just before the k-th neighbour. Where k twins leave none, it still holds
+    them."""
+    reach = nearest(features, features, k, themselves=True).distance[:, -1].double()
+    least = ROUNDING * float(features.norm(dim=1).mean()) + torch.finfo(torch.float32).tiny
+    return (reach * (1 - ROUNDING)).clamp(min=least)
