@@ -57,6 +57,15 @@ def test_a_folder_is_read_recursively_with_its_folders_as_classes(tmp_path: Path
     assert list(data.source.classes) == ["cat", "dog"]
 
 
+def test_classes_are_the_same_in_each_split(tmp_path: Path) -> None:
+    for i, name in enumerate("abbbbbbbbbbbbcc"):  # every tenth, the first and the eleventh, is for the test
+        picture(tmp_path / "set" / name / f"{i:02d}.png", value=i)
+    train, test = (Folder(tmp_path / "set", split=split) for split in ("train", "test"))
+    assert train.classes == test.classes == ["a", "b", "c"]
+    assert test.labels["label"].tolist() == [0, 1]
+    assert train.labels["label"].tolist() == [1] * 11 + [2] * 2
+
+
 @pytest.mark.parametrize(
     ("mode", "value", "grey", "rgb"),
     [

@@ -140,6 +140,23 @@ def test_mistakes_of_the_command_are_sentences(run: Path, tmp_path: Path, argume
     assert "Traceback" not in result.stderr
 
 
+def test_usual_measures_that_do_not_suit_the_data_are_told_and_no_failure(tmp_path: Path) -> None:
+    picture = Image.effect_noise((16, 16), 90)
+    for number in range(20):
+        (tmp_path / "pictures").mkdir(exist_ok=True)
+        picture.rotate(9 * number).save(tmp_path / "pictures" / f"{number}.png")
+    few = [*RUN, "data=folder", f"data.root={tmp_path}/pictures", "data.size=16", "max_images=16"]
+    assert quick("train", *few, folder=tmp_path).returncode == 0
+    (run,) = tmp_path.glob("outputs/*/*")
+    result = quick("evaluate", f"checkpoint={run}", "extractor.training.images=640", "fake=20", folder=tmp_path)
+    assert "inception_score needs an extractor that knows classes" in result.stdout
+    assert result.returncode == 0, result.stderr
+    (tmp_path / "pictures").rename(tmp_path / "moved")
+    lost = quick("evaluate", f"checkpoint={run}", folder=tmp_path)
+    assert lost.returncode == 1
+    assert "Name yours: root=FOLDER" in lost.stderr
+
+
 def test_a_broken_generator_is_told(run: Path, tmp_path: Path) -> None:
     content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     for name, weight in content["state_dict"].items():

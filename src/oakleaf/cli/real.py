@@ -33,7 +33,10 @@ def real_images(recipe: dict[str, Any], split: str | None, root: str | None) -> 
         if part == "test" and "first" in source:
             described["source"]["first"] = None
         check(described, "data")
-        data = make(described)
+        try:
+            data = make(described)
+        except Mistake as error:
+            raise Mistake(str(error).replace("data.root=", "root=")) from error  # as it is called here
         data.prepare_data()
         data.setup()
         return data

@@ -65,7 +65,9 @@ class Dealt(LightningDataModule, ABC):
         if batch < 1:
             raise Mistake(f"data={self.name}: {count} pictures are too few for {world} processes")
         if batch < self.batch_size and rank == 0:
-            log.warning("batches of %d instead of %d: there are only %d pictures", batch, self.batch_size, count)
+            log.warning(
+                "batches of %d instead of %d: there are no more pictures than %d", batch, self.batch_size, count
+            )
         return Deck(count, batch, self.seed, rank, world, again)
 
     def turn(self) -> int:

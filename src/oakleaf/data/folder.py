@@ -36,15 +36,19 @@ class Folder(Source):
     ) -> None:
         self.root, self.upscale = root, upscale
         self.files = find_pictures(root)
+        number = self._classes() if labels == "folders" else {}  # those of all splits, so that a number means one class
         self.keep(split)
-        self.labels = {}
-        if labels == "folders":
-            tops = [file.relative_to(root).parts[0] for file in self.files]
-            classes = sorted(set(tops))
-            if len(classes) > 1 and all(file.parent != root for file in self.files):
-                self.classes = classes
-                number = {top: i for i, top in enumerate(self.classes)}
-                self.labels = {"label": np.array([number[top] for top in tops])}
+        self.classes = list(number)
+        self.labels = {"label": np.array([number[self._top(file)] for file in self.files])} if number else {}
+
+    def _classes(self) -> dict[str, int]:
+        """The number of each class by its name; none if there are no two, or a picture lies in no folder."""
+        tops = sorted({self._top(file) for file in self.files})
+        alone = any(file.parent == self.root for file in self.files)
+        return {top: i for i, top in enumerate(tops)} if len(tops) > 1 and not alone else {}
+
+    def _top(self, file: Path) -> str:
+        return file.relative_to(self.root).parts[0]
 
     def keep(self, split: Split) -> None:
         """Raises:

@@ -23,7 +23,10 @@ class InceptionScore(Measure):
 
     def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
         if subject.seen.logits is None:
-            raise Mistake("inception_score needs an extractor that knows classes; this one learned none")
+            raise Mistake(
+                "inception_score needs an extractor that knows classes, and this one learned none: "
+                "data with labels, or extractor=inception"
+            )
         at_least(self.splits * 2, subject, f"inception_score in {self.splits} splits")
         order = torch.randperm(len(subject), generator=torch.Generator().manual_seed(0))
         scores = []
