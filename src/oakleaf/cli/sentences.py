@@ -38,7 +38,7 @@ def sentence(error: BaseException, config: str) -> str | None:
     if type(error).__name__ == "OutOfMemoryError":
         return "the device's memory is full: lower data.batch_size, data.size or the networks' width"
     if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):  # PyTorch's
-        return "batch normalisation has nothing to compare in a batch of one image: data.batch_size=2 at least"
+        return "batch normalisation can't compare in a batch of one: data.batch_size=2 and two pictures at least"
     return None
 
 

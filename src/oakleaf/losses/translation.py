@@ -36,8 +36,8 @@ class Identity(Term):
         voyage = _voyage(round)
         if voyage.real.shape[1] != voyage.x.shape[1]:
             raise Mistake(
-                "images and inputs differ in channels, so nothing stays as it is: ~model.game.terms.generator.identity, "
-                "or data.channels=3 data.input_channels=3"
+                "images and inputs differ in channels, so nothing stays as it is: "
+                "~model.game.terms.generator.identity, or data.channels=3 data.input_channels=3"
             )
         return (voyage.kept() - voyage.real).abs().mean()
 
