@@ -155,6 +155,12 @@ def test_usual_measures_that_do_not_suit_the_data_are_told_and_no_failure(tmp_pa
     lost = quick("evaluate", f"checkpoint={run}", folder=tmp_path)
     assert lost.returncode == 1
     assert "Name yours: root=FOLDER" in lost.stderr
+    for number, file in enumerate(sorted((tmp_path / "moved").iterdir())):
+        place = tmp_path / "sorted" / str(number % 2)
+        place.mkdir(parents=True, exist_ok=True)
+        file.rename(place / file.name)
+    other = ["root=sorted", "metric=memorisation", "fake=20"]  # classes, of which this generator is told nothing
+    assert quick("evaluate", f"checkpoint={run}", *other, folder=tmp_path).returncode == 0
 
 
 def test_a_broken_generator_is_told(run: Path, tmp_path: Path) -> None:

@@ -22,7 +22,10 @@ def real_images(recipe: dict[str, Any], split: str | None, root: str | None) -> 
     node = whole["data"]
     if root and "root" not in node:
         raise Mistake(f"root={root}: data={node['name']} are made here, and lie nowhere")
-    node |= {"root": root} if root else {}
+    if root:
+        node["root"] = root
+        if "${data.classes}" not in str(recipe["model"]):  # no network was made for their number
+            node["classes"] = None
     source = node.get("source", {})
     has = source and "split" in inspect.signature(locate(source["_target_"], "data.source._target_")).parameters
     if split and not has:
