@@ -205,6 +205,7 @@ def test_a_run_from_before_an_option_goes_on_with_the_options_default(tmp_path: 
     content = torch.load(last, weights_only=True)
     for key in ("compile", "profile", "non_finite", "sweep"):
         del content["hyper_parameters"][key]
+    del content["hyper_parameters"]["trainer"]["sync_batchnorm"]
     torch.save(content, last)
     result = quick("train", f"resume={tmp_path}/run", "max_images=64", "callbacks=default", folder=tmp_path)
     assert result.returncode == 0, result.stderr

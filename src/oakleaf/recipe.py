@@ -108,7 +108,7 @@ def build_trainer(recipe: Recipe) -> Trainer:
         raise Mistake("trainer.precision=16-mixed: two players share no loss scaler; bf16-mixed needs none")
     if recipe["max_images"]:
         arguments["max_epochs"] = -1
-    joint = [JointBatchNorm()] if arguments.pop("sync_batchnorm") else []
+    joint = [JointBatchNorm()] if arguments.pop("sync_batchnorm", False) else []
     try:
         return make(arguments, _partial_=True)(  # type: ignore[no-any-return]
             callbacks=_made("callbacks", callbacks, Callback),
