@@ -92,6 +92,13 @@ def test_oscillation_where_rates_are_huge(fit: Fit, said: Any) -> None:
     assert "oscillation" in said()
 
 
+def test_one_player_alone_is_not_asked_whether_it_oscillates(fit: Fit, tmp_path: Path) -> None:
+    for model in ("vae", "dcgan"):
+        fit(f"model={model}", "data=digits", *OFTEN, "max_images=2000", folder=tmp_path / model)
+    asked = {model: "health/jump" in (tmp_path / model / "metrics.csv").read_text() for model in ("vae", "dcgan")}
+    assert asked == {"vae": False, "dcgan": True}
+
+
 def test_drift_where_the_average_does_not_follow(fit: Fit, said: Any) -> None:
     fit(*DCGAN, "optim.ema.half_life=1e9", "optim.ema.ramp=0", "max_images=10000")
     assert said().count("drift") == 1

@@ -90,8 +90,8 @@ class Health(Callback):
             self.judge(trainer, pl_module)
         if self.interval.due(pl_module) and (self.every or pl_module.images - self.drawn >= DEAR * self.count):
             self.draw(trainer, pl_module)
-        elif self.before is not None and pl_module.turn == self.turn + SOON:
-            self.again(trainer, pl_module)
+        elif self.before is not None and pl_module.turn == self.turn + SOON and "discriminator" in pl_module.players:
+            self.again(trainer, pl_module)  # players chase each other; one alone has nobody to
 
     def judge(self, trainer: Trainer, module: GAN) -> None:
         """D, by the last look of `Watch`."""
