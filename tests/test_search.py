@@ -79,6 +79,7 @@ def test_a_small_space_is_searched_to_its_end(tmp_path: Path) -> None:
     assert len(launch.launched) == len(set(launch.launched)) == 2
 
 
+@pytest.mark.filterwarnings("ignore:BruteForceSampler is experimental")
 @pytest.mark.parametrize("kind", ["GridSampler", "BruteForceSampler"])
 def test_a_sampler_that_has_tried_everything_ends_the_search(tmp_path: Path, kind: str) -> None:
     sampler: dict[str, Any] = {"_target_": f"optuna.samplers.{kind}"}
