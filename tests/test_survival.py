@@ -188,6 +188,8 @@ def test_a_checkpoint_is_whole_or_not_there(tmp_path: Path) -> None:
     tidy(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.ckpt"]
     assert newest(tmp_path) is None  # whole, but none of ours
+    with pytest.raises(Mistake, match="no checkpoint of Oakleaf's: its recipe is missing"):
+        read(tmp_path / "x.ckpt")
 
 
 def test_the_state_of_an_objective_survives_nan(tmp_path: Path) -> None:

@@ -127,7 +127,6 @@ def read(place: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         _unpacked(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-        content["state_dict"] = {_today(name): weight for name, weight in content["state_dict"].items()}
     except DAMAGED as error:
         raise Mistake(f"{path} is no checkpoint, or a damaged one ({type(error).__name__})") from error
     if not isinstance(content, dict) or not all(isinstance(content.get(name), kind) for name, kind in OURS.items()):
@@ -135,6 +134,7 @@ def read(place: str | os.PathLike[str]) -> dict[str, Any]:
     if strange := [name for name, kind in LIGHTNINGS.items() if not isinstance(content.get(name, kind()), kind)]:
         raise Mistake(f"{path} is damaged: its {strange[0]} are no {LIGHTNINGS[strange[0]].__name__}")
     examine(content["hyper_parameters"], str(path))
+    content["state_dict"] = {_today(str(name)): weight for name, weight in content["state_dict"].items()}
     return content
 
 

@@ -135,8 +135,6 @@ class Mismatch(Round):
         others = {name: rows.roll(1, 0) for name, rows in round.batch.items()}
         super().__init__(round.real, round.real.roll(1, 0), round.critic, round.batch, others)
 
-    joint = property(lambda self: False, lambda self, joint: None)  # only one of the verdicts is of its own
-
     @property
     def real(self) -> Tensor:
         return self.round.real
@@ -148,6 +146,9 @@ class Mismatch(Round):
     @property
     def on_real(self) -> Verdict:
         return self.round.on_real
+
+    def _judged_jointly(self) -> bool:
+        return False  # only one of the verdicts is of its own
 
 
 class Mirror(Round):

@@ -16,7 +16,7 @@ from oakleaf.data.inputs import Input
 from oakleaf.errors import Mistake
 from oakleaf.networks.layers import height_width
 from oakleaf.pictures import from_bytes, to_bytes
-from oakleaf.recipe import load, make
+from oakleaf.recipe import make, opened
 from oakleaf.seeds import stream
 
 
@@ -42,9 +42,10 @@ class Translator:
         average: bool = True,
         device: str = "cpu",
     ) -> None:
-        self.module = load(checkpoint).to(device)
+        content = read(checkpoint)
+        self.module = opened(content).to(device)
         self.average, self.back, self.size = average, back, size
-        data = read(checkpoint)["hyper_parameters"]["data"]
+        data = content["hyper_parameters"]["data"]
         if not data.get("input_channels"):
             raise Mistake(f"{checkpoint}: this checkpoint's generator is given no pictures; sample.py draws from it")
         way = getattr(self.module.game.generator, "back" if back else "there", None)

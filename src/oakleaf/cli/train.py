@@ -62,8 +62,8 @@ def _train(config: DictConfig, folder: Path, hydra: Any) -> None:
     if config.sweep.status:
         raise Mistake(f"{STATUS}{config.sweep.status} stands alone: python train.py {STATUS}FOLDER")
     overrides = list(hydra.overrides.task)
-    checkpoint, content = _checkpoint(config.resume, folder)
     matching_pair()  # from here on torch and Lightning, seconds after all that needs neither
+    checkpoint, content = _checkpoint(config.resume, folder)
     from oakleaf.guard import Diverged
 
     if content:

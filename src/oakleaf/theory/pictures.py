@@ -1,4 +1,4 @@
-"""Short trainings on the bundled digits through the framework itself, and how near they come in pixels."""
+"""Short trainings through the framework itself, and how near images come in pixels."""
 
 import logging
 import tempfile
