@@ -1,0 +1,65 @@
+"""The critic's turn with real and fake images in one pass, beside two: python benchmarks/one_pass.py [--seconds 8]
+
+`Game.losses` of the discriminator and the way back, on noise, each way in its turn in one process, as many threads as
+OMP_NUM_THREADS says.
+"""
+
+import argparse
+import statistics
+import time
+
+import torch
+from contest import record
+from hydra import compose, initialize_config_dir
+
+from oakleaf.cli.door import conf
+from oakleaf.games import Batch, Game
+from oakleaf.recipe import build
+from oakleaf.resolvers import register
+
+CASES = {
+    "ring, R1 + R2": ["experiment=ring"],
+    "digits, 16 px, R1 + R2": ["experiment=digits"],
+    "points, hinge": ["model=toy", "data=toy", "loss=hinge"],
+    "WGAN-GP, 28 px": ["model=wgan_gp", "data=digits", "data.size=28", "data.batch_size=128"],
+    "DCGAN-64, R1 + R2": ["model=dcgan", "data=digits", "data.size=64", "data.channels=3", "loss=relativistic"],
+}
+WARM = 3
+
+
+def turn(game: Game, batch: Batch, jointly: bool) -> float:
+    """Seconds."""
+    game.jointly = jointly
+    game.get_submodule("discriminator").zero_grad()
+    begin = time.perf_counter()
+    with torch.autocast("cpu", torch.bfloat16):
+        losses, _ = game.losses("discriminator", batch, 0, 0)
+    torch.stack(list(losses.values())).sum().backward()
+    return time.perf_counter() - begin
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=8.0, help="for each case")
+    a = parser.parse_args()
+    register()
+    rows = []
+    for name, recipe in CASES.items():
+        with initialize_config_dir(str(conf()), version_base="1.3"):
+            module, data, _ = build(compose("train", overrides=[*recipe, "logger=csv", "folder=."]))
+        game = module.game.train()
+        game.get_submodule("generator").requires_grad_(False)
+        images = torch.randn(data.batch_size, data.channels, *data.size).contiguous(memory_format=torch.channels_last)
+        pairs, end = [], time.perf_counter() + a.seconds
+        while time.perf_counter() < end or len(pairs) < WARM + 5:
+            pairs.append((turn(game, {"image": images}, True), turn(game, {"image": images}, False)))
+        one, two = ([pair[i] * 1e3 for pair in pairs[WARM:]] for i in range(2))
+        ratios = [b / a for a, b in zip(one, two)]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        times = {"one ms": statistics.median(one), "two ms": statistics.median(two)}
+        rows.append({"step": name, "batch": data.batch_size, **times, "ratio": middle, "quarter": low, "three": high})
+    record(f"one pass, {torch.get_num_threads()} threads", "The critic's turn in one pass beside two", rows)
+
+
+if __name__ == "__main__":
+    main()
