@@ -34,7 +34,7 @@ torture: $(READY) ## 1,000 random command lines, 300 damaged pictures, 100 damag
 	@for part in overrides pictures checkpoints kills; do echo "$$part:"; $(RUN) tests/torture/$$part.py || failed=1; done; exit $${failed:-0}
 
 bench: $(READY) ## races against hand-written loops, on data/celeba; about 20 minutes, results into docs/performance.md
-	@for part in training loading frame start numerics scaling; do $(RUN) benchmarks/$$part.py || exit 1; done; $(RUN) benchmarks/report.py
+	@for part in training loading frame start numerics scaling one_pass; do $(RUN) benchmarks/$$part.py || exit 1; done; $(RUN) benchmarks/report.py
 
 clean: ## remove the environment; runs and data stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

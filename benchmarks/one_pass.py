@@ -58,7 +58,8 @@ def main() -> None:
         low, middle, high = statistics.quantiles(ratios, n=4)
         times = {"one ms": statistics.median(one), "two ms": statistics.median(two)}
         rows.append({"step": name, "batch": data.batch_size, **times, "ratio": middle, "quarter": low, "three": high})
-    record(f"one pass, {torch.get_num_threads()} threads", "The critic's turn in one pass beside two", rows)
+    threads = f"threads: {torch.get_num_threads()}"
+    record(f"one pass, {threads}", f"The critic's turn in one pass beside two, {threads}", rows)
 
 
 if __name__ == "__main__":
