@@ -6,6 +6,7 @@ DATA = random: one batch of noise that lies on the device, the bare limit. DATA 
 mirrored and normalised there, and the average of G: what a careful person writes for one system.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -114,6 +115,8 @@ def main() -> None:
         module, data, recipe = build(compose("train", overrides=[*sys.argv[4:], "folder=."]))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module.to(device)
+    if device.type == "cpu":  # what Lightning sets as it is imported: each step would open the GPU driver's library
+        os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
     G, D, prior = module.game.generator, module.game.discriminator, module.game.prior
     step_d, step_g = (player.build(module.network(name)) for name, player in module.players.items())
     cost_d, cost_g = BY_HAND[recipe["loss"]["name"]]

@@ -1,5 +1,6 @@
 """The one LightningModule: players take turns. It knows no loss, no network and no task."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +18,7 @@ from oakleaf.games import Batch, Game
 from oakleaf.guard import Guard, heal
 from oakleaf.means import Means
 from oakleaf.numbers import Count
-from oakleaf.optim import Player
+from oakleaf.optim import Player, total_norm
 from oakleaf.seeds import sow, stream
 from oakleaf.unrolling import foreseen
 
@@ -75,6 +76,8 @@ class GAN(LightningModule):
     def on_train_start(self) -> None:
         """In a new run the game sees the data; and a resumed run learns as its recipe now says, not as the optimizers'
         restored state remembers."""
+        if self.device.type == "cpu":  # by Lightning's 1 each step of an optimizer would open the GPU driver's library
+            os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if self.turn == 0:
             torch.manual_seed(stream(self.seed, "meet"))
@@ -127,7 +130,7 @@ class GAN(LightningModule):
         gradients = [weight.grad for weight in self.weights[name] if weight.grad is not None]
         parallel.average(gradients)
         player.steer(optimizer, self.images)
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = total_norm(gradients)
         shared = self.trainer.world_size > 1  # then only the gradient is, and all processes must decide alike
         if self.guard.allows(name, optimizer.optimizer, {} if shared else losses, norm):
             player.clip_(gradients, norm)

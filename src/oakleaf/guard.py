@@ -1,6 +1,7 @@
 """Steps that must not be taken: a loss or a gradient that is NaN or infinite."""
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,15 +34,16 @@ class Guard:
 
     def allows(self, player: str, optimizer: Any, losses: Mapping[str, Tensor], norm: Tensor) -> bool:
         """Whether the optimizer may step; one that can tell on the device may always."""
-        finite = torch.isfinite(sum(losses.values(), norm))
+        total = sum(losses.values(), norm)
         self.paid[player] = losses
-        if finite.device.type == "cuda" and optimizer.defaults.get("fused"):
+        if total.device.type == "cuda" and optimizer.defaults.get("fused"):
+            finite = torch.isfinite(total)
             optimizer.found_inf = (~finite).float()
             none = finite.new_zeros((), dtype=torch.long)
             self.bad[player] = torch.where(finite, none, self.bad.get(player, none) + 1)
             self.skipped[player] = self.skipped.get(player, none) + ~finite
             return True
-        if finite:
+        if math.isfinite(total.item()):
             self.bad.pop(player, None)
             return True
         for counts in (self.bad, self.skipped):

@@ -103,6 +103,12 @@ class Player:
             torch._foreach_mul_(gradients, torch.clamp(self.clip / (norm + 1e-6), max=1.0))
 
 
+def total_norm(gradients: list[torch.Tensor]) -> torch.Tensor:
+    """L2 norm of all of them together, which are of one device and one dtype: torch's own `get_total_norm` sorts them
+    first, which takes longer than the norm of a small network."""
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))) if gradients else torch.zeros(())
+
+
 def _numbers(optimizer: Optimizer) -> list[str]:
     return [name for name, value in optimizer.defaults.items() if isinstance(value, float)]
 
