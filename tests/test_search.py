@@ -26,7 +26,8 @@ MEDIAN = {"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": 1, "n_w
 def configured(folder: Path) -> Any:
     config = composed()
     config._set_flag("struct", False)
-    config.hydra = {"sweep": {"dir": str(folder)}}
+    said = ["hydra/sweeper=optuna", "hydra.mode=MULTIRUN", "hydra.sweep.dir=/home/me/sweep"]
+    config.hydra = {"sweep": {"dir": str(folder)}, "overrides": {"hydra": said}}
     return config
 
 
@@ -69,7 +70,9 @@ def test_a_search_that_was_killed_goes_on_with_the_same_study(tmp_path: Path, st
     nothing = Pretended()
     searched(tmp_path, nothing, storage=storage)
     assert nothing.launched == []
-    assert "\n| 6 | " in (tmp_path / "report.md").read_text()
+    told = (tmp_path / "report.md").read_text()
+    assert "\n| 6 | " in told
+    assert "python train.py -m hydra/sweeper=optuna " in told and "/home/me" not in told
     searched(tmp_path, more := Pretended(), trials=8, storage=storage)
     assert len(more.launched) == 2
 

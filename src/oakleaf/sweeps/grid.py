@@ -30,7 +30,7 @@ def grid(config: DictConfig, arguments: Sequence[str], legal: Legal, launch: Lau
     folder = Path(config.hydra.sweep.dir).absolute()
     planned = [Job(job_name(swept), overrides, swept) for overrides, swept in combinations(arguments)]
     legal([job.overrides for job in planned])
-    jobs = begin(folder, arguments, planned, settings)
+    jobs = begin(folder, [*spoken(config), *arguments], planned, settings)
     waiting = [job for job in jobs if not (job.state == "done" and job.evaluated == asked(config))]
     if len(waiting) < len(jobs):
         log.info("%d of %d jobs are done already", len(jobs) - len(waiting), len(jobs))
@@ -38,13 +38,19 @@ def grid(config: DictConfig, arguments: Sequence[str], legal: Legal, launch: Lau
     conclude(config, folder)
 
 
-def begin(folder: Path, arguments: Sequence[str], planned: Sequence[Job], settings: Any) -> list[Job]:
+def begin(folder: Path, command: Sequence[str], planned: Sequence[Job], settings: Any) -> list[Job]:
     """Write down what is to be done, and return the jobs as they stand."""
     jobs = [read_job(folder / job.name, job) or job for job in planned]
     for job in jobs:
         write_job(folder / job.name, job)
-    write(folder / SWEEP, {"command": list(arguments), "settings": settings, "jobs": [asdict(job) for job in planned]})
+    write(folder / SWEEP, {"command": list(command), "settings": settings, "jobs": [asdict(job) for job in planned]})
     return jobs
+
+
+def spoken(config: DictConfig) -> list[str]:
+    """What the command said of the sweeper and the launcher, without which it would be another."""
+    hydra = ("hydra/sweeper", "hydra.sweeper", "hydra/launcher", "hydra.launcher")
+    return [override for override in config.hydra.overrides.hydra if override.lstrip("+~").startswith(hydra)]
 
 
 def conclude(config: DictConfig, folder: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from oakleaf.errors import Mistake
-from oakleaf.sweeps.grid import Launch, Legal, begin, conclude, settled
+from oakleaf.sweeps.grid import Launch, Legal, begin, conclude, settled, spoken
 from oakleaf.sweeps.names import job_name
 from oakleaf.sweeps.record import SWEEP, Job, read, read_job
 from oakleaf.sweeps.trial import asked
@@ -55,7 +55,7 @@ def search(config: DictConfig, arguments: Sequence[str], legal: Legal, launch: L
         asked_for = study.ask(min(wanted.batch, wanted.trials - len(tried)))
         planned = {job_name(swept): Job(job_name(swept), [*fixed, *swept], swept) for swept in asked_for}
         legal([job.overrides for job in planned.values()])
-        stands = begin(folder, arguments, list({**jobs, **planned}.values()), settings)
+        stands = begin(folder, [*spoken(config), *arguments], list({**jobs, **planned}.values()), settings)
         jobs = {job.name: job for job in stands}
         new = {name: job for name, job in planned.items() if name not in tried}
         with watched(folder, study, list(new)) if study.prunes else nullcontext():
