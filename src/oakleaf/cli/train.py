@@ -109,6 +109,7 @@ def _fit(
     module, data, recipe = build(config)
     if content:
         restore(module, content)
+        content.clear()  # three or four times the weights; Lightning reads the optimizers' state by itself
     if module.max_images and module.images >= module.max_images:
         log.info("nothing left to do: %s images were seen. More: max_images=...\n%s", module.images, config.folder)
         return
