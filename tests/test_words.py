@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -26,6 +26,7 @@ from oakleaf.losses.objectives import NonSaturating
 from oakleaf.metrics.classifier import Training
 from oakleaf.metrics.evidence import Evidence
 from oakleaf.metrics.retrieval import Retrieval, found
+from oakleaf.networks import text
 from oakleaf.networks.stackgan import Augmentation
 from oakleaf.pictures import from_bytes
 from oakleaf.priors import Normal
@@ -182,6 +183,20 @@ def test_the_command_line_wins_over_the_model(captions: Path) -> None:
     module, _, recipe = build(composed(*options, *more, folder="x"))
     assert recipe["loss"]["name"] == "hinge" and module.players["generator"].lr == 1e-5
     assert not module.game.mismatched
+
+
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_a_text_is_as_loud_as_what_stands_beside_it(norm: Literal["batch", "none"]) -> None:
+    """However many words are known and however few of them a text has."""
+    torch.manual_seed(0)
+    y = torch.zeros(64, 2000)
+    y.scatter_(1, torch.randint(2000, (64, 4)), 0.25)
+    generator = text.Generator(100, 2000, 3, 16, width=8, norm=norm)
+    critic = text.Discriminator(2000, 3, 16, width=8, norm=norm)
+    first, second = text.Embedding(2000, 128), Augmentation(2000, 128).gaussian(y).chunk(2, 1)[0]
+    for heard in (generator.text(y), critic.text(y), first(y), second):
+        assert 0.5 < heard.std() < 1.5
+    torch.testing.assert_close(first(y), first(3 * y))
 
 
 def test_the_divergence_is_that_of_gaussians() -> None:

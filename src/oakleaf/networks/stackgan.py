@@ -10,6 +10,7 @@ from oakleaf.errors import Mistake
 from oakleaf.networks import dcgan, layers
 from oakleaf.networks.layers import Norm, Size, beside, dcgan_weights, height_width
 from oakleaf.networks.resnet import Residual
+from oakleaf.networks.text import Embedding
 from oakleaf.numbers import Count
 
 
@@ -21,7 +22,8 @@ class Augmentation(nn.Module):
     def __init__(self, told: int, text: int) -> None:
         super().__init__()
         self.text = text
-        self.gaussian = nn.Sequential(nn.Linear(told, 2 * text), nn.LeakyReLU(0.2))
+        self.gaussian = nn.Sequential(embedding := Embedding(told, 2 * text), nn.LeakyReLU(0.2))
+        nn.init.zeros_(embedding.weight.data[text:])  # sd = 1
 
     def forward(self, y: Tensor, eps: Tensor) -> Tensor:
         """y [B, told], eps [B, text] ~ N(0, I) -> c [B, text]"""
@@ -85,7 +87,7 @@ class Second(nn.Module):
         upsample: dcgan.Upsample = "nearest",
     ) -> None:
         super().__init__()
-        self.text, self.augmentation = _room(latent, text), Augmentation(told, text)
+        self.text = _room(latent, text)
         last, bias = 4 * width, norm == "none"
         inner = dcgan.halve(width, 2 * width, 4, bias), dcgan.halve(2 * width, last, 4, bias)
         self.image = nn.Sequential(
@@ -104,6 +106,7 @@ class Second(nn.Module):
             *(layer for up in ups for layer in up), nn.Conv2d(widths[-1], channels, 3, 1, 1), nn.Tanh()
         )
         dcgan_weights(self, normalised=not bias)
+        self.augmentation = Augmentation(told, text)
 
     def forward(self, z: Tensor, y: Tensor, image: Tensor) -> Tensor:
         """z [B, latent], y [B, told], image [B, C, h, w] -> [B, C, H, W] in [-1, 1]"""

@@ -6,6 +6,7 @@ from itertools import pairwise
 from math import prod
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from oakleaf.networks import dcgan, layers
 from oakleaf.networks.layers import Norm, Size, beside, dcgan_weights, halvings, spectral
@@ -13,11 +14,24 @@ from oakleaf.numbers import Count, NonNegative
 from oakleaf.round import Verdict
 
 
+class Embedding(nn.Linear):
+    """A linear map of a text's direction, y / |y|, whose weights begin as N(0, 1), as those of embeddings do. So a text
+    is as loud as the noise or an image's features beside it; with the weights of a layer it would hardly be heard.
+    """
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, y: Tensor) -> Tensor:
+        return super().forward(functional.normalize(y, dim=1))
+
+
 class Squeezed(nn.Sequential):
     """A text y [B, told] as [B, units]: one linear map and LeakyReLU (section 4.1)."""
 
     def __init__(self, told: int, units: int, slope: float = 0.2) -> None:
-        super().__init__(nn.Linear(told, units), nn.LeakyReLU(slope))
+        super().__init__(Embedding(told, units), nn.LeakyReLU(slope))
 
 
 class Generator(nn.Module):
@@ -64,7 +78,6 @@ class Discriminator(nn.Module):
         count, base = halvings(size)
         widths = [width << k for k in range(count)]
         bias = norm in ("none", "spectral")
-        self.text = Squeezed(told, text, slope)
         stages = [dcgan.halve(channels, width, kernel, True), nn.LeakyReLU(slope)]
         for i, o in pairwise(widths):
             stages += [dcgan.halve(i, o, kernel, bias), layers.norm(norm, o), nn.LeakyReLU(slope)]
@@ -75,6 +88,7 @@ class Discriminator(nn.Module):
         )
         self.score = nn.Linear(last * prod(base), 1)
         dcgan_weights(self, normalised=not bias)
+        self.text = Squeezed(told, text, slope)
         if norm == "spectral":
             spectral(self)
 
