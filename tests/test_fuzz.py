@@ -60,6 +60,8 @@ def test_damaged_and_forged_checkpoints_load_or_are_refused(tmp_path: Path) -> N
         (["+=a"], "this is no command line"),
         (["trainer.accelerator=cpu", "trainer.devices=100000"], "at most"),
         (["data=side_by_side", "experiment=gmm_ring"], "data/mixture"),
+        (["resume=[]"], "resume=[]: the folder of a run"),
+        (["resume=7"], "resume=7: the folder of a run"),
     ],
 )
 def test_found_by_chance_and_kept(overrides: list[str], words: str, tmp_path: Path) -> None:

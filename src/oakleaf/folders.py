@@ -25,7 +25,7 @@ def run_folder(resume: str | None, stem: str, overrides: Sequence[str]) -> str:
         if found:
             return str(found)
     elif resume:
-        path = Path(resume)
+        path = Path(str(resume))  # what is no text is refused later, by name
         if path.is_dir():
             return str(path)
         if path.is_file() and path.parent.name == LAST.parent.name:

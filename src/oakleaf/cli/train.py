@@ -144,6 +144,8 @@ def _checkpoint(resume: str | None, folder: Path) -> tuple[Path, dict[str, Any]]
     """The checkpoint that the run goes on with, and its content."""
     if resume is None:
         return None, None
+    if not isinstance(resume, str):
+        raise Mistake(f"resume={resume}: the folder of a run, one of its checkpoints, or auto")
     if resume == "auto":
         place, found = (folder / LAST).parent, None
         if place.is_dir():
