@@ -2,26 +2,34 @@
 
 import csv
 import json
+import math
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from conftest import SMALL, Fit, composed
 from oakleaf.callbacks.score import Score
+from oakleaf.cli.real import real_images
 from oakleaf.data.toy import Points, Ring
 from oakleaf.errors import Mistake
+from oakleaf.metrics import scores as scoring
 from oakleaf.metrics.classifier import Attributes, Labels, Training, accuracy, learn
 from oakleaf.metrics.conditional import GanTrainTest, OneNN
+from oakleaf.metrics.copies import Memorisation
 from oakleaf.metrics.evidence import Evidence
 from oakleaf.metrics.extractors import Classifier, DINOv2, Inception, Pixels
 from oakleaf.metrics.frechet import FrechetDistance
 from oakleaf.metrics.kernel import KernelDistance
+from oakleaf.metrics.modes import StackedModes
 from oakleaf.metrics.sample import Features, Sample
 from oakleaf.recipe import build, load, make
 from test_commands import Result, quick
@@ -57,7 +65,8 @@ def test_every_number_has_its_protocol_and_its_real_line(run: Path, tmp_path: Pa
         assert name in result.stdout
         assert entry["real"] is not None, name
         protocol = entry["protocol"]
-        wanted = {"data", "shape", "fake", "real", "average", "truncation", "seed", "images_seen", "split", "torch"}
+        wanted = {"data", "data_digest", "crop", "resample", "shape", "fake", "real", "average", "truncation", "seed"}
+        wanted |= {"images_seen", "split", "torch"}
         assert wanted <= protocol.keys()
         assert (protocol["fake"], protocol["real"], protocol["average"]) == (300, 1797, True)
         assert protocol["images_seen"] == 320
@@ -313,11 +322,13 @@ def test_gan_train_and_one_nn_tell_good_labels_from_bad_ones(digits: tuple[Tenso
     evidence = mock.Mock(device="cpu")
     evidence.data.classes = range(10)
     evidence.validation_and_test.return_value = (half, real[torch.arange(1, 1797, 2)], "test")
-    for measure, name, good in ((GanTrainTest(QUICK), "gan_train", True), (OneNN(), "one_nn_error", False)):
+    measures = ((GanTrainTest(QUICK), ("gan_train", "gan_test"), True), (OneNN(), ("one_nn_error",), False))
+    for measure, names, good in measures:
         measure.prepare(evidence)
-        told, lied = measure(real, half)[name], measure(real, wrong)[name]
-        assert (told > 0.85 and lied < 0.4) if good else (told < 0.1 and lied > 0.6), (name, told, lied)
-    assert GanTrainTest.better["gan_test"] == "higher"
+        told, lied = measure(real, half), measure(real, wrong)
+        for name in names:
+            right, false = told[name], lied[name]
+            assert (right > 0.85 and false < 0.4) if good else (right < 0.1 and false > 0.6), (name, right, false)
 
 
 # --- while training
@@ -374,7 +385,92 @@ def test_two_processes_score_like_one(tmp_path: Path) -> None:
     assert KernelDistance()(evidence.real, evidence.fake)["kid"] == pytest.approx(last, rel=1e-4)
 
 
+# --- what measures share
+
+
+def looking(folder: Path, extractor: Pixels | None = None, fake: int = 300, **more: Any) -> Evidence:
+    """Evidence on digits, 1,797 of them, and samples of a network that has learned nothing."""
+    module, data, _ = build(composed(*SMALL, f"data.cache={folder}", folder="x"))
+    data.setup()
+    evidence = Evidence(module.eval(), data, extractor or Pixels(), fake, 2 * fake, **more)
+    evidence.prepare()
+    return evidence
+
+
+@pytest.mark.parametrize("fake", [10, 300, 898])
+def test_what_a_measure_reserves_leaves_others_for_the_real_line(tmp_path: Path, fake: int) -> None:
+    evidence = looking(tmp_path, fake=fake)
+    evidence.validation_and_test()
+    reference, held_out = evidence.calibration
+    assert (len(reference), len(held_out)) == (len(evidence.rows) - fake, fake)
+    images = evidence.data.rows["image"]
+    reserved = {images[row].numpy().tobytes() for row in evidence.reserved}
+    assert len(evidence.reserved) == 2 * (1797 // 6)
+    assert not reserved & {image.numpy().tobytes() for image in held_out.pixels}
+
+
+def test_images_that_the_run_did_not_see_are_chosen_by(tmp_path: Path) -> None:
+    """MNIST's 50,000 and 10,000: by the last sixth of the 50,000 it would be chosen by what was trained on."""
+    there = looking(tmp_path).data
+    evidence = looking(tmp_path, test=lambda: there, unseen=lambda: (there, torch.arange(1500, 1797)))
+    validation, test, split = evidence.validation_and_test()
+    assert torch.equal(validation.pixels, there.rows["image"][1500:])
+    assert (len(test), split, evidence.reserved) == (1797, "test", set())
+    evidence = looking(tmp_path, test=lambda: there, unseen=lambda: (there, torch.arange(0)))
+    assert torch.equal(evidence.validation_and_test()[0].pixels, there.rows["image"][-(1797 // 6) :])
+
+
+def test_a_run_of_the_first_images_has_not_seen_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen = {"train": np.arange(12).repeat(4).reshape(12, 2, 2), "test": np.zeros((3, 2, 2))}
+
+    def stored(root: Path, train: bool, download: bool) -> SimpleNamespace:
+        data = seen["train" if train else "test"].astype(np.uint8)
+        return SimpleNamespace(data=data, targets=np.zeros(len(data), int), classes=["none"])
+
+    monkeypatch.setattr("torchvision.datasets.MNIST", stored)
+    options = ["data=mnist", "data.source.first=10", "data.size=16", f"data.cache={tmp_path}"]
+    recipe: Any = OmegaConf.to_container(composed(*options, "data.source.split=train", folder="x"), resolve=True)
+    reals = real_images(recipe, None, None)
+    assert reals.test and reals.unseen and reals.split == "train"
+    data, rows = reals.unseen()
+    assert rows.tolist() == [10, 11] and data.rows["image"][rows, 0, 0, 0].tolist() == [10, 11]
+    assert (len(reals.data.rows["image"]), len(reals.test().rows["image"])) == (10, 3)
+    assert real_images(recipe, "test", None)[1:] == ("test", None, None)
+
+
+def test_features_that_are_no_numbers_spoil_only_what_needs_them(tmp_path: Path) -> None:
+    class Rotten(Pixels):
+        def __call__(self, pixels: Tensor) -> Features:
+            features = super().__call__(pixels).features.clone()
+            features[:1] = float("nan")
+            return Features(features, None)
+
+    measures = {"fid": FrechetDistance(), "memorisation": Memorisation()}
+    findings = scoring.measure(measures, looking(tmp_path, Rotten()))
+    assert "features are no numbers (NaN) for 2 of 300 samples" in str(findings.failures["fid"])
+    assert {score.name for score in findings.scores} >= {"nearest_training"}
+
+
 # --- points and stacked digits
+
+
+class Reader(nn.Module):
+    """Reads digit d from an image of 20 d everywhere."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        digit = (x.mean((1, 2, 3)) + 1) * 127.5 / 20
+        return digit[:, None], -(digit[:, None] - torch.arange(10)).square()
+
+
+def test_modes_of_stacked_digits_are_their_triples() -> None:
+    measure = StackedModes(QUICK, samples=2000)
+    measure.reader, measure.device = Reader(), torch.device("cpu")  # type: ignore[assignment]
+    triples = torch.cartesian_prod(*[torch.arange(10)] * 3)
+    for kept, modes, kl in ((1000, 1000, 0.0), (250, 250, math.log(4)), (1, 1, math.log(1000))):
+        digits = triples[:kept].repeat(2000 // kept, 1)
+        pixels = (20 * digits)[:, :, None, None].expand(-1, 3, 4, 4).to(torch.uint8)
+        found = measure(*[Sample(Features(torch.empty(2000, 0), None), pixels)] * 2)
+        assert found == {"modes": modes, "kl": pytest.approx(kl, abs=1e-9)}
 
 
 def test_points_are_fixed_and_measured_in_their_own_units(tmp_path: Path) -> None:

@@ -92,14 +92,24 @@ def test_frechet_and_kernel_distance_agree_with_torchmetrics() -> None:
     kernel.update(fake[:, None, None, :], real=False)
     mean, sd = kernel.compute()
     assert KernelDistance(20, 1000)(sample(real), sample(fake))["kid"] == pytest.approx(float(mean), abs=4 * float(sd))
+    least = min(len(real), len(fake))  # one subset of all: no chance is left
+    kernel = KernelInceptionDistance(feature=Seen(), subsets=1, subset_size=least)
+    kernel.update(real[:least, None, None, :], real=True)
+    kernel.update(fake[:least, None, None, :], real=False)
+    whole = KernelDistance(1, least)(sample(real[:least]), sample(fake[:least]))["kid"]
+    assert whole == pytest.approx(float(kernel.compute()[0]), rel=1e-3)
 
 
 def test_all_agree_with_torch_fidelity() -> None:
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
     from torch_fidelity.metric_isc import isc_features_to_metric
     from torch_fidelity.metric_kid import kid_features_to_metric
     from torch_fidelity.metric_prc import prc_features_to_metric
 
     real, fake = two_sets()
+    moments = [fid_features_to_statistics(features) for features in (real, fake)]
+    distance = fid_statistics_to_metric(*moments, verbose=False)["frechet_inception_distance"]
+    assert FrechetDistance()(sample(real), sample(fake))["fid"] == pytest.approx(distance, rel=1e-3)
     theirs = kid_features_to_metric(real, fake, kid_subsets=30, kid_subset_size=1000, rng_seed=0, verbose=False)
     ours = KernelDistance(30, 1000)(sample(real), sample(fake))["kid"]
     assert ours == pytest.approx(theirs["kernel_inception_distance_mean"], rel=0.05)  # other subsets

@@ -274,7 +274,7 @@ def test_retrieval_finds_copies_and_not_what_is_dealt_anew(fit: Fit, captions: P
     options = [*suited("gan_cls", captions), "data.source.group=null", "data.batch_size=8", "max_images=8"]
     module, _ = fit("model=gan_cls", *options)
     recipe = read(tmp_path / "checkpoints/last.ckpt")["hyper_parameters"]
-    data, test = real_images(recipe, None, None)
+    data, _, test, _ = real_images(recipe, None, None)
     evidence = Evidence(module, data, make({"_target_": "oakleaf.metrics.extractors.Pixels"}), 16, 32, test=test)
     measure = Retrieval(among=10, images=60, training=Training(images=6000, batch=32, width=8, features=32))
     measure.prepare(evidence)

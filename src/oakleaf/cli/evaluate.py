@@ -43,18 +43,17 @@ def evaluate(config: DictConfig) -> None:
     changes = {"model.game.prior.truncation": asked["truncation"]} if asked["truncation"] else {}
     content = read(file)
     module = opened(content, changes).to(there(asked["device"]))
-    data, test = real_images(content["hyper_parameters"], asked["split"], asked["root"])
+    reals = real_images(content["hyper_parameters"], asked["split"], asked["root"])
     measures = {name: make(node) for name, node in asked["metric"].items()}
     fake = enough(asked["fake"], measures)
     real = max(asked["real"], 2 * fake)  # as many may be held out for the real line
     extractor, average, seed = make(asked["extractor"]), asked["average"], asked["seed"]
-    evidence = Evidence(module, data, extractor, fake, real, average, seed, test)
+    evidence = Evidence(module, reals.data, extractor, fake, real, average, seed, reals.test, reals.unseen)
     findings = measure(measures, evidence)
     if findings.scores:
         findings.pictures["samples"] = picture(from_bytes(evidence.fake.pixels), most=100)
     out = made(asked["out"] or beside(file))
-    split = asked["split"] or "that of the training"
-    about = {"checkpoint": file.name, "checkpoint_hash": digest(file), "split": split, **versions()}
+    about = {"checkpoint": file.name, "checkpoint_hash": digest(file), "split": reals.split, **versions()}
     write(findings, out, about)
     log.info("%s", table(findings))
     if findings.scores:

@@ -2,18 +2,27 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
 from oakleaf.errors import Mistake
 
 
-def real_images(recipe: dict[str, Any], split: str | None, root: str | None) -> tuple[Any, Callable[[], Any] | None]:
-    """The run's data module, ready; and how to get that of its test split, if it was trained on another.
-
-    split: another one of the set's; root: where the data are now.
+class Reals(NamedTuple):
+    """data: the module, ready; split: which part of the set it is. If that is the training split, test: how to get
+    the module of the test split; unseen: if the run saw only the first of the training split, how to get the module of
+    all of it, and the other rows, [N].
     """
+
+    data: Any
+    split: str | None
+    test: Callable[[], Any] | None = None
+    unseen: Callable[[], tuple[Any, Any]] | None = None
+
+
+def real_images(recipe: dict[str, Any], split: str | None, root: str | None) -> Reals:
+    """split: another one of the set's; root: where the data are now."""
     from oakleaf.check import check
     from oakleaf.recipe import make
     from oakleaf.trust import locate
@@ -31,9 +40,9 @@ def real_images(recipe: dict[str, Any], split: str | None, root: str | None) -> 
     if split and not has:
         raise Mistake(f"split={split}: data={node['name']} has no splits")
 
-    def ready(part: str | None) -> Any:
+    def ready(part: str | None, entire: bool = False) -> Any:
         described = {**node, "source": {**source, "split": part}} if part else node
-        if part == "test" and "first" in source:
+        if entire and "first" in source:
             described["source"]["first"] = None
         check(described, "data")
         try:
@@ -44,5 +53,14 @@ def real_images(recipe: dict[str, Any], split: str | None, root: str | None) -> 
         data.setup()
         return data
 
-    other = has and (split or source.get("split")) == "train"
-    return ready(split), (lambda: ready("test")) if other else None
+    def unseen() -> tuple[Any, Any]:
+        import torch
+
+        data = ready("train", entire=True)
+        return data, torch.arange(source["first"], len(data.rows["image"]))
+
+    split = split or (source.get("split") if has else None)
+    data = ready(split, entire=split == "test")
+    if split != "train":
+        return Reals(data, split)
+    return Reals(data, split, lambda: ready("test", entire=True), unseen if source.get("first") else None)

@@ -40,6 +40,11 @@ class Dealt(LightningDataModule, ABC):
     def digest(self) -> str:
         """What tells these rows from all others: their content, and how it was brought to size."""
 
+    @property
+    def fitted(self) -> dict[str, str | int]:
+        """How pictures were brought to size, if they were."""
+        return {}
+
     @abstractmethod
     def stored(self, images: Tensor) -> Tensor:
         """Generated images [B, C, H, W] in [-1, 1] in the form in which real ones are stored, on the CPU: measures see

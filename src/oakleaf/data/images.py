@@ -150,6 +150,10 @@ class Images(Dealt):
     def digest(self) -> str:
         return repr(self.stock.digest)
 
+    @property
+    def fitted(self) -> dict[str, str | int]:
+        return {"crop": self.stock.fit.crop, "resample": self.stock.fit.resample}
+
     def stored(self, images: Tensor) -> Tensor:
         return to_bytes(images)
 

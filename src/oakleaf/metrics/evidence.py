@@ -30,7 +30,8 @@ class Evidence:
     """One pass over features, shared by all measures; everything is taken when it is first asked for.
 
     fake: so many samples, by the average of G where `average`. real: at most so many real images, drawn evenly from
-    the set. test: a data module of the set's test split, called when it is needed; None if it has none.
+    the set. test: a data module of the set's test split, called when it is needed; None if it has none. unseen: one
+    that has images of the training split that the run did not see, with their rows.
     """
 
     def __init__(
@@ -43,8 +44,9 @@ class Evidence:
         average: bool = True,
         seed: int = 0,
         test: Callable[[], Dealt] | None = None,
+        unseen: Callable[[], tuple[Dealt, Tensor]] | None = None,
     ) -> None:
-        self.module, self.data, self.extractor, self._test = module, data, extractor, test
+        self.module, self.data, self.extractor, self._test, self._unseen = module, data, extractor, test, unseen
         self.counts, self.average, self.seed = (fake, real), average, seed
         self.reserved: set[int] = set()
         self.blind = "no extractor was asked for"  # why there are no features
@@ -73,8 +75,10 @@ class Evidence:
         """What has to be known of the samples and the real images to compare a number with others."""
         known: dict[str, Any] = {
             "data": self.data.name,
+            "data_digest": hashlib.blake2b(self.data.digest.encode(), digest_size=8).hexdigest(),
+            **self.data.fitted,
             "shape": list(self.data.rows["image"].shape[1:]),
-            "fake": len(self.fake),
+            "fake": self.counts[0],
             "real": len(self.real),
             "average": self.average and self.module.average is not None,
             "truncation": getattr(getattr(self.module.game, "prior", None), "truncation", None),
@@ -145,7 +149,7 @@ class Evidence:
         and none that a measure has reserved."""
         free = [i for i, row in enumerate(self.rows.tolist()) if row not in self.reserved]
         count = min(self.counts[0], len(self.rows) // 2, len(free))
-        held_out = torch.tensor(free)[shuffled(len(free), count)]
+        held_out = torch.tensor(free, dtype=torch.long)[shuffled(len(free), count)]
         rest = torch.ones(len(self.rows), dtype=torch.bool)
         rest[held_out] = False
         return self.real[torch.nonzero(rest).flatten()], self.real[held_out]
@@ -156,8 +160,9 @@ class Evidence:
         return self._test() if self._test else None
 
     def validation_and_test(self) -> tuple[Sample, Sample, str]:
-        """Real images to choose by and to test on, and where the latter are from. With a test split: the last sixth of
-        the training set, as in MNIST's usual 50,000 + 10,000. Without: two random sixths of the real images.
+        """Real images to choose by and to test on, and where the latter are from. With a test split: those of the
+        training split that the run did not see, or its last sixth, as in MNIST's usual 50,000 + 10,000. Without: two
+        random sixths of the real images.
 
         Raises:
             Mistake: too few of them.
@@ -167,10 +172,13 @@ class Evidence:
         if sixth < 2:
             raise Mistake(f"{len(images)} real images are too few to keep a sixth of them to test on: 12 are the least")
         if self.test is not None:
+            data, rows = self._unseen() if self._unseen else (self.data, torch.empty(0))
+            if len(rows):
+                return self._plain(data, rows), self._plain(self.test), "test"
             rows = torch.arange(len(images) - sixth, len(images))
             self.reserved |= set(rows.tolist())
             return self._plain(self.data, rows), self._plain(self.test), "test"
-        order = shuffled(len(images))
+        order = shuffled(len(images)).flip(0)  # `rows` are the first of them
         self.reserved |= set(order[: 2 * sixth].tolist())
         validation, test = (self._plain(self.data, order[start : start + sixth]) for start in (0, sixth))
         return validation, test, "none: a random sixth of the real images themselves"

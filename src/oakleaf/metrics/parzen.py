@@ -20,8 +20,9 @@ class Parzen(Measure):
     arXiv:1406.2661, section 5; code goodfeli/adversarial, parzen_ll.py.
 
     Pixels in [0, 1]; sigma is the best of ten, logspace(-1, 0), for the first `validation` validation images, which are
-    the last sixth of the training set (MNIST's 50,000 to 59,999); test images are those of the test split. Where there
-    is none, both are parts of the training set, and the protocol says so. parzen_se: standard error over test images.
+    those after the `first` that the run saw, or the last sixth of the training set (MNIST's 50,000 to 59,999 both);
+    test images are those of the test split. Where there is none, both are parts of the training set, and the protocol
+    says so. parzen_se: standard error over test images.
 
     It rewards blur: k-means centroids beat real images (Theis 2016, arXiv:1511.01844, section 3.2), so read it beside
     its calibration line and never alone.
