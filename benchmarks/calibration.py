@@ -55,10 +55,11 @@ def line(what: str, found: str, known: str) -> None:
 def parzen(train: Tensor, test: Tensor) -> None:
     measure = Parzen()
     measure.valid, measure.test, measure.split = flat(train[50_000:51_000]), flat(test), "test"
-    as_found = as_sample(train[:10_000])
+    as_found, drawn = as_sample(train[:10_000]), as_sample(train[:50_000][shuffled(50_000, 10_000)])
     points = as_sample(centroids(flat(train[:50_000]), 10_000).view(-1, 1, 28, 28))
     for what, sample, known in (
-        ("Parzen of 10,000 real images, nats", as_found, "242.7 +- 2.1"),
+        ("Parzen of the first 10,000 real images, nats", as_found, "242.7 +- 2.1"),
+        ("Parzen of 10,000 drawn from 50,000, nats", drawn, "242.7 +- 2.1"),
         ("Parzen of 10,000 k-means centroids, nats", points, "334.5 +- 1.7"),
     ):
         found = measure(sample, sample)
