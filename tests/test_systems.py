@@ -4,6 +4,7 @@ import os
 import re
 from ast import literal_eval
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +31,26 @@ PAIRS = [
     or (i + j) % 4 == 0
     or os.environ.get("OAKLEAF_EVERY_PAIR")  # a quarter of them is enough for a day
 ]
+
+
+@pytest.mark.parametrize(
+    "size, stages, base", [(28, 4, (2, 2)), (17, 3, (3, 3)), ([20, 30], 2, (5, 8)), (12, 1, (6, 6))]
+)
+def test_stages_round_odd_sides_up(size: Any, stages: int, base: tuple[int, int]) -> None:
+    """28, 14, 7, 4, 2: the networks of VEEGAN's and PacGAN's Stacked-MNIST."""
+    generator = dcgan.Generator(10, 3, size, width=2, kernel=5, stages=stages)
+    discriminator = dcgan.Discriminator(3, size, width=2, kernel=5, stages=stages)
+    images = generator(torch.randn(2, 10))
+    assert images.shape[2:] == height_width(size)
+    assert generator.start == (2 << stages - 1, *base)
+    assert discriminator(images).features.shape == (2, (2 << stages - 1) * base[0] * base[1])
+
+
+def test_stages_that_leave_nothing_or_round_down_are_refused() -> None:
+    with pytest.raises(Mistake, match="at most 3"):
+        dcgan.Generator(10, 1, 5, stages=6)
+    with pytest.raises(Mistake, match="only odd ones"):
+        dcgan.Discriminator(1, 28, kernel=4, stages=4)
 
 
 @pytest.mark.parametrize(("model", "loss"), PAIRS)

@@ -8,14 +8,15 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from oakleaf.errors import Mistake
 from oakleaf.networks.layers import (
     ConditionalNorm,
     Norm,
     Size,
     beside,
     dcgan_weights,
-    halvings,
     norm,
+    sides,
     spectral,
 )
 from oakleaf.networks.minibatch import MinibatchDiscrimination
@@ -28,10 +29,11 @@ Upsample = Literal["transposed", "nearest", "bilinear", "shuffle"]
 class Generator(nn.Module):
     """Projects z onto a base of 4 to 7 pixels and doubles it up to the image, halving the channels each time.
 
-    upsample: how it doubles: `double`. hidden: units of a fully connected layer before the base, or 0.
-    classes: width of the condition y, or 0. told: where y enters: input = beside z; layers = beside what each layer
-    sees (Radford 2015, its code's MNIST networks); norm = as gain and bias of each normalisation (de Vries 2017,
-    arXiv:1707.00683, section 2.2; Miyato & Koyama 2018, arXiv:1802.05637, section 6).
+    upsample: how it doubles: `double`. stages: how often, if not up from 4 to 7 pixels: `layers.sides`. hidden: units
+    of a fully connected layer before the base, or 0. classes: width of the condition y, or 0. told: where y enters:
+    input = beside z; layers = beside what each layer sees (Radford 2015, its code's MNIST networks); norm = as gain and
+    bias of each normalisation (de Vries 2017, arXiv:1707.00683, section 2.2; Miyato & Koyama 2018, arXiv:1802.05637,
+    section 6).
     """
 
     def __init__(
@@ -46,11 +48,12 @@ class Generator(nn.Module):
         hidden: Natural = 0,
         classes: Natural = 0,
         told: Literal["input", "layers", "norm"] = "input",
+        stages: Natural = 0,
     ) -> None:
         super().__init__()
         self.latent = latent
-        count, base = halvings(size)
-        widths = [width << k for k in reversed(range(count))]  # e.g. 512, 256, 128, 64
+        base, *maps = reversed(sides(size, stages))
+        widths = [width << k for k in reversed(range(len(maps)))]  # e.g. 512, 256, 128, 64
         self.start = (widths[0], *base)
         bias = norm == "none"
         more = classes if told == "layers" else 0
@@ -65,10 +68,10 @@ class Generator(nn.Module):
             nn.Linear(inputs, widths[0] * base[0] * base[1], bias=bias), nn.Unflatten(1, self.start)
         )
         self.stages = nn.ModuleList([_Layer(project, norm, widths[0], nn.ReLU(), conditional)])
-        for i, o in pairwise(widths):
-            doubled = double(i + more, o, kernel, upsample, bias)
+        for (i, o), side in zip(pairwise(widths), maps):
+            doubled = _cut(double(i + more, o, kernel, upsample, bias), side)
             self.stages.append(_Layer(doubled, norm, o, nn.ReLU(), conditional))
-        self.image = nn.Sequential(double(widths[-1] + more, channels, kernel, upsample), nn.Tanh())
+        self.image = nn.Sequential(_cut(double(widths[-1] + more, channels, kernel, upsample), maps[-1]), nn.Tanh())
         dcgan_weights(self, normalised=norm != "none")
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
@@ -84,7 +87,8 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Halves the image down to the base, doubling the channels each time; the last map goes to one logit.
 
-    hidden: units of a fully connected layer after the base, or 0. Features are what the logit sees.
+    stages: how often, if not down to 4 to 7 pixels: `layers.sides`. hidden: units of a fully connected layer after the
+    base, or 0. Features are what the logit sees.
     classes: width of the condition y, or 0. told: where y enters: layers = beside what each layer sees; product = as
     an inner product with the features (Miyato & Koyama 2018, arXiv:1802.05637, eq. (3)).
     classifies: classes to tell apart besides (Odena 2016, arXiv:1610.09585, section 3), or 0.
@@ -107,10 +111,13 @@ class Discriminator(nn.Module):
         classifies: Natural = 0,
         code: Natural = 0,
         minibatch: Natural = 0,
+        stages: Natural = 0,
     ) -> None:
         super().__init__()
-        count, base = halvings(size)
-        widths = [width << k for k in range(count)]  # e.g. 64, 128, 256, 512
+        *maps, base = sides(size, stages)
+        if kernel % 2 == 0 and any(side % 2 for height_width in maps for side in height_width):
+            raise Mistake(f"kernel={kernel}: only odd ones halve odd sides, rounded up")
+        widths = [width << k for k in range(len(maps))]  # e.g. 64, 128, 256, 512
         bias = norm in ("none", "spectral")
         self.told = told if classes else "nothing"
         more = classes if told == "layers" else 0
@@ -165,6 +172,23 @@ class _Layer(nn.Module):
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         x = self.linear(x)
         return self.activation(self.norm(x, y) if self.conditional else self.norm(x))
+
+
+class _Cut(nn.Module):
+    """The first rows and columns alone."""
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.height, self.width = height, width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C, height, width]"""
+        return x[:, :, : self.height, : self.width]
+
+
+def _cut(doubled: nn.Module, side: tuple[int, int]) -> nn.Module:
+    """To a side that is the double of no whole number of pixels, one is cut off."""
+    return nn.Sequential(doubled, _Cut(*side)) if any(n % 2 for n in side) else doubled
 
 
 def double(inputs: int, outputs: int, kernel: int, upsample: Upsample = "transposed", bias: bool = True) -> nn.Module:

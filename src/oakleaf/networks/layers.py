@@ -89,6 +89,22 @@ def halvings(size: Size) -> tuple[int, tuple[int, int]]:
     return count, base
 
 
+def sides(size: Size, stages: int = 0) -> list[tuple[int, int]]:
+    """Height and width of the image and of each map below it, each half as large as the one before. stages: how many
+    there are, odd sides rounded up, as in the code of Radford 2015 (28, 14, 7, 4, 2 for 4); 0: see `halvings`.
+
+    Raises:
+        Mistake: a map would be smaller than a pixel, or see `halvings`.
+    """
+    found = [height_width(size)]
+    for _ in range(stages or halvings(size)[0]):
+        height, width = found[-1]
+        found.append((-(-height // 2), -(-width // 2)))
+    if found.count((1, 1)) > 1:
+        raise Mistake(f"stages={stages}: {size} pixels are halved to one before; at most {found.index((1, 1))}")
+    return found
+
+
 def rounded(size: Size, multiple: int, least: int = 1) -> str:
     """The nearest size whose sides are multiples, none below `least`, as it is written on the command line."""
     height, width = (max(least, round(side / multiple) * multiple) for side in height_width(size))
