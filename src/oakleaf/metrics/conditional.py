@@ -16,7 +16,8 @@ UNLABELLED = "needs real test images with labels, and these have none"
 
 
 class ConditionalAccuracy(Measure):
-    """Share of samples that the extractor, which learned from real images, takes for what was asked for."""
+    """Share of samples that the extractor, which learned from real images, takes for what was asked for: the GAN-test
+    of Shmelkov 2018, arXiv:1807.09499, section 3, by whatever classifier is at hand."""
 
     better = {"conditional_accuracy": "higher"}
 

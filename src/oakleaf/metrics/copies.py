@@ -22,8 +22,9 @@ class Memorisation(Measure):
 
     nearest_training: the ratio of the medians, about 1 where samples are as far from the data as new data are, and
     near 0 for copies. copied: share of samples as near to a training image as the nearest 1 in 100 real images are to
-    each other, twins aside; about 0.01 for new data; not for less than 100 real images. The picture shows the
-    samples that are nearest, each before its neighbours.
+    each other, twins aside; about 0.01 for new data; not for less than 100 real images. No paper's numbers; the
+    picture is that of Goodfellow 2014, arXiv:1406.2661, figure 2, for the samples that are nearest: each before its
+    neighbours.
     """
 
     better = {"nearest_training": "", "copied": "lower"}
