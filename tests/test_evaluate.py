@@ -357,6 +357,10 @@ def test_the_best_checkpoint_is_the_best(fit: Fit, tmp_path: Path) -> None:
     _, trainer = fit(*SMALL, "max_images=320", *scored())
     found = kept_scores(tmp_path)
     assert len(found) == 5
+    kept = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+    protocols = {e["protocol"]["images_seen"]: e for e in kept if e["name"] == "kid-pixels"}
+    assert {images: e["value"] for images, e in protocols.items()} == pytest.approx(found)
+    assert all(e["protocol"]["fake"] == 64 and e["protocol"]["extractor"] for e in kept)
     best = min(found, key=found.__getitem__)
     assert load(tmp_path / "checkpoints" / "best.ckpt").images == best
     (callback,) = [c for c in trainer.callbacks if isinstance(c, Score)]

@@ -16,7 +16,7 @@ from oakleaf.gan import GAN
 from oakleaf.metrics.evidence import Evidence
 from oakleaf.metrics.extractors import Extractor
 from oakleaf.metrics.measure import Measure
-from oakleaf.metrics.scores import enough, measure
+from oakleaf.metrics.scores import Findings, enough, measure, versions, write
 from oakleaf.numbers import Count
 
 log = logging.getLogger(__name__)
@@ -26,8 +26,8 @@ class Score(Callback):
     """Scores `fake` samples of the average of G against at most `real` real images, logs `score/<name>`, and saves
     `<folder>/checkpoints/best.ckpt` whenever the number called `best` is the best so far.
 
-    every: images between two; null: 10 times in the run. Processes share the work. Each turn draws its own random
-    numbers anew, so scoring changes nothing of the training.
+    `<folder>/scores/metrics.json` has each number's protocol. every: images between two; null: 10 times in the run.
+    Processes share the work. Each turn draws its own random numbers anew, so scoring changes nothing of the training.
     """
 
     def __init__(
@@ -64,12 +64,22 @@ class Score(Callback):
         scalars = {f"score/{score.name}": score.value for score in findings.scores}
         for logger in trainer.loggers:
             logger.log_metrics(scalars, step=module.images)
+        if trainer.is_global_zero:
+            self._write(findings)
         suffix = self.extractor.suffix
         found = {score.name: score for score in findings.scores}
         best = next((found[name] for name in (self.best, f"{self.best}{suffix}") if name in found), None)
         value = parallel.first(best.value if best else nan, module.device)
         if best and not isnan(value):
             self._keep(trainer, value, best.better == "lower")
+
+    def _write(self, findings: Findings) -> None:
+        place = self.folder / "scores"
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            write(findings, place, versions())
+        except OSError as error:  # a full disk is no reason to end a training
+            log.warning("the scores' protocol is not kept: %s: %s", place, error.strerror)
 
     def _keep(self, trainer: Trainer, value: float, lower: bool) -> None:
         if self.record is None or (value < self.record if lower else value > self.record):
