@@ -57,6 +57,9 @@ def check(node: Any, path: str = "", fixed: Fixed = RECIPE) -> None:
             raise Mistake(refused)
         if known is not None and key not in known:
             raise Mistake(unknown(here, known))
+        if here in fixed and not isinstance(value, Mapping):
+            own = ", ".join(f"{here}.{name}" for name in fixed[here])
+            raise Mistake(f"{here}={value}: it has values of its own: {own}")
         if known is not None and not isinstance(value, Mapping):  # what a node becomes, its class knows
             node[key] = _valid(here, value, known[key])
         elif known is not None and all(kind in PLAIN for kind in _kinds(known[key])):

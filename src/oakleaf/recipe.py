@@ -42,6 +42,8 @@ def build(config: DictConfig) -> tuple[GAN, LightningDataModule, Recipe]:
     register()
     if missing := [key for key in ("data", "loss", "optim", "model", "trainer") if config.get(key) is None]:
         raise Mistake(f"{missing[0]}= is missing, and no run goes without")
+    if not isinstance(config.model.get("game"), DictConfig):
+        raise Mistake("model.game= is missing, and no run goes without")
     check({key: config[key] for key in ("seed", "max_images", "watch_every", "compile", "profile")})
     arguments = _plain(config.data)
     check(arguments, "data")

@@ -59,7 +59,7 @@ def train(config: DictConfig) -> None:
 
 
 def _train(config: DictConfig, folder: Path, hydra: Any) -> None:
-    if config.sweep.status:
+    if isinstance(config.sweep, DictConfig) and config.sweep.status:
         raise Mistake(f"{STATUS}{config.sweep.status} stands alone: python train.py {STATUS}FOLDER")
     overrides = list(hydra.overrides.task)
     matching_pair()  # from here on torch and Lightning, seconds after all that needs neither
