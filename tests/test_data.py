@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from conftest import SMALL, Fit, built
-from oakleaf.data import Images
+from oakleaf.data import Images, decoding
 from oakleaf.data.cache import decoded
 from oakleaf.data.celeba import CelebA
 from oakleaf.data.deck import Deck, Streamed
@@ -141,6 +141,42 @@ def test_corrupt_pictures_are_named_or_skipped_and_counted(tmp_path: Path, caplo
     assert data.rows["image"].shape[0] == 2
     assert data.rows["label"].tolist() == [0, 0]  # labels stay with their pictures
     assert "3 of 5 pictures skipped" in caplog.text
+
+
+@pytest.mark.parametrize("few", [1, 1000])  # by several processes; by this one
+def test_each_picture_stands_in_its_place_whoever_decoded_it(tmp_path: Path, monkeypatch, few: int) -> None:
+    monkeypatch.setattr("oakleaf.data.decoding.FEW", few)
+    monkeypatch.setattr("oakleaf.data.decoding.TOGETHER", 3)
+    root = tmp_path / "set"
+    for i in range(40):
+        picture(root / f"{i:02}.png", value=i)
+    for i in (0, 7, 8, 39):  # the first, two together, the last
+        (root / f"{i:02}.png").write_bytes(b"no picture")
+    stored, kept, skipped = decoded(Folder(root), Cut(3, 16, 16), "skip", tmp_path / "cache")
+    assert kept.tolist() == [i for i in range(40) if i not in (0, 7, 8, 39)]
+    assert len(skipped) == 4
+    assert stored.shape == (36, 3, 16, 16)
+    assert (stored == kept[:, None, None, None]).all()
+    (entry,) = (tmp_path / "cache").iterdir()
+    assert sorted(file.name for file in entry.iterdir()) == ["images.npy", "kept.npy", "skipped.json"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("few", [1, 1000])
+def test_a_disk_that_fills_up_while_decoding_is_told(tmp_path: Path, monkeypatch, few: int) -> None:
+    monkeypatch.setattr("oakleaf.data.decoding.FEW", few)
+    begun = decoding._Decoding.__init__
+
+    def full(self: decoding._Decoding, *arguments: object) -> None:
+        begun(self, *arguments)
+        self.file = Path("/dev/full").open("r+b")
+
+    monkeypatch.setattr("oakleaf.data.decoding._Decoding.__init__", full)
+    picture(tmp_path / "set" / "a.png")
+    picture(tmp_path / "set" / "b.png")
+    with pytest.raises(Mistake, match=r"No space left on device; choose another cache"):
+        decoded(Folder(tmp_path / "set"), Cut(3, 16, 16), "skip", tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())
 
 
 @pytest.mark.parametrize("make", ["missing", "empty", "file"])

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from oakleaf.checkpoint import read
-from oakleaf.data.cache import UNREADABLE
+from oakleaf.data.decoding import UNREADABLE
 from oakleaf.data.fit import Fit, Resample, plain
 from oakleaf.data.inputs import Input
 from oakleaf.errors import Mistake

@@ -6,7 +6,7 @@ from typing import Literal
 
 from PIL import ExifTags, Image, ImageOps
 
-from oakleaf.data.cache import UNREADABLE
+from oakleaf.data.decoding import UNREADABLE
 from oakleaf.data.folder import Folder
 from oakleaf.data.sources import Source
 from oakleaf.errors import Mistake

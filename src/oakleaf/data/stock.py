@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 from PIL import ImageOps
 
-from oakleaf.data.cache import UNREADABLE, OnCorrupt, decoded
+from oakleaf.data.cache import OnCorrupt, decoded
+from oakleaf.data.decoding import UNREADABLE
 from oakleaf.data.fit import Crop, Fit, Resample, is_grey, without_colours
 from oakleaf.data.sources import Source
 from oakleaf.errors import Mistake
