@@ -20,6 +20,7 @@ from oakleaf.metrics.evidence import Evidence
 from oakleaf.networks import dcgan, perceptron
 from oakleaf.networks.improved import Discriminator, Generator, WeightNorm
 from oakleaf.networks.minibatch import MinibatchDiscrimination
+from oakleaf.pictures import from_bytes
 from oakleaf.recipe import load
 from oakleaf.round import Round, Verdict
 
@@ -103,7 +104,7 @@ def test_what_the_discriminator_pays_is_twice_the_codes_loss(tmp_path: Path) -> 
     x, few, label = torch.rand(50, 1, 16, 16), torch.rand(50, 1, 16, 16), torch.arange(50) % 10
     batch = {"image": x, "label": torch.full((50,), -1), "labelled_image": few, "labelled_label": label}
     game = module.game
-    game.losses("discriminator", batch, 1, 0)  # meets its first batch
+    game.losses("discriminator", batch, 1, 0)  # from here on its scales stay
     torch.manual_seed(2)
     paid, _ = game.losses("discriminator", batch, 1, 0)
     torch.manual_seed(2)
@@ -123,6 +124,23 @@ def test_supervised_takes_the_batchs_own_labels_where_all_are_known() -> None:
     assert Supervised(2.0)(rounds).item() == pytest.approx(2 * cross_entropy(x[known], label[known]).item(), rel=1e-5)
     with pytest.raises(Mistake, match="needs labels"):
         Supervised()(Round(x, x, lambda x: Verdict(x.logsumexp(1), x), {"attributes": label}))
+
+
+def test_the_discriminator_begins_from_real_images_alone(tmp_path: Path) -> None:
+    module, data, *_ = built(*FEW, "model.game.discriminator.noise_input=0", folder=tmp_path)
+    data.prepare_data()
+    data.setup()
+    game = module.game.eval()
+    torch.manual_seed(0)
+    game.meet(data.rows)
+    first = game.discriminator.layers[1]
+    seen = first((from_bytes(data.rows["image"]).flatten(1) + 1) / 2)
+    fakes = first((game.generate(game.request(500)).flatten(1) + 1) / 2)
+    moved = seen.mean(0).abs()
+    assert moved.mean() < 0.1  # 500 of the 1,617
+    assert (seen.std(0) - 1).abs().mean() < 0.1
+    assert fakes.mean(0).abs().mean() > 5 * moved.mean()
+    assert not game.discriminator.training
 
 
 def test_the_first_batch_sets_scale_and_bias_once() -> None:

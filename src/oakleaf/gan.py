@@ -82,8 +82,8 @@ class GAN(LightningModule):
         if self.turn == 0:
             torch.manual_seed(stream(self.seed, "meet"))
             self.game.meet(data.rows)
-            if self.average:
-                self.average.network.load_state_dict(self.network("generator").state_dict())
+            for name, average in self.averages.items():
+                average.network.load_state_dict(self.network(name).state_dict())  # type: ignore[union-attr]
         for optimizer in self._optimizers():
             for group in optimizer.param_groups:
                 group.update({name: value for name, value in optimizer.defaults.items() if name in group})

@@ -12,7 +12,6 @@ from oakleaf.games.game import Batch, Game, Scalars
 from oakleaf.losses.loss import InstanceNoise, Loss
 from oakleaf.losses.terms import Term
 from oakleaf.networks.density import CodeDensity
-from oakleaf.pictures import from_bytes
 from oakleaf.priors import Normal
 from oakleaf.round import Round, Verdict
 
@@ -47,18 +46,11 @@ class Likelihood(Alone):
     """A generator whose density is known: its log-likelihood is the round's score, larger = more real. It is paid on
     real images, which no choice of a discriminator brings about (Goodfellow 2014, arXiv:1412.6515).
 
-    generator: z [B, generator.latent] -> images [B, C, H, W]; `log_likelihood`: images -> [B], in nats; `start`: images
-    to begin from.
+    generator: z [B, generator.latent] -> images [B, C, H, W]; `log_likelihood`: images -> [B], in nats.
     """
 
     def __init__(self, generator: nn.Module, loss: Loss, terms: Mapping[str, Mapping[str, Term]] | None = None) -> None:
         super().__init__(generator, generator.latent, loss, terms)  # type: ignore[arg-type]
-
-    def meet(self, rows: Mapping[str, Tensor]) -> None:
-        """The generator begins from the data, dealt by the seed."""
-        images = rows["image"]
-        some = torch.randperm(len(images))[: self.generator.start_from]  # type: ignore[misc]
-        self.generator.start(from_bytes(images[some.sort().values]))  # type: ignore[operator]
 
     def play(self, batch: Batch) -> list[Round]:
         real = batch["image"]

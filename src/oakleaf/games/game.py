@@ -11,6 +11,7 @@ from oakleaf.conditions import Condition
 from oakleaf.losses.adaptive import Adaptive
 from oakleaf.losses.loss import Loss, blurred
 from oakleaf.losses.terms import Term
+from oakleaf.pictures import from_bytes
 from oakleaf.round import Round, judges_singly
 
 Batch = dict[str, Tensor]
@@ -55,7 +56,13 @@ class Game(nn.Module, ABC):
         """A batch for `generate` that asks for `count` images, drawn from the prior."""
 
     def meet(self, rows: Mapping[str, Tensor]) -> None:
-        """See the data as they are stored, once, before the first turn; all that is drawn follows from the seed."""
+        """See the data as they are stored, once, before the first turn; all that is drawn follows from the seed. A
+        network that begins from real images (`start`) gets `start_from` of them."""
+        images = rows["image"]
+        for network in self.children():
+            if count := getattr(network, "start_from", 0):
+                some = torch.randperm(len(images))[:count]
+                network.start(from_bytes(images[some.sort().values]))  # type: ignore[operator]
 
     def forward(self, *arguments: Any) -> tuple[Scalars, Scalars]:
         """`losses`, so that `torch.func.functional_call` can ask for them with other weights."""

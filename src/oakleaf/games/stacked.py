@@ -42,6 +42,7 @@ class Stacked(Matching):
         Raises:
             Mistake: no run is named, or one of other networks or words.
         """
+        super().meet(rows)
         from oakleaf.recipe import load  # which builds games
 
         if self.stage1.run is None:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from oakleaf import parallel
 from oakleaf.networks.layers import Size, height_width
 from oakleaf.numbers import Count, NonNegative
 from oakleaf.round import Verdict
@@ -21,7 +20,7 @@ class WeightNorm(nn.Module):
     """A linear map with weights g v / |v|, |v| for each unit. Salimans & Kingma 2016, arXiv:1602.07868, eq. (2).
 
     meets: the first batch that it sees in training sets g and b so that each unit has mean 0 and variance 1 on it
-    (section 3), and the same in all processes. scaled: g is learned.
+    (section 3). scaled: g is learned.
     """
 
     g: Tensor  # [units]
@@ -50,9 +49,7 @@ class WeightNorm(nn.Module):
     def meet(self, x: Tensor) -> None:
         """Set g and b by a batch."""
         seen = (linear(x, self.v) * self._per_length()).to(self.b.dtype)
-        moments = [seen.mean(0), seen.square().mean(0)]
-        parallel.average(moments)
-        mean, deviation = moments[0], (moments[1] - moments[0].square()).clamp(min=1e-8).sqrt()
+        mean, deviation = seen.mean(0), seen.var(0, correction=0).clamp(min=1e-8).sqrt()
         self.g.copy_(1 / deviation)
         self.b.copy_(-mean / deviation)
         self.met = True
@@ -111,7 +108,8 @@ class Discriminator(nn.Module):
     `classes` classes.
 
     "Fake" is the (K+1)-th class, whose logit is fixed at 0, so that D(x) = Z / (Z + 1) with Z = sum exp logits, and the
-    score is log Z (section 5). Features are the last hidden layer, before its noise.
+    score is log Z (section 5). Features are the last hidden layer, before its noise. meets: its layers begin from 500
+    real images (`WeightNorm`).
     """
 
     def __init__(
@@ -136,6 +134,14 @@ class Discriminator(nn.Module):
         self.classes = nn.Sequential(
             GaussianNoise(noise_hidden), WeightNorm(widths[-1], classes, scaled=True, meets=meets)
         )
+        self.start_from = 500 if meets else 0  # the code
+
+    @torch.no_grad()
+    def start(self, images: Tensor) -> None:
+        """Images [N, C, H, W] set each layer's scale and bias."""
+        training = self.training
+        self.train()(images.to(next(self.parameters()).device))
+        self.train(training)
 
     def forward(self, x: Tensor) -> Verdict:
         """x [B, C, H, W] -> score [B], classes [B, K], features [B, f]"""
