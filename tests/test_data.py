@@ -169,7 +169,7 @@ def test_a_disk_that_fills_up_while_decoding_is_told(tmp_path: Path, monkeypatch
 
     def full(self: decoding._Decoding, *arguments: object) -> None:
         begun(self, *arguments)
-        self.file = Path("/dev/full").open("r+b")
+        self.file = Path("/dev/full").open("r+b")  # noqa: SIM115, as the class itself has it
 
     monkeypatch.setattr("oakleaf.data.decoding._Decoding.__init__", full)
     picture(tmp_path / "set" / "a.png")
