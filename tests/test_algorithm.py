@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from conftest import FP32, SMALL, built
@@ -49,6 +50,48 @@ def test_dcgan_equals_algorithm_1_of_goodfellow_with_k_1(tmp_path: Path) -> None
     assert module.turn == turns
     assert largest_difference(module, generator, discriminator) < 1e-6
     assert max((a - b).abs().max() for a, b in zip(start.parameters(), generator.parameters())) > 1e-3  # it did learn
+
+
+def test_unrolling_equals_metz_equation_10_written_out(tmp_path: Path) -> None:
+    turns, size, steps, rate = 3, 16, 2, 0.05
+    rates = [
+        f"optim.{player}.{key}"
+        for player in ("discriminator", "generator")
+        for key in ("lr=0.05", "optimizer.momentum=0")
+    ]
+    overrides = ["loss=minimax", "optim=sgd", *rates, f"optim.generator.unrolled={steps}", f"max_images={turns * size}"]
+    module, data, trainer, _ = built(*FP32, *SMALL, *overrides, folder=tmp_path)
+    begun = copy.deepcopy(module.game.generator), copy.deepcopy(module.game.discriminator)
+    trainer.fit(module, datamodule=data)
+
+    def played(through_steps: bool) -> tuple[torch.nn.Module, torch.nn.Module]:
+        generator, discriminator = copy.deepcopy(begun)
+
+        def pays(weights: dict[str, Tensor], real: Tensor) -> Tensor:
+            on_real, on_fake = (
+                functional_call(discriminator, weights, (x,)).score
+                for x in (real, generator(torch.rand(size, 100) * 2 - 1))
+            )
+            return bce(on_real, torch.ones(size)) + bce(on_fake, torch.zeros(size))
+
+        def after(weights: dict[str, Tensor], loss: Tensor, **options: bool) -> dict[str, Tensor]:
+            slopes = torch.autograd.grad(loss, list(weights.values()), **options)
+            return {name: w - rate * slope for (name, w), slope in zip(weights.items(), slopes)}
+
+        for turn, real in enumerate(batches(data, turns, size)):
+            torch.manual_seed(stream(0, turn, 0))
+            mine = dict(discriminator.named_parameters())
+            discriminator.load_state_dict(after(mine, pays(mine, real)), strict=False)
+            ahead = dict(discriminator.named_parameters())
+            for _ in range(steps):
+                ahead = after(ahead, pays(ahead, real), create_graph=True)
+                ahead = ahead if through_steps else {n: w.detach().requires_grad_() for n, w in ahead.items()}
+            mine = dict(generator.named_parameters())
+            generator.load_state_dict(after(mine, -pays(ahead, real)), strict=False)
+        return generator, discriminator
+
+    assert largest_difference(module, *played(through_steps=True)) < 1e-5
+    assert largest_difference(module, *played(through_steps=False)) > 0.1  # the first term of equation (10) alone
 
 
 def test_wgan_gp_equals_algorithm_1_of_gulrajani_with_k_5(tmp_path: Path) -> None:

@@ -164,7 +164,8 @@ class GAN(LightningModule):
             losses, _ = functional_call(self.game, weights, (rival, batch, turn, self.images))
             return torch.stack(list(losses.values())).sum()
 
-        return foreseen(paid, weights, optimizer.optimizer, steps)
+        bound = self.game.loss.bound
+        return foreseen(paid, weights, optimizer.optimizer, steps, self.players[rival].clipped, bound)
 
     def _step(self, optimizer: Any) -> None:
         """The optimizer's own step, counted as Lightning counts (`global_step`), without the hooks around it."""

@@ -102,6 +102,13 @@ class Player:
         if self.clip is not None:
             torch._foreach_mul_(gradients, torch.clamp(self.clip / (norm + 1e-6), max=1.0))
 
+    def clipped(self, gradients: list[torch.Tensor]) -> list[torch.Tensor]:
+        """The same as a differentiable function."""
+        if self.clip is None:
+            return gradients
+        share = torch.clamp(self.clip / (total_norm(gradients) + 1e-6), max=1.0)
+        return [gradient * share for gradient in gradients]
+
 
 def total_norm(gradients: list[torch.Tensor]) -> torch.Tensor:
     """L2 norm of all of them together, which are of one device and one dtype: torch's own `get_total_norm` sorts them

@@ -16,11 +16,17 @@ Rule = Callable[[Tensor, Tensor, dict[str, Tensor]], Tensor]
 
 
 def foreseen(
-    paid: Callable[[Weights], Tensor], weights: Mapping[str, Tensor], optimizer: Optimizer, steps: int
+    paid: Callable[[Weights], Tensor],
+    weights: Mapping[str, Tensor],
+    optimizer: Optimizer,
+    steps: int,
+    clip: Callable[[list[Tensor]], list[Tensor]] = list,
+    bound: Callable[[Tensor], Tensor] = lambda weight: weight,
 ) -> Weights:
     """The weights after `steps` steps of their optimizer from where it stands, each on a fresh `paid(weights)`.
 
-    Nothing is changed: neither the weights nor the optimizer's state.
+    clip: what the player does to its gradients; bound: what the loss does to its weights, after each step. Nothing is
+    changed: neither the weights nor the optimizer's state.
 
     Raises:
         Mistake: no rule is known for that optimizer.
@@ -30,7 +36,7 @@ def foreseen(
     states = [_numbers(optimizer.state.get(weight, {})) for weight in weights.values()]
     for _ in range(steps):
         slopes = torch.autograd.grad(paid(dict(zip(names, now))), now, create_graph=True, materialize_grads=True)
-        now = [rule(weight, slope, state) for weight, slope, state in zip(now, slopes, states)]
+        now = [bound(rule(weight, slope, state)) for weight, slope, state in zip(now, clip([*slopes]), states)]
     return dict(zip(names, now))
 
 
@@ -41,26 +47,41 @@ def _numbers(state: Mapping[str, Any]) -> dict[str, Tensor]:
 def _rule(optimizer: Optimizer) -> Rule:
     """The optimizer's update, without in-place steps."""
     (group,) = optimizer.param_groups
-    if isinstance(optimizer, torch.optim.Adam):
-        return lambda weight, slope, state: _adam(weight, slope, state, group)
-    if isinstance(optimizer, torch.optim.SGD):
-        return lambda weight, slope, state: _sgd(weight, slope, state, group)
-    kind = type(optimizer).__name__
-    raise Mistake(f"optim.generator.unrolled: D's steps can be foreseen for adam and sgd, not for {kind}")
+    if odd := [name for name in ("amsgrad", "centered", "maximize", "nesterov") if group.get(name)]:
+        raise Mistake(f"optim.generator.unrolled: D's steps can't be foreseen with {odd[0]}=true in its optimizer")
+    for kind, rule in {torch.optim.Adam: _adam, torch.optim.SGD: _sgd, torch.optim.RMSprop: _rmsprop}.items():
+        if isinstance(optimizer, kind):  # AdamW is an Adam
+            return lambda weight, slope, state: rule(weight, slope, state, group)
+    raise Mistake(
+        "optim.generator.unrolled: D's steps can be foreseen for Adam, AdamW, SGD and RMSprop, "
+        f"not for {type(optimizer).__name__}"
+    )
 
 
 def _adam(weight: Tensor, slope: Tensor, state: dict[str, Tensor], group: Mapping[str, Any]) -> Tensor:
-    """Kingma & Ba 2014, arXiv:1412.6980, Algorithm 1."""
+    """Kingma & Ba 2014, arXiv:1412.6980, Algorithm 1; Loshchilov & Hutter 2017, arXiv:1711.05101, Algorithm 2."""
     first, second = group["betas"]
-    slope = slope + group["weight_decay"] * weight
+    if group["decoupled_weight_decay"]:
+        weight = weight * (1 - group["lr"] * group["weight_decay"])
+    else:
+        slope = slope + group["weight_decay"] * weight
     count = state.get("step", torch.zeros(())) + 1
     mean = state.get("exp_avg", torch.zeros_like(weight)).lerp(slope, 1 - first)
     square = second * state.get("exp_avg_sq", torch.zeros_like(weight)) + (1 - second) * slope.square()
     state.update(step=count, exp_avg=mean, exp_avg_sq=square)
-    count = count.to(weight.device)
-    # the root's own slope is infinite at 0, where a weight has never had a gradient
-    root = (square / (1 - second**count)).clamp(min=torch.finfo(square.dtype).tiny).sqrt()
-    return weight - group["lr"] * mean / (1 - first**count) / (root + group["eps"])
+    count = count.to(weight)
+    return weight - group["lr"] * mean / (1 - first**count) / (_root(square / (1 - second**count)) + group["eps"])
+
+
+def _rmsprop(weight: Tensor, slope: Tensor, state: dict[str, Tensor], group: Mapping[str, Any]) -> Tensor:
+    slope = slope + group["weight_decay"] * weight
+    square = group["alpha"] * state.get("square_avg", torch.zeros_like(weight)) + (1 - group["alpha"]) * slope.square()
+    step = slope / (_root(square) + group["eps"])
+    state["square_avg"] = square
+    if group["momentum"]:
+        step = group["momentum"] * state.get("momentum_buffer", torch.zeros_like(weight)) + step
+        state["momentum_buffer"] = step
+    return weight - group["lr"] * step
 
 
 def _sgd(weight: Tensor, slope: Tensor, state: dict[str, Tensor], group: Mapping[str, Any]) -> Tensor:
@@ -70,3 +91,8 @@ def _sgd(weight: Tensor, slope: Tensor, state: dict[str, Tensor], group: Mapping
         slope = slope if before is None else group["momentum"] * before + (1 - group["dampening"]) * slope
         state["momentum_buffer"] = slope
     return weight - group["lr"] * slope
+
+
+def _root(square: Tensor) -> Tensor:
+    """Its slope is infinite at 0, where a weight has never had a gradient."""
+    return square.clamp(min=torch.finfo(square.dtype).tiny).sqrt()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from oakleaf.numbers import Positive
 
@@ -18,3 +18,7 @@ class WeightClipping:
     def __call__(self, critic: nn.Module) -> None:
         for weight in critic.parameters():
             weight.clamp_(-self.limit, self.limit)
+
+    def bound(self, weight: Tensor) -> Tensor:
+        """The same as a differentiable function of one weight."""
+        return weight.clamp(-self.limit, self.limit)

@@ -60,3 +60,9 @@ class Loss:
     penalties: Mapping[str, Term] = field(default_factory=dict)
     constraints: Mapping[str, WeightClipping] = field(default_factory=dict)
     instance_noise: InstanceNoise = field(default_factory=InstanceNoise)
+
+    def bound(self, weight: Tensor) -> Tensor:
+        """A weight of the critic after its constraints, differentiably."""
+        for constraint in self.constraints.values():
+            weight = constraint.bound(weight)
+        return weight

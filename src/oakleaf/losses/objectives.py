@@ -64,6 +64,30 @@ class NonSaturating(_Logistic):
         return softplus(-round.on_fake.score).mean()
 
 
+class Minimax:
+    """The zero-sum form of an objective: G pays minus all that D pays, the real images' part too.
+
+    That part tells G nothing of a D that is given. It does of one that answers to G: with D's steps unrolled
+    (`optim.generator.unrolled`), what G learns through them vanishes where D is at its best, as it should, only if it
+    is there. Metz 2016, arXiv:1611.02163, eq. (7) and (10); `of`: its f is minus what D pays.
+    """
+
+    def __init__(self, of: Objective) -> None:
+        self.of = of
+
+    def discriminator(self, round: Round) -> Tensor:
+        return self.of.discriminator(round)
+
+    def generator(self, round: Round) -> Tensor:
+        return -self.of.discriminator(round)
+
+    def belief(self, score: Tensor) -> Tensor:
+        return self.of.belief(score)
+
+    def boundary(self, round: Round) -> Tensor | float:
+        return self.of.boundary(round)
+
+
 class FeatureMatching(_Logistic):
     """G makes the means of D's features agree, while D plays the logistic game. Salimans 2016, arXiv:1606.03498,
     section 3.1: |E f(x) - E f(G(z))|^2.
