@@ -240,7 +240,7 @@ def test_packs_are_judged_as_one_image(tmp_path: Path) -> None:
     assert module.draw(module.game.request(3)).shape == (3, 1, 16, 16)
     with pytest.raises(Mistake, match="packing=2: classification"):
         build(composed("model=acgan", "model.game.packing=2", folder=tmp_path))
-    for model in ("gan", "cgan", "cdcgan", "projection"):
+    for model in ("gan", "cgan", "cdcgan", "projection", "bigan", "ali"):
         module, *_ = built(f"model={model}", "model.game.packing=3", folder=tmp_path)
         (round,) = module.game.play({"image": torch.rand(8, 1, 16, 16), "label": torch.arange(8)})
         assert round.on_real.score.shape == (2,)

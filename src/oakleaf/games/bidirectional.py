@@ -10,6 +10,7 @@ from oakleaf.games.game import Batch
 from oakleaf.games.generation import Generation
 from oakleaf.losses.loss import Loss
 from oakleaf.losses.terms import Term
+from oakleaf.numbers import Count
 from oakleaf.priors import Prior
 from oakleaf.round import Mirror, Round, Verdict
 
@@ -19,8 +20,8 @@ class Bidirectional(Generation):
     theorem 2; Dumoulin 2016 (ALI), arXiv:1606.00704, eq. (1), where E draws from q(z | x).
 
     encoder: images -> z [B, d], and `features`: images -> [B, f], the layer before; discriminator: x, z -> Verdict.
-    A Round's real and fake are pairs as rows [B, C*H*W + d], so gradient penalties and instance noise are those of
-    pairs; terms that look at images don't belong here.
+    A Round's real and fake are pairs as rows [B, C*H*W + d] (with packing, of several images and their latents), so
+    gradient penalties and instance noise are those of pairs; terms that look at images don't belong here.
 
     The encoder minimises the generator's loss in the mirrored round (`adversarial`), s being the score of (x, E(x)):
 
@@ -42,16 +43,18 @@ class Bidirectional(Generation):
         prior: Prior,
         loss: Loss,
         terms: Mapping[str, Mapping[str, Term]] | None = None,
+        packing: Count = 1,
     ) -> None:
-        super().__init__(generator, discriminator, prior, loss, terms)
+        super().__init__(generator, discriminator, prior, loss, terms, packing=packing)
         self.encoder = encoder
 
     def play(self, batch: Batch) -> list[Round]:
         x = batch["image"]
         asked = self.latents(len(x), x.device)
-        real = pairs(x, self.encoder(x))
-        fake = pairs(self.generate(asked), asked["latent"])
-        return [Round(real, fake, partial(_judged, self.discriminator, x.shape[1:]), batch, asked)]
+        images = self.packed(x)
+        real = pairs(images, self.packed(self.encoder(x)))
+        fake = pairs(self.packed(self.generate(asked)), self.packed(asked["latent"]))
+        return [Round(real, fake, partial(_judged, self.discriminator, images.shape[1:]), batch, asked)]
 
     def encode(self, x: Tensor) -> Tensor:
         """Images [B, C, H, W] -> latents [B, d]."""

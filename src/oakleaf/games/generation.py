@@ -23,7 +23,8 @@ class Generation(Game):
     told y as well, G(z, y) and D(x, y), and fakes are asked for what the batch's real images are (Mirza 2014,
     arXiv:1411.1784, eq. (2)). prior: null where the condition alone is turned into images, G(y), as in translation
     (Isola 2016, arXiv:1611.07004, section 3).
-    packing: how many images D judges together, as the channels of one (Lin 2017, arXiv:1712.04086, section 2).
+    packing: how many images D judges together, as the channels of one (Lin 2017, arXiv:1712.04086, section 2). A batch
+    of B images is B / packing packs; in the paper's code a batch is B packs.
     """
 
     def __init__(
