@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, softplus
 
 from conftest import Fit, built, composed
+from oakleaf.checkpoint import read
 from oakleaf.cli.door import register
 from oakleaf.data.deck import Deck, Streamed
 from oakleaf.data.labelled import Labelled
@@ -21,7 +22,7 @@ from oakleaf.networks import dcgan, perceptron
 from oakleaf.networks.improved import Discriminator, Generator, WeightNorm
 from oakleaf.networks.minibatch import MinibatchDiscrimination
 from oakleaf.pictures import from_bytes
-from oakleaf.recipe import load
+from oakleaf.recipe import load, restore
 from oakleaf.round import Round, Verdict
 
 NARROW = ["model.game.generator.hidden=[32,32]", "model.game.discriminator.hidden=[64,32,32]"]
@@ -323,3 +324,20 @@ def test_the_command_line_wins_over_the_models_choices(tmp_path: Path) -> None:
     assert config.optim.generator.lr == 1e-5
     module, _, _, _ = built("model=improved", "loss=hinge", *NARROW, folder=tmp_path)
     assert type(module.game.loss.objective).__name__ == "Hinge"
+
+
+def test_a_system_that_is_told_labels_refuses_to_have_them_hidden(tmp_path: Path) -> None:
+    for model in ("acgan", "cgan"):
+        with pytest.raises(Mistake, match=f"data.labelled=20: model={model} is told each image's label"):
+            built(f"model={model}", "data.labelled=20", folder=tmp_path)
+
+
+def test_a_checkpoint_of_other_classes_is_told_by_their_number(tmp_path: Path, fit: Fit) -> None:
+    fit(*KEPT, "max_images=50", folder=tmp_path / "ten")
+    for name in ("a", "b", "c"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        Image.new("L", (16, 16)).save(tmp_path / "set" / name / "1.png")
+    few = ["model=improved", *NARROW, "data=folder", f"data.root={tmp_path / 'set'}", "data.size=16"]
+    module, *_ = built(*few, folder=tmp_path / "three")
+    with pytest.raises(Mistake, match="the checkpoint knows 10 classes, and this data has 3"):
+        restore(module, read(tmp_path / "ten"))

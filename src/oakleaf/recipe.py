@@ -67,6 +67,11 @@ def build(config: DictConfig) -> tuple[GAN, LightningDataModule, Recipe]:
     if (told := module.game.condition) and told.key not in data.keys:
         has = " and ".join(f"`{key}` (model/condition={key})" for key in data.keys)
         raise Mistake(f"model={config.model.name} is told `{told.key}`, and data={config.data.name} has {has}")
+    if told and told.key == "label" and config.data.get("labelled"):
+        raise Mistake(
+            f"data.labelled={config.data.labelled}: model={config.model.name} is told each image's label, and would be "
+            "told nearly none; model=improved learns from few"
+        )
     module.configure_optimizers()  # tells of a number that an optimizer refuses before anything begins
     # unresolved, so that a run that was moved writes where it is now, and no home's path is told
     stored = {**_storable(_plain(config, resolve=False), _plain(config)), "folder": None, "resume": None}
@@ -232,8 +237,9 @@ def restore(module: GAN, content: dict[str, Any]) -> None:
 
 def _fill(module: Any, content: dict[str, Any]) -> None:
     told, known = module.game.condition, content["hyper_parameters"]["data"].get("classes")
-    if told and told.classes and known is not None and known != told.classes:
-        raise Mistake(f"the checkpoint knows {known} classes, and this data has {told.classes}")
+    here = told.classes if told else module.hparams.get("data", {}).get("classes") if _counts(content) else None
+    if here and known is not None and known != here:
+        raise Mistake(f"the checkpoint knows {known} classes, and this data has {here}")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*to a meta parameter")  # shapes alone are compared there
@@ -241,6 +247,11 @@ def _fill(module: Any, content: dict[str, Any]) -> None:
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise Mistake(f"the checkpoint's weights do not fit the networks of its recipe ({reason} ...)") from error
+
+
+def _counts(content: dict[str, Any]) -> bool:
+    """Whether the checkpoint's networks have something for each class, though nobody is told one."""
+    return "${data.classes}" in str(content["hyper_parameters"]["model"])
 
 
 def _plain(node: DictConfig, resolve: bool = True) -> Recipe:

@@ -52,6 +52,8 @@ def sample(config: DictConfig) -> None:
     if (wanted := asked["condition"]) is not None:
         if module.game.condition is None:
             raise Mistake(f"condition={wanted}: this checkpoint's generator is told nothing")
+        if mode.chooses:
+            raise Mistake(f"condition={wanted}: this mode shows them all; take it out, or another mode")
         ask = module.game.condition.said if isinstance(wanted, str) else module.game.condition.wanted
         request[module.game.condition.key] = ask(wanted, len(next(iter(request.values()))))
     pieces = zip(*(values.split(AT_ONCE) for values in request.values()))

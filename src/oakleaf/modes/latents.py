@@ -38,7 +38,9 @@ def latents(game: Game, count: int, seed: int) -> Batch:
 
 
 class Mode(ABC):
-    """A way to draw."""
+    """A way to draw. chooses: the conditions too, so that none can be asked for."""
+
+    chooses = False
 
     def meet(self, real: Callable[[], Dealt]) -> None:  # noqa: B027, most need none
         """Called before all else, with a way to get the run's real images; they are read when it is called."""
@@ -115,6 +117,7 @@ class Arithmetic(Mode):
 class ByClass(Mode):
     """A column for each class, a row for each latent. Mirza 2014, arXiv:1411.1784, figure 2."""
 
+    chooses = True
     rows: Count = 8
 
     def __call__(self, game: Game, seed: int) -> Asked:

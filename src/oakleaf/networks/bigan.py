@@ -1,8 +1,8 @@
 """The perceptrons of BiGAN's permutation-invariant MNIST. Donahue 2016, arXiv:1605.09782, section 4.2.
 
-Widths, initial weights, where z enters and what is normalised are those of the authors' code (jeffdonahue/bigan,
+Widths, where z enters and what is normalised are those of the authors' code (jeffdonahue/bigan,
 net.py: mnist_mlp): normalisation has no gain and no bias, and where there is one no layer has a bias. Images are in
-[-1, 1] here and were in [0, 1] there.
+[-1, 1] here and were in [0, 1] there, and the score's weights begin as N(0, 0.02) and did at 0.
 """
 
 from itertools import pairwise

@@ -13,7 +13,8 @@ class MinibatchDiscrimination(nn.Module):
     M_i = f(x_i) T, c_b(x_i, x_j) = exp(-|M_ib - M_jb|_1), o(x_i)_b = sum over j of c_b(x_i, x_j).
 
     dims: of each row M_ib. The sum is over the others, j != i, as in the authors' code: a sample's likeness to itself
-    is 1, which is a bias. Their code's data-dependent scale of the distances is a learned one here, from 1 on. Real
+    is 1, which is a bias. Their code's data-dependent scale of the distances is a learned one here, from 1 on, and T's
+    columns are not normalised and the likeness has no bias of its own. Real
     images and fakes are judged in batches of their own, so no penalty on single samples' gradients goes with it.
     """
 
