@@ -20,6 +20,7 @@ from oakleaf.networks.layers import ConditionalNorm
 from oakleaf.priors import Codes as CodesPrior
 from oakleaf.recipe import build, load
 from oakleaf.round import Round, Verdict
+from test_commands import quick
 
 CONDITIONAL = ["cgan", "cdcgan", "acgan", "projection"]
 
@@ -264,3 +265,12 @@ def test_a_conditional_gan_learns_its_condition(fit: Fit, tmp_path: Path) -> Non
     )
     assert dark < -0.5
     assert bright > 0.5
+
+
+def test_a_mode_that_shows_all_classes_takes_no_condition(fit: Fit, tmp_path: Path) -> None:
+    _, trainer = fit("model=cgan", "data.batch_size=8", "max_images=8")
+    trainer.save_checkpoint(tmp_path / "c.ckpt")
+    result = quick("sample", f"checkpoint={tmp_path}/c.ckpt", "mode=by_class", "condition=7", folder=tmp_path)
+    assert result.returncode == 1
+    assert "condition=7: this mode shows them all" in result.stderr
+    assert not list(tmp_path.rglob("samples.npy"))
