@@ -55,10 +55,11 @@ class ModeCollapse:
     def _games(self, more: int) -> dict[str, tuple[int, list[str]]]:
         """How many points each sees, and what it is."""
         noise = f"loss.instance_noise.images={self.points * more // 2}"
+        ahead = f"optim.generator.unrolled={self.unrolled}"
         return {
             "GAN": (self.points, SLOW),
             "packing": (self.points, [*SLOW, f"model.game.packing={self.packing}"]),
-            "unrolled": (self.points // (2 * more), [*SLOW, f"optim.generator.unrolled={self.unrolled}"]),
+            "unrolled": (self.points // (2 * more), [*SLOW, "loss=minimax", ahead]),
             "RpGAN + R1 + R2": (self.points * more, [*R3GAN, noise]),
         }
 
