@@ -146,7 +146,7 @@ def test_corrupt_pictures_are_named_or_skipped_and_counted(tmp_path: Path, caplo
 @pytest.mark.parametrize("few", [1, 1000])  # by several processes; by this one
 def test_each_picture_stands_in_its_place_whoever_decoded_it(tmp_path: Path, monkeypatch, few: int) -> None:
     monkeypatch.setattr("oakleaf.data.decoding.FEW", few)
-    monkeypatch.setattr("oakleaf.data.decoding.TOGETHER", 3)
+    monkeypatch.setattr("oakleaf.data.decoding.TOGETHER", 3 * 3 * 16 * 16)
     root = tmp_path / "set"
     for i in range(40):
         picture(root / f"{i:02}.png", value=i)

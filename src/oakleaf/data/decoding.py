@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
@@ -17,7 +18,7 @@ from oakleaf.data.sources import Source
 from oakleaf.errors import Mistake
 
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, UnidentifiedImageError, Image.DecompressionBombError)
-TOGETHER = 64  # pictures that a process gets at a time
+TOGETHER = 1 << 22  # bytes of images that a process decodes at a time, one image at least
 FEW = 1000  # pictures for which no process is worth its start
 
 Fault = tuple[str, str]  # what is wrong with a picture, and what helps
@@ -34,38 +35,46 @@ def faults(source: Source, fit: Fit, path: Path, start: int) -> Iterator[Fault]:
     """
     decode = partial(_Decoding, source, fit, path, start)
     bar = tqdm(total=len(source), desc="decoding", unit="img", leave=False, disable=None)  # None: only in a terminal
-    with bar, _workers(len(source), decode) as each:
-        for result in each(range(len(source))):
-            bar.update()
-            yield result
+    count = len(source)
+    fair = count // (4 * (os.cpu_count() or 1))  # some work for each process, also where pictures are few
+    some = max(1, min(TOGETHER // (fit.channels * fit.height * fit.width), fair))
+    with bar, _workers(count, decode) as each:
+        for found in each([range(i, min(i + some, count)) for i in range(0, count, some)]):
+            bar.update(len(found))
+            yield from found
 
 
 class _Decoding:
-    """A process's own way into the file: to hand images from one process to another would cost half of the decoding."""
+    """A process's own way into the file: to hand images from one process to another would cost half of the decoding.
+    Many at once: small pieces of a file lie scattered in memory, and are read more slowly from then on."""
 
     def __init__(self, source: Source, fit: Fit, path: Path, start: int) -> None:
         self.source, self.fit, self.start = source, fit, start
-        self.size = fit.channels * fit.height * fit.width
         self.file = path.open("r+b")
 
-    def __call__(self, index: int) -> Fault:
+    def __call__(self, numbers: range) -> list[Fault]:
+        images = np.zeros((len(numbers), self.fit.channels, self.fit.height, self.fit.width), np.uint8)
+        found = [self._decode(index, image) for index, image in zip(numbers, images)]
+        self.file.seek(self.start + numbers.start * images[0].nbytes)
+        self.file.write(images.data)
+        self.file.flush()
+        return found
+
+    def _decode(self, index: int, image: np.ndarray) -> Fault:
         try:
             with self.source.read(index) as picture:
-                image = self.fit(picture)
+                image[:] = self.fit(picture)
         except TooSmall as error:
             return f"{error}", error.advice
         except UNREADABLE as error:
             return f"can't be read ({error})", "Mend or remove it"
-        self.file.seek(self.start + index * self.size)
-        self.file.write(image.data)
-        self.file.flush()
         return NONE
 
 
 @contextmanager
-def _workers(count: int, begin: Callable[[], _Decoding]) -> Iterator[Callable[[range], Iterable[Fault]]]:
-    """A way to decode some numbers, in order: by a process for each core, since threads wait for each other half of
-    the time; by this process alone where the pictures are few, or where it can't be forked."""
+def _workers(count: int, begin: Callable[[], _Decoding]) -> Iterator[Callable[[list[range]], Iterable[list[Fault]]]]:
+    """A way to decode ranges of numbers, in order: by a process for each core, since threads wait for each other half
+    of the time; by this process alone where the pictures are few, or where it can't be forked."""
     cores = os.cpu_count() or 1
     if count < FEW or cores == 1 or "fork" not in multiprocessing.get_all_start_methods():
         decode = begin()
@@ -75,7 +84,7 @@ def _workers(count: int, begin: Callable[[], _Decoding]) -> Iterator[Callable[[r
     fork = multiprocessing.get_context("fork")  # what it decodes from need not be sent, and touches no accelerator
     with ProcessPoolExecutor(cores, fork, initializer=_begin, initargs=(begin,)) as pool:
         try:
-            yield partial(pool.map, _go_on, chunksize=TOGETHER)
+            yield partial(pool.map, _go_on)
         except BrokenProcessPool as error:
             raise Mistake(f"decoding: a process was killed; is there memory for {cores} of them?") from error
 
@@ -88,6 +97,6 @@ def _begin(begin: Callable[[], _Decoding]) -> None:
     _mine = begin()
 
 
-def _go_on(index: int) -> Fault:
+def _go_on(numbers: range) -> list[Fault]:
     assert _mine is not None
-    return _mine(index)
+    return _mine(numbers)
