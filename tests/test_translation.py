@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from conftest import FP32, ROOT, Fit, built
+from conftest import FP32, ROOT, Fit, built, composed
 from oakleaf.data import Images
 from oakleaf.data.ages import UTKFace
 from oakleaf.data.deck import Deck
@@ -214,11 +214,48 @@ def test_a_mask_hides_its_region_and_says_where(tmp_path: Path) -> None:
         assert torch.equal(given[:, :3], image * ~missing)
         assert (missing == missing[:1]).all() == (region != "block")
     Image.fromarray(np.pad(np.full((8, 6), 255, dtype=np.uint8), ((0, 8), (0, 6)))).save(tmp_path / "mask.png")
-    drawn = Masked(tmp_path / "mask.png")(image, CHANCE)[:, 3] > 0
+    drawn = Masked(str(tmp_path / "mask.png"))(image, CHANCE)[:, 3] > 0
     assert drawn[:, :8, :6].all()
     assert drawn.float().mean() == 0.25
-    with pytest.raises(Mistake, match="white parts are missing"):
-        Masked(tmp_path / "none.png")
+    for region in ("center", str(tmp_path / "none.png")):
+        with pytest.raises(Mistake, match="white parts are missing"):
+            Masked(region)
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(Mistake, match=r"text\.png: can't be read as a picture"):
+        Masked(str(tmp_path / "text.png"))
+    for grey, words in ((0, "all of it would be left"), (255, "nothing of it would be left")):
+        Image.new("L", (8, 8), grey).save(tmp_path / "flat.png")
+        with pytest.raises(Mistake, match=words):
+            Masked(str(tmp_path / "flat.png"))
+
+
+def test_a_mask_reaches_a_run_from_the_command_line(tmp_path: Path) -> None:
+    Image.fromarray(np.pad(np.full((16, 32), 255, dtype=np.uint8), ((0, 16), (0, 0)))).save(tmp_path / "mask.png")
+    options = ["data/input=masked", f"data.input.region={tmp_path}/mask.png", "data.size=32"]
+    _, data, *_ = built("model=pix2pix", *options, folder=tmp_path)
+    data.prepare_data()
+    data.setup()
+    missing = data.finish({"image": data.rows["image"][:4]}, torch.float32, 0)["input"][:, -1] > 0
+    assert missing[:, :16].all()
+    assert not missing[:, 16:].any()
+
+
+def test_two_pictures_of_one_name_are_no_pair(tmp_path: Path) -> None:
+    for folder in ("trainA", "trainB"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (32, 32)).save(tmp_path / folder / "1.png")
+    Image.new("RGB", (32, 32)).save(tmp_path / "trainA" / "1.jpg")
+    with pytest.raises(Mistake, match=r"1\.\w+ and .*1\.\w+: two pictures of one name"):
+        built("model=pix2pix", "data=paired", f"data.root={tmp_path}", "data.size=32", folder=tmp_path)
+
+
+@pytest.mark.parametrize("split", ["train"])
+def test_the_other_direction_is_the_command_of_the_yaml(tmp_path: Path, split: str) -> None:
+    text = (ROOT / "conf/data/paired.yaml").read_text()
+    overrides = [word.strip("'.") for word in text.split() if word.startswith("'data.source")]
+    assert len(overrides) == 2
+    source = composed("data=paired", *overrides, folder=tmp_path).data.source
+    assert (source.image, source.input) == ("{split}A", "{split}B")
 
 
 def test_chance_moves_an_image_and_its_input_alike_and_others_on_their_own() -> None:

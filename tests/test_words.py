@@ -17,6 +17,7 @@ from conftest import Fit, composed, first_stage, suited
 from oakleaf.captions import Caption
 from oakleaf.checkpoint import read
 from oakleaf.cli.real import real_images
+from oakleaf.data.captions import Captions
 from oakleaf.data.described import NEEDED, WORDS, sentence
 from oakleaf.data.texts import Captioned, numbered, spelled
 from oakleaf.errors import Mistake
@@ -163,6 +164,34 @@ def test_an_empty_caption_is_named(captions: Path, tmp_path: Path) -> None:
     root = folder(tmp_path / "a", captions, lambda lines: [lines[0], 'red-square-0.png,"..."', *lines[2:]])
     with pytest.raises(Mistake, match=r"red-square-0\.png: its caption has no word"):
         Captioned(root)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"image,caption\na.png,a red, big square\n", "line 2: more values than columns"),
+        (b'image,caption\na.png,"a red\nb.png,two\n', "unexpected end of data"),
+        (b"image,caption\n,red\n", "line 2: a row lacks its image"),
+        (b"image,caption\na.png\n", "line 2: a row lacks its caption"),
+        (b"image,caption\na.png,caf\xe9\n", "is not UTF-8"),
+        (b"image,caption\na.png," + b"a" * 200_000, "field larger than"),
+        (b"image,caption\n", "no rows"),
+    ],
+)
+def test_a_damaged_table_is_told_by_its_line(tmp_path: Path, text: bytes, words: str) -> None:
+    (tmp_path / "captions.txt").write_bytes(text)
+    with pytest.raises(Mistake, match=words):
+        Captions(tmp_path)
+
+
+def test_a_table_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "captions.txt").write_bytes(b'\xef\xbb\xbfimage,caption\na.png,"red, big"\n')
+    assert Captions(tmp_path).captions == [["red, big"]]
+
+
+def test_a_text_needs_another_to_be_wrong(fit: Fit, captions: Path, tmp_path: Path) -> None:
+    with pytest.raises(Mistake, match="two at least"):
+        fit("model=gan_cls", *suited("gan_cls", captions), "data.batch_size=1", "max_images=4")
 
 
 def test_a_caption_without_its_picture_is_named(captions: Path, tmp_path: Path) -> None:

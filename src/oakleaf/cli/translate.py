@@ -44,6 +44,8 @@ def translate(config: DictConfig) -> None:
     out = made(asked["out"])
     if out.resolve() == root.resolve():
         raise Mistake(f"out={asked['out']}: the pictures themselves are there, and would be written over")
+    if out.resolve().is_relative_to(root.resolve()):  # what an earlier call wrote there is no input
+        files = [file for file in files if not file.resolve().is_relative_to(out.resolve())]
     translator = Translator(
         asked["checkpoint"], asked["size"], asked["made"], asked["back"], asked["average"], there(asked["device"])
     )

@@ -92,11 +92,24 @@ def _table(file: Path, wanted: str) -> list[dict[str, str]]:
             f"{file} is missing: a captioned folder has images/ and captions.txt with lines `image,caption` below that "
             "header, and metadata.csv where data.source.group names a column of it. Name yours: data.root=FOLDER"
         )
-    with file.open(newline="", encoding="utf-8") as lines:
-        table = csv.DictReader(lines, skipinitialspace=True)
-        if missing := {"image", wanted} - set(table.fieldnames or ()):
-            raise Mistake(f"{file}: its first line names no column {' or '.join(sorted(missing))}")
-        rows = [row for row in table if row["image"]]
-    if not rows or any(row[wanted] is None for row in rows):
-        raise Mistake(f"{file}: {'no rows' if not rows else 'a row lacks its ' + wanted}")
+    rows = []
+    with file.open(newline="", encoding="utf-8-sig") as lines:
+        try:
+            table = csv.DictReader(lines, skipinitialspace=True, strict=True)
+            if missing := {"image", wanted} - set(table.fieldnames or ()):
+                raise Mistake(f"{file}: its first line names no column {' or '.join(sorted(missing))}")
+            for row in table:
+                if row.get(None):  # type: ignore[call-overload]
+                    raise Mistake(f'{file}, line {table.line_num}: more values than columns; a comma needs "quotes"')
+                if not row["image"] or row[wanted] is None:
+                    raise Mistake(
+                        f"{file}, line {table.line_num}: a row lacks its {wanted if row['image'] else 'image'}"
+                    )
+                rows.append(row)
+        except UnicodeDecodeError as error:
+            raise Mistake(f"{file}: is not UTF-8 (byte {error.start}); write it anew in that encoding") from error
+        except csv.Error as error:
+            raise Mistake(f"{file}, line {table.line_num}: {error}") from error
+    if not rows:
+        raise Mistake(f"{file}: no rows")
     return rows

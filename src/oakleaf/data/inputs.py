@@ -1,13 +1,15 @@
 """What a translator is given, made of the image that it is to give back: any set of images becomes one of pairs."""
 
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import conv2d, interpolate, pad
 
+from oakleaf.data.decoding import UNREADABLE
+from oakleaf.data.fit import plain
 from oakleaf.errors import Mistake
 from oakleaf.numbers import Count, Positive
 
@@ -85,14 +87,14 @@ class Masked:
 
     region: centre = the middle half of either side; block = a square as large, anywhere; half = the right half; or a
     picture's file: what is white in it is missing.
+
+    Raises:
+        Mistake: no such word or picture, or one that is all black or all white.
     """
 
-    def __init__(self, region: Literal["centre", "block", "half"] | Path = "centre") -> None:
+    def __init__(self, region: str = "centre") -> None:
         self.region = region
-        if isinstance(region, Path) and not region.is_file():
-            raise Mistake(
-                f"data.input.region={region}: centre, block, half, or a picture whose white parts are missing"
-            )
+        self.drawn = None if region in ("centre", "block", "half") else _mask(Path(region).expanduser())
 
     def channels(self, image: int) -> int:
         return image + 1
@@ -103,9 +105,8 @@ class Masked:
 
     def missing(self, count: int, height: int, width: int, chance: torch.Generator) -> Tensor:
         """Where, [count, 1, height, width], bool."""
-        if isinstance(self.region, Path):
-            with Image.open(self.region) as picture:
-                drawn = picture.convert("L").resize((width, height), Image.Resampling.NEAREST)
+        if self.drawn is not None:
+            drawn = self.drawn.resize((width, height), Image.Resampling.NEAREST)
             there = torch.frombuffer(bytearray(drawn.tobytes()), dtype=torch.uint8).view(1, 1, height, width) > 127
             return there.expand(count, -1, -1, -1)
         if self.region == "half":
@@ -120,3 +121,18 @@ class Masked:
         inside = (torch.arange(height) >= rows) & (torch.arange(height) < rows + tall)  # [count, height]
         beside = (torch.arange(width) >= columns) & (torch.arange(width) < columns + wide)
         return (inside[:, :, None] & beside[:, None, :])[:, None]
+
+
+def _mask(file: Path) -> Image.Image:
+    """The picture, grey."""
+    if not file.is_file():
+        raise Mistake(f"data.input.region={file}: centre, block, half, or a picture whose white parts are missing")
+    try:
+        with Image.open(file) as picture:
+            drawn = plain(picture, 1)
+    except UNREADABLE as error:
+        raise Mistake(f"data.input.region={file}: can't be read as a picture ({error})") from error
+    missing = [value > 127 for value in set(drawn.tobytes())]
+    if len({*missing}) == 1:
+        raise Mistake(f"data.input.region={file}: {'nothing' if missing[0] else 'all'} of it would be left")
+    return drawn

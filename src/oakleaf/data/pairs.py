@@ -96,6 +96,11 @@ class TwoFolders(Folder):
 
 def _matched(images: Folder, inputs: Folder) -> Folder:
     """The inputs in the images' order."""
+    for folder in (images, inputs):
+        seen: dict[Path, Path] = {}
+        for file in folder.files:
+            if (other := seen.setdefault(file.with_suffix(""), file)) != file:
+                raise Mistake(f"{other} and {file}: two pictures of one name; which of them belongs to the pair?")
     there = {file.relative_to(inputs.root).with_suffix(""): file for file in inputs.files}
     names = [file.relative_to(images.root).with_suffix("") for file in images.files]
     alone = [images.root / name for name in names if name not in there]

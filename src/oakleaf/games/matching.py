@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from oakleaf.conditions import Condition
+from oakleaf.errors import Mistake
 from oakleaf.games.game import Batch, Scalars
 from oakleaf.games.generation import Generation
 from oakleaf.losses.loss import Loss
@@ -57,6 +58,8 @@ class Matching(Generation):
 
     def faced(self, player: str, rounds: list[Round]) -> list[Round]:
         if player == "discriminator" and self.mismatched:
+            if any(len(round.real) < 2 for round in rounds):
+                raise Mistake("data.batch_size: two at least, since each image meets the text of another")
             return [*rounds, *map(Mismatch, rounds)]
         if player == "generator" and self.interpolated:
             return [*rounds, *(more for round in rounds for more in self.between(round))]
