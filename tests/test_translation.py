@@ -113,6 +113,16 @@ def test_cyclegan_equals_a_loop_written_by_hand_history_included(tmp_path: Path)
     assert max((a - b).abs().max().item() for a, b in zip(ours, before)) > 1e-4
 
 
+def test_the_pool_keeps_no_fake_that_is_not_a_number() -> None:
+    pool = Pool(4, (1, 2, 2))
+    fakes = torch.arange(8.0).view(8, 1, 1, 1).expand(8, 1, 2, 2).clone()
+    fakes[::2] = float("nan")
+    assert torch.equal(pool(fakes).isnan(), fakes.isnan())
+    assert pool.held == 4
+    assert not any(pool(fakes)[1::2].isnan().any() for _ in range(20))
+    assert pool.images.isfinite().all()
+
+
 def test_the_pool_gives_back_half_new_fakes_and_each_old_one_once_at_most() -> None:
     torch.manual_seed(0)
     pool = Pool(50, (1, 1, 1))
@@ -503,6 +513,9 @@ def test_a_folder_is_translated_under_its_own_names_and_the_broken_one_told(run:
     nowhere = door("translate", f"checkpoint={run}", f"input={tmp_path / 'nowhere'}", f"out={out}")
     assert "Name yours: input=FOLDER" in nowhere.stderr
     assert "would be written over" in door("translate", f"checkpoint={run}", f"input={out}", f"out={out}").stderr
+    for _ in range(2):  # what lies in `out` is no input, though it lies in `input` too
+        again = door("translate", f"checkpoint={run}", f"input={tmp_path / 'in'}", f"out={tmp_path / 'in' / 'made'}")
+        assert "3 of 4 pictures translated" in again.stdout
 
 
 def test_a_translation_is_that_of_the_game_and_the_same_for_the_same_seed(run: Path, tmp_path: Path) -> None:

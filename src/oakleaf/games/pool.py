@@ -9,7 +9,8 @@ from oakleaf.numbers import Natural
 class Pool(nn.Module):
     """Up to `size` fakes of the past, of which the discriminator sees some in place of new ones. Shrivastava 2016,
     arXiv:1612.07828, section 2.3; as in the code of Zhu 2017, arXiv:1703.10593, section 4: once full, each fake is
-    with probability 1/2 exchanged for a random one of the pool. It is kept in checkpoints, so a resumed run has it.
+    with probability 1/2 exchanged for a random one of the pool. It is kept in checkpoints, so a resumed run has it; a
+    fake with NaN is not kept.
 
     shape: [C, H, W] of an image.
     """
@@ -28,7 +29,10 @@ class Pool(nn.Module):
         """Fakes [B, C, H, W] in, as many out."""
         size, held = len(self.images), int(self.held)
         out = fakes.detach().clone()
+        sound = out.isfinite().flatten(1).all(1).tolist()
         for i, (exchanged, place) in enumerate(zip(torch.rand(len(fakes)) < 0.5, torch.rand(len(fakes)))):
+            if not sound[i]:
+                continue
             if held < size:
                 self.images[held] = fakes[i]
                 held += 1
