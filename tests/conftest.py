@@ -1,8 +1,11 @@
 """What the tests share: composing a recipe, and training it in this process."""
 
+import contextlib
 import itertools
 import os
-from collections.abc import Callable
+import resource
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +45,18 @@ def composed(*overrides: str, folder: Path | str | None = None) -> DictConfig:
 def built(*overrides: str, folder: Path) -> tuple[GAN, LightningDataModule, Trainer, Recipe]:
     module, data, recipe = build(composed(*overrides, folder=folder))
     return module, data, build_trainer(recipe), recipe
+
+
+@contextlib.contextmanager
+def full_disk(room: int) -> Iterator[None]:
+    """No file can have more than `room` bytes."""
+    limit, taken = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, limit[1]))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, taken)
 
 
 Fit = Callable[..., tuple[GAN, Trainer]]

@@ -1,7 +1,6 @@
 """Runs that end badly lose nothing: signals, kills, full disks, NaN, memory."""
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from conftest import FP32, ROOT, SMALL, built
+from conftest import FP32, ROOT, SMALL, built, full_disk
 from oakleaf.checkpoint import AtomicIO, newest, read, tidy
 from oakleaf.errors import Mistake
 from oakleaf.guard import Diverged
@@ -84,14 +83,9 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_is_told_at_the_end(tmp_path: 
     run = [*RUN, f"hydra.run.dir={tmp_path}/run"]
     assert quick(*run, "max_images=32", folder=tmp_path).returncode == 0
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    before, limit = last.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limit[1]))
+    before = last.read_bytes()
+    with full_disk(len(before) // 2):
         result = quick(*run, "max_images=64", "resume=auto", folder=tmp_path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-        signal.signal(signal.SIGXFSZ, ignored)
     assert result.returncode == 1 and "could not be saved (File too large)" in result.stderr
     assert last.read_bytes() == before and not list(last.parent.glob(".*.part"))
 

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 from torch import nn
 
-from conftest import FP32, ROOT, Fit, built, composed
+from conftest import FP32, ROOT, Fit, built, composed, full_disk
+from oakleaf.cli.translate import _write
 from oakleaf.data import Images
 from oakleaf.data.ages import UTKFace
 from oakleaf.data.deck import Deck
@@ -24,7 +26,7 @@ from oakleaf.metrics.likeness import Likeness
 from oakleaf.metrics.segmentation import Segmentation
 from oakleaf.networks.completion import Completion
 from oakleaf.networks.patchgan import LAYERS, PatchGAN
-from oakleaf.networks.resnet import ResNet
+from oakleaf.networks.resnet import Residual, ResNet
 from oakleaf.networks.unet import UNet
 from oakleaf.pictures import abreast, from_bytes, to_bytes
 from oakleaf.seeds import stream
@@ -194,6 +196,53 @@ def test_cyclegans_network_keeps_any_size_that_four_divides() -> None:
     assert len([m for m in ResNet(1, 1, 256, width=1).modules() if type(m).__name__ == "Residual"]) == 9
     with pytest.raises(Mistake, match="multiple of 4"):
         ResNet(3, 3, 30)
+
+
+def test_a_block_that_changes_nothing_gives_back_what_it_was_given() -> None:
+    block, x = Residual(3, "none"), torch.randn(2, 3, 8, 8)
+    for weight in block.parameters():
+        nn.init.zeros_(weight)
+    assert torch.equal(block(x), x)
+
+
+def test_a_flat_picture_stays_flat_up_to_its_borders() -> None:
+    """Where the paper's letters reflect: c7s1 at both ends, and in the blocks."""
+    layers = list(ResNet(3, 1, 16, width=2, blocks=1, norm="none").layers)
+    (block,) = (layer for layer in layers if isinstance(layer, Residual))
+    for part, channels in ((layers[:2], 3), ([block], 8), (layers[-3:], 2)):
+        seen = nn.Sequential(*part)(torch.ones(1, channels, 16, 16))
+        assert seen.abs().max() > 0
+        torch.testing.assert_close(seen, seen[:, :, 8:9, 8:9].expand_as(seen))
+
+
+ADAM = {f"optim.{player}.optimizer.betas": [0.5, 0.999] for player in ("generator", "discriminator")}
+RATES = {f"optim.{player}.lr": 2e-4 for player in ("generator", "discriminator")}
+CYCLES = {"model.game.terms.generator.cycle.weight": 5, "model.game.terms.generator.identity.weight": 2.5}
+
+
+def falling(after: int) -> dict[str, float]:
+    """The rates are kept for so many images and fall to zero in as many."""
+    place = "optim.{}.schedules.lr.{}"
+    steps = {"to": 0, "after": after, "over": after}
+    return {place.format(player, key): n for player in ("generator", "discriminator") for key, n in steps.items()}
+
+
+@pytest.mark.parametrize(
+    ("experiment", "papers"),
+    [
+        ("pix2pix_facades", RATES | {"model.game.terms.generator.l1.weight": 100, "trainer.max_epochs": 200}),
+        ("cyclegan_facades", RATES | CYCLES | falling(40_000) | {"model.game.pool": 50, "trainer.max_epochs": 200}),
+        ("cyclegan_ages", RATES | CYCLES | falling(100_000) | {"model.game.pool": 50, "max_images": 200_000}),
+        (
+            "context_encoder_faces",
+            RATES | {"optim.generator.lr": 2e-3, "model.game.terms.generator.l2.weight": 4000, "data.batch_size": 64},
+        ),
+    ],
+)
+def test_experiments_have_the_papers_weights_and_rates(experiment: str, papers: dict[str, float]) -> None:
+    """The sections are named in the YAMLs; 400 facades are an epoch."""
+    config = composed(f"experiment={experiment}", folder="x")
+    assert {key: OmegaConf.select(config, key) for key in papers | ADAM} == papers | ADAM
 
 
 def test_inputs_are_what_they_say() -> None:
@@ -516,6 +565,20 @@ def test_a_folder_is_translated_under_its_own_names_and_the_broken_one_told(run:
     for _ in range(2):  # what lies in `out` is no input, though it lies in `input` too
         again = door("translate", f"checkpoint={run}", f"input={tmp_path / 'in'}", f"out={tmp_path / 'in' / 'made'}")
         assert "3 of 4 pictures translated" in again.stdout
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+def test_a_picture_is_written_whole_or_not_at_all(tmp_path: Path, name: str) -> None:
+    noise = Image.effect_noise((90, 90), 50)
+    _write(noise, tmp_path / name)
+    size = (tmp_path / name).stat().st_size
+    (tmp_path / name).unlink()
+    for old in ([], [b"of an earlier command"]):
+        for content in old:
+            (tmp_path / name).write_bytes(content)
+        with full_disk(size - 10), pytest.raises(OSError, match=rf"File too large: '.*{name}'"):
+            _write(noise, tmp_path / name)
+        assert [file.read_bytes() for file in tmp_path.iterdir()] == old
 
 
 def test_a_translation_is_that_of_the_game_and_the_same_for_the_same_seed(run: Path, tmp_path: Path) -> None:

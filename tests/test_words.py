@@ -28,7 +28,7 @@ from oakleaf.metrics.classifier import Training
 from oakleaf.metrics.evidence import Evidence
 from oakleaf.metrics.retrieval import Retrieval, found
 from oakleaf.networks import text
-from oakleaf.networks.stackgan import Augmentation
+from oakleaf.networks.stackgan import Augmentation, Second
 from oakleaf.pictures import from_bytes
 from oakleaf.priors import Normal
 from oakleaf.recipe import build, load, make
@@ -263,6 +263,14 @@ def test_the_frozen_stage_stays_as_it_was(fit: Fit, captions: Path, tmp_path: Pa
     request = told.game.request(3)
     assert torch.equal(told.game.stage1(request["latent"], told.game.condition(request)),
                        first(request["latent"], module.game.condition(request)))  # fmt: skip
+
+
+def test_the_second_stage_sees_the_first_ones_images() -> None:
+    torch.manual_seed(0)
+    second = Second(6, 5, 1, 32, 16, text=4, width=4)
+    z, y = torch.randn(1, 6).expand(2, 6), torch.rand(1, 5).expand(2, 5)
+    one, other = second(z, y, torch.rand(2, 1, 16, 16))
+    assert (one - other).abs().max() > 1e-3
 
 
 def test_the_second_stage_says_what_it_lacks(fit: Fit, captions: Path, tmp_path: Path) -> None:

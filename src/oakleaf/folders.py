@@ -1,8 +1,9 @@
 """Where a run writes, and which run is meant by `resume=`."""
 
+import contextlib
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +91,21 @@ def made(place: str | Path) -> Path:
     except OSError as error:
         raise Mistake(f"out={out}: {error.strerror}") from error
     return out
+
+
+@contextlib.contextmanager
+def whole(file: Path) -> Iterator[Path]:
+    """Where to write a file so that it is there whole or not at all: beside its place, renamed at the end.
+
+    Raises:
+        OSError: with the file's name, which a full disk does not tell; what was there before stays.
+    """
+    part = file.with_name(f".{file.name}.part{file.suffix}")
+    try:
+        yield part
+        part.replace(file)
+    except OSError as error:
+        error.filename, error.filename2 = str(file), None
+        raise
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """python translate.py: a folder of pictures through a trained translator."""
 
+import io
 import logging
 import sys
 from typing import Any, Literal
@@ -9,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from oakleaf.cli.door import enter
 from oakleaf.cli.machine import matching_pair, there
 from oakleaf.errors import Mistake
-from oakleaf.folders import made
+from oakleaf.folders import made, whole
 
 log = logging.getLogger(__name__)
 
@@ -66,11 +67,13 @@ def translate(config: DictConfig) -> None:
 
 
 def _write(image: Any, path: Any) -> None:
-    """Beside its place, then renamed there."""
+    """Coded in memory first: Pillow takes no notice of a JPEG's last bytes that a full disk refuses."""
+    coded = io.BytesIO()
+    coded.name = path.name  # which tells Pillow the format
+    image.save(coded, **({"quality": 95} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}))
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part{path.suffix}")
-    image.save(part, **({"quality": 95} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}))
-    part.replace(path)
+    with whole(path) as part:
+        part.write_bytes(coded.getbuffer())
 
 
 if __name__ == "__main__":
