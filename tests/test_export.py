@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import oakleaf
-from conftest import FP32, SMALL, Fit, built, needed, suited
+from conftest import FP32, SMALL, Fit, built, full_disk, needed, suited
 from oakleaf.errors import Mistake
 from oakleaf.recipe import load
 from test_commands import quick
@@ -71,6 +71,17 @@ def exported(tmp_path_factory: pytest.TempPathFactory, captions: Path) -> Path:
     result = quick("export", f"checkpoint={run}", "format=[safetensors,onnx,pt2]", f"out={folder}/out", folder=folder)
     assert result.returncode == 0, result.stderr
     return folder / "out"
+
+
+@pytest.mark.parametrize("one", ["safetensors", "onnx", "pt2"])
+def test_a_full_disk_is_told_and_leaves_no_half_of_an_export(exported: Path, tmp_path: Path, one: str) -> None:
+    with full_disk(10_000):
+        result = quick("export", f"checkpoint={exported.parent}/run", f"format={one}", "out=out", folder=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == (
+        f"out/generator.{one} could not be written (File too large): make room there, or choose another place"
+    )
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_the_card_says_what_a_user_has_to_know(exported: Path) -> None:

@@ -1,6 +1,9 @@
 """Runs that end badly lose nothing: signals, kills, full disks, NaN, memory."""
 
+import contextlib
+import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -88,6 +91,54 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_is_told_at_the_end(tmp_path: 
         result = quick(*run, "max_images=64", "resume=auto", folder=tmp_path)
     assert result.returncode == 1 and "could not be saved (File too large)" in result.stderr
     assert last.read_bytes() == before and not list(last.parent.glob(".*.part"))
+
+
+ROOM = 3000  # bytes; config.yaml has more
+
+
+def test_a_full_disk_at_the_start_leaves_the_old_config_and_is_told(tmp_path: Path) -> None:
+    run = [*RUN, f"hydra.run.dir={tmp_path}/run"]
+    with full_disk(ROOM):
+        result = quick(*run, "max_images=32", folder=tmp_path)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert "config.yaml could not be written (File too large): make room there" in result.stderr
+    assert not (tmp_path / "run").exists()
+    assert quick(*run, "max_images=32", folder=tmp_path).returncode == 0
+    before = (tmp_path / "run" / "config.yaml").read_bytes()
+    assert len(before) > ROOM
+    with full_disk(ROOM):
+        assert quick(*run, "max_images=64", "resume=auto", folder=tmp_path).returncode == 1
+    assert (tmp_path / "run" / "config.yaml").read_bytes() == before
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+def test_a_disk_too_full_for_sheets_and_rows_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first sheet and row are written, and those of the last turns; in between there is no room."""
+    from oakleaf.callbacks import Watch
+
+    began, room = Watch.on_train_batch_end, contextlib.ExitStack()
+
+    def fill(self: Any, trainer: Any, module: Any, *rest: Any) -> None:
+        if module.turn == 2:
+            room.enter_context(full_disk(40))  # less than a row
+        if module.turn == 8:
+            room.close()
+        began(self, trainer, module, *rest)
+
+    monkeypatch.setattr(Watch, "on_train_batch_end", fill)
+    often = ["max_images=160", "watch_every=1", "callbacks.samples.every=16", "callbacks.checkpoint.every=160"]
+    with room:
+        result = quick(*RUN, *often, f"hydra.run.dir={tmp_path}/run", folder=tmp_path)
+    said = result.stdout + result.stderr
+    assert result.returncode == 0, said
+    for name in (r"metrics\.csv: rows", r"000000000032\.png"):
+        assert len(re.findall(rf"{name} could not be written \(File too large\), and the run goes on", said)) == 1
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["images"]) for row in rows] == [16, 128, 144, 160]
+    assert not any(None in row or None in row.values() for row in rows)
+    shown = sorted(path.name for path in (tmp_path / "run" / "samples").iterdir())
+    assert shown == [*(f"{images:012d}.png" for images in (0, 16, 128, 144, 160)), "film.gif"]
 
 
 def poisoned(module: Any, turns: range) -> None:

@@ -1,6 +1,7 @@
 """Images from pictures: pairs and none, what inputs are made of, the networks' geometry, and CycleGAN by hand."""
 
 import copy
+import re
 from pathlib import Path
 
 import numpy as np
@@ -565,6 +566,18 @@ def test_a_folder_is_translated_under_its_own_names_and_the_broken_one_told(run:
     for _ in range(2):  # what lies in `out` is no input, though it lies in `input` too
         again = door("translate", f"checkpoint={run}", f"input={tmp_path / 'in'}", f"out={tmp_path / 'in' / 'made'}")
         assert "3 of 4 pictures translated" in again.stdout
+
+
+def test_a_full_disk_is_told_by_the_picture_it_refuses(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    Image.effect_noise((40, 40), 50).save(tmp_path / "in" / "a.png")
+    asked = [f"checkpoint={run}", f"out={tmp_path / 'out'}"]
+    for command in (["translate", f"input={tmp_path / 'in'}"], ["sample", "mode=translate"]):
+        with full_disk(300):
+            result = door(*command, *asked)
+        assert result.returncode == 1
+        assert re.search(r"out/(a\.png|samples\.npy) could not be written \(.+\): make room there", result.stderr)
+        assert "Traceback" not in result.stderr and not list((tmp_path / "out").iterdir())
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png"])

@@ -9,7 +9,7 @@ from torch import Tensor
 from oakleaf.checkpoint import digest
 from oakleaf.drawer import Drawer
 from oakleaf.errors import Mistake
-from oakleaf.folders import beside, homeless
+from oakleaf.folders import beside, homeless, whole
 from oakleaf.gan import GAN
 from oakleaf.metrics.scores import versions
 
@@ -74,9 +74,8 @@ def _measures(checkpoint: Path, own: str) -> list[dict[str, Any]]:
 
 
 def write(said: dict[str, Any], folder: Path) -> None:
-    part = folder / f".{CARD}.part"
-    part.write_text(json.dumps(said, indent=1, default=float) + "\n")
-    part.replace(folder / CARD)
+    with whole(folder / CARD) as part:
+        part.write_text(json.dumps(said, indent=1, default=float) + "\n")
 
 
 def read(folder: Path) -> dict[str, Any]:

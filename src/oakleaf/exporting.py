@@ -14,6 +14,7 @@ from torch import Tensor
 
 from oakleaf.drawer import Drawer, quiet
 from oakleaf.errors import Mistake
+from oakleaf.folders import whole
 from oakleaf.formats import Drawn, Format
 from oakleaf.games import Game
 from oakleaf.pretrained import revived
@@ -30,26 +31,24 @@ def written(one: Format, name: str, drawer: Drawer, said: dict[str, Any], game: 
 
     Raises:
         Mistake: it does not, or the format can't hold this generator.
+        OSError: the disk takes no more.
     """
     own = copy.deepcopy(drawer)
     silenced = not one.dice and quiet(own)
     file = out / f"generator.{one.suffix}"
-    part = file.with_name(f"part.{file.name}")
     try:
-        with _quiet():
-            one.write(own, tuple(game.request(TRACED).values()), part)
-        back = one.read(part, revived(said, name))
-        apart = max(_apart(own, back, tuple(game.request(count).values())) for count in COUNTS)
-        if not apart <= CLOSE:
-            raise Mistake(f"format={name}: what was read back draws other images, up to {apart:.1e} apart")
-        part.replace(file)
+        with whole(file) as part:
+            with _quiet():
+                one.write(own, tuple(game.request(TRACED).values()), part)
+            back = one.read(part, revived(said, name))
+            apart = max(_apart(own, back, tuple(game.request(count).values())) for count in COUNTS)
+            if not apart <= CLOSE:
+                raise Mistake(f"format={name}: what was read back draws other images, up to {apart:.1e} apart")
     except (Mistake, OSError):
         raise
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise Mistake(f"format={name} can't hold this generator ({reason}); format=safetensors can") from error
-    finally:
-        part.unlink(missing_ok=True)
     left_out = ", without the dropout that is noise in training's samples" if silenced else ""
     log.info("%s: read back, images differ by at most %.1e%s", file, apart, left_out)
     return {"name": file.name, "bytes": file.stat().st_size, "largest_difference": apart, "without_dropout": silenced}

@@ -105,7 +105,8 @@ def whole(file: Path) -> Iterator[Path]:
         yield part
         part.replace(file)
     except OSError as error:
-        error.filename, error.filename2 = str(file), None
+        if error.errno:
+            error.filename = str(file)
         raise
     finally:
         part.unlink(missing_ok=True)

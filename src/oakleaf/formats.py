@@ -1,5 +1,6 @@
 """Ways to write a generator down, each able to read back what it wrote."""
 
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,9 +46,9 @@ class Safetensors(Format):
     suffix, packages = "safetensors", ("safetensors",)
 
     def write(self, drawer: Drawer, example: tuple[Tensor, ...], file: Path) -> None:
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
-        save_file(drawer.weights(), file, {"format": "pt"})
+        file.write_bytes(save(drawer.weights(), {"format": "pt"}))  # itself it hides what a full disk says
 
     def read(self, file: Path, drawer: Drawer) -> Drawn:
         filled(drawer, file)
@@ -62,7 +63,9 @@ class Program(Format):
     dice = False
 
     def write(self, drawer: Drawer, example: tuple[Tensor, ...], file: Path) -> None:
-        torch.export.save(_traced(drawer, example), file)
+        coded = io.BytesIO()  # on a full disk torch itself says nothing of it, or aborts
+        torch.export.save(_traced(drawer, example), coded)
+        file.write_bytes(coded.getbuffer())
 
     def read(self, file: Path, drawer: Drawer) -> Drawn:
         return torch.export.load(file).module()  # type: ignore[no-any-return]

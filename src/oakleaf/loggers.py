@@ -13,12 +13,15 @@ from urllib.parse import urlparse
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from oakleaf.folders import whole
+
 log = logging.getLogger(__name__)
 
 
 class Table(Logger):
     """`metrics.csv`: one row a look, `images` first. A resumed run drops the rows that it will write again, which
-    Lightning's own CSV logger does not: it begins with an empty file.
+    Lightning's own CSV logger does not: it begins with an empty file. Rows for which there is no room are left out; it
+    is said once, and the run goes on.
     """
 
     name, version = "table", ""
@@ -27,6 +30,7 @@ class Table(Logger):
         super().__init__()
         self.path = Path(folder) / "metrics.csv"
         self.columns: list[str] | None = None
+        self.failed = False
 
     def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
         """The run's config.yaml has them."""
@@ -34,10 +38,23 @@ class Table(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         row = {"images": step, **metrics}
-        if self.columns is None or not row.keys() <= set(self.columns):
-            self._rewrite(row)
-        with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, self.columns or list(row)).writerow(row)
+        try:
+            if self.columns is None or not row.keys() <= set(self.columns):
+                self._rewrite(row)
+            self._append(row)
+        except OSError as error:
+            if not self.failed:
+                log.error("%s: rows could not be written (%s), and the run goes on", self.path, error.strerror or error)
+            self.failed = True
+
+    def _append(self, row: Mapping[str, Any]) -> None:
+        size = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            with self.path.open("a", newline="") as file:
+                csv.DictWriter(file, self.columns or list(row)).writerow(row)
+        except OSError:
+            os.truncate(self.path, size)  # the row's beginning, to which the next would be joined
+            raise
 
     def _rewrite(self, row: Mapping[str, Any]) -> None:
         """Make room for the row: its columns beside the old ones, and, as a run begins to write, only older rows."""
@@ -45,12 +62,13 @@ class Table(Logger):
         if self.path.exists():
             with self.path.open(newline="") as file:
                 old = [r for r in csv.DictReader(file) if self.columns or _number(r["images"]) < row["images"]]
-        self.columns = list(dict.fromkeys([*(name for r in old[:1] for name in r), *row]))
+        columns = list(dict.fromkeys([*(name for r in old[:1] for name in r), *row]))
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.columns)
+        with whole(self.path) as part, part.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(old)
+        self.columns = columns
 
 
 def _number(text: str | None) -> float:

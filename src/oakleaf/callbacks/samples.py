@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from oakleaf.callbacks.interval import Interval
+from oakleaf.folders import whole
 from oakleaf.games import Batch, Game
 from oakleaf.gan import GAN
 from oakleaf.loggers import show
@@ -23,7 +25,8 @@ log = logging.getLogger(__name__)
 
 class Samples(Callback):
     """Draws what the game is asked with fixed latents, by the average of G where there is one, into
-    `<folder>/<images seen>.png` and to the loggers, and joins the sheets to `<folder>/film.gif`.
+    `<folder>/<images seen>.png` and to the loggers, and joins the sheets to `<folder>/film.gif`. Those for which there
+    is no room are left out; it is said once, and the run goes on.
 
     every: images between two sheets; null: 40 of them in the run.
     """
@@ -33,6 +36,7 @@ class Samples(Callback):
         self.interval = Interval(every, parts=40)
         self.request: Batch = {}
         self.drawn = -1
+        self.failed = False
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         torch.manual_seed(stream(pl_module.seed, "samples"))  # each turn seeds anew, so this changes no turn
@@ -56,17 +60,29 @@ class Samples(Callback):
             return
         self.draw(trainer, pl_module)
         frames = sorted(self.folder.glob("[0-9]*.png"))
-        film(frames, self.folder / "film.gif")
-        show(trainer.loggers, "film", self.folder / "film.gif", pl_module.images)
+        if frames and self._write(self.folder / "film.gif", lambda part: film(frames, part)):
+            show(trainer.loggers, "film", self.folder / "film.gif", pl_module.images)
 
     def draw(self, trainer: Trainer, module: GAN) -> None:
         if not trainer.is_global_zero or self.drawn == module.images:
             return
         self.drawn = module.images
         path = self.folder / f"{module.images:012d}.png"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        sheet(module.game, self.request, module.draw(self.request)).save(path)
-        show(trainer.loggers, "samples", path, module.images)
+        if self._write(path, sheet(module.game, self.request, module.draw(self.request)).save):
+            show(trainer.loggers, "samples", path, module.images)
+
+    def _write(self, path: Path, save: Callable[[Path], None]) -> bool:
+        """Whether it is there."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with whole(path) as part:
+                save(part)
+        except OSError as error:
+            if not self.failed:
+                log.error("%s could not be written (%s), and the run goes on", path, error.strerror or error)
+            self.failed = True
+            return False
+        return True
 
 
 def sheet(game: Game, asked: Batch, images: Tensor) -> Image.Image:

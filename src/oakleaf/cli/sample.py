@@ -9,7 +9,7 @@ from oakleaf.cli.door import enter
 from oakleaf.cli.machine import matching_pair, there
 from oakleaf.cli.real import real_images
 from oakleaf.errors import Mistake
-from oakleaf.folders import made
+from oakleaf.folders import made, whole
 
 log = logging.getLogger(__name__)
 
@@ -63,13 +63,23 @@ def sample(config: DictConfig) -> None:
     images = mode.shown(images, told)
     out = made(asked["out"])
     stored = images.flatten(1) if are_points(images) else to_bytes(images).permute(0, 2, 3, 1)
-    np.save(out / "samples.npy", stored.numpy())
-    picture(images, columns, SHOWN).save(out / "grid.png")
+    _write(np.ascontiguousarray(stored.numpy()), out / "samples.npy")
+    with whole(out / "grid.png") as part:
+        picture(images, columns, SHOWN).save(part)
     shown = f" (the first {SHOWN})" if len(images) > SHOWN and not are_points(images) else ""
     height, width = images.shape[2:]
     log.info(
         "%s images of %d x %d: %s/samples.npy, and %s/grid.png%s", f"{len(images):,}", height, width, out, out, shown
     )
+
+
+def _write(rows: Any, path: Any) -> None:
+    """As np.save does, which has no number for what a full disk says."""
+    import numpy as np
+
+    with whole(path) as part, part.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(rows))
+        file.write(rows.data)
 
 
 if __name__ == "__main__":

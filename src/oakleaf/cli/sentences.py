@@ -1,6 +1,7 @@
 """Errors as sentences. Each says what is wrong and what to do; None means that the error is ours."""
 
 import difflib
+import errno
 import logging
 import re
 from typing import Any
@@ -10,6 +11,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from oakleaf.errors import Mistake
 from oakleaf.folders import homeless
+
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # a disk that takes no more
 
 
 class Discreet(logging.Formatter):
@@ -25,6 +28,9 @@ def sentence(error: BaseException, config: str) -> str | None:
     for link in _chain(error):
         if isinstance(link, Mistake):
             return str(link)
+        if isinstance(link, OSError) and link.errno in FULL:
+            file = link.filename or "a file"
+            return f"{file} could not be written ({link.strerror}): make room there, or choose another place"
     if isinstance(error, MissingConfigException):
         return _missing(error)
     if isinstance(error, OverrideParseException):

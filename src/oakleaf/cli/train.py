@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from oakleaf.cli.door import enter
 from oakleaf.cli.machine import matching_pair
 from oakleaf.errors import Mistake
-from oakleaf.folders import CONFIG, LAST, OVERRIDES, homeless, same
+from oakleaf.folders import CONFIG, LAST, OVERRIDES, homeless, same, whole
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def train(config: DictConfig) -> None:
     folder = Path(hydra.runtime.output_dir)
     try:
         _train(config, folder, hydra)
-    except Mistake:
+    except (Mistake, OSError):
         _forget(folder, f"{hydra.job.name}.log")
         raise
 
@@ -192,9 +192,11 @@ def _lines(file: Path) -> list[str]:
 def _record(recipe: dict[str, Any], folder: Path, overrides: list[str], new: bool) -> None:
     """config.yaml, and for a new run the command line's overrides, by which resume=auto knows it."""
     folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(OmegaConf.create(homeless(recipe)), folder / CONFIG)
+    with whole(folder / CONFIG) as part:
+        OmegaConf.save(OmegaConf.create(homeless(recipe)), part)
     if new:
-        (folder / OVERRIDES).write_text("".join(f"{override}\n" for override in same(overrides)))
+        with whole(folder / OVERRIDES) as part:
+            part.write_text("".join(f"{override}\n" for override in same(overrides)))
 
 
 def _first_words(module: Any, data: Any, trainer: Any, recipe: dict[str, Any]) -> str:

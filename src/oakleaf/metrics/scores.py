@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from oakleaf.errors import Mistake
+from oakleaf.folders import whole
 from oakleaf.metrics.evidence import Evidence
 from oakleaf.metrics.measure import Better, Measure
 
@@ -106,9 +107,8 @@ def write(findings: Findings, folder: Path, about: Mapping[str, Any]) -> None:
     old = _read(file) if file.is_file() else []
     same = [(entry["name"], entry["protocol"]) for entry in new]
     text = json.dumps([e for e in old if (e["name"], e["protocol"]) not in same] + new, indent=1, default=float)
-    part = file.with_suffix(".part")
-    part.write_text(text + "\n")
-    part.replace(file)
+    with whole(file) as part:
+        part.write_text(text + "\n")
     for name, picture in findings.pictures.items():
         picture.save(folder / f"{name}.png")
 
