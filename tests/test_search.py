@@ -1,19 +1,22 @@
 """A search asks Optuna, tells it what came, and goes on after a kill."""
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from math import log10
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from conftest import composed
 from oakleaf.errors import Mistake
 from oakleaf.sweeps.names import job_name
 from oakleaf.sweeps.pruning import scores_of, watched
-from oakleaf.sweeps.record import STOP, Job, write_job
+from oakleaf.sweeps.record import STOP, Job, read_job, write_job
 from oakleaf.sweeps.search import Settings, search
-from oakleaf.sweeps.space import space
+from oakleaf.sweeps.space import chosen, params_of, space
 from oakleaf.sweeps.study import Study
 from oakleaf.sweeps.trial import asked
 
@@ -23,8 +26,8 @@ RANDOM = {"_target_": "optuna.samplers.RandomSampler"}
 MEDIAN = {"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": 1, "n_warmup_steps": 1}
 
 
-def configured(folder: Path) -> Any:
-    config = composed()
+def configured(folder: Path, *options: str) -> Any:
+    config = composed(*options)
     config._set_flag("struct", False)
     said = ["hydra/sweeper=optuna", "hydra.mode=MULTIRUN", "hydra.sweep.dir=/home/me/sweep"]
     config.hydra = {"sweep": {"dir": str(folder)}, "overrides": {"hydra": said}}
@@ -32,28 +35,52 @@ def configured(folder: Path) -> Any:
 
 
 class Pretended:
-    """A launcher whose jobs end at once; the nearer the rate to 1e-3 the better."""
+    """A launcher whose jobs end at once; the nearer the rate to 1e-3 the better. after: the kill comes when they have
+    ended, before anybody was told."""
 
-    def __init__(self, killed_at: int | None = None) -> None:
+    def __init__(self, killed_at: int | None = None, options: Sequence[str] = (), after: bool = False) -> None:
         self.launched: list[str] = []
-        self.killed_at = killed_at
+        self.killed_at, self.after, self.evaluated = killed_at, after, asked(composed(*options))
 
     def __call__(self, folder: Path, jobs: dict[str, list[str]]) -> None:
         for name, overrides in jobs.items():
             self.launched.append(name)
-            if len(self.launched) == self.killed_at:
+            if len(self.launched) == self.killed_at and not self.after:
                 raise KeyboardInterrupt
             values = dict(override.split("=", 1) for override in overrides)
             swept = [o for o in overrides if o.startswith((RATE, "loss"))]
-            job = Job(name, overrides, swept, "done", images=10, evaluated=asked(composed()))
-            job.scores = {"fid-classifier": (log10(float(values[RATE])) + 3) ** 2}
-            job.better = {"fid-classifier": "lower"}
+            job = Job(name, overrides, swept, "done", images=10, evaluated=self.evaluated)
+            far = (log10(float(values[RATE])) + 3) ** 2
+            job.scores = {"coverage-classifier": -far} if "metric=prdc" in self.evaluated else {"fid-classifier": far}
+            job.better = {name: "higher" if name.startswith("coverage") else "lower" for name in job.scores}
             write_job(folder / name, job)
+        if self.after and len(self.launched) == self.killed_at:
+            raise KeyboardInterrupt
 
 
-def searched(folder: Path, launch: Pretended, trials: int = 6, line: list[str] = LINE, **settings: Any) -> None:
+def searched(
+    folder: Path,
+    launch: Pretended,
+    trials: int = 6,
+    line: list[str] = LINE,
+    options: Sequence[str] = (),
+    **settings: Any,
+) -> None:
     wanted = Settings(**{"trials": trials, "batch": 2, "storage": None, "sampler": RANDOM, "pruner": None} | settings)
-    search(configured(folder), line, lambda jobs: None, launch, wanted)
+    search(configured(folder, *options), line, lambda jobs: None, launch, wanted)
+
+
+def written(job: Job | None) -> Job:
+    assert job is not None
+    return job
+
+
+def values_of(folder: Path, said: str) -> tuple[str, list[float]]:
+    """The direction of the study whose name has this word, and the values that it was told."""
+    storage = f"sqlite:///{folder / 'study.db'}"
+    (name,) = (name for name in optuna.get_all_study_names(storage) if said in name.split())
+    study = optuna.load_study(study_name=name, storage=storage)
+    return study.direction.name, sorted(t.value for t in study.trials if t.value is not None)
 
 
 @pytest.mark.parametrize("storage", [None, "study.journal"])
@@ -75,6 +102,51 @@ def test_a_search_that_was_killed_goes_on_with_the_same_study(tmp_path: Path, st
     assert "python train.py -m hydra/sweeper=optuna " in told and "/home/me" not in told
     searched(tmp_path, more := Pretended(), trials=8, storage=storage)
     assert len(more.launched) == 2
+
+
+def test_another_measure_is_another_study_and_runs_are_measured_again(tmp_path: Path) -> None:
+    searched(tmp_path, first := Pretended())
+    options = ["sweep.metric=prdc", "sweep.measure=coverage"]
+    searched(tmp_path, again := Pretended(options=options), options=options)
+    assert sorted(again.launched) == sorted(first.launched)  # to be measured: none is new
+    (low, fids), (high, coverages) = values_of(tmp_path, "fid"), values_of(tmp_path, "coverage")
+    assert (low, high, len(fids)) == ("MINIMIZE", "MAXIMIZE", 6)
+    assert coverages == sorted(-fid for fid in fids)
+    told = (tmp_path / "report.md").read_text()
+    assert "coverage-classifier" in told and "higher is better" in told
+    searched(tmp_path, more := Pretended(options=options), trials=8, options=options)
+    assert len(more.launched) == 2 and not {*more.launched} & {*first.launched}
+    assert len(values_of(tmp_path, "coverage")[1]) == 8
+
+
+def test_measuring_again_goes_on_after_a_kill(tmp_path: Path) -> None:
+    searched(tmp_path, first := Pretended())
+    other, stopped = ["sweep.fake=5000"], first.launched[2]
+    write_job(tmp_path / stopped, replace(written(read_job(tmp_path / stopped)), state="stopped"))
+    searched(tmp_path, again := Pretended(options=other), options=other)
+    assert sorted(again.launched) == sorted(first.launched)
+    assert len(values_of(tmp_path, "fake=5000")[1]) == 6
+
+
+def test_what_was_done_when_the_kill_came_is_told_later(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        searched(tmp_path, killed := Pretended(killed_at=4, after=True))
+    given_up = written(read_job(tmp_path / killed.launched[3]))
+    write_job(tmp_path / given_up.name, replace(given_up, state="pruned", scores={}, better={}))
+    searched(tmp_path, after := Pretended())
+    assert len(after.launched) == 2 and not {*after.launched} & {*killed.launched}
+    assert len(values_of(tmp_path, "fid")[1]) == 5
+    (name,) = optuna.get_all_study_names(f"sqlite:///{tmp_path / 'study.db'}")
+    study = optuna.load_study(study_name=name, storage=f"sqlite:///{tmp_path / 'study.db'}")
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 3 + ["PRUNED"] + ["COMPLETE"] * 2
+
+
+def test_overrides_are_parameters_again() -> None:
+    _, ranges = space(["a=x,1", "b=interval(1.23456,2.34567)", "c=int(interval(8,64))"])
+    for params in ({"a": "x", "b": 1.23456, "c": 8}, {"a": "1", "b": 2.34567, "c": 64}, {"a": "1", "b": 1.5, "c": 9}):
+        assert params_of(chosen(params), ranges) == params
+    for foreign in (["a=y", "b=2", "c=8"], ["a=x", "b=9", "c=8"], ["a=x", "b=2"], ["a=x", "b=2", "c=8", "d=1"]):
+        assert params_of(foreign, ranges) is None
 
 
 def test_a_small_space_is_searched_to_its_end(tmp_path: Path) -> None:
@@ -119,7 +191,7 @@ def test_hydras_syntax_is_a_space() -> None:
 def test_a_bad_run_is_given_up_by_its_scores(tmp_path: Path) -> None:
     _, ranges = space(LINE)
     wanted = Settings(3, 1, None, RANDOM, MEDIAN)
-    study = Study(tmp_path, ranges, wanted, "fid", ["metric=fid"], 0, {})
+    study = Study(tmp_path, ranges, wanted, "fid", ["metric=fid"], 0)
     good, bad = ([1.0, 0.5, 0.2], [9.0, 9.0, 9.0])
     for scores, given_up in ((good, False), (bad, True)):
         (swept,) = study.ask(1)
@@ -132,7 +204,7 @@ def test_a_bad_run_is_given_up_by_its_scores(tmp_path: Path) -> None:
         with watched(tmp_path, study, [name], every=0.05):
             time.sleep(0.5)
         assert (tmp_path / name / STOP).exists() is given_up
-        job = Job(name, [], swept, "pruned" if given_up else "done")
+        job = Job(name, [], swept, "pruned" if given_up else "done", evaluated=["metric=fid"])
         job.scores = {} if given_up else {"fid-classifier": 0.2}
         study.tell({name: job})
     assert [trial.state.name for trial in study.study.trials] == ["COMPLETE", "PRUNED"]
@@ -140,4 +212,4 @@ def test_a_bad_run_is_given_up_by_its_scores(tmp_path: Path) -> None:
 
 def test_a_measure_without_a_better_way_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Mistake, match="none of the numbers"):
-        Study(tmp_path, {}, Settings(1, 1, None, RANDOM, None), "nothing", ["metric=fid"], 0, {})
+        Study(tmp_path, {}, Settings(1, 1, None, RANDOM, None), "nothing", ["metric=fid"], 0)

@@ -45,21 +45,25 @@ def search(config: DictConfig, arguments: Sequence[str], legal: Legal, launch: L
         raise Mistake(f"hydra/sweeper=optuna needs {error.name}: uv pip install 'oakleaf[search]'") from error
     from oakleaf.sweeps.pruning import watched
 
-    settings = settled(config)
+    settings, evaluated, command = settled(config), asked(config), [*spoken(config), *arguments]
     folder = Path(config.hydra.sweep.dir).absolute()
     fixed, searched = space(arguments)
+    study = Study(folder, searched, wanted, settings["measure"], evaluated, config.seed)
     jobs = _earlier(folder)
-    study = Study(folder, searched, wanted, settings["measure"], metric_of(config), config.seed, jobs)
+    if jobs:
+        begin(folder, command, list(jobs.values()), settings)
+        jobs = _measured(folder, jobs, evaluated, launch)
+    study.take_up(jobs)
     vain, tried = 0, {name for name, job in jobs.items() if job.state in ("done", "pruned")}
     while len(tried) < wanted.trials and vain < IN_VAIN and not study.exhausted:
         asked_for = study.ask(min(wanted.batch, wanted.trials - len(tried)))
         planned = {job_name(swept): Job(job_name(swept), [*fixed, *swept], swept) for swept in asked_for}
         legal([job.overrides for job in planned.values()])
-        stands = begin(folder, [*spoken(config), *arguments], list({**jobs, **planned}.values()), settings)
+        stands = begin(folder, command, list({**jobs, **planned}.values()), settings)
         jobs = {job.name: job for job in stands}
         new = {name: job for name, job in planned.items() if name not in tried}
         with watched(folder, study, list(new)) if study.prunes else nullcontext():
-            launch(folder, {name: job.overrides for name, job in new.items() if not _is_done(jobs[name], config)})
+            launch(folder, {name: job.overrides for name, job in new.items() if not _is_done(jobs[name], evaluated)})
         jobs = _earlier(folder)
         study.tell(jobs)
         tried |= new.keys()
@@ -69,11 +73,6 @@ def search(config: DictConfig, arguments: Sequence[str], legal: Legal, launch: L
     conclude(config, folder)
 
 
-def metric_of(config: DictConfig) -> list[str]:
-    """How evaluate.py composes the measures: overrides."""
-    return [override for override in asked(config) if override.startswith(("metric=", "extractor="))]
-
-
 def _earlier(folder: Path) -> dict[str, Job]:
     """The trials that this command has made, as they stand."""
     plan: Any = read(folder / SWEEP) or {"jobs": []}
@@ -81,5 +80,12 @@ def _earlier(folder: Path) -> dict[str, Job]:
     return {job.name: read_job(folder / job.name, job) or job for job in planned}
 
 
-def _is_done(job: Job, config: DictConfig) -> bool:
-    return job.state == "pruned" or (job.state == "done" and job.evaluated == asked(config))
+def _measured(folder: Path, jobs: dict[str, Job], evaluated: list[str], launch: Launch) -> dict[str, Job]:
+    """Measure what is done and was measured otherwise; nothing is trained."""
+    done = [job for job in jobs.values() if job.state == "done" and not _is_done(job, evaluated)]
+    launch(folder, {job.name: job.overrides for job in done})
+    return _earlier(folder)
+
+
+def _is_done(job: Job, evaluated: list[str]) -> bool:
+    return job.state == "pruned" or (job.state == "done" and job.evaluated == evaluated)

@@ -6,6 +6,7 @@ from typing import Any
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import create_trial
 
 from oakleaf.errors import Mistake
 from oakleaf.sweeps.names import SEED, of_runs, parsed
@@ -32,6 +33,23 @@ def space(overrides: Sequence[str]) -> tuple[list[str], Space]:
 def chosen(params: Mapping[str, Any]) -> list[str]:
     """A trial's parameters as overrides; four digits of a number are enough."""
     return [f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in params.items()]
+
+
+def params_of(swept: Sequence[str], space: Space) -> dict[str, Any] | None:
+    """The parameters that `chosen` wrote so; None of what is not in the space."""
+    said = dict(override.split("=", 1) for override in swept)
+    try:
+        found = {key: _read(said[key], kind) for key, kind in space.items()}
+        create_trial(params=found, distributions=space, value=0.0)
+    except (KeyError, ValueError):
+        return None
+    return found if found.keys() == said.keys() else None
+
+
+def _read(text: str, kind: BaseDistribution) -> Any:
+    if isinstance(kind, FloatDistribution):  # four digits may lie a little outside
+        return next((end for end in (kind.low, kind.high) if f"{end:.4g}" == text), float(text))
+    return int(text) if isinstance(kind, IntDistribution) else text
 
 
 def _distribution(override: Override) -> BaseDistribution:

@@ -8,43 +8,55 @@ import optuna
 from hydra.utils import instantiate
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from oakleaf.errors import Mistake
 from oakleaf.sweeps.names import job_name
 from oakleaf.sweeps.record import Job
-from oakleaf.sweeps.space import Space, chosen
+from oakleaf.sweeps.space import Space, chosen, params_of
 
 OPEN = ("waiting", "running", "stopped", "failed")
 
 
 class Study:
-    """Asked for overrides to try, told what came of them. Trials that a kill left open are asked for first, so their
-    runs go on; failed ones are tried again.
+    """Asked for overrides to try, told what came of them. Another measure, or another way to take it, is another study:
+    its values are none that could be compared.
 
-    measure: the number that is optimised; metric: how evaluate.py composes the measures that it is one of.
+    measure: the number that is optimised; evaluated: how it is taken, overrides for evaluate.py.
     exhausted: the sampler has nothing left to propose.
     """
 
     exhausted = False
 
     def __init__(
-        self, folder: Path, space: Space, wanted: Any, measure: str, metric: Sequence[str], seed: int, jobs: Any
+        self, folder: Path, space: Space, wanted: Any, measure: str, evaluated: Sequence[str], seed: int
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.space, self.measure, self.prunes = space, measure, wanted.pruner is not None
+        self.space, self.prunes = space, wanted.pruner is not None
+        self.measure, self.evaluated = measure, list(evaluated)
         self.open: dict[str, optuna.Trial] = {}
         self.reported: dict[str, int] = {}  # how many of a run's scores Optuna knows
         folder.mkdir(parents=True, exist_ok=True)
-        direction: Any = "minimize" if better(measure, metric) == "lower" else "maximize"
-        storage = _storage(wanted.storage, folder)
-        self.study = optuna.create_study(
-            storage=storage, study_name=folder.name, direction=direction, load_if_exists=True
-        )
+        direction: Any = "minimize" if better(measure, evaluated) == "lower" else "maximize"
+        storage, name = _storage(wanted.storage, folder), " ".join([folder.name, measure, *evaluated])
+        self.study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
         made = _made(wanted.sampler, seed=seed + len(self.study.trials))  # a sampler begun anew would repeat itself
         self.study.sampler = made
         self.study.pruner = _made(wanted.pruner) if self.prunes else optuna.pruners.NopPruner()
-        self._take_up(jobs)
+
+    def take_up(self, jobs: Mapping[str, Job]) -> None:
+        """What came of the jobs while nobody told, as after a kill or under another measure. The unfinished are asked
+        for first, so their runs go on; failed ones are tried again."""
+        params = {name: found for name, job in jobs.items() if (found := params_of(job.swept, self.space))}
+        for name in params:
+            if jobs[name].state in OPEN:
+                self.study.enqueue_trial(params[name])
+        for trial in self._trials(TrialState.RUNNING):
+            self._tell(trial.number, jobs.get(job_name(chosen(trial.params))))
+        told = {job_name(chosen(trial.params)) for trial in self._trials(TrialState.COMPLETE)}
+        for name in params:
+            if name not in told and (value := self._value(jobs[name])) is not None:
+                self.study.add_trial(create_trial(params=params[name], distributions=self.space, value=value))
 
     def ask(self, count: int) -> list[list[str]]:
         """The overrides of so many trials.
@@ -65,20 +77,23 @@ class Study:
     def tell(self, jobs: Mapping[str, Job]) -> None:
         """How the trials that were asked for have ended."""
         for name, trial in self.open.items():
-            found = jobs[name].score(self.measure) if jobs[name].state == "done" else None
-            if found:
-                self._tell(trial, found[1])
-            elif jobs[name].state == "pruned":
-                self._tell(trial, state=TrialState.PRUNED)
-            else:
-                self._tell(trial, state=TrialState.FAIL)
+            self._tell(trial, jobs[name])
         self.open = {}
 
-    def _tell(self, trial: optuna.Trial, value: float | None = None, state: TrialState | None = None) -> None:
+    def _tell(self, trial: optuna.Trial | int, job: Job | None) -> None:
+        value = self._value(job) if job else None
+        state = TrialState.PRUNED if job and job.state == "pruned" else TrialState.FAIL
         try:
-            self.study.tell(trial, value, state=state)
+            self.study.tell(trial, value, state=state if value is None else None)
         except RuntimeError:  # a grid's sampler ends by Study.stop, which is for studies that run the trials themselves
-            self.exhausted = True
+            self.exhausted = not self._trials(TrialState.WAITING)
+
+    def _value(self, job: Job) -> float | None:
+        found = job.score(self.measure) if job.state == "done" and job.evaluated == self.evaluated else None
+        return found[1] if found else None
+
+    def _trials(self, *states: TrialState) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=states)
 
     def should_stop(self, name: str, scores: Sequence[float]) -> bool:
         """Report a run's scores so far, in order, and ask whether it is worth going on."""
@@ -88,17 +103,8 @@ class Study:
         self.reported[name] = len(scores)
         return len(scores) > known and trial.should_prune()
 
-    def _take_up(self, jobs: Mapping[str, Job]) -> None:
-        for trial in self.study.get_trials(deepcopy=False):
-            if trial.state == TrialState.RUNNING:
-                self.study.tell(trial.number, state=TrialState.FAIL)
-        unfinished = {name for name, job in jobs.items() if job.state in OPEN}
-        params = {job_name(chosen(trial.params)): trial.params for trial in self.study.trials}
-        for name in unfinished & params.keys():
-            self.study.enqueue_trial(params[name])
 
-
-def better(measure: str, metric: Sequence[str]) -> str:
+def better(measure: str, evaluated: Sequence[str]) -> str:
     """Which way the measure is better.
 
     Raises:
@@ -114,7 +120,7 @@ def better(measure: str, metric: Sequence[str]) -> str:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf()), version_base="1.3"):
-            composed = compose("evaluate", overrides=list(metric))
+            composed = compose("evaluate", overrides=list(evaluated))
     finally:
         if held:
             GlobalHydra.instance().initialize(held)
