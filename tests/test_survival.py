@@ -82,6 +82,18 @@ def test_resume_auto_skips_a_damaged_checkpoint_and_says_so(tmp_path: Path) -> N
     assert all(torch.equal(read(last)["state_dict"][key], again["state_dict"][key]) for key in again["state_dict"])
 
 
+def test_resume_auto_writes_nothing_over_a_run_without_a_whole_checkpoint(tmp_path: Path) -> None:
+    run = [*RUN, f"hydra.run.dir={tmp_path}/run", "max_images=32"]
+    assert quick(*run, "resume=auto", folder=tmp_path).returncode == 0  # none is there: it begins
+    for path in (tmp_path / "run" / "checkpoints").glob("*.ckpt"):
+        path.write_bytes(path.read_bytes()[:-2000])
+    there = lambda: {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file() and p.suffix != ".log"}  # noqa: E731
+    before = there()
+    result = quick(*run, "resume=auto", folder=tmp_path)
+    assert result.returncode == 1 and "is whole; name another folder" in result.stderr.splitlines()[-1]
+    assert there() == before
+
+
 def test_a_full_disk_leaves_the_old_checkpoint_and_is_told_at_the_end(tmp_path: Path) -> None:
     run = [*RUN, f"hydra.run.dir={tmp_path}/run"]
     assert quick(*run, "max_images=32", folder=tmp_path).returncode == 0

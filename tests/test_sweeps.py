@@ -243,6 +243,20 @@ def test_paths_survive_the_command_line(tmp_path: Path) -> None:
         assert str(override.value()) == text or text == "${now}"
 
 
+@pytest.mark.parametrize("text", ["5", "[]", "{}", '{"name": "a"}', '{"name": 5, "overrides": 3, "swept": []}', "{ h"])
+def test_the_status_tells_what_is_damaged(tmp_path: Path, text: str) -> None:
+    write(tmp_path / SWEEP, {"jobs": [{"name": name, "overrides": [], "swept": []} for name in "ab"]})
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / JOB).write_text(text)
+    write_job(tmp_path / "b", Job("b", [], [], "done"))
+    assert status(tmp_path).splitlines()[::2] == ["a  waiting   its job.json is damaged", "1 waiting, 1 done"]
+    for damaged in (text, f'{{"jobs": {text}}}', f'{{"jobs": [{text}]}}'):
+        if damaged != '{"jobs": []}':
+            (tmp_path / SWEEP).write_text(damaged)
+            with pytest.raises(Mistake, match=r"sweep\.json is damaged; the sweep's command, given again"):
+                status(tmp_path)
+
+
 def test_a_sweep_of_another_folder_is_no_sweep(tmp_path: Path) -> None:
     with pytest.raises(Mistake, match="no sweep was begun there"):
         status(tmp_path)

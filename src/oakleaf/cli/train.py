@@ -148,10 +148,14 @@ def _checkpoint(resume: str | None, folder: Path) -> tuple[Path, dict[str, Any]]
         raise Mistake(f"resume={resume}: the folder of a run, one of its checkpoints, or auto")
     if resume == "auto":
         place, found = (folder / LAST).parent, None
-        if place.is_dir():
+        if list(place.glob("*.ckpt")):
             from oakleaf.checkpoint import newest
 
-            found = newest(place)
+            if (found := newest(place)) is None:
+                raise Mistake(
+                    f"resume=auto: no checkpoint in {_relative(place)} is whole; name another folder, "
+                    "hydra.run.dir=FOLDER, or remove the damaged ones to begin anew"
+                )
         words = f"going on with {_relative(found[0])}" if found else "no such run yet, beginning one"
         log.info("resume=auto: %s", words)
         return found or (None, None)

@@ -4,10 +4,12 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from oakleaf.errors import Mistake
 from oakleaf.folders import BEST, LAST, same
@@ -50,10 +52,11 @@ def read_job(folder: Path, planned: Job | None = None) -> Job | None:
     Raises:
         Mistake: another job was run there.
     """
-    content = read(folder / JOB)
-    if content is None:
+    found = _job(read(folder / JOB))
+    if found is None:
+        if planned and (folder / JOB).is_file():
+            return replace(planned, reason=f"its {JOB} is damaged")
         return planned
-    found = Job(**content)
     if planned and same(found.overrides) != same(planned.overrides):
         raise Mistake(f"{folder} holds a run of other overrides; name another folder: hydra.sweep.dir=FOLDER")
     if planned and found.overrides != planned.overrides:  # the same run, longer
@@ -62,6 +65,21 @@ def read_job(folder: Path, planned: Job | None = None) -> Job | None:
     if found.state == "running" and not is_locked(folder):
         found.state, found.reason = "stopped", "its process was killed"
     return found
+
+
+def planned_jobs(folder: Path) -> list[Job] | None:
+    """Those of the sweep's last command; None where its record is not there or damaged."""
+    listed = (read(folder / SWEEP) or {}).get("jobs")
+    jobs = [_job(one) for one in listed] if isinstance(listed, list) else [None]
+    return [job for job in jobs if job] if all(jobs) else None
+
+
+def _job(content: Any) -> Job | None:
+    """None of what is no job's record."""
+    try:
+        return TypeAdapter(Job).validate_python(content)
+    except ValidationError:
+        return None
 
 
 def has_ended(folder: Path, job: Job) -> bool:
@@ -91,9 +109,10 @@ def checkpoint(folder: Path) -> Path | None:
 def read(file: Path) -> dict[str, Any] | None:
     """A file's content; None if it is not there or damaged."""
     try:
-        return dict(json.loads(file.read_text()))
+        content = json.loads(file.read_text())
     except (OSError, ValueError):
         return None
+    return content if isinstance(content, dict) else None
 
 
 def write(file: Path, content: Mapping[str, Any]) -> None:

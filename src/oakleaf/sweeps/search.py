@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from oakleaf.errors import Mistake
 from oakleaf.sweeps.grid import Launch, Legal, begin, conclude, settled, spoken
 from oakleaf.sweeps.names import job_name
-from oakleaf.sweeps.record import SWEEP, Job, read, read_job
+from oakleaf.sweeps.record import Job, planned_jobs, read_job
 from oakleaf.sweeps.trial import asked
 
 log = logging.getLogger(__name__)
@@ -75,9 +75,7 @@ def search(config: DictConfig, arguments: Sequence[str], legal: Legal, launch: L
 
 def _earlier(folder: Path) -> dict[str, Job]:
     """The trials that this command has made, as they stand."""
-    plan: Any = read(folder / SWEEP) or {"jobs": []}
-    planned = [Job(**job) for job in plan["jobs"]]
-    return {job.name: read_job(folder / job.name, job) or job for job in planned}
+    return {job.name: read_job(folder / job.name, job) or job for job in planned_jobs(folder) or []}
 
 
 def _measured(folder: Path, jobs: dict[str, Job], evaluated: list[str], launch: Launch) -> dict[str, Job]:

@@ -5,19 +5,20 @@ from pathlib import Path
 
 from oakleaf.errors import Mistake
 from oakleaf.folders import LAST
-from oakleaf.sweeps.record import SWEEP, Job, read, read_job
+from oakleaf.sweeps.record import SWEEP, Job, planned_jobs, read_job
 
 
 def jobs_of(folder: Path) -> list[Job]:
     """All jobs of the sweep's last command, as they stand.
 
     Raises:
-        Mistake: no sweep's folder.
+        Mistake: no sweep's folder, or its record is damaged.
     """
-    plan = read(folder / SWEEP)
-    if plan is None:
+    if not (folder / SWEEP).is_file():
         raise Mistake(f"sweep.status={folder}: no sweep was begun there; its folder is below outputs/sweeps")
-    planned = [Job(**job) for job in plan["jobs"]]
+    planned = planned_jobs(folder)
+    if planned is None:
+        raise Mistake(f"sweep.status={folder}: {SWEEP} is damaged; the sweep's command, given again, writes it anew")
     return [read_job(folder / job.name, job) or job for job in planned]
 
 
