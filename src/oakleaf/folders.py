@@ -1,6 +1,7 @@
 """Where a run writes, and which run is meant by `resume=`."""
 
 import contextlib
+import os
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -100,7 +101,7 @@ def whole(file: Path) -> Iterator[Path]:
     Raises:
         OSError: with the file's name, which a full disk does not tell; what was there before stays.
     """
-    part = file.with_name(f".{file.name}.part{file.suffix}")
+    part = file.with_name(f".{file.name}.{os.getpid()}.part{file.suffix}")
     try:
         yield part
         part.replace(file)

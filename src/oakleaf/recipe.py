@@ -53,9 +53,10 @@ def build(config: DictConfig) -> tuple[GAN, LightningDataModule, Recipe]:
     config.data.size = height if height == width else [height, width]
     config.data.channels = data.channels
     config.data.classes, config.data.input_channels = len(data.classes), data.input_channels
-    if not data.classes and "${data.classes}" in str(_plain(config.model, resolve=False)):
+    model = _plain(config.model, resolve=False)
+    if not data.classes and _reads(model, "data.classes"):
         raise Mistake(f"model={config.model.name} needs labels, and data={config.data.name} has none")
-    if not data.input_channels and "${data.input_channels}" in str(_plain(config.model, resolve=False)):
+    if not data.input_channels and _reads(model, "data.input_channels"):
         raise Mistake(
             f"model={config.model.name} makes images from pictures, and data={config.data.name} has images alone: "
             "data=paired, data=facades, or data/input=grey, edges, low_resolution or masked"
@@ -237,7 +238,9 @@ def restore(module: GAN, content: dict[str, Any]) -> None:
 
 def _fill(module: Any, content: dict[str, Any]) -> None:
     told, known = module.game.condition, content["hyper_parameters"]["data"].get("classes")
-    here = told.classes if told else module.hparams.get("data", {}).get("classes") if _counts(content) else None
+    here = told.classes if told else None
+    if told is None and _reads(content["hyper_parameters"]["model"], "data.classes"):
+        here = module.hparams.get("data", {}).get("classes")  # one output for each, though nobody is told one
     if here and known is not None and known != here:
         raise Mistake(f"the checkpoint knows {known} classes, and this data has {here}")
     try:
@@ -249,9 +252,9 @@ def _fill(module: Any, content: dict[str, Any]) -> None:
         raise Mistake(f"the checkpoint's weights do not fit the networks of its recipe ({reason} ...)") from error
 
 
-def _counts(content: dict[str, Any]) -> bool:
-    """Whether the checkpoint's networks have something for each class, though nobody is told one."""
-    return "${data.classes}" in str(content["hyper_parameters"]["model"])
+def _reads(model: Any, key: str) -> bool:
+    """Whether an unresolved model leans on what the data say there."""
+    return f"${{{key}}}" in str(model)
 
 
 def _plain(node: DictConfig, resolve: bool = True) -> Recipe:

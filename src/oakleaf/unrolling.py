@@ -3,6 +3,7 @@
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -51,7 +52,7 @@ def _rule(optimizer: Optimizer) -> Rule:
         raise Mistake(f"optim.generator.unrolled: D's steps can't be foreseen with {odd[0]}=true in its optimizer")
     for kind, rule in {torch.optim.Adam: _adam, torch.optim.SGD: _sgd, torch.optim.RMSprop: _rmsprop}.items():
         if isinstance(optimizer, kind):  # AdamW is an Adam
-            return lambda weight, slope, state: rule(weight, slope, state, group)
+            return partial(rule, group=group)
     raise Mistake(
         "optim.generator.unrolled: D's steps can be foreseen for Adam, AdamW, SGD and RMSprop, "
         f"not for {type(optimizer).__name__}"

@@ -72,7 +72,7 @@ def _decode_into(
 ) -> tuple[list[int], list[str]]:
     kept: list[int] = []
     skipped: list[str] = []
-    start = _begin_array(path, shape)
+    start = _room(path, shape)
     for index, (fault, advice) in enumerate(faults(source, fit, path, start)):
         if not fault:
             kept.append(index)
@@ -88,20 +88,17 @@ def _decode_into(
     return kept, skipped
 
 
-def _begin_array(path: Path, shape: tuple[int, ...]) -> int:
-    """An array's file with room for all its bytes; returns where they begin."""
-    with path.open("wb") as file:
-        np.lib.format.write_array_header_2_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        start = file.tell()
-        file.truncate(start + int(np.prod(shape)))
-        return start
+def _room(path: Path, shape: tuple[int, ...]) -> int:
+    """An array's file with room for all its bytes; returns where they begin. To be written as a file: a full disk kills
+    a process that writes through a memory map."""
+    return np.lib.format.open_memmap(path, "w+", np.uint8, shape).offset
 
 
 def _keep(path: Path, kept: list[int]) -> None:
     """Leave these images alone in the file, and no gaps."""
     images = np.load(path, mmap_mode="r")
     smaller = path.with_name("smaller.npy")
-    start = _begin_array(smaller, (len(kept), *images.shape[1:]))
+    start = _room(smaller, (len(kept), *images.shape[1:]))
     with smaller.open("r+b") as file:
         file.seek(start)
         for index in kept:

@@ -34,11 +34,11 @@ def faults(source: Source, fit: Fit, path: Path, start: int) -> Iterator[Fault]:
         OSError: the file can't be written.
     """
     decode = partial(_Decoding, source, fit, path, start)
-    bar = tqdm(total=len(source), desc="decoding", unit="img", leave=False, disable=None)  # None: only in a terminal
-    count = len(source)
-    fair = count // (4 * (os.cpu_count() or 1))  # some work for each process, also where pictures are few
+    count, cores = len(source), os.cpu_count() or 1
+    bar = tqdm(total=count, desc="decoding", unit="img", leave=False, disable=None)  # None: only in a terminal
+    fair = count // (4 * cores)  # some work for each process, also where pictures are few
     some = max(1, min(TOGETHER // (fit.channels * fit.height * fit.width), fair))
-    with bar, _workers(count, decode) as each:
+    with bar, _workers(cores if count >= FEW else 1, decode) as each:
         for found in each([range(i, min(i + some, count)) for i in range(0, count, some)]):
             bar.update(len(found))
             yield from found
@@ -72,11 +72,10 @@ class _Decoding:
 
 
 @contextmanager
-def _workers(count: int, begin: Callable[[], _Decoding]) -> Iterator[Callable[[list[range]], Iterable[list[Fault]]]]:
+def _workers(cores: int, begin: Callable[[], _Decoding]) -> Iterator[Callable[[list[range]], Iterable[list[Fault]]]]:
     """A way to decode ranges of numbers, in order: by a process for each core, since threads wait for each other half
-    of the time; by this process alone where the pictures are few, or where it can't be forked."""
-    cores = os.cpu_count() or 1
-    if count < FEW or cores == 1 or "fork" not in multiprocessing.get_all_start_methods():
+    of the time; by this process alone where it is one, or where it can't be forked."""
+    if cores == 1 or "fork" not in multiprocessing.get_all_start_methods():
         decode = begin()
         with decode.file:
             yield partial(map, decode)

@@ -132,7 +132,7 @@ def _mask(file: Path) -> Image.Image:
             drawn = plain(picture, 1)
     except UNREADABLE as error:
         raise Mistake(f"data.input.region={file}: can't be read as a picture ({error})") from error
-    missing = [value > 127 for value in set(drawn.tobytes())]
-    if len({*missing}) == 1:
-        raise Mistake(f"data.input.region={file}: {'nothing' if missing[0] else 'all'} of it would be left")
+    missing = {value > 127 for value in drawn.tobytes()}
+    if len(missing) == 1:
+        raise Mistake(f"data.input.region={file}: {'nothing' if True in missing else 'all'} of it would be left")
     return drawn

@@ -96,15 +96,9 @@ class TwoFolders(Folder):
 
 def _matched(images: Folder, inputs: Folder) -> Folder:
     """The inputs in the images' order."""
-    for folder in (images, inputs):
-        seen: dict[Path, Path] = {}
-        for file in folder.files:
-            if (other := seen.setdefault(file.with_suffix(""), file)) != file:
-                raise Mistake(f"{other} and {file}: two pictures of one name; which of them belongs to the pair?")
-    there = {file.relative_to(inputs.root).with_suffix(""): file for file in inputs.files}
-    names = [file.relative_to(images.root).with_suffix("") for file in images.files]
+    names, there = _by_name(images), _by_name(inputs)
     alone = [images.root / name for name in names if name not in there]
-    alone += [inputs.root / name for name in there if name not in set(names)]
+    alone += [inputs.root / name for name in there if name not in names]
     if alone:
         raise Mistake(
             f"{alone[0]}: no picture of that name in the other folder ({len(alone)} such); pairs are needed here"
@@ -114,6 +108,20 @@ def _matched(images: Folder, inputs: Folder) -> Folder:
         if (one := _size(image)) and (two := _size(other)) and one != two:
             raise Mistake(f"{image} has {one[0]} x {one[1]} pixels, {other} {two[0]} x {two[1]}: a pair has one size")
     return inputs
+
+
+def _by_name(folder: Folder) -> dict[Path, Path]:
+    """The files by their places in the folder, without endings.
+
+    Raises:
+        Mistake: two that differ by their ending alone.
+    """
+    files: dict[Path, Path] = {}
+    for file in folder.files:
+        other = files.setdefault(file.relative_to(folder.root).with_suffix(""), file)
+        if other != file:
+            raise Mistake(f"{other} and {file}: two pictures of one name; which of them belongs to the pair?")
+    return files
 
 
 def _size(file: Path) -> tuple[int, int] | None:

@@ -42,9 +42,9 @@ class Stacked(Matching):
         Raises:
             Mistake: no run is named, or one of other networks or words.
         """
-        super().meet(rows)
         from oakleaf.recipe import load  # which builds games
 
+        super().meet(rows)
         if self.stage1.run is None:
             raise Mistake("model.game.stage1.run= is missing: a run of stage I, of experiment=stackgan_emoji_1 say")
         module = load(self.stage1.run)

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import os
 from abc import ABC, abstractmethod
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from oakleaf import parallel
 from oakleaf.errors import Mistake
+from oakleaf.folders import whole
 from oakleaf.numbers import Count, Positive
 from oakleaf.seeds import stream
 
@@ -267,10 +267,9 @@ def store(content: dict[str, Any], file: Path, what: str) -> None:
     Raises:
         Mistake: the disk takes nothing.
     """
-    part = file.with_suffix(f".{os.getpid()}.part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(content, part)
-        part.replace(file)
+        with whole(file) as part:
+            torch.save(content, part)
     except (OSError, RuntimeError) as error:  # torch tells of a full disk by the latter
         raise Mistake(f"{file.parent}: the {what} can't be kept ({error}); choose another data.cache") from error

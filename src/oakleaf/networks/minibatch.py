@@ -14,8 +14,8 @@ class MinibatchDiscrimination(nn.Module):
 
     dims: of each row M_ib. The sum is over the others, j != i, as in the authors' code: a sample's likeness to itself
     is 1, which is a bias. Their code's data-dependent scale of the distances is a learned one here, from 1 on, and T's
-    columns are not normalised and the likeness has no bias of its own. Real
-    images and fakes are judged in batches of their own, so no penalty on single samples' gradients goes with it.
+    columns are not normalised and the likeness has no bias of its own. Real images and fakes are judged in batches of
+    their own, so no penalty on single samples' gradients goes with it.
     """
 
     mixes_images = True

@@ -1,7 +1,6 @@
 """What is written down of a sweep: `sweep.json` in its folder, and `job.json` in each job's."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -12,7 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from oakleaf.errors import Mistake
-from oakleaf.folders import BEST, LAST, same
+from oakleaf.folders import BEST, LAST, same, whole
 
 SWEEP, JOB, LOCK, STOP, END = "sweep.json", "job.json", "lock", "stop", "end.json"
 SCORE = Path("score") / "metrics.json"
@@ -118,9 +117,8 @@ def read(file: Path) -> dict[str, Any] | None:
 def write(file: Path, content: Mapping[str, Any]) -> None:
     """Whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(content, indent=1) + "\n")
-    part.replace(file)
+    with whole(file) as part:
+        part.write_text(json.dumps(content, indent=1) + "\n")
 
 
 @contextmanager
