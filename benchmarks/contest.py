@@ -132,7 +132,8 @@ def circumstances() -> dict[str, str]:
 
 
 def machine() -> str:
-    """The accelerator's or processor's name, and how many cores: `amd-epyc-2-cores`."""
+    """The accelerator's or processor's name, with what it computes by where that says little, and how many cores:
+    `amd-epyc-avx512-2-cores`."""
     import torch
 
     if torch.cuda.is_available():
@@ -140,6 +141,7 @@ def machine() -> str:
     else:
         lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
         name = next((line.split(":")[1] for line in lines if line.startswith("model name")), platform.machine())
+        name += f" {torch.backends.cpu.get_cpu_capability()}"
     return re.sub(r"[^a-z0-9]+", "-", f"{name} {os.cpu_count()} cores".lower()).strip("-")
 
 

@@ -1,5 +1,6 @@
 """Real images in: any mode, size and layout; decoded once; dealt by (seed, turn) alone."""
 
+import io
 import logging
 import os
 from functools import partial
@@ -107,6 +108,29 @@ def test_exif_orientation_is_applied() -> None:
     image = Image.new("RGB", (32, 16), "white")
     image.getexif()[0x0112] = 6  # to be turned by 90 degrees
     assert Cut(3, 32, 16)(image).shape == (3, 32, 16)
+
+
+@pytest.mark.parametrize(("cut", "turned"), [(Cut(3, 32, 32), 1), (Cut(1, 24, 32), 1), (Cut(3, 24, 32, "pad"), 6)])
+def test_a_large_jpeg_is_decoded_small_and_looks_the_same(cut: Cut, turned: int) -> None:
+    drawn = np.random.default_rng(0).normal(size=(9, 12, 3)) * 60 + 128
+    large = Image.fromarray(drawn.clip(0, 255).astype(np.uint8)).resize((400, 300), Image.Resampling.BICUBIC)
+    large.getexif()[0x0112] = turned
+    file = io.BytesIO()
+    large.save(file, "JPEG", exif=large.getexif())
+    jpeg, whole = Image.open(file), Image.open(io.BytesIO(file.getvalue()))
+    whole.load()  # what is decoded stays as it is
+    apart = np.abs(cut(jpeg).astype(float) - cut(whole))
+    assert max(jpeg.size) == 200
+    assert apart.mean() < 1
+
+
+@pytest.mark.parametrize("cut", [Cut(3, 32, 32, 300), Cut(3, 32, 32, resample="nearest"), Cut(3, 64, 64)])
+def test_pixels_that_are_counted_or_classes_or_no_more_than_needed_are_all_decoded(cut: Cut) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (400, 300)).save(file, "JPEG")
+    jpeg = Image.open(file)
+    cut(jpeg)
+    assert jpeg.size == (400, 300)
 
 
 def test_a_small_picture_is_refused_by_name_or_skipped_or_enlarged(tmp_path: Path, caplog) -> None:

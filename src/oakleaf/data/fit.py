@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from oakleaf.numbers import Count
 
 Crop = Literal["center", "stretch", "pad"] | Count
 Resample = Literal["nearest", "bilinear", "bicubic", "lanczos", "box"]
+
+AMPLE = 4  # times the wanted size, at which a larger JPEG is decoded
 
 
 class TooSmall(ValueError):
@@ -26,6 +28,10 @@ class Fit:
 
     crop: center = the largest centred part of the wanted shape; a number n = the centred n x n pixels first; stretch =
     all of it, distorted; pad = all of it, with black around. resample is PIL's, with antialiasing when shrinking.
+
+    A JPEG of eight times the size or more is decoded at a half, a quarter or an eighth of its own, four times the size
+    at least: two to four times as fast, and 0.4 of 255 levels away (`benchmarks/loading.py --side 1024`), less than its
+    compression is. Not where a crop counts its pixels, or neighbours may not be mixed.
     """
 
     channels: int
@@ -39,7 +45,11 @@ class Fit:
         """Raises:
         TooSmall: fewer pixels than wanted.
         """
-        picture = plain(ImageOps.exif_transpose(picture), self.channels)
+        if not isinstance(self.crop, int) and self.resample != "nearest":
+            ample = AMPLE * max(self.height, self.width)  # on both sides, as it may lie on its side
+            picture.draft(None, (ample, ample))
+        ImageOps.exif_transpose(picture, in_place=True)
+        picture = plain(picture, self.channels)
         if isinstance(self.crop, int):
             picture = _centre(picture, self.crop, self.crop)
         width, height = picture.size
@@ -71,6 +81,12 @@ def plain(picture: Image.Image, channels: int) -> Image.Image:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     return picture.convert("L" if channels == 1 else "RGB")
+
+
+def upright(picture: Image.Image) -> tuple[int, int]:
+    """(height, width) once it is turned as its EXIF says, from its head alone."""
+    lies = picture.getexif().get(ExifTags.Base.Orientation, 1) > 4
+    return (picture.width, picture.height) if lies else (picture.height, picture.width)
 
 
 def is_grey(picture: Image.Image) -> bool:

@@ -4,9 +4,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image, ImageOps
 
 from oakleaf.data.decoding import UNREADABLE
+from oakleaf.data.fit import upright
 from oakleaf.data.folder import Folder
 from oakleaf.data.sources import Source
 from oakleaf.errors import Mistake
@@ -106,7 +107,7 @@ def _matched(images: Folder, inputs: Folder) -> Folder:
     inputs.files = [there[name] for name in names]
     for image, other in zip(images.files, inputs.files):
         if (one := _size(image)) and (two := _size(other)) and one != two:
-            raise Mistake(f"{image} has {one[0]} x {one[1]} pixels, {other} {two[0]} x {two[1]}: a pair has one size")
+            raise Mistake(f"{image} has {one[1]} x {one[0]} pixels, {other} {two[1]} x {two[0]}: a pair has one size")
     return inputs
 
 
@@ -125,10 +126,9 @@ def _by_name(folder: Folder) -> dict[Path, Path]:
 
 
 def _size(file: Path) -> tuple[int, int] | None:
-    """Of a picture held upright, from its head; None if it can't be read, which is told when it is decoded."""
+    """(height, width); None if it can't be read, which is told when it is decoded."""
     try:
         with Image.open(file) as picture:
-            lies = picture.getexif().get(ExifTags.Base.Orientation, 1) > 4
-            return picture.size[::-1] if lies else picture.size
+            return upright(picture)
     except UNREADABLE:
         return None

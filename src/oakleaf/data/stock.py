@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import ImageOps
 
 from oakleaf.data.cache import OnCorrupt, decoded
 from oakleaf.data.decoding import UNREADABLE
-from oakleaf.data.fit import Crop, Fit, Resample, is_grey, without_colours
+from oakleaf.data.fit import Crop, Fit, Resample, is_grey, upright, without_colours
 from oakleaf.data.sources import Source
 from oakleaf.errors import Mistake
 from oakleaf.networks.layers import Size, height_width
@@ -64,8 +63,7 @@ class Stock:
                 with self.source.read(index) as picture:
                     grey.append(is_grey(picture))
                     colourless = colourless and (grey[-1] or without_colours(picture))
-                    upright = ImageOps.exif_transpose(picture)
-                    sizes.append((upright.height, upright.width))
+                    sizes.append(upright(picture))
             except UNREADABLE as error:
                 if self.on_corrupt == "error":
                     raise Mistake(f"{self.source.name(index)}: can't be read ({error})") from error
