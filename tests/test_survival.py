@@ -124,7 +124,9 @@ def test_a_full_disk_at_the_start_leaves_the_old_config_and_is_told(tmp_path: Pa
     assert not list((tmp_path / "run").glob(".*"))
 
 
-def test_a_disk_too_full_for_sheets_and_rows_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_too_full_for_sheets_rows_and_scores_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first sheet and row are written, and those of the last turns; in between there is no room."""
     from oakleaf.callbacks import Watch
 
@@ -139,18 +141,21 @@ def test_a_disk_too_full_for_sheets_and_rows_ends_no_run(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(Watch, "on_train_batch_end", fill)
     often = ["max_images=160", "watch_every=1", "callbacks.samples.every=16", "callbacks.checkpoint.every=160"]
+    often += ["callbacks=scored", "metric@callbacks.score.metric=kid", "extractor@callbacks.score.extractor=pixels"]
+    often += ["callbacks.score.best=null", "callbacks.score.every=48", "callbacks.score.fake=32"]
     with room:
         result = quick(*RUN, *often, f"hydra.run.dir={tmp_path}/run", folder=tmp_path)
     said = result.stdout + result.stderr
     assert result.returncode == 0, said
-    for name in (r"metrics\.csv: rows", r"000000000032\.png"):
+    for name in (r"metrics\.csv", "scores", r"000000000032\.png"):
         assert len(re.findall(rf"{name} could not be written \(File too large\), and the run goes on", said)) == 1
     with (tmp_path / "run" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [int(row["images"]) for row in rows] == [16, 128, 144, 160]
+    assert [int(row["images"]) for row in rows] == [16, 128, 144, 144, 160]  # at 144 there is a score, in its own row
     assert not any(None in row or None in row.values() for row in rows)
     shown = sorted(path.name for path in (tmp_path / "run" / "samples").iterdir())
     assert shown == [*(f"{images:012d}.png" for images in (0, 16, 128, 144, 160)), "film.gif"]
+    assert [file.name for file in (tmp_path / "run" / "scores").iterdir()] == ["metrics.json"]
 
 
 def poisoned(module: Any, turns: range) -> None:

@@ -1,6 +1,7 @@
 """Where a run writes, and which run is meant by `resume=`."""
 
 import contextlib
+import logging
 import os
 import re
 import time
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from oakleaf.errors import Mistake
+
+log = logging.getLogger(__name__)
 
 OUTPUTS = Path("outputs")
 LAST = Path("checkpoints") / "last.ckpt"
@@ -111,3 +114,20 @@ def whole(file: Path) -> Iterator[Path]:
         raise
     finally:
         part.unlink(missing_ok=True)
+
+
+class Spared:
+    """`with spared(path): ...`: what a run can do without. A full disk leaves it out, which is said once, and the run
+    goes on behind the block."""
+
+    def __init__(self) -> None:
+        self.said = False
+
+    @contextlib.contextmanager
+    def __call__(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not self.said:
+                log.error("%s could not be written (%s), and the run goes on", path, error.strerror or error)
+            self.said = True

@@ -13,7 +13,7 @@ from urllib.parse import urlparse
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from oakleaf.folders import whole
+from oakleaf.folders import Spared, whole
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class Table(Logger):
         super().__init__()
         self.path = Path(folder) / "metrics.csv"
         self.columns: list[str] | None = None
-        self.failed = False
+        self.spared = Spared()
 
     def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
         """The run's config.yaml has them."""
@@ -38,14 +38,10 @@ class Table(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         row = {"images": step, **metrics}
-        try:
+        with self.spared(self.path):
             if self.columns is None or not row.keys() <= set(self.columns):
                 self._rewrite(row)
             self._append(row)
-        except OSError as error:
-            if not self.failed:
-                log.error("%s: rows could not be written (%s), and the run goes on", self.path, error.strerror or error)
-            self.failed = True
 
     def _append(self, row: Mapping[str, Any]) -> None:
         size = self.path.stat().st_size if self.path.exists() else 0

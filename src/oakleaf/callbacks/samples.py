@@ -1,6 +1,5 @@
 """The same latents through the whole run: a sheet now and then, and a film at the end."""
 
-import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -12,15 +11,13 @@ from PIL import Image
 from torch import Tensor
 
 from oakleaf.callbacks.interval import Interval
-from oakleaf.folders import whole
+from oakleaf.folders import Spared, whole
 from oakleaf.games import Batch, Game
 from oakleaf.gan import GAN
 from oakleaf.loggers import show
 from oakleaf.numbers import Count
 from oakleaf.pictures import abreast, film, picture
 from oakleaf.seeds import stream
-
-log = logging.getLogger(__name__)
 
 
 class Samples(Callback):
@@ -36,7 +33,7 @@ class Samples(Callback):
         self.interval = Interval(every, parts=40)
         self.request: Batch = {}
         self.drawn = -1
-        self.failed = False
+        self.spared = Spared()
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         torch.manual_seed(stream(pl_module.seed, "samples"))  # each turn seeds anew, so this changes no turn
@@ -73,16 +70,12 @@ class Samples(Callback):
 
     def _write(self, path: Path, save: Callable[[Path], None]) -> bool:
         """Whether it is there."""
-        try:
+        with self.spared(path):
             self.folder.mkdir(parents=True, exist_ok=True)
             with whole(path) as part:
                 save(part)
-        except OSError as error:
-            if not self.failed:
-                log.error("%s could not be written (%s), and the run goes on", path, error.strerror or error)
-            self.failed = True
-            return False
-        return True
+            return True
+        return False
 
 
 def sheet(game: Game, asked: Batch, images: Tensor) -> Image.Image:

@@ -11,12 +11,12 @@ from lightning.pytorch import Callback, Trainer
 from oakleaf import parallel
 from oakleaf.callbacks.interval import Interval
 from oakleaf.errors import Mistake
-from oakleaf.folders import BEST
+from oakleaf.folders import BEST, Spared
 from oakleaf.gan import GAN
 from oakleaf.metrics.evidence import Evidence
 from oakleaf.metrics.extractors import Extractor
 from oakleaf.metrics.measure import Measure
-from oakleaf.metrics.scores import Findings, enough, measure, versions, write
+from oakleaf.metrics.scores import enough, measure, versions, write
 from oakleaf.numbers import Count
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ class Score(Callback):
         self.folder, self.extractor, self.metric, self.best = Path(folder), extractor, dict(metric), best
         self.fake, self.real, self.interval = fake, real, Interval(every, parts=10)
         self.record: float | None = None
+        self.spared = Spared()
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         directions = {name: way for one in self.metric.values() for name, way in one.better.items()}
@@ -65,21 +66,14 @@ class Score(Callback):
         for logger in trainer.loggers:
             logger.log_metrics(scalars, step=module.images)
         if trainer.is_global_zero:
-            self._write(findings)
+            with self.spared(place := self.folder / "scores"):
+                write(findings, place, versions())
         suffix = self.extractor.suffix
         found = {score.name: score for score in findings.scores}
         best = next((found[name] for name in (self.best, f"{self.best}{suffix}") if name in found), None)
         value = parallel.first(best.value if best else nan, module.device)
         if best and not isnan(value):
             self._keep(trainer, value, best.better == "lower")
-
-    def _write(self, findings: Findings) -> None:
-        place = self.folder / "scores"
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-            write(findings, place, versions())
-        except OSError as error:  # a full disk is no reason to end a training
-            log.warning("the scores' protocol is not kept: %s: %s", place, error.strerror)
 
     def _keep(self, trainer: Trainer, value: float, lower: bool) -> None:
         if self.record is None or (value < self.record if lower else value > self.record):

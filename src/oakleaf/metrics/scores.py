@@ -100,8 +100,9 @@ def _number(value: float) -> str:
 
 
 def write(findings: Findings, folder: Path, about: Mapping[str, Any]) -> None:
-    """`metrics.json` and the pictures. Scores of an earlier evaluation stay, unless these were made by the same
-    protocol."""
+    """`metrics.json` and the pictures, in a folder that need not be there. Scores of an earlier evaluation stay, unless
+    these were made by the same protocol."""
+    folder.mkdir(parents=True, exist_ok=True)
     file = folder / "metrics.json"
     new = [{**asdict(score), "protocol": {**about, **score.protocol}} for score in findings.scores]
     old = _read(file) if file.is_file() else []
@@ -110,7 +111,8 @@ def write(findings: Findings, folder: Path, about: Mapping[str, Any]) -> None:
     with whole(file) as part:
         part.write_text(text + "\n")
     for name, picture in findings.pictures.items():
-        picture.save(folder / f"{name}.png")
+        with whole(folder / f"{name}.png") as part:
+            picture.save(part)
 
 
 def _read(file: Path) -> list[dict[str, Any]]:
