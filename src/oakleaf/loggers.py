@@ -190,6 +190,12 @@ def _answers(seconds: float = 3.0) -> bool:
         return False
 
 
+def tell(loggers: Iterable[Logger], scalars: Mapping[str, float], images: int) -> None:
+    """Scalars to every logger."""
+    for logger in loggers:
+        logger.log_metrics(dict(scalars), step=images)
+
+
 def show(loggers: Iterable[Any], name: str, path: Path, images: int) -> None:
     """A picture or film to every logger that takes one."""
     for logger in loggers:

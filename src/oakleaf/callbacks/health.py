@@ -13,7 +13,7 @@ from oakleaf.callbacks.glimpse import Glimpse, small
 from oakleaf.callbacks.interval import Interval
 from oakleaf.games import Batch
 from oakleaf.gan import GAN
-from oakleaf.loggers import alert
+from oakleaf.loggers import alert, tell
 from oakleaf.metrics.neighbours import shuffled
 from oakleaf.numbers import Count, Natural, Positive, Share
 from oakleaf.seeds import stream
@@ -121,7 +121,7 @@ class Health(Callback):
             words = f"G's average draws other images than G, {apart:.2f} of the distance between real ones away"
             self._look(trainer, module, "drift", left_behind(apart, moved, self.apart), words)
         self.before, self.drawn, self.turn = raw, module.images, module.turn
-        _log(trainer, module, scalars)
+        tell(trainer.loggers, scalars, module.images)
 
     def again(self, trainer: Trainer, module: GAN) -> None:
         """The same samples a few turns later."""
@@ -130,7 +130,7 @@ class Health(Callback):
         bad = jumped > self.jump and module.images >= self.calm
         words = f"G's samples change within {SOON} turns by {jumped:.2f} of the distance between real images"
         self._look(trainer, module, "oscillation", bad, words)
-        _log(trainer, module, {"health/jump": jumped})
+        tell(trainer.loggers, {"health/jump": jumped}, module.images)
 
     def _collapse(self, trainer: Trainer, module: GAN, scalars: dict[str, float]) -> None:
         bad = scalars["health/diversity"] < self.alike and 2 * module.images > (module.total or math.inf)
@@ -150,7 +150,7 @@ class Health(Callback):
             log.warning("%s: %s; try: %s", name, words, ADVICE[name])
             alert(trainer.loggers, name, f"{words}; try: {ADVICE[name]}")
         if alarm.raised != was:
-            _log(trainer, module, {f"alarm/{name}": float(alarm.raised)})
+            tell(trainer.loggers, {f"alarm/{name}": float(alarm.raised)}, module.images)
 
     def _held(self, trainer: Trainer) -> Glimpse:
         if self.glimpse is None:
@@ -174,8 +174,3 @@ class Health(Callback):
         self.best.update(state_dict["best"])
         for name, (raised, row) in state_dict["alarms"].items():
             self.alarms[name].raised, self.alarms[name].row = raised, row
-
-
-def _log(trainer: Trainer, module: GAN, scalars: dict[str, float]) -> None:
-    for logger in trainer.loggers:
-        logger.log_metrics(scalars, step=module.images)

@@ -13,6 +13,7 @@ from oakleaf.callbacks.interval import Interval
 from oakleaf.errors import Mistake
 from oakleaf.folders import BEST, Spared
 from oakleaf.gan import GAN
+from oakleaf.loggers import tell
 from oakleaf.metrics.evidence import Evidence
 from oakleaf.metrics.extractors import Extractor
 from oakleaf.metrics.measure import Measure
@@ -62,9 +63,7 @@ class Score(Callback):
         findings = measure(self.metric, evidence, calibrate=False)
         for name, reason in findings.failures.items():
             log.warning("%s: %s", name, reason)
-        scalars = {f"score/{score.name}": score.value for score in findings.scores}
-        for logger in trainer.loggers:
-            logger.log_metrics(scalars, step=module.images)
+        tell(trainer.loggers, {f"score/{score.name}": score.value for score in findings.scores}, module.images)
         if trainer.is_global_zero:
             with self.spared(place := self.folder / "scores"):
                 write(findings, place, versions())

@@ -6,6 +6,7 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 
 from oakleaf.gan import GAN
+from oakleaf.loggers import tell
 
 
 class Watch(Callback):
@@ -40,5 +41,4 @@ class Watch(Callback):
         scalars["epoch"] = float(trainer.current_epoch)
         self.since, self.images = now, module.images
         module.latest = scalars
-        for logger in trainer.loggers:
-            logger.log_metrics(scalars, step=module.images)
+        tell(trainer.loggers, scalars, module.images)
