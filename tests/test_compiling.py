@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -18,6 +19,8 @@ SYSTEMS = [
     ["model=dcgan"],
     ["model=dcgan", "loss=wasserstein_gp"],
     ["model=dcgan", "loss=relativistic"],
+    ["model=dcgan", "loss=relativistic", "loss.instance_noise.sd=0.1"],  # drawn once for verdict and slope
+    ["model=sngan", "loss=relativistic"],  # one step of the power iteration
     ["model=dcgan", "loss.instance_noise.sd=0.1"],
     ["model=dragan"],
     ["model=sngan"],
@@ -64,10 +67,20 @@ def test_a_compiled_run_goes_where_the_uncompiled_one_goes(fit: Fit, tmp_path: P
     run = [*SMALL, "optim=sgd", *slow, "max_images=64"]  # Adam's first steps are all of one length, rounding or not
     there, _ = fit(*run, "compile=false", folder=tmp_path / "a")
     assert not there.game.graphs
+    torch._dynamo.utils.counters.clear()
     graphs, _ = fit(*run, "compile=true", folder=tmp_path / "b")
     assert set(graphs.game.graphs) == {"discriminator", "generator"}
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 2
     for a, b in zip(there.parameters(), graphs.parameters(), strict=True):
         torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-5)
+
+
+def test_a_slope_through_batch_norm_stays_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    module, *_ = built(*FP32, *SMALL, "loss=relativistic", "loss.norm=batch", folder=tmp_path)
+    with caplog.at_level("INFO"):
+        Compiling(True).compile(module)
+    assert set(module.game.graphs) == {"generator"}
+    assert "not compiled: the turn of discriminator" in caplog.text
 
 
 def test_without_a_compiler_it_is_said_how_to_go_on(fit: Fit) -> None:
@@ -85,6 +98,22 @@ def test_auto_leaves_a_cpu_alone_and_asks_how_long_the_rest_takes(fit: Fit) -> N
     module.max_images = None
     trainer.fit_loop.max_epochs = -1
     assert _left(module, 0, 0.0, 1.0) == float("inf")
+
+
+@pytest.mark.parametrize(("minutes", "made"), [(9, 0), (11, 1)])
+def test_auto_makes_graphs_on_a_gpu_once_ten_minutes_are_left(
+    minutes: int, made: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = Mock(device=torch.device("cuda"), turn=0, images=0, step=1)
+    auto, graphs = Compiling("auto"), Mock()
+    monkeypatch.setattr(auto, "compile", graphs)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr("time.perf_counter", lambda: 2.0 * module.turn)
+    auto.on_train_start(Mock(), module)
+    for module.turn in range(1, 100):
+        module.images, module.total = module.turn, module.turn + 30 * minutes  # turns of two seconds
+        auto.on_train_batch_end(Mock(), module)
+    assert graphs.call_count == made
 
 
 def test_sowing_is_torchs_manual_seed_where_the_run_is() -> None:

@@ -45,43 +45,67 @@ class Round:
         self.real, self.fake, self.critic, self.batch, self.asked = real, fake, critic, batch, asked
         self._on_real: Verdict | None = None
         self._on_fake: Verdict | None = None
-        self._slopes: dict[str, Tensor] = {}
+        self._slopes: dict[str, Tensor | None] = {}
 
     @property
     def on_real(self) -> Verdict:
         if self._on_real is None and not self._judged_jointly():
-            self._on_real = self.critic(self.real)
+            self._on_real = self._judged("real", self.real)
         return self._on_real  # type: ignore[return-value]
 
     @property
     def on_fake(self) -> Verdict:
         if self._on_fake is None and not self._judged_jointly():
-            self._on_fake = self.critic(self.fake)
+            self._on_fake = self._judged("fake", self.fake)
         return self._on_fake  # type: ignore[return-value]
+
+    def _judged(self, at: str, x: Tensor) -> Verdict:
+        if at not in self._slopes:
+            return self.critic(x)
+        verdict, self._slopes[at] = sloped(self.critic, x)
+        return verdict
 
     def _judged_jointly(self) -> bool:
         """Unless the slope is wanted on one side alone, whose way back would then lead through both."""
-        if not self.joint or self.real.requires_grad != self.fake.requires_grad or self.real.shape != self.fake.shape:
+        if not self.joint or len(self._slopes) == 1 or self.real.shape != self.fake.shape:
             return False
-        verdict = self.critic(torch.cat([self.real, self.fake]))
+        both = torch.cat([self.real, self.fake])
+        if self._slopes:
+            verdict, slopes = sloped(self.critic, both)
+            self._slopes = dict(zip(("real", "fake"), slopes.chunk(2)))
+        else:
+            verdict = self.critic(both)
         halves = zip(*((None, None) if part is None else part.chunk(2) for part in verdict))
         self._on_real, self._on_fake = (Verdict(*half) for half in halves)
         return True
 
     def steep(self, at: str) -> None:
         """Before the verdicts are asked for: at = real or fake, where `slope` will be."""
-        setattr(self, at, getattr(self, at).detach().requires_grad_())
+        self._slopes.setdefault(at)
 
-    def slope(self, at: str) -> Tensor:
+    def slope(self, at: str) -> Tensor | None:
         """The gradient of the scores with respect to the images, itself differentiable; from the verdicts that the
-        objective asks for anyway, and at once wherever it is wanted."""
-        if not self._slopes:
-            sides = {"real": self.real, "fake": self.fake}
-            points = {name: x for name, x in sides.items() if x.requires_grad}
-            scores = [(self.on_real if name == "real" else self.on_fake).score.sum() for name in points]
-            slopes = torch.autograd.grad(scores, list(points.values()), create_graph=True)
-            self._slopes = dict(zip(points, slopes))
-        return self._slopes[at]
+        objective asks for anyway. None: nobody said before them that it would be wanted."""
+        if at in self._slopes and self._slopes[at] is None:
+            _ = self.on_real if at == "real" else self.on_fake
+        return self._slopes.get(at)
+
+
+def sloped(critic: Critic, x: Tensor) -> tuple[Verdict, Tensor]:
+    """The verdict on x [B, C, H, W], and the gradient of each sample's score with respect to the sample, the same
+    shape, itself differentiable."""
+    if torch.compiler.is_compiling():  # AOTAutograd has no double backward; functorch's transform is traced instead
+
+        def scored(x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            verdict = critic(x)  # of which no part may be None
+            return verdict.score.sum(), {name: part for name, part in zip(Verdict._fields, verdict) if part is not None}
+
+        slope, parts = torch.func.grad(scored, has_aux=True)(x.detach())
+        return Verdict(**parts), slope
+    # not functorch here: it refuses BatchNorm's in-place count of batches
+    x = x.detach().requires_grad_()
+    verdict = critic(x)
+    return verdict, torch.autograd.grad(verdict.score.sum(), x, create_graph=True)[0]
 
 
 def judges_singly(critic: nn.Module) -> bool:
@@ -136,16 +160,14 @@ class Mismatch(Round):
         super().__init__(round.real, round.real.roll(1, 0), round.critic, round.batch, others)
 
     @property
-    def real(self) -> Tensor:
-        return self.round.real
-
-    @real.setter
-    def real(self, real: Tensor) -> None:  # a penalty wants the slope there
-        self.round.real = real
-
-    @property
     def on_real(self) -> Verdict:
         return self.round.on_real
+
+    def steep(self, at: str) -> None:
+        self.round.steep(at) if at == "real" else super().steep(at)
+
+    def slope(self, at: str) -> Tensor | None:
+        return self.round.slope(at) if at == "real" else super().slope(at)
 
     def _judged_jointly(self) -> bool:
         return False  # only one of the verdicts is of its own

@@ -6,9 +6,12 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, Trainer
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from oakleaf.errors import Mistake
+from oakleaf.games import Game
 from oakleaf.gan import GAN
+from oakleaf.losses.penalties import GradientPenalty
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +27,8 @@ class Compiling(Callback):
     true: from the first turn; cuda_graphs: the same, its kernels replayed as one launch; auto: on a GPU, once it is
     known that ten minutes are left. On a CPU auto leaves things as they are, for there graphs were slower
     (docs/performance.md). Random numbers are drawn as without, so a run is the same either way, up to rounding. Turns
-    that look ahead (`unrolled`), and those with something to see, one in `watch_every`, are played without.
+    that look ahead (`unrolled`), those with something to see, one in `watch_every`, and those of a critic with
+    BatchNorm whose slope is penalised, are played without.
     """
 
     def __init__(self, choice: Choice) -> None:
@@ -71,7 +75,15 @@ class Compiling(Callback):
                 module.game.graphs = {}
                 return module.game.paid(*asked)
 
-        module.game.graphs = dict.fromkeys(module.players, play)
+        module.game.graphs = {name: play for name in module.players if _is_one_graph(module.game, name)}
+        if apart := set(module.players) - set(module.game.graphs):
+            log.info("not compiled: the turn of %s, whose penalty goes through BatchNorm", ", ".join(sorted(apart)))
+
+
+def _is_one_graph(game: Game, player: str) -> bool:
+    """Whether the player's turn can be: functorch, by which slopes are traced, refuses BatchNorm's running means."""
+    penalised = any(isinstance(term, GradientPenalty) for term in game.owed(player).values())
+    return not penalised or not any(isinstance(layer, _BatchNorm) for layer in game.get_submodule(player).modules())
 
 
 def _left(module: GAN, turn: int, then: float, now: float) -> float:

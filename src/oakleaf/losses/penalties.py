@@ -7,7 +7,7 @@ from torch import Tensor
 
 from oakleaf.losses.terms import Term
 from oakleaf.numbers import Count, NonNegative
-from oakleaf.round import Critic, Round
+from oakleaf.round import Critic, Round, sloped
 
 Point = Literal["real", "fake", "between", "around"]
 
@@ -29,7 +29,7 @@ class GradientPenalty(Term):
 
     def prepare(self, round: Round) -> None:
         """At real or fake images themselves the slope is taken from the verdict that the objective asks for anyway."""
-        if self.at in ("real", "fake") and not torch.compiler.is_compiling():
+        if self.at in ("real", "fake"):
             round.steep(self.at)
 
     def measure(self, round: Round) -> Tensor:
@@ -40,10 +40,8 @@ class GradientPenalty(Term):
 
     def gradient(self, round: Round) -> Tensor:
         """grad_x D(x) where it is penalised, [B, C, H, W]."""
-        x = self.points(round)
-        if self.at in ("real", "fake") and x.requires_grad:  # prepared
-            return round.slope(self.at)
-        return slope(round.critic, x)
+        prepared = round.slope(self.at)
+        return slope(round.critic, self.points(round)) if prepared is None else prepared
 
     def points(self, round: Round) -> Tensor:
         """Where the slope is taken, [B, C, H, W]."""
@@ -60,8 +58,4 @@ class GradientPenalty(Term):
 
 def slope(critic: Critic, x: Tensor) -> Tensor:
     """The gradient of each sample's score with respect to the sample, [B, C, H, W], itself differentiable."""
-    if torch.compiler.is_compiling():  # AOTAutograd has no double backward; functorch's transform is traced instead
-        return torch.func.grad(lambda x: critic(x).score.sum())(x)
-    # not functorch here: it refuses BatchNorm's in-place count of batches
-    x = x.detach().requires_grad_()
-    return torch.autograd.grad(critic(x).score.sum(), x, create_graph=True)[0]
+    return sloped(critic, x)[1]
