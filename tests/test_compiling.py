@@ -18,14 +18,11 @@ BOTH_PENALTIES = 16  # a turn on which every lazy term is due
 SYSTEMS = [
     ["model=dcgan"],
     ["model=dcgan", "loss=wasserstein_gp"],
-    ["model=dcgan", "loss=relativistic"],
     ["model=dcgan", "loss=relativistic", "loss.instance_noise.sd=0.1"],  # drawn once for verdict and slope
-    ["model=sngan", "loss=relativistic"],  # one step of the power iteration
-    ["model=dcgan", "loss.instance_noise.sd=0.1"],
     ["model=dragan"],
-    ["model=sngan"],
+    ["model=sngan", "loss=relativistic"],  # one step of the power iteration
     ["model=infogan"],
-    ["model=cdcgan"],
+    ["model=cdcgan", "loss=hinge"],
 ]
 
 
