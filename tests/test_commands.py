@@ -314,6 +314,15 @@ def test_help_and_typos_are_answered_without_importing_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 
+def test_nothing_slow_is_imported_that_a_run_does_not_use() -> None:
+    code = "import sys; from oakleaf.cli.machine import libraries; libraries(); import lightning.pytorch\n"
+    code += (
+        "slow = {'matplotlib', 'scipy'} & sys.modules.keys(); import matplotlib.figure, scipy.optimize; sys.exit(slow)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], timeout=120, capture_output=True, text=True)
+    assert result.stderr == "set()\n"  # and they can be imported when they are
+
+
 def test_every_fitting_argument_of_the_trainer_needs_no_plus(tmp_path: Path) -> None:
     result = quick(
         "train", *TINY, "trainer.limit_train_batches=2", "trainer.max_epochs=3", "max_images=null", folder=tmp_path

@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.cli.door import enter
-from oakleaf.cli.machine import matching_pair, there
+from oakleaf.cli.machine import libraries, there
 from oakleaf.cli.real import real_images
 from oakleaf.errors import Mistake
 from oakleaf.folders import beside, made
@@ -24,7 +24,7 @@ def evaluate(config: DictConfig) -> None:
     asked for, or all did."""
     if OmegaConf.is_missing(config, "checkpoint"):
         raise Mistake("checkpoint= is missing: name a run's folder or a checkpoint file")
-    matching_pair()
+    libraries()
     from oakleaf.check import check
     from oakleaf.checkpoint import digest, find, read
     from oakleaf.metrics.evidence import Evidence

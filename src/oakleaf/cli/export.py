@@ -6,7 +6,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.cli.door import enter
-from oakleaf.cli.machine import matching_pair
+from oakleaf.cli.machine import libraries
 from oakleaf.errors import Mistake
 from oakleaf.folders import made
 
@@ -21,7 +21,7 @@ def export(config: DictConfig) -> None:
     """Write the generator in each format, read it back and compare; then its card."""
     if OmegaConf.is_missing(config, "checkpoint"):
         raise Mistake("checkpoint= is missing: name a run's folder or a checkpoint file")
-    matching_pair()
+    libraries()
     from oakleaf import card
     from oakleaf.check import check
     from oakleaf.checkpoint import find, read

@@ -1,13 +1,17 @@
 """What this machine can do."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from oakleaf.errors import Mistake
 
 
-def matching_pair() -> None:
-    """Make sure that torch and torchvision belong together, before a library that needs both fails in the midst of it.
+def libraries() -> None:
+    """Import torch and what stands on it: seconds, after all that needs none of it.
 
     Raises:
-        Mistake: they do not.
+        Mistake: torch and torchvision do not belong together; a library that needs both would fail in the midst of it.
     """
     try:
         import torchvision  # noqa: F401
@@ -17,6 +21,25 @@ def matching_pair() -> None:
             f"torchvision does not fit this torch ({reason}); install both from the same place: "
             "pip install --force-reinstall torch torchvision"
         ) from error
+    with _hidden({"matplotlib", "scipy"}):
+        import torchmetrics  # noqa: F401
+
+
+@contextmanager
+def _hidden(packages: set[str]) -> Iterator[None]:
+    """As if these were not installed. Lightning imports torchmetrics, which imports them to be ready to plot and to
+    mend an old function, which together takes longer than torch itself, in every process."""
+    from lightning_utilities.core.imports import RequirementCache
+
+    met, absent = RequirementCache.__bool__, packages - sys.modules.keys()
+    RequirementCache.__bool__ = lambda asked: asked.requirement not in absent and met(asked)  # type: ignore
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # None: can't be imported
+    try:
+        yield
+    finally:
+        RequirementCache.__bool__ = met  # type: ignore[method-assign]
+        for name in absent:
+            del sys.modules[name]
 
 
 def best_precision(accelerator: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.cli.door import enter
-from oakleaf.cli.machine import matching_pair, there
+from oakleaf.cli.machine import libraries, there
 from oakleaf.cli.real import real_images
 from oakleaf.errors import Mistake
 from oakleaf.folders import made, whole
@@ -25,7 +25,7 @@ def sample(config: DictConfig) -> None:
     """Load, draw, and write `grid.png` and `samples.npy`, uint8 [N, H, W, C] or points float32 [N, 2], into `out`."""
     if OmegaConf.is_missing(config, "checkpoint"):
         raise Mistake("checkpoint= is missing: name a run's folder or a checkpoint file")
-    matching_pair()
+    libraries()
     import numpy as np
     import torch
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.cli.door import conf, enter
+from oakleaf.cli.machine import libraries
 from oakleaf.errors import Mistake
 from oakleaf.folders import made
 
@@ -30,6 +31,7 @@ def theory(config: DictConfig) -> None:
     if not config.get("lab"):
         labs = sorted(path.stem for path in (conf() / "lab").glob("*.yaml"))
         raise Mistake(f"lab= is missing: one of {', '.join(labs)}")
+    libraries()
     from hydra.core.hydra_config import HydraConfig
 
     from oakleaf.check import check

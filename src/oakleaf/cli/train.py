@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.cli.door import enter
-from oakleaf.cli.machine import matching_pair
+from oakleaf.cli.machine import libraries
 from oakleaf.errors import Mistake
 from oakleaf.folders import CONFIG, LAST, OVERRIDES, homeless, same, whole
 
@@ -62,7 +62,7 @@ def _train(config: DictConfig, folder: Path, hydra: Any) -> None:
     if isinstance(config.sweep, DictConfig) and config.sweep.status:
         raise Mistake(f"{STATUS}{config.sweep.status} stands alone: python train.py {STATUS}FOLDER")
     overrides = list(hydra.overrides.task)
-    matching_pair()  # from here on torch and Lightning, seconds after all that needs neither
+    libraries()  # from here on torch and Lightning, seconds after all that needs neither
     checkpoint, content = _checkpoint(config.resume, folder)
     from oakleaf.guard import Diverged
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.cli.door import enter
-from oakleaf.cli.machine import matching_pair, there
+from oakleaf.cli.machine import libraries, there
 from oakleaf.errors import Mistake
 from oakleaf.folders import made, whole
 
@@ -25,7 +25,7 @@ def translate(config: DictConfig) -> None:
     for key in ("checkpoint", "input"):
         if OmegaConf.is_missing(config, key):
             raise Mistake(f"{key}= is missing: name {'a run' if key == 'checkpoint' else 'a folder of pictures'}")
-    matching_pair()
+    libraries()
     from pathlib import Path
 
     from tqdm import tqdm
