@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from conftest import SMALL, Fit, composed
+from oakleaf import parallel
 from oakleaf.callbacks.score import Score
 from oakleaf.cli.real import real_images
 from oakleaf.data.toy import Points, Ring
@@ -339,11 +340,11 @@ def scored(*more: str) -> list[str]:
             "callbacks.score.best=kid", "callbacks.score.every=64", "callbacks.score.fake=64", *more]  # fmt: skip
 
 
-def kept_scores(folder: Path) -> dict[int, float]:
+def kept_scores(folder: Path, name: str = "kid-pixels") -> dict[int, float]:
     """Scores by images seen, from the run's table."""
     with (folder / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return {int(row["images"]): float(row["score/kid-pixels"]) for row in rows if row["score/kid-pixels"]}
+    return {int(row["images"]): float(row[f"score/{name}"]) for row in rows if row[f"score/{name}"]}
 
 
 def test_scoring_changes_nothing_of_the_training(fit: Fit, tmp_path: Path) -> None:
@@ -376,17 +377,43 @@ def test_an_unknown_best_is_a_sentence(fit: Fit) -> None:
 
 
 def test_two_processes_score_like_one(tmp_path: Path) -> None:
+    """Of 63 samples and 1,797 real images no two shares are alike, and a sample in another's place has its label."""
     from test_parallel import NARROW, train_in_two_processes
 
-    folder = train_in_two_processes(tmp_path, *NARROW, "data.batch_size=12", *scored("callbacks.score.every=72"))
-    last = list(kept_scores(folder).values())[-1]
-    module = load(folder)
+    score = scored("callbacks.score.every=72", "metric@callbacks.score.metric=[kid,one_nn]", "callbacks.score.fake=63")
+    options = ["model=cdcgan", *NARROW, "data.batch_size=12", f"data.cache={tmp_path}/cache", *score]
+    folder = train_in_two_processes(tmp_path, *options)
+    (kept,) = (tmp_path / "cache" / "features").iterdir()
     _, data, _ = build(composed(folder="x"))
     data.prepare_data()
     data.setup()
-    evidence = Evidence(module, data, Pixels(16), 64, 10_000, seed=0)
-    evidence.prepare()
-    assert KernelDistance()(evidence.real, evidence.fake)["kid"] == pytest.approx(last, rel=1e-4)
+    evidence = Evidence(load(folder), data, Pixels(16), 63, 10_000, seed=0)
+    findings = scoring.measure({"kid": KernelDistance(), "one_nn": OneNN()}, evidence, calibrate=False)
+    alone = {one.name: one.value for one in findings.scores}
+    assert np.array_equal(np.load(kept)["features"], evidence.real.features)
+    for name in ("kid-pixels", "one_nn_error"):
+        assert list(kept_scores(folder, name).values())[-1] == pytest.approx(alone[name], rel=1e-4)
+
+
+def test_measures_see_in_fp32_whatever_the_training_is_in(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, before = set(), torch.get_float32_matmul_precision()
+
+    def flags() -> tuple[str, bool, bool]:
+        products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+        return products, convolutions, torch.is_autocast_enabled("cpu")
+
+    def spy(extractor: Pixels, images: Tensor, look: Any = Pixels.__call__) -> Features:
+        seen.add(flags())
+        return look(extractor, images)
+
+    monkeypatch.setattr(Pixels, "__call__", spy)
+    try:
+        torch.set_float32_matmul_precision("high")
+        fit(*SMALL, "max_images=64", *scored(), "trainer.precision=bf16-mixed")
+        assert seen == {("highest", False, False)}
+        assert flags() == ("high", True, False)
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 # --- what measures share
@@ -399,6 +426,21 @@ def looking(folder: Path, extractor: Pixels | None = None, fake: int = 300, **mo
     evidence = Evidence(module.eval(), data, extractor or Pixels(), fake, 2 * fake, **more)
     evidence.prepare()
     return evidence
+
+
+def test_processes_share_the_real_images_and_one_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evidence = looking(tmp_path)
+    whole, (kept,) = evidence.real.features, (tmp_path / "features").iterdir()
+    monkeypatch.setattr(parallel, "gathered", lambda mine: mine)  # the others have nothing to say
+    monkeypatch.setattr(parallel, "all_agree", lambda *_: False)  # but that they do not find it
+    shares = []
+    for rank in range(7):
+        monkeypatch.setattr(parallel, "place", lambda rank=rank: (rank, 7))
+        shares.append(evidence._kept(evidence.real.pixels).features)
+        assert kept.is_file() == (rank == 0)
+        kept.unlink(missing_ok=True)
+    assert {len(share) for share in shares} == {600 // 7, 600 // 7 + 1}
+    assert torch.equal(torch.cat(shares), whole)
 
 
 @pytest.mark.parametrize("fake", [10, 300, 898])

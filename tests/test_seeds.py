@@ -9,6 +9,7 @@ import torch
 
 from conftest import FP32, SMALL, built
 from oakleaf.checkpoint import read
+from oakleaf.recipe import build_trainer
 from test_commands import Result, command, quick
 
 TINY = [*SMALL, "max_images=32", "trainer=cpu", "logger=csv", "callbacks.samples=null"]
@@ -50,3 +51,28 @@ def test_deterministic_asks_cuda_for_it_before_cuda_begins(tmp_path: Path, monke
         assert os.environ.pop("CUBLAS_WORKSPACE_CONFIG") in (":4096:8", ":16:8")
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def test_a_gpu_chooses_its_algorithms_by_trying_unless_deterministic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, answer in (("is_available", True), ("device_count", 1), ("is_bf16_supported", True)):
+        monkeypatch.setattr(torch.cuda, name, lambda answer=answer, **_: answer)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    before = torch.get_float32_matmul_precision()
+    *_, recipe = built("trainer=auto", folder=tmp_path)
+    try:
+        for options, tried, products in (
+            ({}, True, "highest"),
+            ({"deterministic": True}, False, "highest"),
+            ({"benchmark": False}, False, "highest"),
+            ({"precision": "32-true"}, True, "high"),
+            ({"precision": "32-true", "accelerator": "cpu"}, False, before),
+        ):
+            monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+            torch.set_float32_matmul_precision(before)
+            build_trainer(recipe | {"trainer": recipe["trainer"] | options})
+            assert (torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()) == (tried, products), options
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.set_float32_matmul_precision(before)

@@ -47,7 +47,7 @@ def wait() -> None:
 
 
 def gathered(mine: Tensor) -> Tensor:
-    """The rows of all processes [N, ...], in the order of their ranks; shares may differ by one."""
+    """The rows of all processes [N, ...], in the order of their ranks; shares may differ."""
     world = place()[1]
     if world == 1:
         return mine

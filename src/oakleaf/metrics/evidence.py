@@ -109,10 +109,9 @@ class Evidence:
         if not parallel.all_agree(sound, self.device):  # raised by all processes or by none
             raise Mistake("the generator draws values that are no numbers (NaN)")
         pixels = torch.cat(pieces)
-        seen = self._seen(pixels)
-        logits = None if seen.logits is None else parallel.gathered(seen.logits)
+        seen = _gathered(self._seen(pixels))
         pixels = parallel.gathered(pixels.to(self.device)).cpu() if world > 1 else pixels
-        return Sample(Features(parallel.gathered(seen.features), logits), pixels, request.get("label"))
+        return Sample(seen, pixels, request.get("label"))
 
     @cached_property
     def rows(self) -> Tensor:
@@ -128,17 +127,18 @@ class Evidence:
         return Sample(self._kept(pixels), pixels, label)
 
     def _kept(self, pixels: Tensor) -> Features:
-        """Features of real images, from disk if they are there."""
+        """Features of real images, from disk if all processes find them there; else each process looks at its share."""
         if self.blind:
             return self._seen(pixels)
         key = (self.data.digest, self.extractor.protocol(), len(pixels))
         name = hashlib.blake2b(repr(key).encode(), digest_size=16).hexdigest()
         place = self.data.cache.expanduser() / "features" / f"{name}.npz"
-        if not place.is_file() and parallel.place()[0] == 0:
-            _keep(place, self._seen(pixels))
-        parallel.wait()
-        if not place.is_file():  # a cache that takes nothing
-            return self._seen(pixels)
+        if not parallel.all_agree(place.is_file(), self.device):
+            rank, world = parallel.place()
+            seen = _gathered(self._seen(pixels.tensor_split(world)[rank]))
+            if rank == 0:
+                _keep(place, seen)
+            return seen
         with np.load(place) as found:
             parts = {name: torch.from_numpy(found[name]).to(self.device) for name in found.files}
         return Features(parts["features"], parts.get("logits"))
@@ -203,6 +203,12 @@ class Evidence:
         found = [self.extractor(piece) for piece in pixels.split(AT_ONCE)]
         logits = [piece.logits for piece in found if piece.logits is not None]
         return Features(torch.cat([piece.features for piece in found]), torch.cat(logits) if logits else None)
+
+
+def _gathered(seen: Features) -> Features:
+    """Those of all processes."""
+    logits = None if seen.logits is None else parallel.gathered(seen.logits)
+    return Features(parallel.gathered(seen.features), logits)
 
 
 def _keep(place: Path, seen: Features) -> None:

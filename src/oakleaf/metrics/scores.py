@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,27 @@ class Findings:
     pictures: dict[str, Image.Image] = field(default_factory=dict)
 
 
+@contextmanager
+def exact() -> Iterator[None]:
+    """Products and convolutions of fp32 in fp32: a GPU's convolutions are in TF32 unless it is told otherwise."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    _set("highest", False)
+    try:
+        yield
+    finally:
+        _set(*before)
+
+
+def _set(products: str, convolutions: bool) -> None:
+    if products != torch.get_float32_matmul_precision():  # said again, compiled graphs would take it for something new
+        torch.set_float32_matmul_precision(products)
+    torch.backends.cudnn.allow_tf32 = convolutions
+
+
+@exact()
 def measure(measures: Mapping[str, Measure], evidence: Evidence, calibrate: bool = True) -> Findings:
-    """All numbers; a measure that can't be taken is told of and leaves the others alone."""
+    """All numbers, of samples drawn and features seen in fp32; a measure that can't be taken is told of and leaves the
+    others alone."""
     findings = Findings()
     ready = {}
     if any(one.uses_extractor for one in measures.values()):
