@@ -147,6 +147,7 @@ def test_a_disk_too_full_for_sheets_rows_and_scores_ends_no_run(
         result = quick(*RUN, *often, f"hydra.run.dir={tmp_path}/run", folder=tmp_path)
     said = result.stdout + result.stderr
     assert result.returncode == 0, said
+    assert "Traceback" not in said
     for name in (r"metrics\.csv", "scores", r"000000000032\.png"):
         assert len(re.findall(rf"{name} could not be written \(File too large\), and the run goes on", said)) == 1
     with (tmp_path / "run" / "metrics.csv").open() as file:

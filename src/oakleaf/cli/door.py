@@ -3,6 +3,7 @@
 Nothing here imports torch, so `--help` and the answer to a typo come at once.
 """
 
+import logging
 import os
 import sys
 import traceback
@@ -32,6 +33,7 @@ def conf() -> Path:
 def enter(name: str, task: Task) -> None:
     """Run a task with the configuration `<name>.yaml` and this process's command line."""
     register()
+    logging.raiseExceptions = False  # a full disk leaves a line of the log out, and tells no story about it
     wanted = os.environ.get(FULL)
     began = False
 
