@@ -5,6 +5,7 @@ import logging
 import os
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,12 +16,14 @@ from conftest import SMALL, Fit, built
 from oakleaf.data import Images, decoding
 from oakleaf.data.cache import decoded
 from oakleaf.data.celeba import CelebA
-from oakleaf.data.deck import Deck, Streamed
+from oakleaf.data.deck import Deck, Resident, Streamed
+from oakleaf.data.finish import flipped
 from oakleaf.data.fit import Fit as Cut
 from oakleaf.data.fit import TooSmall, plain
 from oakleaf.data.folder import Folder
 from oakleaf.data.sources import digits, torchvision_set
 from oakleaf.errors import Mistake
+from oakleaf.weight import free, memory
 
 
 def picture(path: Path, size: tuple[int, int] = (40, 30), mode: str = "RGB", value: int = 100) -> Path:
@@ -280,6 +283,10 @@ def test_the_cache_is_keyed_by_content_and_size(tmp_path: Path) -> None:
     assert len(list(cache.iterdir())) == 2
     picture(root / "a.png", value=20)  # the same name, another content
     assert decoded(Folder(root), cut, "error", cache).images[0, 0, 0, 0] == 20
+    (root / "b.png").write_bytes(b"no picture")
+    assert len(decoded(Folder(root), cut, "skip", cache).images) == 1
+    with pytest.raises(Mistake, match=r"b\.png"):  # what was made without it is nothing for who wants all
+        decoded(Folder(root), cut, "error", cache)
     assert not list(cache.glob("making-*"))
 
 
@@ -320,6 +327,25 @@ def test_streamed_batches_equal_resident_ones(fit: Fit, tmp_path: Path, workers:
     assert all(torch.equal(a, b) for a, b in zip(resident.parameters(), streamed.parameters()))
 
 
+def test_auto_keeps_on_the_device_what_takes_less_than_a_quarter_of_its_free_memory(
+    tmp_path: Path, monkeypatch
+) -> None:
+    for i in range(4):
+        picture(tmp_path / "set" / f"{i % 2}" / f"{i}.png")
+    data = images_of(tmp_path / "set", batch_size=2, workers=0)
+    data.rows["input"] = data.rows["image"].clone()
+    device = SimpleNamespace(root_device=torch.device("cpu"))
+    data.trainer = SimpleNamespace(strategy=device, num_devices=2, global_rank=0, world_size=2, lightning_module=None)
+    loader = data.train_dataloader()
+    assert isinstance(loader, Resident) and 0 < free() <= memory()
+    assert all(loader.rows[name].is_contiguous(memory_format=torch.channels_last) for name in ("image", "input"))
+    assert next(iter(loader))["image"].is_contiguous(memory_format=torch.channels_last)
+    needed = 2 * 4 * 3 * 16 * 16 + 4 * 8  # images, inputs, labels; in each of two processes
+    for there, kind in ((8 * needed + 1, Resident), (8 * needed, Streamed)):
+        monkeypatch.setattr("oakleaf.data.images.free", lambda there=there: there)
+        assert type(data.train_dataloader()) is kind
+
+
 def test_images_reach_the_networks_in_minus_1_to_1_and_mirrored_by_chance(tmp_path: Path) -> None:
     _, data, *_ = built("data.flip=true", folder=tmp_path)
     image = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).repeat(2, 1, 1, 1)
@@ -328,6 +354,14 @@ def test_images_reach_the_networks_in_minus_1_to_1_and_mirrored_by_chance(tmp_pa
     assert batch["image"][0].max() == 1
     assert torch.equal(batch["image"][0].flip(2), batch["image"][1])
     assert set(batch) == {"image"}
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_those_that_chance_names_are_mirrored_and_no_others(layout: torch.memory_format) -> None:
+    images = torch.randint(0, 256, (9, 3, 8, 6), dtype=torch.uint8).contiguous(memory_format=layout)
+    mirrored = torch.rand(9) < 0.5
+    expected = torch.stack([image.flip(2) if turned else image for image, turned in zip(images, mirrored)])
+    assert torch.equal(flipped(images, mirrored), expected)
 
 
 def test_fewer_pictures_than_a_batch_still_train(fit: Fit, tmp_path: Path) -> None:

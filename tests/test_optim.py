@@ -99,6 +99,13 @@ def test_average_forgets_the_initialisation_and_stays_in_eval_mode(fit: Fit) -> 
     assert EMA(half_life=10_000, ramp=0.05).decay(images=64, step=64) < 1e-5  # the first update is a copy
 
 
+def test_the_average_takes_in_all_images_since_its_players_last_turn(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[tuple[int, int]] = []
+    monkeypatch.setattr(Average, "update", lambda _, network, images, step: taken.append((images, step)))
+    fit(*SMALL, "optim.generator.every=3", "max_images=144")
+    assert taken == [(48, 48), (96, 48), (144, 48)]
+
+
 def test_no_average_on_request(fit: Fit) -> None:
     module, _ = fit(*SMALL, "optim.ema=null", "max_images=32")
     assert module.average is None

@@ -4,12 +4,13 @@ import gzip
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from conftest import SMALL, Fit
-from oakleaf.callbacks.costs import CALLBACKS, CASTS, CONVOLUTIONS, DATA, HOST, OPTIMIZER, kind, words
+from oakleaf.callbacks.costs import CALLBACKS, CASTS, CONVOLUTIONS, DATA, HOST, IDLE, OPTIMIZER, kind, shares, words
 from oakleaf.callbacks.costs import SMALL as OTHERS
 
 LARGE = ["model.game.generator.width=64", "model.game.discriminator.width=64", "data.size=32", "data.batch_size=32"]
@@ -74,6 +75,20 @@ def test_a_run_that_ends_too_soon_says_so(fit: Fit, tmp_path: Path, caplog: pyte
 )
 def test_work_belongs_to_what_asked_for_it(path: list[str], expected: str) -> None:
     assert kind(path) == expected
+
+
+@pytest.mark.parametrize("device", [False, True])
+def test_an_operation_inside_another_counts_once(device: bool) -> None:
+    def event(name: str, within: SimpleNamespace | None, whole: float, own: float) -> SimpleNamespace:
+        times = {"cpu_time_total": whole, "self_cpu_time_total": own}
+        times |= {"device_time_total": whole, "self_device_time_total": own}
+        return SimpleNamespace(name=name, cpu_parent=within, thread=1, device_type="DeviceType.CPU", **times)
+
+    turn = event("run_training_batch", None, 1e6, 2e5)
+    outer = event("aten::conv2d", turn, 8e5, 1e5)
+    inner = event("aten::mkldnn_convolution", outer, 7e5, 7e5)
+    found = shares([turn, outer, inner], 1.0, device)
+    assert found == pytest.approx({"convolutions, forward": 0.8, HOST: 0.2} | ({IDLE: 0.0} if device else {}))
 
 
 def test_advice_is_given_where_there_is_one() -> None:

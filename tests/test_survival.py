@@ -190,20 +190,6 @@ def test_after_too_many_the_run_ends_with_player_term_and_batch_named(tmp_path: 
     assert all(bool(weight.isfinite().all()) for weight in module.parameters())
 
 
-def test_a_fused_optimizer_skips_on_the_device_without_being_waited_for() -> None:
-    """What a GPU does: `found_inf` is read by the kernel; here by the CPU's."""
-    weight = torch.nn.Parameter(torch.ones(3))
-    optimizer = torch.optim.Adam([weight], lr=0.1, fused=True)
-    weight.grad = torch.full((3,), float("nan"))
-    optimizer.found_inf = torch.ones(())  # type: ignore[attr-defined]
-    optimizer.step()
-    assert torch.equal(weight, torch.ones(3)) and float(optimizer.state[weight]["step"]) == 0
-    weight.grad = torch.ones(3)
-    optimizer.found_inf = torch.zeros(())  # type: ignore[attr-defined]
-    optimizer.step()
-    assert torch.allclose(weight, torch.full((3,), 0.9), atol=1e-4)
-
-
 def test_it_goes_back_to_the_last_checkpoint_with_half_the_rates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,8 @@ class Guard:
     whatever happens. After `in_a_row` skipped steps of a player the run ends, with the player, the term and the batch
     named; `back` times it first goes back to its last checkpoint, and on with half the rates (`train.py`).
 
-    On a GPU nothing waits: a fused optimizer is told on the device, and the counts are read at each look.
+    On a GPU nothing waits: a fused optimizer (`oakleaf.optim.adam`, `sgd`) is told on the device, and the counts are
+    read at each look. One that torch has in no such form (RMSprop) can only be left out, which waits for each turn.
     """
 
     def __init__(self, in_a_row: Count = 10, back: Natural = 0) -> None:
@@ -35,8 +36,9 @@ class Guard:
     def allows(self, player: str, optimizer: Any, losses: Mapping[str, Tensor], norm: Tensor) -> bool:
         """Whether the optimizer may step; one that can tell on the device may always."""
         total = sum(losses.values(), norm)
-        self.paid[player] = losses
-        if total.device.type == "cuda" and optimizer.defaults.get("fused"):
+        gpu = total.device.type == "cuda"
+        self.paid[player] = _copied(losses) if gpu else losses
+        if gpu and optimizer.defaults.get("fused"):
             finite = torch.isfinite(total)
             optimizer.found_inf = (~finite).float()
             none = finite.new_zeros((), dtype=torch.long)
@@ -70,6 +72,11 @@ class Guard:
             f"{what} is NaN or infinite in {bad} steps in a row, the last on the batch of turn {turn}{its}. They were "
             f"not taken. Lower optim.{player}.lr, or set optim.{player}.clip=1, or non_finite.back=3"
         )
+
+
+def _copied(losses: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """For a look some turns later: a CUDA graph writes over its outputs when it is replayed."""
+    return dict(zip(losses, torch.stack([*losses.values()]).detach())) if losses else {}
 
 
 @torch.no_grad()

@@ -130,3 +130,21 @@ def adam(
     """torch's Adam in its fused form, with betas made floats: torch >= 2.6 refuses `[0, 0.99]`."""
     first, second = map(float, betas)
     return torch.optim.Adam(weights, lr=lr, betas=(first, second), eps=eps, weight_decay=weight_decay, fused=True)
+
+
+def sgd(
+    weights: Iterable[nn.Parameter],
+    lr: Positive,
+    momentum: Share = 0.0,
+    weight_decay: NonNegative = 0.0,
+    nesterov: bool = False,
+) -> Optimizer:
+    """torch's SGD in its fused form. Its momentum begins with zeros: torch's own is what lay in memory if the first
+    step is left out on a GPU (`Guard`)."""
+    weights = list(weights)
+    optimizer = torch.optim.SGD(
+        weights, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, fused=True
+    )
+    for weight in weights:
+        optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+    return optimizer

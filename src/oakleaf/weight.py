@@ -1,6 +1,7 @@
 """Networks weighed before they are made, so that a zero too many ends in a sentence, not in a killed process."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,3 +66,10 @@ def memory() -> int:
     limit = Path("/sys/fs/cgroup/memory.max")
     text = limit.read_text().strip() if limit.is_file() else ""
     return min(there, int(text)) if text.isdigit() else there
+
+
+def free() -> int:
+    """Bytes that this process may still have, by the system's own estimate; where it makes none, all of `memory`."""
+    file = Path("/proc/meminfo")
+    told = re.search(r"^MemAvailable:\s*(\d+) kB", file.read_text() if file.is_file() else "", re.MULTILINE)
+    return min(memory(), int(told[1]) * 1024) if told else memory()

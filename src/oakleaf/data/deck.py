@@ -1,5 +1,6 @@
 """The order in which images are dealt: a function of (seed, turn) alone, so a resumed run needs no loader's state."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -28,36 +29,40 @@ class Deck:
         self.batches = count // (batch * world)
         self.again = again
 
-    def hands(self, turn: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def hands(self, turn: int, device: torch.device | str = "cpu") -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch's length of hands beginning with the given turn: (rows [batch], whether to mirror each [batch]),
-        both of twice the length where some are dealt again."""
+        both of twice the length where some are dealt again. An epoch's hands go to the device at once, so that no turn
+        waits for a copy."""
         epoch = None
         for now in range(turn, turn + self.batches):
             if epoch != now // self.batches:
                 epoch = now // self.batches
-                order, mirrored = self.shuffle(self.count, "deck", epoch)
-            start = (now % self.batches * self.world + self.rank) * self.batch
-            hand = order[start : start + self.batch], mirrored[start : start + self.batch]
-            if self.again is not None:
-                hand = _joined([hand, self._few(self.again, (now * self.world + self.rank) * self.batch)])
-            yield hand
+                rows, mirrored = (hands.to(device) for hands in self._epoch(epoch))
+            yield rows[now % self.batches], mirrored[now % self.batches]
+
+    def _epoch(self, number: int) -> tuple[Tensor, Tensor]:
+        """All hands of an epoch, [batches, batch]."""
+        rows, mirrored = self._own(*self.shuffle(self.count, "deck", number))
+        if self.again is not None:
+            few, sides = self._own(*self._few(self.again, number * self.batches * self.world * self.batch))
+            rows, mirrored = torch.cat([rows, few], 1), torch.cat([mirrored, sides], 1)
+        return rows, mirrored
+
+    def _own(self, *columns: Tensor) -> list[Tensor]:
+        """This rank's part of an epoch that begins each column."""
+        hands = self.batches, self.world, self.batch
+        return [column[: math.prod(hands)].view(hands)[:, self.rank] for column in columns]
 
     def _few(self, rows: Tensor, start: int) -> tuple[Tensor, Tensor]:
-        """A batch of the few rows' endless tilings, beginning with the given place."""
-        first, last = start // len(rows), (start + self.batch - 1) // len(rows)
+        """As many of the few rows' endless tilings as an epoch needs or more, beginning with the given place."""
+        first, last = start // len(rows), (start + self.batches * self.world * self.batch - 1) // len(rows)
         tilings = [self.shuffle(len(rows), "again", tiling) for tiling in range(first, last + 1)]
-        order, mirrored = _joined([(rows[order], mirrored) for order, mirrored in tilings])
-        start -= first * len(rows)
-        return order[start : start + self.batch], mirrored[start : start + self.batch]
+        order, mirrored = (torch.cat(column)[start - first * len(rows) :] for column in zip(*tilings))
+        return rows[order], mirrored
 
     def shuffle(self, count: int, what: str, number: int) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(stream(self.seed, what, number))
         return torch.randperm(count, generator=generator), torch.rand(count, generator=generator) < 0.5
-
-
-def _joined(hands: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    rows, mirrored = zip(*hands)
-    return torch.cat(rows), torch.cat(mirrored)
 
 
 class Resident:
@@ -76,9 +81,9 @@ class Resident:
         return self.deck.batches
 
     def __iter__(self) -> Iterator[Rows]:
-        for rows, mirrored in self.deck.hands(self.turn()):  # asked at the first batch, when a resumed run knows it
-            there = {name: _gathered(values, rows.to(values.device)) for name, values in self.rows.items()}
-            yield {**there, "mirrored": mirrored}
+        device = next(iter(self.rows.values())).device
+        for rows, mirrored in self.deck.hands(self.turn(), device):  # asked at the first batch: a resumed run knows it
+            yield {**{name: _gathered(values, rows) for name, values in self.rows.items()}, "mirrored": mirrored}
 
 
 def _gathered(values: Tensor, rows: Tensor) -> Tensor:

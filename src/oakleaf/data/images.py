@@ -1,6 +1,5 @@
 """The data module for images: decoded once, kept as bytes, on the accelerator if they fit, normalised there."""
 
-import os
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -24,6 +23,7 @@ from oakleaf.networks.layers import Size
 from oakleaf.numbers import Count, Natural
 from oakleaf.pictures import to_bytes
 from oakleaf.seeds import stream
+from oakleaf.weight import free
 
 
 class Images(Dealt):
@@ -41,7 +41,7 @@ class Images(Dealt):
     input; null: as many as it has. unpaired: images and inputs are dealt each on its own, though the set be of pairs.
     batch_size: images a process and turn. epochs: a good length for a run on this set.
     keep: device = all images on the accelerator; workers = read from the cache on disk by `workers` processes; auto =
-    on the device where they take less than a quarter of its free memory.
+    on the device where they, and all that belongs to them, take less than a quarter of its free memory.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Images(Dealt):
     def _loader(self, rows: Rows, deck: Deck, turn: Callable[[], int]) -> Resident | Streamed:
         assert self.trainer is not None
         device = self.trainer.strategy.root_device
-        if self.keep == "workers" or (self.keep == "auto" and not self._fits(device)):
+        if self.keep == "workers" or (self.keep == "auto" and not self._fits(rows, device)):
             self.streams.append(Streamed(rows, deck, turn, self.workers, pin=device.type == "cuda"))
             return self.streams[-1]
         return Resident({name: values.to(device) for name, values in rows.items()}, deck, turn)
@@ -157,11 +157,12 @@ class Images(Dealt):
     def stored(self, images: Tensor) -> Tensor:
         return to_bytes(images)
 
-    def _fits(self, device: torch.device) -> bool:
-        needed = self.rows["image"].numel()
+    def _fits(self, rows: Rows, device: torch.device) -> bool:
+        assert self.trainer is not None
+        needed = sum(values.nbytes for values in rows.values())
         if device.type == "cuda":
             return needed < torch.cuda.mem_get_info(device)[0] / 4
-        return needed < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 4
+        return needed < free() / self.trainer.num_devices / 4  # each process has its own
 
     def _input_channels(self, input: Input | None) -> int:
         """Raises:

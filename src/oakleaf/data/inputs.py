@@ -30,7 +30,7 @@ def luminance(image: Tensor) -> Tensor:
     """[B, C, H, W] -> [B, 1, H, W]; the mean of channels that are not red, green and blue."""
     if image.shape[1] != 3:
         return image.mean(1, keepdim=True)
-    weights = torch.tensor(LUMINANCE, dtype=image.dtype, device=image.device)
+    weights = torch.stack([image.new_full((), weight) for weight in LUMINANCE])  # filled in there: a copy would wait
     return (image * weights[:, None, None]).sum(1, keepdim=True)
 
 
@@ -56,7 +56,8 @@ class Edges:
         return 1
 
     def __call__(self, image: Tensor, chance: torch.Generator) -> Tensor:
-        across = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]], dtype=image.dtype, device=image.device) / 8
+        slope = torch.arange(-1, 2, dtype=image.dtype, device=image.device)  # made there: a copy would wait
+        across = torch.outer(2 - slope.abs(), slope) / 8
         slopes = conv2d(pad(luminance(image), (1, 1, 1, 1), "replicate"), torch.stack([across, across.T])[:, None])
         # a step from black to white has slope 1 a pixel on either side of it
         return 1 - 2 * (self.gain * slopes.square().sum(1, keepdim=True).sqrt()).clamp(max=1)
@@ -100,26 +101,29 @@ class Masked:
         return image + 1
 
     def __call__(self, image: Tensor, chance: torch.Generator) -> Tensor:
-        missing = self.missing(len(image), image.shape[2], image.shape[3], chance).to(image.device)
+        missing = self.missing(len(image), image.shape[2], image.shape[3], chance, image.device)
         return torch.cat([image * ~missing, 2 * missing.to(image.dtype) - 1], 1)
 
-    def missing(self, count: int, height: int, width: int, chance: torch.Generator) -> Tensor:
+    def missing(
+        self, count: int, height: int, width: int, chance: torch.Generator, device: torch.device | str = "cpu"
+    ) -> Tensor:
         """Where, [count, 1, height, width], bool."""
         if self.drawn is not None:
             drawn = self.drawn.resize((width, height), Image.Resampling.NEAREST)
             there = torch.frombuffer(bytearray(drawn.tobytes()), dtype=torch.uint8).view(1, 1, height, width) > 127
-            return there.expand(count, -1, -1, -1)
+            return there.to(device, non_blocking=True).expand(count, -1, -1, -1)
         if self.region == "half":
-            return (torch.arange(width) >= width // 2).expand(count, 1, height, width)
+            return (torch.arange(width, device=device) >= width // 2).expand(count, 1, height, width)
         tall, wide = height // 2, width // 2
         places = torch.tensor([[(height - tall) // 2, (width - wide) // 2]]).expand(count, 2)
         if self.region == "block":
             places = (
                 torch.rand(count, 2, generator=chance) * torch.tensor([height - tall + 1, width - wide + 1])
             ).long()
-        rows, columns = (place[:, None] for place in places.T)
-        inside = (torch.arange(height) >= rows) & (torch.arange(height) < rows + tall)  # [count, height]
-        beside = (torch.arange(width) >= columns) & (torch.arange(width) < columns + wide)
+        rows, columns = places.to(device, non_blocking=True).T[:, :, None]
+        down, across = torch.arange(height, device=device), torch.arange(width, device=device)
+        inside = (down >= rows) & (down < rows + tall)  # [count, height]
+        beside = (across >= columns) & (across < columns + wide)
         return (inside[:, :, None] & beside[:, None, :])[:, None]
 
 

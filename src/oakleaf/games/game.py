@@ -77,7 +77,8 @@ class Game(nn.Module, ABC):
         if self.jointly is None and player == "discriminator":
             self.jointly = judges_singly(self.get_submodule(player))
         noise = self.loss.instance_noise.at(images)
-        sd = batch["image"].new_tensor(noise) if noise > 0 else None  # no number, which a graph would be made anew for
+        # no number, which a graph would be made anew for; filled in on the device, for which a copy would wait
+        sd = batch["image"].new_full((), noise) if noise > 0 else None
         if watch and player == self.watcher:
             rounds = self.rounds(player, batch, sd)
             return self.charged(player, rounds, due), self.view(rounds)

@@ -1,0 +1,107 @@
+"""A turn on a GPU never waits for it. No GPU is needed: fake tensors lie on one, and have no numbers to ask for."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from conftest import FP32, SMALL, built
+from oakleaf.data.deck import Resident
+from oakleaf.data.inputs import Edges, Grey, Masked
+from oakleaf.guard import Guard
+from oakleaf.optim import adam, sgd
+
+
+class Waits(TorchDispatchMode):
+    """Copies between the host and the GPU that are waited for. (Of what asks a GPU for a number or a shape, fake
+    tensors themselves make an error.)"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result, kwargs = func(*args, **(kwargs or {})), kwargs or {}
+        if func.overloadpacket in (torch.ops.aten._to_copy, torch.ops.aten.copy_):
+            source = args[1] if func.overloadpacket is torch.ops.aten.copy_ else args[0]
+            waited = not (kwargs.get("non_blocking") or (len(args) > 2 and args[2]))
+            if waited and source.device.type != result.device.type:
+                self.found.append(f"{func}: {source.device} to {result.device}")
+        return result
+
+
+def test_a_turn_on_a_gpu_waits_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ["data.flip=true", "data.jitter=2", "data/input=edges", "loss.instance_noise.sd=0.1"]
+    module, data, *_ = built(*FP32, *SMALL, *options, "data.labelled=20", folder=tmp_path)
+    data.prepare_data()
+    data.setup()
+    monkeypatch.setattr("oakleaf.gan.sow", lambda *_: None)  # it and the way back want a real GPU
+    monkeypatch.setattr(torch.autograd, "backward", _slopes)
+    module._trainer = SimpleNamespace(world_size=1, global_rank=0)  # type: ignore[assignment]
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        module.to("cuda")
+        module._device = torch.device("cuda", 0)
+        module.weights = {name: list(module.network(name).parameters()) for name in module.players}
+        optimizers = [SimpleNamespace(optimizer=o, param_groups=o.param_groups) for o in module.configure_optimizers()]
+        monkeypatch.setattr(module, "_optimizers", lambda: optimizers)
+        monkeypatch.setattr(module, "_step", lambda optimizer: optimizer.optimizer.step())
+        rows = {name: values.to("cuda") for name, values in data.rows.items()}
+        loader = iter(Resident(rows, data.deck(0, 1, torch.arange(20)), data.turn))
+        next(loader)  # an epoch's order is copied as it begins
+        with Waits() as waits:
+            for _ in range(2):  # the first is looked into
+                module.training_step(data.on_after_batch_transfer(next(loader), 0), 0)
+    assert module.turn == 2 and not waits.found
+
+
+def _slopes(_: Tensor, inputs: list[nn.Parameter]) -> None:
+    for weight in inputs:
+        weight.grad = torch.ones_like(weight)
+
+
+@pytest.mark.parametrize("input", [Grey(), Edges(), Masked("centre"), Masked("block"), Masked("half")])
+def test_inputs_are_made_on_a_gpu_without_waiting(input: Any) -> None:
+    with FakeTensorMode(), Waits() as waits:
+        assert input(torch.zeros(4, 3, 16, 16, device="cuda"), torch.Generator()).device.type == "cuda"
+    assert not waits.found
+
+
+class OnGPU(Tensor):
+    """Numbers that say that they lie on a GPU."""
+
+    device = torch.device("cuda", 0)  # type: ignore[assignment]
+
+
+def test_the_guard_counts_and_forbids_on_the_device() -> None:
+    guard, optimizer = Guard(in_a_row=3), SimpleNamespace(defaults={"fused": True}, found_inf=None)
+    told, counts = [], []
+    for loss, norm in [(1.0, 2.0), (torch.nan, 2.0), (1.0, torch.inf), (1.0, 2.0), (-torch.inf, 2.0)]:
+        losses = {"adversarial": torch.tensor(loss).as_subclass(OnGPU), "r1": torch.tensor(0.5).as_subclass(OnGPU)}
+        assert guard.allows("generator", optimizer, losses, torch.tensor(norm).as_subclass(OnGPU))
+        told.append(float(optimizer.found_inf))
+        counts.append((int(guard.bad["generator"]), int(guard.skipped["generator"])))
+        losses["adversarial"].fill_(7.0)  # a CUDA graph that is replayed
+        kept = {name: float(value) for name, value in guard.paid["generator"].items()}
+        assert kept == pytest.approx({"adversarial": loss, "r1": 0.5}, nan_ok=True)
+    assert told == [0, 1, 1, 0, 1]
+    assert counts == [(0, 0), (1, 1), (2, 2), (0, 2), (1, 3)]
+    assert guard.look(5, {}) and "generator" in guard.bad
+
+
+@pytest.mark.parametrize("make", [adam, lambda weights, lr: sgd(weights, lr, momentum=0.5)], ids=["adam", "sgd"])
+def test_a_fused_optimizer_leaves_steps_out_on_the_device_the_first_too(make: Any) -> None:
+    """What a GPU does: `found_inf` is read by the kernel; here by the CPU's."""
+    weight = nn.Parameter(torch.ones(3))
+    optimizer = make([weight], lr=0.1)
+    assert optimizer.defaults["fused"]
+    for slope, found in [(torch.nan, 1.0), (1.0, 0.0)]:
+        weight.grad, optimizer.found_inf = torch.full((3,), slope), torch.tensor(found)
+        before = weight.detach().clone()
+        optimizer.step()
+        torch.testing.assert_close(weight.detach(), before if found else before - 0.1, atol=1e-4, rtol=0)
+    assert all(bool(value.isfinite().all()) for value in optimizer.state[weight].values())
