@@ -240,7 +240,7 @@ def test_batches_show_the_labels_of_the_few_alone(tmp_path: Path) -> None:
     data.trainer = trainer
     resident = data.train_dataloader()
     one = [data.on_after_batch_transfer(batch, 0) for batch in resident]
-    streamed = Streamed(resident.rows, resident.deck, data.turn, workers=2, pin=False)
+    streamed = Streamed(resident.rows, resident.deck, data.turn, workers=2)
     for batch, other in zip(one, [data.on_after_batch_transfer(batch, 0) for batch in streamed]):
         assert batch.keys() == other.keys() == {"image", "label", "labelled_image", "labelled_label"}
         assert all(torch.equal(batch[name], other[name]) for name in batch)

@@ -1,8 +1,12 @@
 """A turn on a GPU never waits for it. No GPU is needed: fake tensors lie on one, and have no numbers to ask for."""
 
+import contextlib
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -11,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from conftest import FP32, SMALL, built
-from oakleaf.data.deck import Resident
+from oakleaf.data.deck import Resident, ahead
 from oakleaf.data.inputs import Edges, Grey, Masked
 from oakleaf.guard import Guard
 from oakleaf.optim import adam, sgd
@@ -105,3 +109,27 @@ def test_a_fused_optimizer_leaves_steps_out_on_the_device_the_first_too(make: An
         optimizer.step()
         torch.testing.assert_close(weight.detach(), before if found else before - 0.1, atol=1e-4, rtol=0)
     assert all(bool(value.isfinite().all()) for value in optimizer.state[weight].values())
+
+
+def test_a_batch_goes_to_the_gpu_while_the_one_before_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    events, asked, current, kept = itertools.count(), [], Mock(), []
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: Mock(record_event=lambda: next(events)))
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: current)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda values, stream: kept.append(int(values[0])))
+
+    def batches() -> Iterator[dict[str, Tensor]]:
+        for number in range(3):
+            asked.append(number)
+            yield {"image": torch.full((2,), number)}
+
+    given = [
+        (int(batch["image"][0]), len(asked), current.wait_event.call_args.args[0])
+        for batch in ahead(batches(), torch.device("cpu"))
+    ]
+    assert given == [
+        (0, 2, 0),
+        (1, 3, 1),
+        (2, 3, 2),
+    ]  # the batch, how many were copied by then, whose copy it waits for
+    assert kept == [0, 1, 2]

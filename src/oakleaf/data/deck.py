@@ -1,7 +1,7 @@
 """The order in which images are dealt: a function of (seed, turn) alone, so a resumed run needs no loader's state."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -93,15 +93,17 @@ def _gathered(values: Tensor, rows: Tensor) -> Tensor:
 
 
 class Streamed:
-    """The same batches, gathered from the memory-mapped cache by worker processes."""
+    """The same batches, gathered from the memory-mapped cache by worker processes; on a GPU one is ahead there."""
 
-    def __init__(self, rows: Rows, deck: Deck, turn: Callable[[], int], workers: int, pin: bool) -> None:
-        self.deck = deck
+    def __init__(
+        self, rows: Rows, deck: Deck, turn: Callable[[], int], workers: int, device: torch.device | str = "cpu"
+    ) -> None:
+        self.deck, self.device = deck, torch.device(device)
         self.loader: DataLoader[Any] = DataLoader(
             _Table(rows),
             batch_sampler=_Hands(deck, turn),  # type: ignore[arg-type]
             num_workers=workers,
-            pin_memory=pin,
+            pin_memory=self.device.type == "cuda",
             persistent_workers=workers > 0,
             collate_fn=_as_it_is,
         )
@@ -110,13 +112,37 @@ class Streamed:
         return self.deck.batches
 
     def __iter__(self) -> Iterator[Rows]:
-        yield from self.loader  # a generator, so that nothing is fetched before the first batch is asked for
+        # a generator, so that nothing is fetched before the first batch is asked for
+        yield from ahead(self.loader, self.device) if self.device.type == "cuda" else self.loader
 
     def close(self) -> None:
         """End the workers. The garbage collector would find their queues gone, and wait five seconds for each."""
         if (running := self.loader._iterator) is not None and hasattr(running, "_shutdown_workers"):
             running._shutdown_workers()
         self.loader._iterator = None
+
+
+def ahead(batches: Iterable[Rows], device: torch.device) -> Iterator[Rows]:
+    """Batches on the GPU, each copied while the turn before it is computed, on a stream of its own. They are to lie in
+    pinned memory."""
+    copying, waiting = torch.cuda.Stream(device), None
+    for batch in batches:
+        with torch.cuda.stream(copying):
+            there = {name: values.to(device, non_blocking=True) for name, values in batch.items()}
+        copied = copying.record_event()
+        if waiting:
+            yield _arrived(*waiting)
+        waiting = there, copied
+    if waiting:
+        yield _arrived(*waiting)
+
+
+def _arrived(batch: Rows, copied: torch.cuda.Event) -> Rows:
+    stream = torch.cuda.current_stream()
+    stream.wait_event(copied)
+    for values in batch.values():
+        values.record_stream(stream)  # so that its memory is not given away before the turn is over
+    return batch
 
 
 class Together:

@@ -126,7 +126,7 @@ class Images(Dealt):
         assert self.trainer is not None
         device = self.trainer.strategy.root_device
         if self.keep == "workers" or (self.keep == "auto" and not self._fits(rows, device)):
-            self.streams.append(Streamed(rows, deck, turn, self.workers, pin=device.type == "cuda"))
+            self.streams.append(Streamed(rows, deck, turn, self.workers, device))
             return self.streams[-1]
         return Resident({name: values.to(device) for name, values in rows.items()}, deck, turn)
 
