@@ -131,5 +131,5 @@ def test_a_batch_goes_to_the_gpu_while_the_one_before_it_is_used(monkeypatch: py
         (0, 2, 0),
         (1, 3, 1),
         (2, 3, 2),
-    ]  # the batch, how many were copied by then, whose copy it waits for
+    ]  # batch, how many were copied by then, whose copy it waits for
     assert kept == [0, 1, 2]
