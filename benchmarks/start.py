@@ -43,6 +43,8 @@ def first_turn() -> dict[str, float]:
 
 def inside() -> None:
     """What train.py does until its first turn is over."""
+    from oakleaf.cli.machine import libraries
+
     clock = time.perf_counter()
 
     def part(name: str, do: Callable[[], Any]) -> Any:
@@ -53,7 +55,7 @@ def inside() -> None:
         return done
 
     part("import torch", lambda: __import__("torch"))
-    part("import torchmetrics, which Lightning needs", lambda: __import__("torchmetrics"))
+    part("import torchvision, and torchmetrics, which Lightning needs", libraries)
     part("import lightning", lambda: __import__("lightning.pytorch"))
     part("import oakleaf", lambda: (__import__("oakleaf.recipe"), __import__("oakleaf.callbacks")))
     with tempfile.TemporaryDirectory() as folder:
