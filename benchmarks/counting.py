@@ -12,18 +12,21 @@ from torch.utils.flop_counter import FlopCounterMode
 from oakleaf.cli.door import conf
 from oakleaf.recipe import build
 
-COUNTED = 2  # images that are played to count; the result is per image
+COUNTED = 2, 4  # batches that are played to count: what two images more take, and not what each turn takes anyhow
 
 
 @dataclass
 class System:
-    """bytes are of fp32; flops, activations and pixels are of one image that is seen."""
+    """bytes are of fp32; flops, activations and pixels are of one more image that is seen. What a turn takes whatever
+    its batch, such as a normalised weight, is left out.
+    """
 
     name: str
     batch: int
     weights: int
     averaged: int
     reduced: float  # bytes of gradients that a turn averages over processes, by each player's `every`
+    reductions: float  # and in how many exchanges: one a player that plays
     flops: float
     activations: float
     pixels: int
@@ -39,25 +42,31 @@ def counted(name: str, batch_size: int, overrides: list[str]) -> System:
     with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(conf()), version_base="1.3"):
         fixed = ["logger=csv", "trainer=cpu", f"folder={folder}"]
         module, data, _ = build(compose("train", overrides=[*fixed, *overrides]))
-    shape = (COUNTED, data.channels, *data.size)
-    batch = {"image": torch.rand(shape) * 2 - 1}
-    if data.input_channels:
-        batch["input"] = torch.rand(COUNTED, data.input_channels, *data.size) * 2 - 1
-    elif module.game.condition:
+    if module.game.condition and not data.input_channels:
         data.prepare_data()
         data.setup("fit")
         module.game.condition.meet(data)
-        batch = data.batch(torch.arange(COUNTED))
     flops = reduced = activations = 0.0
     for player, how in module.players.items():
-        own, kept = played(module, player, batch)
-        flops += own / how.every / COUNTED
-        activations = max(activations, kept / COUNTED)
+        (own, kept), (more, longer) = (played(module, player, noise(module, data, count)) for count in COUNTED)
+        apart = COUNTED[1] - COUNTED[0]
+        flops += (more - own) / how.every / apart
+        activations = max(activations, (longer - kept) / apart)
         reduced += 4 * sum(weight.numel() for weight in module.weights[player]) / how.every
+    reductions = sum(1 / how.every for how in module.players.values())
     numbers = {player: sum(weight.numel() for weight in weights) for player, weights in module.weights.items()}
     averaged = sum(numbers[player] for player in module.averages)
-    pixels = data.channels * data.size[0] * data.size[1]
-    return System(name, batch_size, sum(numbers.values()), averaged, reduced, flops, activations, pixels)
+    pixels = (data.channels + data.input_channels) * data.size[0] * data.size[1]
+    weights = sum(numbers.values())
+    return System(name, batch_size, weights, averaged, reduced, reductions, flops, activations, pixels)
+
+
+def noise(module: Any, data: Any, count: int) -> dict[str, torch.Tensor]:
+    """A batch of so many images that mean nothing, or the set's first where they are told something."""
+    if module.game.condition and not data.input_channels:
+        return data.batch(torch.arange(count))  # type: ignore[no-any-return]
+    channels = {"image": data.channels, "input": data.input_channels}
+    return {name: torch.rand(count, of, *data.size) * 2 - 1 for name, of in channels.items() if of}
 
 
 def played(module: Any, player: str, batch: dict[str, torch.Tensor]) -> tuple[float, float]:

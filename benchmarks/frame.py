@@ -8,11 +8,16 @@ import argparse
 import statistics
 import sys
 
+import torch
 from contest import HERE, Contestant, compared, race, record
 
 CONTESTANTS = HERE / "contestants"
 CASES = {
-    "DCGAN-64, batch 64": (1, 64, ["model=dcgan", "data=celeba", "data.batch_size=64"]),
+    "DCGAN-64, batch 64": (
+        50 if torch.cuda.is_available() else 1,
+        64,
+        ["model=dcgan", "data=celeba", "data.batch_size=64"],
+    ),
     "perceptrons on the ring, batch 128": (
         50,
         128,
@@ -33,9 +38,9 @@ def main() -> None:
             continue
         shared = [*recipe, "logger=csv"]
         # a perceptron's products are too small to share out
-        threads = {"OMP_NUM_THREADS": "1"} if turns > 1 else {}
+        threads = {"OMP_NUM_THREADS": "1"} if name.startswith("perceptrons") else {}
         field = [
-            ("oakleaf", [sys.executable, CONTESTANTS / "framework.py", turns, *shared]),
+            ("oakleaf", [sys.executable, CONTESTANTS / "framework.py", turns, *shared, "compile=false"]),
             ("by hand", [sys.executable, CONTESTANTS / "bare.py", "real", turns, "false", *shared]),
         ]
         rates = race(

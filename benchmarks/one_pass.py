@@ -1,7 +1,7 @@
 """The critic's turn with real and fake images in one pass, beside two: python benchmarks/one_pass.py [--seconds 8]
 
-`Game.losses` of the discriminator and the way back, on noise, each way in its turn in one process, as many threads as
-OMP_NUM_THREADS says.
+`Game.losses` of the discriminator and the way back, on noise, each way in its turn in one process, on a GPU where there
+is one, else with as many threads as OMP_NUM_THREADS says.
 """
 
 import argparse
@@ -25,6 +25,7 @@ CASES = {
     "DCGAN-64, R1 + R2": ["model=dcgan", "data=digits", "data.size=64", "data.channels=3", "loss=relativistic"],
 }
 WARM = 3
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def turn(game: Game, batch: Batch, jointly: bool) -> float:
@@ -32,9 +33,11 @@ def turn(game: Game, batch: Batch, jointly: bool) -> float:
     game.jointly = jointly
     game.get_submodule("discriminator").zero_grad()
     begin = time.perf_counter()
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(DEVICE, torch.bfloat16):
         losses, _ = game.losses("discriminator", batch, 0, 0)
     torch.stack(list(losses.values())).sum().backward()
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
     return time.perf_counter() - begin
 
 
@@ -47,9 +50,10 @@ def main() -> None:
     for name, recipe in CASES.items():
         with initialize_config_dir(str(conf()), version_base="1.3"):
             module, data, _ = build(compose("train", overrides=[*recipe, "logger=csv", "folder=."]))
-        game = module.game.train()
+        game = module.game.train().to(DEVICE)
         game.get_submodule("generator").requires_grad_(False)
-        images = torch.randn(data.batch_size, data.channels, *data.size).contiguous(memory_format=torch.channels_last)
+        images = torch.randn(data.batch_size, data.channels, *data.size, device=DEVICE)
+        images = images.contiguous(memory_format=torch.channels_last)
         pairs, end = [], time.perf_counter() + a.seconds
         while time.perf_counter() < end or len(pairs) < WARM + 5:
             pairs.append((turn(game, {"image": images}, True), turn(game, {"image": images}, False)))
@@ -58,8 +62,8 @@ def main() -> None:
         low, middle, high = statistics.quantiles(ratios, n=4)
         times = {"one ms": statistics.median(one), "two ms": statistics.median(two)}
         rows.append({"step": name, "batch": data.batch_size, **times, "ratio": middle, "quarter": low, "three": high})
-    threads = f"threads: {torch.get_num_threads()}"
-    record(f"one pass, {threads}", f"The critic's turn in one pass beside two, {threads}", rows)
+    where = "GPU" if DEVICE == "cuda" else f"threads: {torch.get_num_threads()}"
+    record(f"one pass, {where}", f"The critic's turn in one pass beside two, {where}", rows)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ ASSUMED = {  # name: value, unit, where it is from
     "memory": (80e9, "B", "of a GPU: the same data sheet"),
     "within": (450e9, "B/s", "each way between GPUs of one machine: the same data sheet, NVLink"),
     "between": (50e9, "B/s", "each way and GPU between machines: 400 Gbit/s for each GPU"),
-    "latency": (20e-6, "s", "a hop of the ring within, and of a tree between machines: a guess"),
+    "latency": (20e-6, "s", "a hop of the ring within, and of a tree between machines, in each all-reduce: a guess"),
     "jpeg": (0.3, "B a pixel", "a JPEG on disk: a guess"),
     "dataset": (1e9, "images", "what is trained on, seen once"),
 }
@@ -40,7 +40,7 @@ def turn(system: System, gpus: int) -> tuple[float, float]:
         return system.batch * system.flops / (PEAK * USED), 0.0
     speed = WITHIN if gpus <= 8 else BETWEEN
     hops = 2 * gpus if gpus <= 8 else 2 * (8 + math.ceil(math.log2(gpus / 8)))
-    exchange = 2 * (gpus - 1) / gpus * system.reduced / speed + hops * LATENCY
+    exchange = 2 * (gpus - 1) / gpus * system.reduced / speed + system.reductions * hops * LATENCY
     return system.batch * system.flops / (PEAK * USED), exchange
 
 
@@ -66,7 +66,8 @@ def one(system: System) -> dict[str, str]:
         "activations an image": short(system.activations, "B"),
         "images that fit": f"{fits:,.0f}",
         "FLOPs an image": short(system.flops),
-        "all-reduce a turn": short(system.reduced, "B"),
+        "all-reduced a turn": short(system.reduced, "B"),
+        "all-reduces a turn": f"{system.reductions:g}",
     }
 
 

@@ -1,17 +1,23 @@
 """How images per second change with batch, resolution, width and processes: python benchmarks/scaling.py [--rounds 3]
 
 DCGAN as its users run it (`contestants/framework.py`), on digits enlarged to three channels, so that data cost next to
-nothing. One thing at a time differs from the base; all train side by side, each in turn.
+nothing, on a GPU where there is one. One thing at a time differs from the base; all train side by side, each in turn.
+The joint batch of several processes is that of one; on a machine with a single GPU there is no such row.
 """
 
 import argparse
 import os
 import sys
 
+import torch
 from contest import HERE, Contestant, race, ratios, record
 
 BASE = {"width": 32, "size": 64, "batch": 64, "processes": 1}
 OTHERS = [("width", 16), ("width", 64), ("size", 32), ("size", 128), ("batch", 16), ("batch", 256), ("processes", 2)]
+GPU = torch.cuda.is_available()
+TURNS = 50 if GPU else 1  # between two signs of life
+if GPU and torch.cuda.device_count() < 2:
+    OTHERS.remove(("processes", 2))
 
 
 def contestant(name: str, width: int, size: int, batch: int, processes: int) -> Contestant:
@@ -25,10 +31,12 @@ def contestant(name: str, width: int, size: int, batch: int, processes: int) -> 
     ]
     recipe += [f"model.game.{player}.width={width}" for player in ("generator", "discriminator")]
     recipe += [f"data.batch_size={batch // processes}"]  # the joint batch stays
-    recipe += ["trainer=ddp", "trainer.accelerator=cpu", f"trainer.devices={processes}"] if processes > 1 else []
+    accelerator = "gpu" if GPU else "cpu"
+    recipe += ["trainer=ddp", f"trainer.accelerator={accelerator}", f"trainer.devices={processes}"] * (processes > 1)
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes))}
-    command = [sys.executable, HERE / "contestants" / "framework.py", "1", *recipe]
-    return Contestant(name, command, batch // processes, environment=threads)  # each process gives its own sign
+    command = [sys.executable, HERE / "contestants" / "framework.py", TURNS, *recipe]
+    images = TURNS * batch // processes  # each process gives its own sign
+    return Contestant(name, command, images, environment=threads)
 
 
 def main() -> None:

@@ -2,13 +2,15 @@
 
 The networks and optimizers of a recipe, its objective and penalties written out by hand below, channels last, the
 device's best precision, fused Adam, no gradient for the idle player's weights, nothing read from the device.
-DATA = random: one batch of noise that lies on the device, the bare limit. DATA = real: bytes on the device, gathered,
-mirrored and normalised there, and the average of G: what a careful person writes for one system.
+DATA = random: one batch of noise that lies on the device, the bare limit. DATA = real: bytes on the device as networks
+read them, gathered, mirrored and normalised there, and the average of G: what a careful person writes for one system.
+COMPILE: a player's cost as one graph, true, cuda_graphs or false, as of `train.py`.
 """
 
 import os
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -99,17 +101,19 @@ def batches(kind: str, data: Any, device: torch.device, flip: bool) -> Iterator[
             yield noise
     data.prepare_data()
     data.setup()
-    images = data.rows["image"].to(device)
+    images = data.rows["image"].to(device).permute(0, 2, 3, 1).contiguous()  # whole images are copied, not pixels
     while True:
         for rows in torch.randperm(len(images), device=device).split(data.batch_size):
             if len(rows) == data.batch_size:
-                batch = images[rows].contiguous(memory_format=layout).float().div_(127.5).sub_(1)
-                mirrored = torch.rand(len(rows), 1, 1, 1, device=device) < 0.5
-                yield torch.where(mirrored, batch.flip(3), batch) if flip else batch
+                batch = images[rows]
+                if flip:
+                    mirrored = torch.rand(len(rows), 1, 1, 1, device=device) < 0.5
+                    batch = torch.where(mirrored, batch.flip(2), batch)
+                yield batch.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
 def main() -> None:
-    kind, turns, compiled = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "true"
+    kind, turns, word = sys.argv[1], int(sys.argv[2]), sys.argv[3]
     register()
     with initialize_config_dir(str(conf()), version_base="1.3"):
         module, data, recipe = build(compose("train", overrides=[*sys.argv[4:], "folder=."]))
@@ -120,8 +124,11 @@ def main() -> None:
     G, D, prior = module.game.generator, module.game.discriminator, module.game.prior
     step_d, step_g = (player.build(module.network(name)) for name, player in module.players.items())
     cost_d, cost_g = BY_HAND[recipe["loss"]["name"]]
-    if compiled:
-        cost_d, cost_g = torch.compile(cost_d, fullgraph=True), torch.compile(cost_g, fullgraph=True)
+    replayed = word == "cuda_graphs"
+    if word in ("true", "cuda_graphs"):
+        graph = partial(torch.compile, fullgraph=True, dynamic=False, options={"triton.cudagraphs": replayed})
+        cost_d, cost_g = graph(cost_d), graph(cost_g)
+    torch.backends.cudnn.benchmark = True
     half = best_precision("auto") == "bf16-mixed"
     every = module.players["generator"].every
 
@@ -131,6 +138,8 @@ def main() -> None:
         for weight in mine:
             weight.requires_grad_(True)
         z = prior(len(real), device)  # type: ignore[operator]
+        if replayed:
+            torch.compiler.cudagraph_mark_step_begin()
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
             loss = cost(G, D, real, z)  # type: ignore[arg-type]
         optimizer.zero_grad()

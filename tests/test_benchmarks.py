@@ -1,0 +1,96 @@
+"""What the benchmarks race and count, without a race."""
+
+import importlib
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from conftest import ROOT, composed
+from oakleaf.recipe import build
+
+CODE = {  # f"{value:format}" of their sources, with values of a run: training_loop.py; src/worker.py
+    "r3gan": [
+        f"tick {0:<5d} kimg {0.128:<8.1f} time {'21s':<12s} sec/tick {3.2:<7.1f} sec/kimg {25.11:<7.2f}",
+        f"tick {12:<5d} kimg {12.4:<8.1f} time {'3m 10s':<12s} sec/tick {9.2:<7.1f} sec/kimg {9.11:<7.2f}",
+    ],
+    "studiogan": [
+        "[INFO] 2026-11-23 03:00:00 > Start training!",
+        f"[INFO] 2026-11-23 03:00:00 > Step: {30:>6} Progress: {0.0003:<.1%} Elapsed: 0:00:10 Gen_loss: {0.1:<.4} ",
+    ],
+}
+PLAYERS = {  # weights of D and G: those of the checkouts' own networks are counted on them
+    "wgan_gp": (1_053_825, 1_204_483),
+    "r3gan": (22_381_440, 22_429_824),
+    "studiogan": (1_055_879, 4_276_739),
+}
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    for folder in ("benchmarks", "benchmarks/contestants"):
+        monkeypatch.syspath_prepend(str(ROOT / folder))
+    return importlib.import_module
+
+
+@pytest.mark.parametrize("name", CODE)
+def test_a_checkouts_line_is_a_sign_of_life_once_it_trains(
+    name: str, benchmark: Callable[[str], Any], tmp_path: Path
+) -> None:
+    checkout = benchmark("checkouts").CHECKOUTS[name]
+    contestant = checkout.contestant(tmp_path, tmp_path, tmp_path, 96)
+    assert [bool(re.search(contestant.sign, line)) for line in CODE[name]] == [False, True]
+    assert contestant.images == {"r3gan": 11 * 96, "studiogan": 10 * 5 * 96}[name]  # 1,000 images are reached in 11
+
+
+@pytest.mark.parametrize("name", PLAYERS)
+def test_a_race_is_between_the_networks_that_it_says(
+    name: str, benchmark: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    training, checkouts = benchmark("training"), benchmark("checkouts").CHECKOUTS
+    recipe = training.RECIPES[name][1] if name in training.RECIPES else checkouts[name].recipe
+    for key, value in training.TRUST.items():
+        monkeypatch.setenv(key, value)
+    module, _, _ = build(composed(*recipe, "data=digits", "data.channels=3", folder=tmp_path))
+    counts = {player: sum(w.numel() for w in weights) for player, weights in module.weights.items()}
+    assert (counts["discriminator"], counts["generator"]) == PLAYERS[name]
+    assert module.players["generator"].every == (5 if name in ("wgan_gp", "studiogan") else 1)
+
+
+def test_what_an_image_takes_does_not_depend_on_how_many_are_counted(
+    benchmark: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counting, table = benchmark("counting"), benchmark("scale_table")
+    recipe = ["model=sngan", "data=digits", "data.channels=3", "data.size=16"]
+    recipe += ["model.game.generator.width=8", "model.game.discriminator.width=8"]
+    few = counting.counted("sngan", 64, recipe)
+    monkeypatch.setattr(counting, "COUNTED", (4, 7))
+    more = counting.counted("sngan", 64, recipe)
+    assert few.activations == more.activations > 0
+    assert few.flops == pytest.approx(more.flops)
+    assert few.reductions == 1.2  # D in each turn, G in one of five
+    apart = table.turn(replace(few, reductions=2.2), 8)[1] - table.turn(few, 8)[1]
+    assert apart == pytest.approx(16 * table.LATENCY)  # one more ring of eight, there and back
+
+
+def test_a_pair_is_two_pictures_to_read(benchmark: Callable[[str], Any]) -> None:
+    recipe = ["model=pix2pix", "data=digits", "data.size=32", "data/input=low_resolution", "data.channels=3"]
+    recipe += ["model.game.generator.width=4", "model.game.discriminator.width=4"]
+    assert benchmark("counting").counted("pix2pix", 1, recipe).pixels == 2 * 3 * 32 * 32
+
+
+def test_the_loop_by_hand_deals_whole_images_and_their_mirror_images(benchmark: Callable[[str], Any]) -> None:
+    images = torch.randint(256, (8, 3, 4, 5), dtype=torch.uint8)
+    data = SimpleNamespace(
+        batch_size=8, channels=3, size=(4, 5), rows={"image": images}, prepare_data=lambda: None, setup=lambda: None
+    )
+    batch = next(benchmark("bare").batches("real", data, torch.device("cpu"), True))
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+    both = [image.float() / 127.5 - 1 for image in images] + [image.float().flip(2) / 127.5 - 1 for image in images]
+    found = [[i for i, image in enumerate(both) if torch.allclose(image, dealt)] for dealt in batch]
+    assert sorted(i % 8 for (i,) in found) == list(range(8))
