@@ -210,7 +210,7 @@ MISTAKES = [
     (["trainer.strategy=ddp"], ["trainer=ddp"]),
     (["loss.instance_noise=null"], ["loss.instance_noise=null: something is needed"]),
     (["optim.generator.schedules=null"], ["optim.generator.schedules"]),
-    (["optim=sgd", "optim.generator.optimizer.momentum=-1"], ["Invalid momentum value"]),
+    (["optim=sgd", "optim.generator.optimizer.momentum=-1"], ["optimizer.momentum=-1: should be greater"]),
     (["+optim.generator.schedules.rate={_target_: oakleaf.optim.Linear, to: 0, over: 9}"], ["optim.schedules.rate"]),
     (["data.size=[16,16,16]"], ["data.size"]),
     (["data.crop=-5"], ["data.crop"]),
