@@ -11,8 +11,6 @@ from oakleaf.numbers import Count
 Crop = Literal["center", "stretch", "pad"] | Count
 Resample = Literal["nearest", "bilinear", "bicubic", "lanczos", "box"]
 
-AMPLE = 4  # times the wanted size, at which a larger JPEG is decoded
-
 
 class TooSmall(ValueError):
     """A picture with fewer pixels than wanted, where enlarging was not allowed. advice: what helps."""
@@ -29,9 +27,9 @@ class Fit:
     crop: center = the largest centred part of the wanted shape; a number n = the centred n x n pixels first; stretch =
     all of it, distorted; pad = all of it, with black around. resample is PIL's, with antialiasing when shrinking.
 
-    A JPEG of eight times the size or more is decoded at a half, a quarter or an eighth of its own, four times the size
-    at least: two to four times as fast, and 0.4 of 255 levels away (`benchmarks/loading.py --side 1024`), less than its
-    compression is. Not where a crop counts its pixels, or neighbours may not be mixed.
+    ample: a JPEG of twice so many times the size or more is decoded at a half, a quarter or an eighth of its own, so
+    many times the size at least, which its compression hides (LOG.md has numbers). Not where a crop counts its pixels,
+    or neighbours may not be mixed. A field, as what is kept of decoded images goes by all of them.
     """
 
     channels: int
@@ -40,13 +38,14 @@ class Fit:
     crop: Crop = "center"
     resample: Resample = "bilinear"
     upscale: bool = False
+    ample: Count = 4
 
     def __call__(self, picture: Image.Image) -> np.ndarray:
         """Raises:
         TooSmall: fewer pixels than wanted.
         """
         if not isinstance(self.crop, int) and self.resample != "nearest":
-            ample = AMPLE * max(self.height, self.width)  # on both sides, as it may lie on its side
+            ample = self.ample * max(self.height, self.width)  # on both sides, as it may lie on its side
             picture.draft(None, (ample, ample))
         ImageOps.exif_transpose(picture, in_place=True)
         picture = plain(picture, self.channels)

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 from oakleaf import parallel
 from oakleaf.data.dealt import Dealt
 from oakleaf.errors import Mistake
+from oakleaf.folders import whole
 from oakleaf.gan import GAN
 from oakleaf.metrics.extractors import Extractor
 from oakleaf.metrics.neighbours import shuffled
@@ -212,12 +212,11 @@ def _gathered(seen: Features) -> Features:
 
 
 def _keep(place: Path, seen: Features) -> None:
-    """To disk beside its place, then renamed there; a disk that takes nothing is told of."""
-    part = place.with_suffix(f".{os.getpid()}.npz")
+    """To disk; one that takes nothing is told of."""
     parts: dict[str, Any] = {"features": seen.features} | ({} if seen.logits is None else {"logits": seen.logits})
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(part, **{name: values.cpu().numpy() for name, values in parts.items()})
-        part.replace(place)
+        with whole(place) as part:
+            np.savez(part, **{name: values.cpu().numpy() for name, values in parts.items()})
     except OSError as error:
         log.warning("features of real images are not kept: %s: %s", place.parent, error.strerror)
