@@ -28,14 +28,20 @@ from oakleaf.round import judges_singly
 Cost = Callable[[nn.Module, nn.Module, Tensor, Tensor], Tensor]
 
 
-def slope(critic: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Squared norm of each sample's gradient, [B]."""
+def sloped(D: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores, and the squared norm of each one's gradient, [B], in one pass."""
     if torch.compiler.is_compiling():
-        gradient = torch.func.grad(lambda x: critic(x).sum())(x)
+
+        def scored(x: Tensor) -> tuple[Tensor, Tensor]:
+            score = D(x).score
+            return score.sum(), score
+
+        gradient, score = torch.func.grad(scored, has_aux=True)(x.detach())
     else:
         x = x.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
-    return gradient.flatten(1).float().square().sum(1)
+        score = D(x).score
+        (gradient,) = torch.autograd.grad(score.sum(), x, create_graph=True)
+    return score, gradient.flatten(1).float().square().sum(1)
 
 
 def both(D: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,7 +64,7 @@ def dcgan_g(G: nn.Module, D: nn.Module, real: Tensor, z: Tensor) -> Tensor:
 def wgan_gp_d(G: nn.Module, D: nn.Module, real: Tensor, z: Tensor) -> Tensor:
     fake = G(z)
     between = torch.lerp(real, fake.to(real.dtype), torch.rand(len(real), 1, 1, 1, device=real.device))
-    penalty = (slope(lambda x: D(x).score, between).sqrt() - 1).square().mean()
+    penalty = (sloped(D, between)[1].sqrt() - 1).square().mean()
     on_real, on_fake = both(D, real, fake)
     return on_fake.mean() - on_real.mean() + 10 * penalty
 
@@ -68,16 +74,9 @@ def wgan_gp_g(G: nn.Module, D: nn.Module, real: Tensor, z: Tensor) -> Tensor:
 
 
 def r3gan_d(G: nn.Module, D: nn.Module, real: Tensor, z: Tensor) -> Tensor:
-    fake = G(z)
-    if torch.compiler.is_compiling():
-        penalty = slope(lambda x: D(x).score, real).mean() + slope(lambda x: D(x).score, fake).mean()
-        on_real, on_fake = both(D, real, fake)
-        return softplus(on_fake - on_real).mean() + penalty * 0.5
-    images = torch.cat([real, fake]).detach().requires_grad_()
-    score = D(images).score
-    (gradient,) = torch.autograd.grad(score.sum(), images, create_graph=True)
-    penalty = gradient.flatten(1).float().square().sum(1).mean() * 2  # R1 and R2, each a mean of its half
+    score, steepness = sloped(D, torch.cat([real, G(z)]))
     on_real, on_fake = score.chunk(2)
+    penalty = steepness.mean() * 2  # R1 and R2, each a mean of its half
     return softplus(on_fake - on_real).mean() + penalty * 0.5
 
 
