@@ -4,6 +4,9 @@ VENV   := .venv
 RUN    := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
+# a container image may forbid bytecode; each start would then compile half of what it imports, for seconds
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup train test check bench torture clean
 

@@ -1,7 +1,8 @@
-"""What the framework costs a step: python benchmarks/frame.py [--rounds 7] [--seconds 8]
+"""What the framework costs a step: python benchmarks/frame.py [--starts 3] [--rounds 5] [--seconds 8]
 
 Oakleaf with its callbacks, bar and loggers beside the same step written out by hand (`contestants/bare.py real`), for a
-DCGAN of 64 x 64 pixels, where a step is long, and for perceptrons on points, where it is short.
+DCGAN of 64 x 64 pixels, where a step is long, and for perceptrons on points, where it is short. Both start anew
+`--starts` times: alone on a machine, two processes of one program may be a fifth apart for as long as they live.
 """
 
 import argparse
@@ -9,7 +10,7 @@ import statistics
 import sys
 
 import torch
-from contest import HERE, Contestant, compared, race, record
+from contest import HERE, Contestant, race, record
 
 CONTESTANTS = HERE / "contestants"
 CASES = {
@@ -26,10 +27,16 @@ CASES = {
 }
 
 
+def _apart(rates: dict[str, list[float]]) -> float:
+    """How much longer Oakleaf's step is, as a share of the step by hand: the median over a start's rounds."""
+    return statistics.median(y / x - 1 for x, y in zip(rates["oakleaf"], rates["by hand"]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="cases whose name holds this")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--starts", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5, help="of each start")
     parser.add_argument("--seconds", type=float, default=8.0)
     a = parser.parse_args()
     rows = []
@@ -43,19 +50,21 @@ def main() -> None:
             ("oakleaf", [sys.executable, CONTESTANTS / "framework.py", turns, *shared, "compile=false"]),
             ("by hand", [sys.executable, CONTESTANTS / "bare.py", "real", turns, "false", *shared]),
         ]
-        rates = race(
-            [Contestant(who, words, turns * batch, environment=threads) for who, words in field], a.rounds, a.seconds
-        )
-        ours, theirs = compared(rates, "oakleaf")
-        steps = [batch / rate * 1e3 for rate in (ours["images/s"], theirs["images/s"])]
-        apart = [batch * 1e3 * (1 / x - 1 / y) for x, y in zip(rates["oakleaf"], rates["by hand"])]
+        contestants = [Contestant(who, words, turns * batch, environment=threads) for who, words in field]
+        races = [race(contestants, a.rounds, a.seconds) for _ in range(a.starts)]
+        steps = {who: [batch * 1e3 / rate for rates in races for rate in rates[who]] for who, _ in field}
+        apart = [x - y for x, y in zip(steps["oakleaf"], steps["by hand"])]
+        ours, theirs = (statistics.median(steps[who]) for who, _ in field)
         rows.append(
             {
                 "step": name,
-                "oakleaf ms": steps[0],
-                "by hand ms": steps[1],
+                "oakleaf ms": ours,
+                "by hand ms": theirs,
                 "apart ms": statistics.median(apart),
-                "share": statistics.median(apart) / steps[1],
+                "share": statistics.median(apart) / theirs,
+                "lowest": min(apart) / theirs,
+                "highest": max(apart) / theirs,
+                "starts": ", ".join(f"{_apart(rates):+.1%}" for rates in races),
             }
         )
     record("frame" if not a.only else f"frame {a.only}", "What the framework adds to a step", rows)

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import functools
 import itertools
 import os
 import resource
@@ -25,6 +26,7 @@ from oakleaf.recipe import Recipe, build, build_trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ["model.game.generator.width=8", "model.game.discriminator.width=8", "data.batch_size=16"]
+LONG = bool(os.environ.get("OAKLEAF_LONG"))  # every pair of model and loss or data, more seeds, more cuts
 FP32 = ["trainer.accelerator=cpu", "trainer.precision=32-true"]
 
 
@@ -119,19 +121,26 @@ SHAPES = {
 def suited(model: str, captions: Path) -> list[str]:
     """The data that have what the system's condition reads; digits, the default, where they do. A second stage has a
     first one."""
-    game = composed(f"model={model}").model.game
-    condition = game.get("condition")
-    if not condition:
+    if not (told := _told(model)):
         return []
+    key, second = told
     folder = f"data.root={captions}"
     small = ["model.game.generator.width=8", "model.game.discriminator.width=8"]
-    if second := "stage1" in game:
+    if second:
         small += [f"model.game.stage1.run={first_stage(captions)}", "model.game.stage1.network.width=8"]
-    told = {
+    return {
         "features": ["data=emoji_tags", folder, "data.pixels=16", "data.width=8", "data.least=1"],
         "caption": ["data=emoji_captions", folder, f"data.size={32 if second else 16}", *small],
-    }
-    return told.get(condition.get("key") or get_class(condition._target_).key, [])
+    }.get(key, [])
+
+
+@functools.cache
+def _told(model: str) -> tuple[str, bool] | None:
+    """The key of the system's condition, if it has one, and whether it is a second stage."""
+    game = composed(f"model={model}").model.game
+    if not (condition := game.get("condition")):
+        return None
+    return condition.get("key") or get_class(condition._target_).key, "stage1" in game
 
 
 def first_stage(captions: Path) -> Path:

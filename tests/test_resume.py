@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import SMALL, Fit
+from conftest import LONG, SMALL, Fit
 from oakleaf.checkpoint import AtomicIO, find, read
 from oakleaf.errors import Mistake
 from oakleaf.gan import GAN
@@ -39,7 +39,7 @@ def test_resumed_equals_uninterrupted_at_every_cut(fit: Fit, tmp_path: Path, opt
     whole, trainer = fit(
         *run, f"max_images={turns * 200}", "callbacks.checkpoint.keep_every=200", folder=tmp_path / "a"
     )
-    for cut in (1, 7, 8, 9, 16, 19):  # 8 and 16 are ends of epochs
+    for cut in (1, 7, 8, 9, 16, 19) if LONG else (8, 13):  # 8 and 16 are ends of epochs
         checkpoint = tmp_path / "a" / "checkpoints" / f"{cut * 200:012d}.ckpt"
         again, other = fit(*run, f"max_images={turns * 200}", checkpoint=checkpoint, folder=tmp_path / f"b{cut}")
         assert again.turn == whole.turn == turns

@@ -58,7 +58,7 @@ def test_a_sweep_that_was_killed_goes_on_and_gives_the_same(tmp_path: Path) -> N
     assert "seed1  stopped" in status(folder)
     before = (folder / "seed0" / "checkpoints" / "last.ckpt").stat().st_mtime_ns
 
-    again = command("train", *line, folder=tmp_path)
+    again = quick("train", *line, folder=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "1 of 2 jobs are done already" in again.stdout
     assert (folder / "seed0" / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
