@@ -1,14 +1,18 @@
 """What a person sees of a run: scalars over images seen, sheets, a film, and a dashboard that stands in no way."""
 
+import contextlib
 import csv
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
-from conftest import SMALL, Fit
+from conftest import SMALL, Fit, full_disk
 from oakleaf import loggers
+from oakleaf.callbacks import Watch
+from oakleaf.gan import GAN
 from oakleaf.loggers import Table, WeightsAndBiases
 from oakleaf.means import Means
 
@@ -151,3 +155,23 @@ def test_tensorboard_gets_scalars_and_pictures(fit: Fit, tmp_path: Path) -> None
     assert [e.step for e in events.Scalars("discriminator/adversarial")] == [160 * i for i in range(1, 7)]
     assert [e.step for e in events.Images("samples")] == [0, 320, 640, 960]
     assert (tmp_path / "metrics.csv").exists()
+
+
+def test_tensorboard_on_a_full_disk_ends_no_run(
+    fit: Fit, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorboard")
+    began, room = Watch.on_train_batch_end, contextlib.ExitStack()
+
+    def fill(self: Any, trainer: Any, module: GAN, *rest: Any) -> None:
+        if module.turn == 12:
+            room.enter_context(full_disk(100))
+        if module.turn == 50:
+            room.close()
+        began(self, trainer, module, *rest)
+        [one.save() for one in trainer.loggers]  # to disk, which by itself happens every two minutes
+
+    monkeypatch.setattr(Watch, "on_train_batch_end", fill)
+    module, _ = fit(*RUN, "logger=tensorboard", "trainer.enable_progress_bar=false")
+    assert module.images == 960
+    assert caplog.text.count("tensorboard could not be written (File too large), and the run goes on") == 1

@@ -167,6 +167,40 @@ class WeightsAndBiases(Logger):
         return file.read_text().strip()
 
 
+class TensorBoard(TensorBoardLogger):
+    """Lightning's, in `<folder>/tensorboard`. A full disk ends its writing, which is said once, and the run goes on."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder, name="", version="tensorboard")
+        self.spared = Spared()
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        with self.spared(Path(self.log_dir)):  # Lightning's own would take a full disk for an unknown kind of number
+            for name, value in metrics.items():
+                self.experiment.add_scalar(name, value, step)
+
+    @rank_zero_only
+    def show(self, name: str, path: Path, images: int) -> None:
+        """A picture; it has no films."""
+        import numpy as np
+        from PIL import Image
+
+        if path.suffix == ".png":
+            with self.spared(Path(self.log_dir)):
+                self.experiment.add_image(name, np.asarray(Image.open(path).convert("RGB")), images, dataformats="HWC")
+
+    @rank_zero_only
+    def save(self) -> None:
+        with self.spared(Path(self.log_dir)):
+            super().save()
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        with self.spared(Path(self.log_dir)):
+            super().finalize(status)
+
+
 def _server() -> str:
     return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
 
@@ -199,13 +233,8 @@ def tell(loggers: Iterable[Logger], scalars: Mapping[str, float], images: int) -
 def show(loggers: Iterable[Any], name: str, path: Path, images: int) -> None:
     """A picture or film to every logger that takes one."""
     for logger in loggers:
-        if isinstance(logger, WeightsAndBiases):
+        if isinstance(logger, (WeightsAndBiases, TensorBoard)):
             logger.show(name, path, images)
-        elif isinstance(logger, TensorBoardLogger) and path.suffix == ".png":
-            import numpy as np
-            from PIL import Image
-
-            logger.experiment.add_image(name, np.asarray(Image.open(path).convert("RGB")), images, dataformats="HWC")
 
 
 def alert(loggers: Iterable[Any], title: str, text: str) -> None:
