@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from conftest import FP32, ROOT, built
+from oakleaf import parallel
 from oakleaf.data.deck import Deck
+from oakleaf.errors import Mistake
 from oakleaf.losses.penalties import slope
 from oakleaf.recipe import load
 from oakleaf.seeds import stream
@@ -113,3 +115,27 @@ def test_two_processes_equal_one_with_the_joint_batch(tmp_path: Path, options, b
     ours, theirs = trained.game.state_dict(), module.game.state_dict()  # BatchNorm's statistics too
     assert max((ours[name] - theirs[name]).abs().max() for name in ours) < 1e-6
     assert max((a - b).abs().max() for a, b in zip(start, module.game.parameters())) > 1e-4
+
+
+def test_a_mistake_of_the_first_process_is_one_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the others would wait for it for ever."""
+    sent: list[list[str | None]] = []
+
+    def broadcast(words: list[str | None]) -> None:
+        if parallel.place()[0] == 0:
+            sent.append(words[:])
+        words[:] = sent[-1]
+
+    def fails() -> None:
+        raise Mistake("no room")
+
+    monkeypatch.setattr(parallel.distributed, "broadcast_object_list", broadcast)
+    for rank in (0, 1):
+        monkeypatch.setattr(parallel, "place", lambda rank=rank: (rank, 2))
+        with pytest.raises(Mistake, match="no room"):
+            parallel.once(fails)
+    done: list[int] = []
+    for rank in (0, 1):
+        monkeypatch.setattr(parallel, "place", lambda rank=rank: (rank, 2))
+        parallel.once(lambda rank=rank: done.append(rank))
+    assert done == [0] and sent == [["no room"], [None]]

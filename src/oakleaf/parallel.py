@@ -1,8 +1,12 @@
 """Several processes, one game."""
 
+from collections.abc import Callable
+
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, distributed
+
+from oakleaf.errors import Mistake
 
 
 class AllReduce(DDPStrategy):
@@ -40,10 +44,25 @@ def place() -> tuple[int, int]:
     return distributed.get_rank(), distributed.get_world_size()
 
 
-def wait() -> None:
-    """Until all processes are here."""
-    if place()[1] > 1:
-        distributed.barrier()
+def once(do: Callable[[], None]) -> None:
+    """Done by the first process, while the others wait.
+
+    Raises:
+        Mistake: that of the first one, in all of them; alone it would leave the others waiting.
+    """
+    rank, world = place()
+    said: list[str | None] = [None]
+    if rank == 0:
+        try:
+            do()
+        except Mistake as mistake:
+            if world == 1:
+                raise
+            said = [str(mistake)]
+    if world > 1:
+        distributed.broadcast_object_list(said)
+    if said[0] is not None:
+        raise Mistake(said[0])
 
 
 def gathered(mine: Tensor) -> Tensor:

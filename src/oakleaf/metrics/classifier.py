@@ -231,9 +231,7 @@ def kept(
     whole = (2, key, task.kind, task.outputs, said, astuple(training))
     name = hashlib.blake2b(repr(whole).encode(), digest_size=16).hexdigest()
     file = folder.expanduser() / "classifiers" / f"{name}.pt"
-    if not file.is_file() and parallel.place()[0] == 0:
-        _teach(pixels, task, training, file, device)
-    parallel.wait()
+    parallel.once(lambda: None if file.is_file() else _teach(pixels, task, training, file, device))
     content = torch.load(file, map_location="cpu", weights_only=True)
     network = Network(pixels.shape[1], (pixels.shape[2], pixels.shape[3]), task.outputs, training)
     network.load_state_dict(content["weights"])

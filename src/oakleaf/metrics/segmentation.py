@@ -114,11 +114,15 @@ class Segmentation(Measure):
         name = hashlib.blake2b(repr(key).encode(), digest_size=16).hexdigest()
         file: Path = data.cache.expanduser() / "segmenters" / f"{name}.pt"
         network = segmenter(pairs[0].shape[1], len(self.palette), data.size, self.width).to(device)
-        if not file.is_file() and parallel.place()[0] == 0:
+
+        def learned() -> None:
+            if file.is_file():
+                return
             log.info("a segmenter learns from %s images, once; kept in %s", f"{len(pairs[0]):,}", file.parent)
             self._learn(network, pairs, device)
             store(network.state_dict(), file, "segmenter")
-        parallel.wait()
+
+        parallel.once(learned)
         network.load_state_dict(torch.load(file, map_location=device, weights_only=True))
         return network.eval().requires_grad_(False)
 
