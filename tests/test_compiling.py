@@ -1,11 +1,15 @@
 """A player's turn as one compiled graph is the same turn."""
 
 import copy
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
 import torch
+import torch._inductor.compile_fx
+from lightning.pytorch.callbacks import Timer
 from torch import Tensor
 
 from conftest import FP32, SMALL, Fit, built
@@ -91,10 +95,34 @@ def test_auto_leaves_a_cpu_alone_and_asks_how_long_the_rest_takes(fit: Fit) -> N
     module, trainer = fit(*SMALL, "max_images=64")
     assert any(isinstance(callback, Compiling) for callback in trainer.callbacks) and not module.game.graphs
     module.max_images = 64 + 1600
-    assert _left(module, turn=module.turn - 2, then=10.0, now=14.0) == pytest.approx(100 * 2.0)
+    assert _left(trainer, module, turn=module.turn - 2, then=10.0, now=14.0) == pytest.approx(100 * 2.0)
+    trainer.callbacks.append(Timer(timedelta(seconds=150)))
+    assert _left(trainer, module, module.turn - 2, 10.0, 14.0) == pytest.approx(150, abs=1)
     module.max_images = None
     trainer.fit_loop.max_epochs = -1
-    assert _left(module, 0, 0.0, 1.0) == float("inf")
+    assert _left(trainer, module, 0, 0.0, 1.0) == pytest.approx(150, abs=1)
+    del trainer.callbacks[-1]
+    assert _left(trainer, module, 0, 0.0, 1.0) == float("inf")
+
+
+def test_a_way_back_that_cannot_be_compiled_is_known_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise ValueError("no way back")
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch._inductor.compile_fx, "compile_fx_backward", broken)
+    monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
+    module, data, trainer, _ = built(
+        *FP32, "model=toy", "data=toy", "data.points=500", "data.batch_size=30", "max_images=90", folder=tmp_path
+    )
+    (compiling,) = (callback for callback in trainer.callbacks if isinstance(callback, Compiling))
+    monkeypatch.setattr(compiling, "on_train_start", lambda trainer, module: compiling.compile(module))
+    with caplog.at_level("WARNING"):
+        trainer.fit(module, datamodule=data)
+    assert module.images == 90
+    assert "not compiled: ValueError: no way back" in caplog.text
 
 
 @pytest.mark.parametrize(("minutes", "made"), [(9, 0), (11, 1)])
@@ -106,10 +134,10 @@ def test_auto_makes_graphs_on_a_gpu_once_ten_minutes_are_left(
     monkeypatch.setattr(auto, "compile", graphs)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     monkeypatch.setattr("time.perf_counter", lambda: 2.0 * module.turn)
-    auto.on_train_start(Mock(), module)
+    auto.on_train_start(Mock(callbacks=[]), module)
     for module.turn in range(1, 100):
         module.images, module.total = module.turn, module.turn + 30 * minutes  # turns of two seconds
-        auto.on_train_batch_end(Mock(), module)
+        auto.on_train_batch_end(Mock(callbacks=[]), module)
     assert graphs.call_count == made
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import Timer
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from oakleaf.errors import Mistake
@@ -47,7 +48,7 @@ class Compiling(Callback):
         if played in (WARM, TIMED):
             torch.cuda.synchronize()
             now = time.perf_counter()
-            if self.began and _left(pl_module, *self.began, now) > WORTH:
+            if self.began and _left(trainer, pl_module, *self.began, now) > WORTH:
                 log.info("compiling the players' turns: the next one takes a while (compile=false for none of it)")
                 self.compile(pl_module)
             self.began = pl_module.turn, now
@@ -56,6 +57,8 @@ class Compiling(Callback):
         options: dict[str, Any] = {"fallback_random": True}
         if self.choice == "cuda_graphs":
             options["triton.cudagraphs"] = True
+        # a way back that can't be compiled fails as its way forth is, not when gradients are asked for
+        torch._functorch.config.force_non_lazy_backward_lowering = True
         graph = torch.compile(module.game.paid, dynamic=False, options=options)
 
         def play(*asked: Any) -> Any:
@@ -68,7 +71,8 @@ class Compiling(Callback):
             except Exception as error:
                 if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
                     raise
-                reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+                cause = getattr(error, "inner_exception", error)
+                reason = f"{type(cause).__name__}: {str(cause).strip().splitlines()[0]}"
                 if self.choice != "auto":
                     raise Mistake(f"compile={self.choice}: {reason}; compile=false goes on without") from error
                 log.warning("not compiled: %s", reason)
@@ -86,8 +90,11 @@ def _is_one_graph(game: Game, player: str) -> bool:
     return not penalised or not any(isinstance(layer, _BatchNorm) for layer in game.get_submodule(player).modules())
 
 
-def _left(module: GAN, turn: int, then: float, now: float) -> float:
-    """Seconds that the rest of the run will take, at the pace since that turn; endless runs take for ever."""
-    if module.total is None:
-        return float("inf")
-    return (module.total - module.images) / module.step * (now - then) / max(1, module.turn - turn)
+def _left(trainer: Trainer, module: GAN, turn: int, then: float, now: float) -> float:
+    """Seconds that the rest of the run will take, at the pace since that turn, `trainer.max_time` at most; endless runs
+    take for ever."""
+    clocks = [callback.time_remaining() for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore
+    bounds = [seconds for seconds in clocks if seconds is not None]
+    if module.total is not None:
+        bounds.append((module.total - module.images) / module.step * (now - then) / max(1, module.turn - turn))
+    return min(bounds, default=float("inf"))
