@@ -25,7 +25,7 @@ class Joint(_BatchNorm):
         x = input.float()  # bf16 has too few digits for a mean
         across = [d for d in range(x.dim()) if d != 1]
         shape = [1, -1, *[1] * (x.dim() - 2)]
-        total = all_reduce(torch.cat([x.sum(across), x.new_tensor([x.numel() / x.shape[1]])]))
+        total = all_reduce(torch.cat([x.sum(across), x.new_full((1,), x.numel() / x.shape[1])]))
         count = total[-1].detach()
         mean = total[:-1] / count
         centred = x - mean.view(shape)
