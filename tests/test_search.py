@@ -119,6 +119,18 @@ def test_another_measure_is_another_study_and_runs_are_measured_again(tmp_path: 
     assert len(values_of(tmp_path, "coverage")[1]) == 8
 
 
+def test_a_longer_search_goes_on_with_its_trials_and_compares_none_with_shorter_ones(tmp_path: Path) -> None:
+    searched(tmp_path, first := Pretended(), line=[*LINE, "max_images=1000"])
+    given_up = written(read_job(tmp_path / first.launched[0]))
+    write_job(tmp_path / given_up.name, replace(given_up, state="pruned", scores={}, better={}))
+    searched(tmp_path, longer := Pretended(), trials=7, line=[*LINE, "max_images=2000"])
+    assert {*first.launched} < {*longer.launched} and len(longer.launched) == 7
+    assert "max_images=2000" in written(read_job(tmp_path / given_up.name)).overrides
+    assert [len(values_of(tmp_path, f"max_images={n}000")[1]) for n in (1, 2)] == [6, 7]
+    searched(tmp_path, nothing := Pretended(), trials=7, line=["max_images=2000", *LINE])
+    assert nothing.launched == []
+
+
 def test_measuring_again_goes_on_after_a_kill(tmp_path: Path) -> None:
     searched(tmp_path, first := Pretended())
     other, stopped = ["sweep.fake=5000"], first.launched[2]
@@ -191,7 +203,7 @@ def test_hydras_syntax_is_a_space() -> None:
 def test_a_bad_run_is_given_up_by_its_scores(tmp_path: Path) -> None:
     _, ranges = space(LINE)
     wanted = Settings(3, 1, None, RANDOM, MEDIAN)
-    study = Study(tmp_path, ranges, wanted, "fid", ["metric=fid"], 0)
+    study = Study(tmp_path, ranges, wanted, "fid", ["metric=fid"], [], 0)
     good, bad = ([1.0, 0.5, 0.2], [9.0, 9.0, 9.0])
     for scores, given_up in ((good, False), (bad, True)):
         (swept,) = study.ask(1)
@@ -212,4 +224,4 @@ def test_a_bad_run_is_given_up_by_its_scores(tmp_path: Path) -> None:
 
 def test_a_measure_without_a_better_way_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Mistake, match="none of the numbers"):
-        Study(tmp_path, {}, Settings(1, 1, None, RANDOM, None), "nothing", ["metric=fid"], 0)
+        Study(tmp_path, {}, Settings(1, 1, None, RANDOM, None), "nothing", ["metric=fid"], [], 0)

@@ -58,7 +58,7 @@ def read_job(folder: Path, planned: Job | None = None) -> Job | None:
         return planned
     if planned and same(found.overrides) != same(planned.overrides):
         raise Mistake(f"{folder} holds a run of other overrides; name another folder: hydra.sweep.dir=FOLDER")
-    if planned and found.overrides != planned.overrides:  # the same run, longer
+    if planned and sorted(found.overrides) != sorted(planned.overrides):  # the same run, longer
         found.overrides, found.evaluated = planned.overrides, []
         found.state = "stopped"
     if found.state == "running" and not is_locked(folder):

@@ -3,13 +3,14 @@
 import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from oakleaf.errors import Mistake
+from oakleaf.folders import LENGTH
 from oakleaf.sweeps.grid import Launch, Legal, begin, conclude, settled, spoken
 from oakleaf.sweeps.names import job_name
 from oakleaf.sweeps.record import Job, planned_jobs, read_job
@@ -48,8 +49,10 @@ def search(config: DictConfig, arguments: Sequence[str], legal: Legal, launch: L
     settings, evaluated, command = settled(config), asked(config), [*spoken(config), *arguments]
     folder = Path(config.hydra.sweep.dir).absolute()
     fixed, searched = space(arguments)
-    study = Study(folder, searched, wanted, settings["measure"], evaluated, config.seed)
-    jobs = _earlier(folder)
+    length = [override for override in fixed if override.lstrip("+").startswith(LENGTH)]
+    jobs = _earlier(folder, fixed)
+    seed = config.seed + len(jobs)  # a study begun anew would propose what was tried
+    study = Study(folder, searched, wanted, settings["measure"], evaluated, length, seed)
     if jobs:
         begin(folder, command, list(jobs.values()), settings)
         jobs = _measured(folder, jobs, evaluated, launch)
@@ -64,7 +67,7 @@ def search(config: DictConfig, arguments: Sequence[str], legal: Legal, launch: L
         new = {name: job for name, job in planned.items() if name not in tried}
         with watched(folder, study, list(new)) if study.prunes else nullcontext():
             launch(folder, {name: job.overrides for name, job in new.items() if not _is_done(jobs[name], evaluated)})
-        jobs = _earlier(folder)
+        jobs = _earlier(folder, fixed)
         study.tell(jobs)
         tried |= new.keys()
         vain = 0 if new else vain + 1
@@ -73,16 +76,17 @@ def search(config: DictConfig, arguments: Sequence[str], legal: Legal, launch: L
     conclude(config, folder)
 
 
-def _earlier(folder: Path) -> dict[str, Job]:
-    """The trials that this command has made, as they stand."""
-    return {job.name: read_job(folder / job.name, job) or job for job in planned_jobs(folder) or []}
+def _earlier(folder: Path, fixed: Sequence[str]) -> dict[str, Job]:
+    """The trials that this command has made, as they stand; of a longer one they are to go on."""
+    planned = [replace(job, overrides=[*fixed, *job.swept]) for job in planned_jobs(folder) or []]
+    return {job.name: read_job(folder / job.name, job) or job for job in planned}
 
 
 def _measured(folder: Path, jobs: dict[str, Job], evaluated: list[str], launch: Launch) -> dict[str, Job]:
     """Measure what is done and was measured otherwise; nothing is trained."""
     done = [job for job in jobs.values() if job.state == "done" and not _is_done(job, evaluated)]
     launch(folder, {job.name: job.overrides for job in done})
-    return _earlier(folder)
+    return {name: read_job(folder / name, job) or job for name, job in jobs.items()}
 
 
 def _is_done(job: Job, evaluated: list[str]) -> bool:
