@@ -190,6 +190,15 @@ def test_after_too_many_the_run_ends_with_player_term_and_batch_named(tmp_path: 
     assert all(bool(weight.isfinite().all()) for weight in module.parameters())
 
 
+def test_a_generator_that_blew_up_is_named_by_whoever_pays_first(tmp_path: Path) -> None:
+    module, data, trainer, _ = built(*FP32, *SMALL, "max_images=320", "non_finite.in_a_row=3", folder=tmp_path)
+    with torch.no_grad():
+        next(module.network("generator").parameters()).fill_(1e38)
+    words = r"discriminator/adversarial is NaN .* what the generator draws is not finite\..* Lower optim\.generator\.lr"
+    with pytest.raises(Diverged, match=words):
+        trainer.fit(module, datamodule=data)
+
+
 def test_it_goes_back_to_the_last_checkpoint_with_half_the_rates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -143,8 +143,12 @@ class GAN(LightningModule):
 
     def _mind(self, batch: Batch) -> None:
         """Whether steps had to be skipped: at once; on a GPU, which must not wait, at each look."""
+
+        def draws() -> Tensor:
+            return self.draw(self.game.request(8, self.device), average=False)
+
         seen = self.guard.bad and (self.device.type != "cuda" or self.turn % self.watch_every == 0)
-        if seen and self.guard.look(self.turn, batch):
+        if seen and self.guard.look(self.turn, batch, draws):
             for name in self.players:
                 average = dict(self.averages.items()).get(name)
                 heal(self.network(name), average.network if average else None)  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -52,22 +52,26 @@ class Guard:
             counts[player] = counts.get(player, torch.zeros((), dtype=torch.long)) + 1
         return False
 
-    def look(self, turn: int, batch: Mapping[str, Tensor]) -> bool:
-        """Whether steps are being skipped.
+    def look(self, turn: int, batch: Mapping[str, Tensor], draws: Callable[[], Tensor] | None = None) -> bool:
+        """Whether steps are being skipped. draws: some samples of the generator.
 
         Raises:
             Diverged: too many in a row.
         """
         for player, bad in self.bad.items():
             if int(bad) >= self.in_a_row:
-                raise Diverged(self._words(player, int(bad), turn, batch))
+                raise Diverged(self._words(player, int(bad), turn, batch, draws))
         return any(int(bad) for bad in self.bad.values())
 
-    def _words(self, player: str, bad: int, turn: int, batch: Mapping[str, Tensor]) -> str:
+    def _words(
+        self, player: str, bad: int, turn: int, batch: Mapping[str, Tensor], draws: Callable[[], Tensor] | None
+    ) -> str:
         terms = [f"{player}/{name}" for name, value in self.paid[player].items() if not bool(torch.isfinite(value))]
         what = " and ".join(terms) or f"the gradient of {player}"
         rotten = [name for name, rows in batch.items() if rows.is_floating_point() and not bool(rows.isfinite().all())]
         its = f"; the batch's own {rotten[0]} is not finite" if rotten else ""
+        if draws and not rotten and not bool(draws().isfinite().all()):  # whoever's loss shows it first
+            player, its = "generator", "; what the generator draws is not finite"
         return (
             f"{what} is NaN or infinite in {bad} steps in a row, the last on the batch of turn {turn}{its}. They were "
             f"not taken. Lower optim.{player}.lr, or set optim.{player}.clip=1, or non_finite.back=3"
