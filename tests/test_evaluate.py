@@ -443,6 +443,16 @@ def test_processes_share_the_real_images_and_one_keeps_them(tmp_path: Path, monk
     assert torch.equal(torch.cat(shares), whole)
 
 
+@pytest.mark.parametrize("rank", [0, 6])
+def test_fewer_samples_than_processes_are_refused_by_all(
+    rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evidence = looking(tmp_path, fake=6)
+    monkeypatch.setattr(parallel, "place", lambda: (rank, 7))
+    with pytest.raises(Mistake, match="fake=6: fewer samples than the 7 processes"):
+        _ = evidence.fake
+
+
 @pytest.mark.parametrize("fake", [10, 300, 898])
 def test_what_a_measure_reserves_leaves_others_for_the_real_line(tmp_path: Path, fake: int) -> None:
     evidence = looking(tmp_path, fake=fake)

@@ -97,8 +97,10 @@ class Evidence:
     @cached_property
     def fake(self) -> Sample:
         """Samples for latents of the seed, the same for any number of processes: each draws its share."""
-        request = draw(self.module.game, self.counts[0], self.seed)
         rank, world = parallel.place()
+        if self.counts[0] < world:
+            raise Mistake(f"fake={self.counts[0]}: fewer samples than the {world} processes that draw them")
+        request = draw(self.module.game, self.counts[0], self.seed)
         mine = {name: values.tensor_split(world)[rank] for name, values in request.items()}
         pieces, sound = [], True
         for start in range(0, len(next(iter(mine.values()))), AT_ONCE):
