@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.nn.functional import softplus
 
 from conftest import FP32, ROOT, built
 from oakleaf import parallel
+from oakleaf.batch_norm import Summed
 from oakleaf.data.deck import Deck
 from oakleaf.errors import Mistake
 from oakleaf.losses.penalties import slope
@@ -139,3 +140,15 @@ def test_a_mistake_of_the_first_process_is_one_in_all(monkeypatch: pytest.Monkey
         monkeypatch.setattr(parallel, "place", lambda rank=rank: (rank, 2))
         parallel.once(lambda rank=rank: done.append(rank))
     assert done == [0] and sent == [["no room"], [None]]
+
+
+def test_sums_over_processes_are_differentiated_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a gradient penalty through joint BatchNorm does; here by three processes that have the same."""
+    monkeypatch.setattr(distributed, "all_reduce", lambda mine: mine.mul_(3))
+    x = torch.randn(4, dtype=torch.float64, requires_grad=True)
+
+    def curved(x: Tensor) -> Tensor:
+        return Summed.apply(x**2).sin()
+
+    assert torch.equal(Summed.apply(x), 3 * x)
+    assert torch.autograd.gradcheck(curved, x) and torch.autograd.gradgradcheck(curved, x)

@@ -4,11 +4,25 @@ from typing import Any
 
 import torch
 from lightning.pytorch.plugins import LayerSync
-from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from oakleaf.parallel import place
+
+
+class Summed(torch.autograd.Function):
+    """The sum over all processes, which can be differentiated as often as one likes: its gradient is the sum of all
+    processes' gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, mine: Tensor) -> Tensor:
+        total = mine.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        return Summed.apply(gradient)  # type: ignore[no-any-return]
 
 
 class Joint(_BatchNorm):
@@ -25,11 +39,11 @@ class Joint(_BatchNorm):
         x = input.float()  # bf16 has too few digits for a mean
         across = [d for d in range(x.dim()) if d != 1]
         shape = [1, -1, *[1] * (x.dim() - 2)]
-        total = all_reduce(torch.cat([x.sum(across), x.new_full((1,), x.numel() / x.shape[1])]))
+        total = Summed.apply(torch.cat([x.sum(across), x.new_full((1,), x.numel() / x.shape[1])]))
         count = total[-1].detach()
         mean = total[:-1] / count
         centred = x - mean.view(shape)
-        variance = all_reduce(centred.square().sum(across)) / count
+        variance = Summed.apply(centred.square().sum(across)) / count
         self._remember(mean.detach(), variance.detach() * count / (count - 1).clamp(min=1))
         normal = centred * torch.rsqrt(variance + self.eps).view(shape)
         if self.affine:
