@@ -105,24 +105,24 @@ def test_auto_leaves_a_cpu_alone_and_asks_how_long_the_rest_takes(fit: Fit) -> N
     assert _left(trainer, module, 0, 0.0, 1.0) == float("inf")
 
 
+@pytest.mark.parametrize("error", [ValueError("no way back"), AssertionError()], ids=repr)
 def test_a_way_back_that_cannot_be_compiled_is_known_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: Any, **__: Any) -> Any:
-        raise ValueError("no way back")
+        raise error
 
     torch._dynamo.reset()
     monkeypatch.setattr(torch._inductor.compile_fx, "compile_fx_backward", broken)
-    monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
     module, data, trainer, _ = built(
         *FP32, "model=toy", "data=toy", "data.points=500", "data.batch_size=30", "max_images=90", folder=tmp_path
     )
     (compiling,) = (callback for callback in trainer.callbacks if isinstance(callback, Compiling))
     monkeypatch.setattr(compiling, "on_train_start", lambda trainer, module: compiling.compile(module))
-    with caplog.at_level("WARNING"):
+    with caplog.at_level("WARNING"), torch._inductor.config.patch(force_disable_caches=True):
         trainer.fit(module, datamodule=data)
     assert module.images == 90
-    assert "not compiled: ValueError: no way back" in caplog.text
+    assert f"not compiled: {type(error).__name__}{str(error) and ': '}{error}\n" in caplog.text
 
 
 @pytest.mark.parametrize(("minutes", "made"), [(9, 0), (11, 1)])

@@ -118,7 +118,8 @@ def test_two_processes_equal_one_with_the_joint_batch(tmp_path: Path, options, b
     assert max((a - b).abs().max() for a, b in zip(start, module.game.parameters())) > 1e-4
 
 
-def test_a_mistake_of_the_first_process_is_one_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [Mistake("no room"), ValueError("no room")], ids=repr)
+def test_what_the_first_process_cannot_do_is_told_to_all(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the others would wait for it for ever."""
     sent: list[list[str | None]] = []
 
@@ -128,18 +129,18 @@ def test_a_mistake_of_the_first_process_is_one_in_all(monkeypatch: pytest.Monkey
         words[:] = sent[-1]
 
     def fails() -> None:
-        raise Mistake("no room")
+        raise error
 
     monkeypatch.setattr(parallel.distributed, "broadcast_object_list", broadcast)
     for rank in (0, 1):
         monkeypatch.setattr(parallel, "place", lambda rank=rank: (rank, 2))
-        with pytest.raises(Mistake, match="no room"):
+        with pytest.raises(type(error) if rank == 0 else Mistake, match="no room"):
             parallel.once(fails)
     done: list[int] = []
     for rank in (0, 1):
         monkeypatch.setattr(parallel, "place", lambda rank=rank: (rank, 2))
         parallel.once(lambda rank=rank: done.append(rank))
-    assert done == [0] and sent == [["no room"], [None]]
+    assert done == [0] and sent == [["no room" if isinstance(error, Mistake) else "ValueError('no room')"], [None]]
 
 
 def test_sums_over_processes_are_differentiated_twice(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,16 +119,20 @@ def test_another_measure_is_another_study_and_runs_are_measured_again(tmp_path: 
     assert len(values_of(tmp_path, "coverage")[1]) == 8
 
 
-def test_a_longer_search_goes_on_with_its_trials_and_compares_none_with_shorter_ones(tmp_path: Path) -> None:
+def test_runs_of_two_lengths_are_not_compared(tmp_path: Path) -> None:
     searched(tmp_path, first := Pretended(), line=[*LINE, "max_images=1000"])
-    given_up = written(read_job(tmp_path / first.launched[0]))
-    write_job(tmp_path / given_up.name, replace(given_up, state="pruned", scores={}, better={}))
-    searched(tmp_path, longer := Pretended(), trials=7, line=[*LINE, "max_images=2000"])
-    assert {*first.launched} < {*longer.launched} and len(longer.launched) == 7
-    assert "max_images=2000" in written(read_job(tmp_path / given_up.name)).overrides
-    assert [len(values_of(tmp_path, f"max_images={n}000")[1]) for n in (1, 2)] == [6, 7]
-    searched(tmp_path, nothing := Pretended(), trials=7, line=["max_images=2000", *LINE])
-    assert nothing.launched == []
+    for line in ([*LINE, "max_images=2000"], LINE, [*LINE, "max_images=1000", "+trainer.max_time=00:01:00:00"]):
+        with pytest.raises(Mistake, match=r"another length \(max_images=1000\)"):
+            searched(tmp_path, first, trials=7, line=line)
+    searched(tmp_path, one_more := Pretended(), trials=7, line=["max_images=1000", *LINE])
+    assert len(one_more.launched) == 1 and not {*one_more.launched} & {*first.launched}
+
+
+def test_another_studys_first_proposals_are_not_those_that_were_tried(tmp_path: Path) -> None:
+    searched(tmp_path, Pretended())
+    options = ["sweep.metric=prdc", "sweep.measure=coverage"]
+    searched(tmp_path, Pretended(options=options), trials=9, options=options)
+    assert len(values_of(tmp_path, "coverage")[1]) == 9
 
 
 def test_measuring_again_goes_on_after_a_kill(tmp_path: Path) -> None:
@@ -203,7 +207,7 @@ def test_hydras_syntax_is_a_space() -> None:
 def test_a_bad_run_is_given_up_by_its_scores(tmp_path: Path) -> None:
     _, ranges = space(LINE)
     wanted = Settings(3, 1, None, RANDOM, MEDIAN)
-    study = Study(tmp_path, ranges, wanted, "fid", ["metric=fid"], [], 0)
+    study = Study(tmp_path, ranges, wanted, "fid", ["metric=fid"], 0)
     good, bad = ([1.0, 0.5, 0.2], [9.0, 9.0, 9.0])
     for scores, given_up in ((good, False), (bad, True)):
         (swept,) = study.ask(1)
@@ -224,4 +228,4 @@ def test_a_bad_run_is_given_up_by_its_scores(tmp_path: Path) -> None:
 
 def test_a_measure_without_a_better_way_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Mistake, match="none of the numbers"):
-        Study(tmp_path, {}, Settings(1, 1, None, RANDOM, None), "nothing", ["metric=fid"], [], 0)
+        Study(tmp_path, {}, Settings(1, 1, None, RANDOM, None), "nothing", ["metric=fid"], 0)

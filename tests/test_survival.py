@@ -17,7 +17,7 @@ import torch
 from conftest import FP32, ROOT, SMALL, built, full_disk
 from oakleaf.checkpoint import AtomicIO, newest, read, tidy
 from oakleaf.errors import Mistake
-from oakleaf.guard import Diverged
+from oakleaf.guard import Diverged, Guard
 from test_commands import quick
 
 RUN = ["train", "data=digits", *SMALL, *FP32, "logger=csv", "trainer.enable_progress_bar=false"]
@@ -197,6 +197,17 @@ def test_a_generator_that_blew_up_is_named_by_whoever_pays_first(tmp_path: Path)
     words = r"discriminator/adversarial is NaN .* what the generator draws is not finite\..* Lower optim\.generator\.lr"
     with pytest.raises(Diverged, match=words):
         trainer.fit(module, datamodule=data)
+
+
+def test_what_cannot_even_be_drawn_hides_nothing() -> None:
+    def draws() -> torch.Tensor:
+        raise torch.linalg.LinAlgError("not positive definite")
+
+    guard = Guard(in_a_row=1)
+    nan = {"adversarial": torch.tensor(float("nan"))}
+    assert not guard.allows("discriminator", None, nan, torch.tensor(1.0))
+    with pytest.raises(Diverged, match=r"discriminator/adversarial is NaN .* Lower optim\.discriminator\.lr"):
+        guard.look(1, {}, draws)
 
 
 def test_it_goes_back_to_the_last_checkpoint_with_half_the_rates(

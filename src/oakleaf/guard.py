@@ -70,12 +70,19 @@ class Guard:
         what = " and ".join(terms) or f"the gradient of {player}"
         rotten = [name for name, rows in batch.items() if rows.is_floating_point() and not bool(rows.isfinite().all())]
         its = f"; the batch's own {rotten[0]} is not finite" if rotten else ""
-        if draws and not rotten and not bool(draws().isfinite().all()):  # whoever's loss shows it first
+        if draws and not rotten and _strays(draws):  # whoever's loss shows it first
             player, its = "generator", "; what the generator draws is not finite"
         return (
             f"{what} is NaN or infinite in {bad} steps in a row, the last on the batch of turn {turn}{its}. They were "
             f"not taken. Lower optim.{player}.lr, or set optim.{player}.clip=1, or non_finite.back=3"
         )
+
+
+def _strays(draws: Callable[[], Tensor]) -> bool:
+    try:
+        return not bool(draws().isfinite().all())
+    except RuntimeError:  # as of a density that can't be fitted to NaN; what there is to say is said without
+        return False
 
 
 def _copied(losses: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

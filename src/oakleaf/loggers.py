@@ -168,14 +168,23 @@ class WeightsAndBiases(Logger):
 
 
 class TensorBoard(TensorBoardLogger):
-    """Lightning's, in `<folder>/tensorboard`. A full disk ends its writing, which is said once, and the run goes on."""
+    """Lightning's, in `<folder>/tensorboard`. A full disk ends its writing, which is said once, and the run goes on. (Its
+    own thread may add a traceback.)
+    """
 
     def __init__(self, folder: str) -> None:
         super().__init__(folder, name="", version="tensorboard")
         self.spared = Spared()
 
     @rank_zero_only
+    def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
+        with self.spared(Path(self.log_dir)):
+            super().log_hyperparams(params)
+
+    @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        if self.spared.said:
+            return
         with self.spared(Path(self.log_dir)):  # Lightning's own would take a full disk for an unknown kind of number
             for name, value in metrics.items():
                 self.experiment.add_scalar(name, value, step)
@@ -186,9 +195,11 @@ class TensorBoard(TensorBoardLogger):
         import numpy as np
         from PIL import Image
 
-        if path.suffix == ".png":
-            with self.spared(Path(self.log_dir)):
-                self.experiment.add_image(name, np.asarray(Image.open(path).convert("RGB")), images, dataformats="HWC")
+        if path.suffix != ".png" or self.spared.said:
+            return
+        picture = np.asarray(Image.open(path).convert("RGB"))
+        with self.spared(Path(self.log_dir)):
+            self.experiment.add_image(name, picture, images, dataformats="HWC")
 
     @rank_zero_only
     def save(self) -> None:

@@ -48,20 +48,21 @@ def once(do: Callable[[], None]) -> None:
     """Done by the first process, while the others wait.
 
     Raises:
-        Mistake: that of the first one, in all of them; alone it would leave the others waiting.
+        Exception: what the first one raised; and a Mistake with its words in the others, which would wait for ever.
     """
     rank, world = place()
-    said: list[str | None] = [None]
+    failed: Exception | None = None
     if rank == 0:
         try:
             do()
-        except Mistake as mistake:
-            if world == 1:
-                raise
-            said = [str(mistake)]
+        except Exception as error:
+            failed = error
+    said = [str(failed) if isinstance(failed, Mistake) else failed and repr(failed)]
     if world > 1:
         distributed.broadcast_object_list(said)
-    if said[0] is not None:
+    if failed:
+        raise failed
+    if said[0]:
         raise Mistake(said[0])
 
 

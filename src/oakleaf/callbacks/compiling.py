@@ -72,7 +72,7 @@ class Compiling(Callback):
                 if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
                     raise
                 cause = getattr(error, "inner_exception", error)
-                reason = f"{type(cause).__name__}: {str(cause).strip().splitlines()[0]}"
+                reason = ": ".join([type(cause).__name__, *str(cause).strip().splitlines()[:1]])
                 if self.choice != "auto":
                     raise Mistake(f"compile={self.choice}: {reason}; compile=false goes on without") from error
                 log.warning("not compiled: %s", reason)

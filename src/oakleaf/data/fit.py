@@ -27,9 +27,9 @@ class Fit:
     crop: center = the largest centred part of the wanted shape; a number n = the centred n x n pixels first; stretch =
     all of it, distorted; pad = all of it, with black around. resample is PIL's, with antialiasing when shrinking.
 
-    ample: a JPEG of twice so many times the size or more is decoded at a half, a quarter or an eighth of its own, so
-    many times the size at least, which its compression hides (LOG.md has numbers). Not where a crop counts its pixels,
-    or neighbours may not be mixed. A field, as what is kept of decoded images goes by all of them.
+    ample: how many times the wanted size a JPEG is decoded at, at least; one of twice that or more is decoded at a
+    half, a quarter or an eighth of its own, which changes less than its compression did (LOG.md has numbers). Not where
+    a crop counts its pixels, or neighbours may not be mixed. A field, as what is kept of decoded images goes by all.
     """
 
     channels: int

@@ -60,7 +60,7 @@ def read_job(folder: Path, planned: Job | None = None) -> Job | None:
         raise Mistake(f"{folder} holds a run of other overrides; name another folder: hydra.sweep.dir=FOLDER")
     if planned and sorted(found.overrides) != sorted(planned.overrides):  # the same run, longer
         found.overrides, found.evaluated = planned.overrides, []
-        found.state = "stopped"
+        found.state, found.reason = "stopped", ""
     if found.state == "running" and not is_locked(folder):
         found.state, found.reason = "stopped", "its process was killed"
     return found

@@ -3,14 +3,13 @@
 import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from oakleaf.errors import Mistake
-from oakleaf.folders import LENGTH
 from oakleaf.sweeps.grid import Launch, Legal, begin, conclude, settled, spoken
 from oakleaf.sweeps.names import job_name
 from oakleaf.sweeps.record import Job, planned_jobs, read_job
@@ -37,7 +36,7 @@ def search(config: DictConfig, arguments: Sequence[str], legal: Legal, launch: L
     """Run trials until there are as many as wanted, then report.
 
     Raises:
-        Mistake: no Optuna; or some trials failed, the others are done.
+        Mistake: no Optuna; another length than that of the earlier trials; or some trials failed, the others are done.
     """
     try:
         from oakleaf.sweeps.space import space
@@ -49,10 +48,10 @@ def search(config: DictConfig, arguments: Sequence[str], legal: Legal, launch: L
     settings, evaluated, command = settled(config), asked(config), [*spoken(config), *arguments]
     folder = Path(config.hydra.sweep.dir).absolute()
     fixed, searched = space(arguments)
-    length = [override for override in fixed if override.lstrip("+").startswith(LENGTH)]
-    jobs = _earlier(folder, fixed)
-    seed = config.seed + len(jobs)  # a study begun anew would propose what was tried
-    study = Study(folder, searched, wanted, settings["measure"], evaluated, length, seed)
+    jobs = _earlier(folder)
+    _alike(folder, jobs, fixed)
+    seed = config.seed + len(jobs)  # a study begun anew, of another measure, would propose what was tried
+    study = Study(folder, searched, wanted, settings["measure"], evaluated, seed)
     if jobs:
         begin(folder, command, list(jobs.values()), settings)
         jobs = _measured(folder, jobs, evaluated, launch)
@@ -67,7 +66,7 @@ def search(config: DictConfig, arguments: Sequence[str], legal: Legal, launch: L
         new = {name: job for name, job in planned.items() if name not in tried}
         with watched(folder, study, list(new)) if study.prunes else nullcontext():
             launch(folder, {name: job.overrides for name, job in new.items() if not _is_done(jobs[name], evaluated)})
-        jobs = _earlier(folder, fixed)
+        jobs = _earlier(folder)
         study.tell(jobs)
         tried |= new.keys()
         vain = 0 if new else vain + 1
@@ -76,17 +75,31 @@ def search(config: DictConfig, arguments: Sequence[str], legal: Legal, launch: L
     conclude(config, folder)
 
 
-def _earlier(folder: Path, fixed: Sequence[str]) -> dict[str, Job]:
-    """The trials that this command has made, as they stand; of a longer one they are to go on."""
-    planned = [replace(job, overrides=[*fixed, *job.swept]) for job in planned_jobs(folder) or []]
-    return {job.name: read_job(folder / job.name, job) or job for job in planned}
+def _earlier(folder: Path) -> dict[str, Job]:
+    """The trials that this command has made, as they stand."""
+    return {job.name: read_job(folder / job.name, job) or job for job in planned_jobs(folder) or []}
+
+
+def _alike(folder: Path, jobs: dict[str, Job], fixed: Sequence[str]) -> None:
+    """Runs of two lengths are none that a search could compare."""
+
+    def length(overrides: Sequence[str]) -> list[str]:
+        return sorted(o.lstrip("+") for o in overrides if o.lstrip("+").startswith(("max_images=", "trainer.max_")))
+
+    for job in jobs.values():
+        before, now = length([o for o in job.overrides if o not in job.swept]), length(fixed)
+        if before != now:
+            raise Mistake(
+                f"{folder} holds a search with runs of another length ({', '.join(before) or 'the default'}), "
+                "which can't be compared with these: name another folder, hydra.sweep.dir=FOLDER"
+            )
 
 
 def _measured(folder: Path, jobs: dict[str, Job], evaluated: list[str], launch: Launch) -> dict[str, Job]:
     """Measure what is done and was measured otherwise; nothing is trained."""
     done = [job for job in jobs.values() if job.state == "done" and not _is_done(job, evaluated)]
     launch(folder, {job.name: job.overrides for job in done})
-    return {name: read_job(folder / name, job) or job for name, job in jobs.items()}
+    return _earlier(folder)
 
 
 def _is_done(job: Job, evaluated: list[str]) -> bool:

@@ -19,25 +19,17 @@ OPEN = ("waiting", "running", "stopped", "failed")
 
 
 class Study:
-    """Asked for overrides to try, told what came of them. Another measure, another way to take it, or another length of
-    the runs is another study: its values are none that could be compared.
+    """Asked for overrides to try, told what came of them. Another measure, or another way to take it, is another study:
+    its values are none that could be compared.
 
-    measure: the number that is optimised; evaluated: how it is taken, overrides for evaluate.py; length: what the
-    command says of it.
+    measure: the number that is optimised; evaluated: how it is taken, overrides for evaluate.py.
     exhausted: the sampler has nothing left to propose.
     """
 
     exhausted = False
 
     def __init__(
-        self,
-        folder: Path,
-        space: Space,
-        wanted: Any,
-        measure: str,
-        evaluated: Sequence[str],
-        length: Sequence[str],
-        seed: int,
+        self, folder: Path, space: Space, wanted: Any, measure: str, evaluated: Sequence[str], seed: int
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space, self.prunes = space, wanted.pruner is not None
@@ -46,8 +38,7 @@ class Study:
         self.reported: dict[str, int] = {}  # how many of a run's scores Optuna knows
         folder.mkdir(parents=True, exist_ok=True)
         direction: Any = "minimize" if better(measure, evaluated) == "lower" else "maximize"
-        storage = _storage(wanted.storage, folder)
-        name = " ".join([folder.name, measure, *evaluated, *sorted(length)])
+        storage, name = _storage(wanted.storage, folder), " ".join([folder.name, measure, *evaluated])
         self.study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
         made = _made(wanted.sampler, seed=seed + len(self.study.trials))  # a sampler begun anew would repeat itself
         self.study.sampler = made
