@@ -168,8 +168,8 @@ class WeightsAndBiases(Logger):
 
 
 class TensorBoard(TensorBoardLogger):
-    """Lightning's, in `<folder>/tensorboard`. A full disk ends its writing, which is said once, and the run goes on; its
-    own thread may add a traceback.
+    """Lightning's, in `<folder>/tensorboard`. A full disk ends its writing, which is said once, and the run goes on;
+    its own thread may add a traceback.
     """
 
     def __init__(self, folder: str) -> None:
