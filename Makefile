@@ -22,7 +22,7 @@ $(READY): pyproject.toml constraints.txt
 	$(VENV)/bin/uv pip install --quiet --python $(RUN) -c constraints.txt -e '.[dev]'
 	@touch $@
 
-train: $(READY) ## digits in under three minutes; ARGS="model=dcgan data=celeba" for anything else
+train: $(READY) ## digits in three to six minutes; ARGS="model=dcgan data=celeba" for anything else
 	$(RUN) train.py $(or $(ARGS),experiment=digits)
 
 test: $(READY) ## the tests, on all cores
