@@ -13,6 +13,7 @@ from contest import record
 from hydra import compose, initialize_config_dir
 
 from oakleaf.cli.door import conf
+from oakleaf.cli.machine import best_precision
 from oakleaf.games import Batch, Game
 from oakleaf.recipe import build
 from oakleaf.resolvers import register
@@ -26,6 +27,7 @@ CASES = {
 }
 WARM = 3
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+HALF = best_precision("auto") == "bf16-mixed"  # without its instructions it is far slower than fp32
 
 
 def turn(game: Game, batch: Batch, jointly: bool) -> float:
@@ -33,7 +35,7 @@ def turn(game: Game, batch: Batch, jointly: bool) -> float:
     game.jointly = jointly
     game.get_submodule("discriminator").zero_grad()
     begin = time.perf_counter()
-    with torch.autocast(DEVICE, torch.bfloat16):
+    with torch.autocast(DEVICE, torch.bfloat16, enabled=HALF):
         losses, _ = game.losses("discriminator", batch, 0, 0)
     torch.stack(list(losses.values())).sum().backward()
     if DEVICE == "cuda":
