@@ -4,7 +4,7 @@ VENV   := .venv
 RUN    := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
-# a container image may forbid bytecode; each start would then compile half of what it imports, for seconds
+# a container image may forbid bytecode; each start would then compile much of what it imports, for seconds
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help

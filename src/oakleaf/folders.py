@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 OUTPUTS = Path("outputs")
 LAST = Path("checkpoints") / "last.ckpt"
 BEST = Path("checkpoints") / "best.ckpt"
-LENGTH = ("resume=", "max_images=", "trainer.max_epochs=", "trainer.max_time=", "sweep.")
+LENGTH = ("max_images=", "trainer.max_epochs=", "trainer.max_time=")
 CONFIG = "config.yaml"  # in a run's folder: the composed recipe
 OVERRIDES = "overrides.txt"  # in a run's folder: the command line that began it
 
@@ -62,7 +62,8 @@ def newest(parent: Path, overrides: Sequence[str]) -> Path | None:
 
 def same(overrides: Sequence[str]) -> list[str]:
     """Overrides in a form in which two commands for the same run are equal: its length may differ."""
-    return sorted(homeless(override) for override in overrides if not override.lstrip("+").startswith(LENGTH))
+    aside = (*LENGTH, "resume=", "sweep.")
+    return sorted(homeless(override) for override in overrides if not override.lstrip("+").startswith(aside))
 
 
 def homeless(value: Any) -> Any:

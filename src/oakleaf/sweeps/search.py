@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from oakleaf.errors import Mistake
+from oakleaf.folders import LENGTH
 from oakleaf.sweeps.grid import Launch, Legal, begin, conclude, settled, spoken
 from oakleaf.sweeps.names import job_name
 from oakleaf.sweeps.record import Job, planned_jobs, read_job
@@ -84,7 +85,7 @@ def _alike(folder: Path, jobs: dict[str, Job], fixed: Sequence[str]) -> None:
     """Runs of two lengths are none that a search could compare."""
 
     def length(overrides: Sequence[str]) -> list[str]:
-        return sorted(o.lstrip("+") for o in overrides if o.lstrip("+").startswith(("max_images=", "trainer.max_")))
+        return sorted(o.lstrip("+") for o in overrides if o.lstrip("+").startswith(LENGTH))
 
     for job in jobs.values():
         before, now = length([o for o in job.overrides if o not in job.swept]), length(fixed)
