@@ -95,6 +95,48 @@ def test_any_system_can_be_unrolled(fit: Fit, options: list[str]) -> None:
     assert all(torch.isfinite(weight).all() for weight in module.parameters())
 
 
+@pytest.mark.parametrize("loss", ["non_saturating", "relativistic"])
+def test_what_is_foreseen_answers_to_g_through_d_s_penalties_too(fit: Fit, loss: str) -> None:
+    quick = ["model=toy", f"loss={loss}", "optim=sgd", "optim.ema=null", "model.game.discriminator.waves=0"]
+    widths = [f"model.game.{player}.hidden=[8]" for player in ("generator", "discriminator")]
+    module, trainer = fit(*quick, *widths, "data=toy", "data.batch_size=8", "max_images=8")
+    batch, weight = next(iter(trainer.train_dataloader)), next(module.game.generator.parameters())
+    module.double().requires_grad_()
+    batch = {name: rows.double() if rows.is_floating_point() else rows for name, rows in batch.items()}
+
+    def after() -> Tensor:
+        torch.manual_seed(0)
+        torch.set_default_dtype(torch.float64)  # of latents
+        try:
+            return torch.stack([ahead.square().sum() for ahead in module.foreseen(2, batch).values()]).sum()
+        finally:
+            torch.set_default_dtype(torch.float32)
+
+    (slope,) = torch.autograd.grad(after(), weight)
+    way = torch.randn_like(weight)
+    sides = []
+    for step in (1e-4, -1e-4):
+        with torch.no_grad():
+            weight += step * way
+        sides.append(after().item())
+        with torch.no_grad():
+            weight -= step * way
+    assert (slope * way).sum().item() == pytest.approx((sides[0] - sides[1]) / 2e-4, rel=1e-2)
+
+
+def test_what_is_foreseen_is_played_without_graphs(fit: Fit) -> None:
+    module, trainer = fit("model=toy", "data=toy", "data.batch_size=8", "max_images=8")
+    graphs = dict.fromkeys(module.players, lambda *_: pytest.fail("a graph has no second way back"))
+    module.game.graphs = graphs
+    module.foreseen(1, next(iter(trainer.train_dataloader)))
+    assert module.game.graphs is graphs
+
+
+def test_nobody_foresees_its_own_steps(fit: Fit) -> None:
+    with pytest.raises(Mistake, match="optim.discriminator.unrolled: its own"):
+        fit("model=toy", "data=toy", "+optim.discriminator.unrolled=1", "max_images=8")
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -22,6 +22,8 @@ from oakleaf.optim import Player, total_norm
 from oakleaf.seeds import sow, stream
 from oakleaf.unrolling import foreseen
 
+RIVAL = "discriminator"  # whose steps a player that looks ahead foresees
+
 
 class GAN(LightningModule):
     """Plays the game of Goodfellow 2014, arXiv:1406.2661, Algorithm 1, by manual optimization.
@@ -50,6 +52,12 @@ class GAN(LightningModule):
         self.players = dict(players)
         if strangers := [name for name in (ema.of if ema else ()) if name not in self.players]:
             raise Mistake(f"optim.ema.of={strangers[0]}: no player; there are {' and '.join(self.players)}")
+        if ahead := [name for name, player in self.players.items() if player.unrolled and name == RIVAL]:
+            raise Mistake(f"optim.{ahead[0]}.unrolled: its own are the steps that another player foresees; 0 is none")
+        if RIVAL not in self.players and any(player.unrolled for player in self.players.values()):
+            raise Mistake(
+                "optim.generator.unrolled: there is no discriminator whose steps could be foreseen; 0 is none"
+            )
         self.averages = nn.ModuleDict({name: Average(self.network(name), ema) for name in ema.of} if ema else {})
         self.seed, self.watch_every, self.max_images = seed, watch_every, max_images
         self.guard = guard or Guard()
@@ -155,21 +163,16 @@ class GAN(LightningModule):
 
     def foreseen(self, steps: int, batch: Batch) -> dict[str, Tensor]:
         """The discriminator's weights, by their names in the game, after so many more of its steps on this batch."""
-        rival = "discriminator"
-        if rival not in self.players:
-            raise Mistake(
-                "optim.generator.unrolled: there is no discriminator whose steps could be foreseen; 0 is none"
-            )
-        optimizer = self._optimizers()[list(self.players).index(rival)]
-        weights = {f"{rival}.{name}": weight for name, weight in self.network(rival).named_parameters()}
+        optimizer = self._optimizers()[list(self.players).index(RIVAL)]
+        weights = {f"{RIVAL}.{name}": weight for name, weight in self.network(RIVAL).named_parameters()}
 
         def paid(weights: dict[str, Tensor]) -> Tensor:
-            turn = self.turn // self.players[rival].every
-            losses, _ = functional_call(self.game, weights, (rival, batch, turn, self.images))
+            turn = self.turn // self.players[RIVAL].every
+            losses, _ = functional_call(self.game, weights, (RIVAL, batch, turn, self.images))
             return torch.stack(list(losses.values())).sum()
 
         bound = self.game.loss.bound
-        return foreseen(paid, weights, optimizer.optimizer, steps, self.players[rival].clipped, bound)
+        return foreseen(paid, weights, optimizer.optimizer, steps, self.players[RIVAL].clipped, bound)
 
     def _step(self, optimizer: Any) -> None:
         """The optimizer's own step, counted as Lightning counts (`global_step`), without the hooks around it."""

@@ -103,7 +103,7 @@ def sloped(critic: Critic, x: Tensor) -> tuple[Verdict, Tensor]:
         slope, parts = torch.func.grad(scored, has_aux=True)(x.detach())
         return Verdict(**parts), slope
     # not functorch here: it refuses BatchNorm's in-place count of batches
-    x = x.detach().requires_grad_()
+    x = x if x.requires_grad else x.detach().requires_grad_()  # a G that looks ahead pays for its fakes' slopes too
     verdict = critic(x)
     return verdict, torch.autograd.grad(verdict.score.sum(), x, create_graph=True)[0]
 

@@ -65,8 +65,13 @@ class Game(nn.Module, ABC):
                 network.start(from_bytes(images[some.sort().values]))  # type: ignore[operator]
 
     def forward(self, *arguments: Any) -> tuple[Scalars, Scalars]:
-        """`losses`, so that `torch.func.functional_call` can ask for them with other weights."""
-        return self.losses(*arguments)
+        """`losses`, so that `torch.func.functional_call` can ask for them with other weights; without graphs, which have
+        no second way back."""
+        graphs, self.graphs = self.graphs, {}
+        try:
+            return self.losses(*arguments)
+        finally:
+            self.graphs = graphs
 
     def losses(self, player: str, batch: Batch, turn: int, images: int, watch: bool = False) -> tuple[Scalars, Scalars]:
         """What the player minimises this turn, by name, already weighted; and, on request, what there is to see.
