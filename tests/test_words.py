@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+from hydra.utils import instantiate
 from torch import Tensor, nn
 from torch.distributions import Normal as Gaussian
 from torch.distributions import kl_divergence
@@ -28,6 +29,7 @@ from oakleaf.metrics.classifier import Training
 from oakleaf.metrics.evidence import Evidence
 from oakleaf.metrics.retrieval import Retrieval, found
 from oakleaf.networks import text
+from oakleaf.networks.layers import Bottleneck
 from oakleaf.networks.stackgan import Augmentation, Second
 from oakleaf.pictures import from_bytes
 from oakleaf.priors import Normal
@@ -212,6 +214,29 @@ def test_the_command_line_wins_over_the_model(captions: Path) -> None:
     module, _, recipe = build(composed(*options, *more, folder="x"))
     assert recipe["loss"]["name"] == "hinge" and module.players["generator"].lr == 1e-5
     assert not module.game.mismatched
+
+
+def test_the_networks_have_the_residual_blocks_of_the_authors_code() -> None:
+    """reedscot/icml2016, main_cls_int.lua, at 64 pixels, ngf 128, ndf 64; StackGAN's stage I has the same."""
+
+    def bottlenecks(network: nn.Module) -> list[list[tuple[int, int, int]]]:
+        found = [layer.change for layer in network.modules() if isinstance(layer, Bottleneck)]
+        convolutions = [[layer for layer in change if isinstance(layer, nn.Conv2d)] for change in found]
+        return [[(c.in_channels, c.out_channels, c.kernel_size[0]) for c in change] for change in convolutions]
+
+    large, small = [(1024, 256, 1), (256, 256, 3), (256, 1024, 3)], [(512, 128, 1), (128, 128, 3), (128, 512, 3)]
+    for model in ("gan_cls", "stackgan"):
+        told = "model.game.condition.width=10"
+        game = composed(f"model={model}", "data=emoji_captions", "data.size=64", told, folder="x").model.game
+        with torch.device("meta"):
+            generator, critic = instantiate(game.generator), instantiate(game.discriminator)
+        assert bottlenecks(generator) == [large, small]
+        assert bottlenecks(critic) == [small]
+
+
+def test_a_bottleneck_adds_before_its_activation() -> None:
+    block, x = Bottleneck(8, "none", nn.ReLU()), torch.randn(2, 8, 4, 4)
+    torch.testing.assert_close(block(x), (x + block.change(x)).relu())
 
 
 @pytest.mark.parametrize("norm", ["batch", "none"])

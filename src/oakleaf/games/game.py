@@ -65,8 +65,8 @@ class Game(nn.Module, ABC):
                 network.start(from_bytes(images[some.sort().values]))  # type: ignore[operator]
 
     def forward(self, *arguments: Any) -> tuple[Scalars, Scalars]:
-        """`losses`, so that `torch.func.functional_call` can ask for them with other weights; without graphs, which have
-        no second way back."""
+        """`losses`, so that `torch.func.functional_call` can ask for them with other weights; without graphs, whose way
+        back has none of its own."""
         graphs, self.graphs = self.graphs, {}
         try:
             return self.losses(*arguments)

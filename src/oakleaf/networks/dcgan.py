@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from oakleaf.errors import Mistake
 from oakleaf.networks.layers import (
+    Bottleneck,
     ConditionalNorm,
     Norm,
     Size,
@@ -33,7 +34,7 @@ class Generator(nn.Module):
     of a fully connected layer before the base, or 0. classes: width of the condition y, or 0. told: where y enters:
     input = beside z; layers = beside what each layer sees (Radford 2015, its code's MNIST networks); norm = as gain and
     bias of each normalisation (de Vries 2017, arXiv:1707.00683, section 2.2; Miyato & Koyama 2018, arXiv:1802.05637,
-    section 6).
+    section 6). blocks: of the maps, the smallest first, that go through a `Bottleneck`.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Generator(nn.Module):
         classes: Natural = 0,
         told: Literal["input", "layers", "norm"] = "input",
         stages: Natural = 0,
+        blocks: Natural = 0,
     ) -> None:
         super().__init__()
         self.latent = latent
@@ -67,10 +69,13 @@ class Generator(nn.Module):
         project = nn.Sequential(
             nn.Linear(inputs, widths[0] * base[0] * base[1], bias=bias), nn.Unflatten(1, self.start)
         )
-        self.stages = nn.ModuleList([_Layer(project, norm, widths[0], nn.ReLU(), conditional)])
-        for (i, o), side in zip(pairwise(widths), maps):
-            doubled = _cut(double(i + more, o, kernel, upsample, bias), side)
-            self.stages.append(_Layer(doubled, norm, o, nn.ReLU(), conditional))
+        doubled = [
+            _cut(double(i + more, o, kernel, upsample, bias), side) for (i, o), side in zip(pairwise(widths), maps)
+        ]
+        self.stages = nn.ModuleList()
+        for k, (linear, w) in enumerate(zip([project, *doubled], widths)):
+            activation = Bottleneck(w, norm, nn.ReLU()) if k < blocks else nn.ReLU()
+            self.stages.append(_Layer(linear, norm, w, activation, conditional))
         self.image = nn.Sequential(_cut(double(widths[-1] + more, channels, kernel, upsample), maps[-1]), nn.Tanh())
         dcgan_weights(self, normalised=norm != "none")
 

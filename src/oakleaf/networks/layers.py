@@ -43,6 +43,26 @@ class ConditionalNorm(nn.Module):
         return self.norm(x) * (1 + gain) + bias
 
 
+class Bottleneck(nn.Module):
+    """x + three convolutions of 1, 3 and 3 pixels, with a quarter of the channels between them; then the activation. As
+    in the code of Reed 2016, arXiv:1605.05396 (reedscot/icml2016, main_cls_int.lua), and of StackGAN.
+    """
+
+    def __init__(self, channels: int, kind: Norm, activation: nn.Module) -> None:
+        super().__init__()
+        few, bias = max(1, channels // 4), kind in ("none", "spectral")
+        self.change = nn.Sequential(
+            *(nn.Conv2d(channels, few, 1, bias=bias), norm(kind, few), activation),
+            *(nn.Conv2d(few, few, 3, padding=1, bias=bias), norm(kind, few), activation),
+            *(nn.Conv2d(few, channels, 3, padding=1, bias=bias), norm(kind, channels)),
+        )
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, channels, h, w]"""
+        return self.activation(x + self.change(x))
+
+
 def beside(x: Tensor, y: Tensor | None) -> Tensor:
     """x [B, C, ...] with y [B, K] as further channels, the same at every pixel: [B, C + K, ...]."""
     assert y is not None

@@ -11,19 +11,22 @@ from oakleaf.networks import dcgan, layers
 from oakleaf.networks.layers import Norm, Size, beside, dcgan_weights, height_width
 from oakleaf.networks.resnet import Residual
 from oakleaf.networks.text import Embedding
-from oakleaf.numbers import Count
+from oakleaf.numbers import Count, Natural
+
+SD = 0.1  # where that of c begins: with 1 the text drowned in noise before G had heard it (docs/zoo/words.md)
 
 
 class Augmentation(nn.Module):
     """A text y as a Gaussian: c = mu(y) + sd(y) * eps. Section 3.2. told: width of y; text: of c. Mean and log sd come
-    from one linear map with LeakyReLU, as in the authors' code.
+    from one linear map (section 3.2); the authors' code has a LeakyReLU after it, which lets sd hardly fall below 1.
     """
 
     def __init__(self, told: int, text: int) -> None:
         super().__init__()
         self.text = text
-        self.gaussian = nn.Sequential(embedding := Embedding(told, 2 * text), nn.LeakyReLU(0.2))
-        nn.init.zeros_(embedding.weight.data[text:])  # sd = 1
+        self.gaussian = Embedding(told, 2 * text)
+        nn.init.zeros_(self.gaussian.weight.data[text:])
+        nn.init.constant_(self.gaussian.bias.data[text:], math.log(SD))
 
     def forward(self, y: Tensor, eps: Tensor) -> Tensor:
         """y [B, told], eps [B, text] ~ N(0, I) -> c [B, text]"""
@@ -37,7 +40,8 @@ class Augmentation(nn.Module):
 
 
 class First(nn.Module):
-    """Stage I: c beside the noise, then a DCGAN's generator. Section 3.3.
+    """Stage I: c beside the noise, then a DCGAN's generator, of whose maps the smallest go through residual `blocks`
+    (the authors' code: 2). Section 3.3.
 
     z is noise and, as its last `text` numbers, the eps of c: what is drawn for given latents is always the same.
     """
@@ -53,11 +57,14 @@ class First(nn.Module):
         kernel: Count = 3,
         norm: Norm = "batch",
         upsample: dcgan.Upsample = "nearest",
+        blocks: Natural = 2,
     ) -> None:
         super().__init__()
         self.latent, self.text = latent, _room(latent, text)
         self.augmentation = Augmentation(told, text)
-        self.images = dcgan.Generator(latent - text, channels, size, width, kernel, norm, upsample, classes=text)
+        self.images = dcgan.Generator(
+            latent - text, channels, size, width, kernel, norm, upsample, classes=text, blocks=blocks
+        )
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
         """z [B, latent], y [B, told] -> [B, C, H, W] in [-1, 1]"""

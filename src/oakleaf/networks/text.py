@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from oakleaf.networks import dcgan, layers
-from oakleaf.networks.layers import Norm, Size, beside, dcgan_weights, halvings, spectral
-from oakleaf.numbers import Count, NonNegative
+from oakleaf.networks.layers import Bottleneck, Norm, Size, beside, dcgan_weights, halvings, spectral
+from oakleaf.numbers import Count, Natural, NonNegative
 from oakleaf.round import Verdict
 
 
@@ -35,7 +35,9 @@ class Squeezed(nn.Sequential):
 
 
 class Generator(nn.Module):
-    """The squeezed text beside z, then a DCGAN's generator; told: width of y, text: of what it is squeezed to."""
+    """The squeezed text beside z, then a DCGAN's generator, of whose maps the smallest go through residual `blocks`
+    (the authors' code: 2); told: width of y, text: of what it is squeezed to.
+    """
 
     def __init__(
         self,
@@ -48,10 +50,13 @@ class Generator(nn.Module):
         kernel: Count = 4,
         norm: Norm = "batch",
         upsample: dcgan.Upsample = "transposed",
+        blocks: Natural = 2,
     ) -> None:
         super().__init__()
         self.text = Squeezed(told, text)
-        self.images = dcgan.Generator(latent, channels, size, width, kernel, norm, upsample, classes=text)
+        self.images = dcgan.Generator(
+            latent, channels, size, width, kernel, norm, upsample, classes=text, blocks=blocks
+        )
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
         """z [B, latent], y [B, told] -> [B, C, H, W] in [-1, 1]"""
@@ -59,8 +64,8 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Halves the image down to its base of 4 to 7 pixels, where the squeezed text stands beside each pixel; then a
-    1 x 1 convolution and one logit.
+    """Halves the image down to its base of 4 to 7 pixels, which goes through residual `blocks` (the authors' code: 1);
+    there the squeezed text stands beside each pixel; then a 1 x 1 convolution and one logit.
     """
 
     def __init__(
@@ -73,6 +78,7 @@ class Discriminator(nn.Module):
         kernel: Count = 4,
         norm: Norm = "batch",
         slope: NonNegative = 0.2,
+        blocks: Natural = 1,
     ) -> None:
         super().__init__()
         count, base = halvings(size)
@@ -81,8 +87,10 @@ class Discriminator(nn.Module):
         stages = [dcgan.halve(channels, width, kernel, True), nn.LeakyReLU(slope)]
         for i, o in pairwise(widths):
             stages += [dcgan.halve(i, o, kernel, bias), layers.norm(norm, o), nn.LeakyReLU(slope)]
-        self.image = nn.Sequential(*stages)
         last = widths[-1]
+        if blocks:  # each ends in the stage's activation
+            stages[-1:] = [Bottleneck(last, norm, nn.LeakyReLU(slope)) for _ in range(blocks)]
+        self.image = nn.Sequential(*stages)
         self.joint = nn.Sequential(
             nn.Conv2d(last + text, last, 1, bias=bias), layers.norm(norm, last), nn.LeakyReLU(slope), nn.Flatten()
         )
