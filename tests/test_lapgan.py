@@ -186,7 +186,7 @@ def test_mistakes_are_told(tmp_path) -> None:
 def test_the_experiment_has_the_papers_rates_and_the_command_line_wins() -> None:
     config = composed("experiment=lapgan_cifar10", "optim.generator.lr=1e-5", "loss=hinge", folder="x")
     assert (config.optim.generator.lr, config.loss.name) == (1e-5, "hinge")
-    assert config.model.game.condition.classes is None
+    assert config.model.game.condition.width is None
     config.data.classes = 10
     assert config.model.game.generator.classes == config.model.game.discriminator.classes == 10
     check(dict(config.optim.generator.schedules.momentum))

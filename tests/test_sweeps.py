@@ -169,7 +169,7 @@ def test_each_job_gets_a_gpu_of_its_own(tmp_path: Path) -> None:
         with a_share(wants(1)) as first, a_share(wants(1)) as second:
             assert (first["CUDA_VISIBLE_DEVICES"], second["CUDA_VISIBLE_DEVICES"]) == ("0", "2")
             with a_share(wants(2)) as third:  # only one is left
-                assert third["CUDA_VISIBLE_DEVICES"] == "0,2"
+                assert third["CUDA_VISIBLE_DEVICES"] == "GPU-5,0"
         with a_share(wants(2)) as two:
             assert two["CUDA_VISIBLE_DEVICES"] == "0,2"
         for all_of_them in (wants(3), wants("auto"), SimpleNamespace(accelerator="cpu", devices=1)):

@@ -21,6 +21,7 @@ class Caption(Condition):
     """
 
     key = "caption"
+    whence = "data=emoji_captions and celeba_captions have captions, or data.root=FOLDER with captions.txt"
     one: Tensor
 
     def __init__(self, width: Count) -> None:
@@ -80,6 +81,8 @@ class Sentence(Row):
     """A caption by a text encoder that was trained elsewhere and stays as it is: y [B, width]. model: of
     sentence-transformers, as `data.source.sentences` names it; needed for texts that the data do not have.
     """
+
+    whence = "data.source.sentences=NAME embeds captions by a sentence-transformers model that is installed"
 
     def __init__(self, model: str | None, width: Count) -> None:
         super().__init__("sentence", width)

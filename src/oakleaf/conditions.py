@@ -2,7 +2,7 @@
 [B, width, H, W], and asks for samples when there is no batch.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import torch
@@ -18,14 +18,15 @@ REMEMBERED = 256  # rows of the data that a Row asks for
 PICTURES = 64  # pictures that a Picture asks for
 
 
-class Condition(nn.Module):
+class Condition(nn.Module, ABC):
     """key: of the batch's rows that it reads; width: of its vectors, or channels of its pictures. classes: how many
-    classes it tells apart, 0 if it is told none.
+    classes it tells apart, 0 if it is told none. whence: where its rows are to be had, said where they lack.
     """
 
     key: str
     width: int
     classes: int = 0
+    whence: str = ""
 
     @abstractmethod
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -33,7 +34,7 @@ class Condition(nn.Module):
 
     @abstractmethod
     def request(self, count: int) -> Tensor:
-        """Rows to ask for, [count, ...]: every kind equally often, in turn."""
+        """Rows to ask for, [count, ...]: each class in turn, or what is remembered of the data."""
 
     @abstractmethod
     def wanted(self, asked: int, count: int) -> Tensor:
@@ -60,15 +61,15 @@ class Condition(nn.Module):
 
 
 class Label(Condition):
-    """One of `classes` classes, as a one-hot vector; zeros where it is unlabelled, -1. Mirza 2014, arXiv:1411.1784."""
+    """One of `width` classes, as a one-hot vector; zeros where it is unlabelled, -1. Mirza 2014, arXiv:1411.1784."""
 
     key = "label"
-    kinds: Tensor  # [classes, classes], a one-hot vector for each class
+    kinds: Tensor  # [width, width], a one-hot vector for each class
 
-    def __init__(self, classes: Count) -> None:
+    def __init__(self, width: Count) -> None:
         super().__init__()
-        self.width = self.classes = classes
-        self.register_buffer("kinds", torch.eye(classes), persistent=False)
+        self.width = self.classes = width
+        self.register_buffer("kinds", torch.eye(width), persistent=False)
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         label = batch[self.key]
@@ -111,6 +112,7 @@ class Row(Condition):
         if there.dim() != 2 or there.shape[1] != self.width:
             raise Mistake(
                 f"{self.key}: rows of {self.width} numbers an image are expected, there are {list(there.shape[1:])}"
+                + (f": model.game.condition.width={there.shape[1]}" if there.dim() == 2 else "")
             )
         some = torch.randperm(len(there), generator=torch.Generator().manual_seed(0))
         self.known.copy_(there[some[torch.arange(REMEMBERED) % len(there)]])

@@ -90,7 +90,7 @@ def made(place: str | Path) -> Path:
     Raises:
         Mistake: it can't be.
     """
-    out = Path(place)
+    out = Path(place).expanduser()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

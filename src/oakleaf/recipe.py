@@ -67,7 +67,10 @@ def build(config: DictConfig) -> tuple[GAN, LightningDataModule, Recipe]:
     module = build_module(recipe)
     if (told := module.game.condition) and told.key not in data.keys:
         has = " and ".join(f"`{key}` (model/condition={key})" for key in data.keys)
-        raise Mistake(f"model={config.model.name} is told `{told.key}`, and data={config.data.name} has {has}")
+        raise Mistake(
+            f"model={config.model.name} is told `{told.key}`, and data={config.data.name} has {has}"
+            + (f"; {told.whence}" if told.whence else "")
+        )
     if told and told.key == "label" and config.data.get("labelled"):
         raise Mistake(
             f"data.labelled={config.data.labelled}: model={config.model.name} is told each image's label, and would be "
@@ -250,11 +253,12 @@ def restore(module: GAN, content: dict[str, Any]) -> None:
 
 def _fill(module: Any, content: dict[str, Any]) -> None:
     told, known = module.game.condition, content["hyper_parameters"]["data"].get("classes")
-    here = told.classes if told else None
-    if told is None and _reads(content["hyper_parameters"]["model"], "data.classes"):
-        here = module.hparams.get("data", {}).get("classes")  # one output for each, though nobody is told one
+    here = told.classes if told else 0
+    if not here and _reads(content["hyper_parameters"]["model"], "data.classes"):
+        here = module.hparams.get("data", {}).get("classes")  # an output or an input for each
     if here and known is not None and known != here:
-        raise Mistake(f"the checkpoint knows {known} classes, and this data has {here}")
+        kind = "words" if told and told.key == "caption" else "classes"
+        raise Mistake(f"the checkpoint knows {known} {kind}, and this data has {here}")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*to a meta parameter")  # shapes alone are compared there

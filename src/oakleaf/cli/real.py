@@ -33,8 +33,9 @@ def real_images(recipe: dict[str, Any], split: str | None, root: str | None) -> 
         raise Mistake(f"root={root}: data={node['name']} are made here, and lie nowhere")
     if root:
         node["root"] = root
-        if "${data.classes}" not in str(recipe["model"]):  # no network was made for their number
-            node["classes"] = None
+    known, node["classes"] = node.get("classes"), None
+    if "${data.classes}" not in str(recipe["model"]):  # no network was made for their number
+        known = None
     source = node.get("source", {})
     has = source and "split" in inspect.signature(locate(source["_target_"], "data.source._target_")).parameters
     if split and not has:
@@ -49,6 +50,9 @@ def real_images(recipe: dict[str, Any], split: str | None, root: str | None) -> 
             data = make(described)
         except Mistake as error:
             raise Mistake(str(error).replace("data.root=", "root=")) from error  # as it is called here
+        if known is not None and known != len(data.classes):
+            kind = "words" if "caption" in data.keys else "classes"
+            raise Mistake(f"the checkpoint knows {known} {kind}, and this data has {len(data.classes) or 'none'}")
         data.prepare_data()
         data.setup()
         return data

@@ -92,9 +92,9 @@ def _behind(config: DictConfig, folder: Path, attempt: int, error: Mistake) -> t
     found = newest((folder / LAST).parent) if wanted else None
     if found is None:
         raise error
-    for player in config.optim.values():
-        if player and "lr" in player:
-            player.lr = player.lr / 2
+    halves = {name: player.lr / 2 for name, player in config.optim.items() if player and "lr" in player}
+    for name, lr in halves.items():  # after all were read: the encoder's is ${optim.generator.lr}
+        config.optim[name].lr = lr
     log.warning("%s\nback to %s, and on with half the rates", error, _relative(found[0]))
     return found
 
@@ -186,6 +186,8 @@ def _resumed(config: DictConfig, content: dict[str, Any], overrides: list[str], 
             OmegaConf.update(recipe, key, override.value(), force_add=True)
             if key == "seed":
                 recipe.data.seed = recipe.seed
+    if not any(override.startswith("data.classes=") for override in overrides):
+        recipe.data.classes = None  # filled in anew, and compared with what the checkpoint knows
     return recipe
 
 

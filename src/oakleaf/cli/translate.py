@@ -42,7 +42,7 @@ def translate(config: DictConfig) -> None:
     place = Path(asked["input"]).expanduser()
     files = [place] if place.is_file() else find_pictures(place, "input")
     root = place.parent if place.is_file() else place
-    out = made(asked["out"])
+    out = Path(asked["out"]).expanduser()
     if out.resolve() == root.resolve():
         raise Mistake(f"out={asked['out']}: the pictures themselves are there, and would be written over")
     if out.resolve().is_relative_to(root.resolve()):  # what an earlier call wrote there is no input
@@ -50,6 +50,7 @@ def translate(config: DictConfig) -> None:
     translator = Translator(
         asked["checkpoint"], asked["size"], asked["made"], asked["back"], asked["average"], there(asked["device"])
     )
+    made(asked["out"])
     unread = []
     for number, file in enumerate(tqdm(files, desc="translating", unit="img", leave=False, disable=None)):
         try:

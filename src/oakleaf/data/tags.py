@@ -56,7 +56,7 @@ class Tags(Dealt):
         pixels: Count = 64,
         least: Count = 1,
         target: Literal["word", "caption"] = "word",
-        size: Count = 1,
+        size: Literal[1] = 1,
         channels: Count = 100,
         classes: Natural | None = None,
         input_channels: Natural | None = None,

@@ -11,6 +11,7 @@ from functools import cached_property
 from itertools import product
 from math import cos, pi, sin
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -98,8 +99,8 @@ class Points(Dealt):
         name: str,
         mixture: Mixture,
         points: Count = 100_000,
-        size: Count = 1,
-        channels: Count = 2,
+        size: Literal[1] = 1,
+        channels: Literal[2] = 2,
         classes: Natural | None = None,
         input_channels: Natural | None = None,
         batch_size: Count = 100,

@@ -28,7 +28,8 @@ def a_share(trainer: Any) -> Iterator[dict[str, str]]:
         for gpu in there:
             if len(mine) < wanted and held.enter_context(locked(_place() / gpu)) is not None:
                 mine.append(gpu)
-        yield {VISIBLE: ",".join(mine if len(mine) == wanted else there[:wanted])}
+        busy = [gpu for gpu in there if gpu not in mine]
+        yield {VISIBLE: ",".join([*mine, *busy][:wanted])}
 
 
 def gpus() -> list[str]:
