@@ -386,7 +386,7 @@ def test_one_nn_of_the_encoder_is_that_of_scikit_learn(run: Path, tmp_path: Path
     assert result.returncode == 0, result.stdout + result.stderr
     (entry,) = json.loads((tmp_path / "metrics.json").read_text())
     module = load(run)
-    rows = real_images(read(run)["hyper_parameters"], None, None)[0].rows
+    rows = real_images(read(run), None, None)[0].rows
     order, sixth = shuffled(1797).flip(0), 1797 // 6
     test, training = order[sixth : 2 * sixth], order[2 * sixth :]
     assert (entry["protocol"]["test"], entry["protocol"]["references"]) == (len(test), len(training))

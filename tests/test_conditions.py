@@ -199,6 +199,38 @@ def test_a_checkpoint_of_other_classes_is_told_in_a_sentence(fit: Fit, tmp_path:
         load(tmp_path / "ten.ckpt", {"data.classes": 7})
 
 
+def test_a_checkpoint_knows_its_classes_by_name(fit: Fit, tmp_path: Path) -> None:
+    root = pictures(tmp_path / "pictures", classes=3)
+    options = ["data=folder", f"data.root={root}", "data.size=16", "data.batch_size=8", "max_images=16", *SMALL]
+    fit("model=cdcgan", *options, folder=tmp_path / "run")
+    drawn = [f"checkpoint={tmp_path}/run", "mode.count=4"]
+    for asked in ("class2", "2"):
+        result = quick("sample", *drawn, f"out={tmp_path}/{asked}", f"condition={asked}", folder=tmp_path)
+        assert result.returncode == 0, result.stderr
+    assert np.array_equal(*(np.load(tmp_path / name / "samples.npy") for name in ("class2", "2")))
+    strange = quick("sample", *drawn, f"out={tmp_path}/x", "condition=cat", folder=tmp_path)
+    assert "none is called so" in strange.stderr
+    measured = ["evaluate", f"checkpoint={tmp_path}/run", "metric=memorisation", "fake=20"]
+    assert quick(*measured, f"out={tmp_path}/m", folder=tmp_path).returncode == 0
+    (root / "class1").rename(root / "class9")  # the other one is now number 1
+    for command in (
+        quick(*measured, f"out={tmp_path}/m", folder=tmp_path),
+        quick("train", f"resume={tmp_path}/run", "max_images=32", f"hydra.run.dir={tmp_path}/on", folder=tmp_path),
+    ):
+        assert command.returncode == 1
+        assert "number 1 is `class1`, and here it is `class2`" in command.stderr
+    (root / "class0").rename(root / "class1")
+    (root / "class2").rename(root / "gone")
+    (root / "gone").rename(tmp_path / "gone")
+    fewer = quick(*measured, f"out={tmp_path}/m", folder=tmp_path)
+    assert "the checkpoint knows 3 classes, and this data has 2" in fewer.stderr
+
+
+def test_a_label_can_tell_whatever_reads_a_row(fit: Fit) -> None:
+    module, _ = fit("model=gan_cls", "data=digits", "model/condition=label", *SMALL, "max_images=32")
+    assert module.game.condition.width == 10
+
+
 def test_a_class_can_be_asked_for_and_nothing_else(tmp_path: Path) -> None:
     module, *_ = built("model=cdcgan", *SMALL, folder=tmp_path)
     condition = module.game.condition

@@ -24,6 +24,7 @@ from oakleaf.data.folder import Folder
 from oakleaf.data.sources import digits, torchvision_set
 from oakleaf.errors import Mistake
 from oakleaf.weight import free, memory
+from test_commands import quick
 
 
 def picture(path: Path, size: tuple[int, int] = (40, 30), mode: str = "RGB", value: int = 100) -> Path:
@@ -422,10 +423,27 @@ def test_linked_folders_and_odd_names_are_read_each_once(tmp_path: Path) -> None
     assert len(images_of(root).rows["image"]) == 2
 
 
-def test_the_first_pictures_size_is_that_of_the_picture_upright(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", ["jpg", "tif", "png"])
+def test_the_first_pictures_size_is_that_of_the_picture_upright(tmp_path: Path, ending: str) -> None:
     (tmp_path / "set").mkdir()
     for i in range(2):
         image = Image.new("RGB", (64, 32))
         image.getexif()[0x0112] = 6
-        image.save(tmp_path / "set" / f"{i}.jpg", exif=image.getexif())
+        image.save(tmp_path / "set" / f"{i}.{ending}", exif=image.getexif())
     assert images_of(tmp_path / "set", size=None).size == (64, 32)
+
+
+def test_classes_are_numbered_as_people_count(tmp_path: Path) -> None:
+    for name in ("10", "9", "2", "b1", "a10", "a9", "a"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (8, 8)).save(tmp_path / name / "0.png")
+    assert Folder(tmp_path).classes == ["2", "9", "10", "a", "a9", "a10", "b1"]
+
+
+def test_any_name_of_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
+    root = tmp_path / "José's faces (a=b) [1]"
+    for i in range(3):
+        picture(root / f"{i}.png", (16, 16))
+    options = ["data=folder", f"data.root={root}", "data.size=16", "trainer=cpu", "max_images=3", "logger=csv", *SMALL]
+    result = quick("train", *options, "callbacks={}", folder=tmp_path)
+    assert result.returncode == 0, result.stderr

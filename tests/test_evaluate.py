@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from conftest import SMALL, Fit, composed
 from oakleaf import parallel
 from oakleaf.callbacks.score import Score
+from oakleaf.checkpoint import read
 from oakleaf.cli.real import real_images
 from oakleaf.data.toy import Points, Ring
 from oakleaf.errors import Mistake
@@ -32,6 +33,7 @@ from oakleaf.metrics.frechet import FrechetDistance
 from oakleaf.metrics.kernel import KernelDistance
 from oakleaf.metrics.modes import StackedModes
 from oakleaf.metrics.sample import Features, Sample
+from oakleaf.modes.latents import draw
 from oakleaf.recipe import build, load, make
 from test_commands import Result, quick
 
@@ -169,7 +171,12 @@ def test_usual_measures_that_do_not_suit_the_data_are_told_and_no_failure(tmp_pa
         place = tmp_path / "sorted" / str(number % 2)
         place.mkdir(parents=True, exist_ok=True)
         file.rename(place / file.name)
-    other = ["root=sorted", "metric=memorisation", "fake=20"]  # classes, of which this generator is told nothing
+    other = [
+        "root=sorted",
+        "metric=two_sample",
+        "extractor=pixels",
+        "fake=20",
+    ]  # classes, of which this generator is told nothing
     assert quick("evaluate", f"checkpoint={run}", *other, folder=tmp_path).returncode == 0
 
 
@@ -486,12 +493,51 @@ def test_a_run_of_the_first_images_has_not_seen_the_others(monkeypatch: pytest.M
     monkeypatch.setattr("torchvision.datasets.MNIST", stored)
     options = ["data=mnist", "data.source.first=10", "data.size=16", f"data.cache={tmp_path}"]
     recipe: Any = OmegaConf.to_container(composed(*options, "data.source.split=train", folder="x"), resolve=True)
-    reals = real_images(recipe, None, None)
+    reals = real_images({"hyper_parameters": recipe}, None, None)
     assert reals.test and reals.unseen and reals.split == "train"
     data, rows = reals.unseen()
     assert rows.tolist() == [10, 11] and data.rows["image"][rows, 0, 0, 0].tolist() == [10, 11]
     assert (len(reals.data.rows["image"]), len(reals.test().rows["image"])) == (10, 3)
-    assert real_images(recipe, "test", None)[1:] == ("test", None, None)
+    assert real_images({"hyper_parameters": recipe}, "test", None)[1:] == ("test", None, None)
+
+
+def rare(root: Path) -> Path:
+    """Two classes, of which one has a tenth of the pictures."""
+    for name, count in (("few", 10), ("many", 90)):
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(np.full((16, 16), i, np.uint8)).save(root / name / f"{i}.png")
+    return root
+
+
+def test_samples_are_asked_for_as_rarely_as_the_data_have_it(fit: Fit, tmp_path: Path) -> None:
+    options = ["model=cdcgan", "data=folder", f"data.root={rare(tmp_path / 'data')}", "data.size=16", *SMALL]
+    module, trainer = fit(*options, "max_images=16")
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    evidence = Evidence(module, data, Pixels(), fake=250, real=100)
+    assert torch.bincount(evidence.fake.label[:200]).tolist() == [20, 180]  # type: ignore[index]
+    assert evidence.protocol(False, False)["conditions"] == "of the data"
+    half = Evidence(module, data, Pixels(), fake=100, real=100)
+    latents = draw(module.game, 250, 0, told=False)["latent"]
+    assert torch.equal(draw(module.game, 100, 0)["latent"], latents[:100])
+    assert torch.equal(half.fake.pixels[:5], evidence.fake.pixels[:5])
+    asked = {"latent": latents[:5], "label": evidence.fake.label[:5]}  # type: ignore[index]
+    assert torch.equal(data.stored(module.draw(asked)), evidence.fake.pixels[:5])
+
+
+def test_other_pictures_than_those_learned_from_are_told(fit: Fit, tmp_path: Path) -> None:
+    root = rare(tmp_path / "data")
+    fit("data=folder", f"data.root={root}", "data.size=16", *SMALL, "max_images=16", folder=tmp_path / "run")
+    command = ["evaluate", f"checkpoint={tmp_path}/run", f"out={tmp_path}/out", "metric=memorisation", "fake=20"]
+    same = quick(*command, folder=tmp_path)
+    assert same.returncode == 0 and "came, went" not in same.stdout + same.stderr
+    part = quick(*command, "split=train", folder=tmp_path)
+    assert "not the images that the run learned from" in part.stdout + part.stderr
+    reals = real_images(read(tmp_path / "run"), "train", None)
+    assert reals.test is None  # the run has seen the test split too
+    (root / "few" / "0.png").unlink()
+    other = quick(*command, folder=tmp_path)
+    assert "others came, went or were changed" in other.stdout + other.stderr
 
 
 def test_features_that_are_no_numbers_spoil_only_what_needs_them(tmp_path: Path) -> None:

@@ -66,6 +66,9 @@ def test_damaged_and_forged_checkpoints_load_or_are_refused(tmp_path: Path) -> N
         (["++sweep=1e-300"], "sweep=1e-300: it has values of its own"),
         (["~model.game"], "model.game= is missing"),
         (["model.game=null"], "model.game= is missing"),
+        (["model.game.generator.norm=spectral"], "should be batch, layer, instance or none"),
+        (["data=folder", "data.root=José's (a=b)"], "José's (a=b) does not exist"),
+        (["data=folder", "data.root=José, Ana"], """write 'data.root="José, Ana"'"""),
     ],
 )
 def test_found_by_chance_and_kept(overrides: list[str], words: str, tmp_path: Path) -> None:

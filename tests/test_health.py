@@ -11,6 +11,7 @@ from lightning.pytorch import Callback
 
 from conftest import LONG, SMALL, Fit, built, composed, needed
 from oakleaf.callbacks.alarms import ADVICE, Alarm
+from oakleaf.callbacks.glimpse import Glimpse, small
 from oakleaf.loggers import WeightsAndBiases, alert
 
 QUIET = ["callbacks.samples=null", "callbacks.checkpoint=null", "trainer.enable_progress_bar=false"]
@@ -65,6 +66,13 @@ def test_collapse_where_g_no_longer_hears_its_latents(tmp_path: Path, said: Any)
     toy = ["model=toy", "data=toy", "max_images=20000", *QUIET, "callbacks.health.every=1000"]
     spoiled(tmp_path, 10_000, deaf, *toy)
     assert said().count("collapse") == 1
+
+
+def test_a_glimpse_knows_mirrored_copies_where_training_mirrors() -> None:
+    known = torch.randint(0, 256, (200, 1, 12, 12), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    copies = small(known[:50].flip(3))
+    assert Glimpse(known).copied(copies, 0.33) == 0
+    assert Glimpse(known, mirrors=True).copied(copies, 0.33) == 1
 
 
 def test_memorisation_where_g_draws_training_images(tmp_path: Path, said: Any) -> None:

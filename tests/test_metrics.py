@@ -222,7 +222,7 @@ def test_memorisation_finds_copies_and_shows_them() -> None:
     real, new = images(400, 0), images(300, 1)
     measure = Memorisation(shown=3, neighbours=2)
     evidence = mock.Mock(rows=torch.arange(250))  # copies are found also of images that others do not look at
-    evidence.data.rows = {"image": real.pixels}
+    evidence.data.rows, evidence.data.mirrors = {"image": real.pixels}, False
     measure.prepare(evidence)
     looked_at = real[torch.arange(250)]
     found = measure(looked_at, new)
@@ -234,19 +234,30 @@ def test_memorisation_finds_copies_and_shows_them() -> None:
     assert copies["nearest_training"] < 0.02
     assert copies["copied"] == 1
     assert measure.pictures(looked_at, near)["neighbours"].size[0] >= 512
+    turned = Sample(near.seen, near.pixels.flip(3))
+    assert measure(looked_at, turned)["copied"] < 0.05
+    evidence.data.mirrors = True
+    measure.prepare(evidence)
+    assert [measure(looked_at, subject)["copied"] for subject in (near, turned)] == [1, 1]
+    assert measure(looked_at, new)["copied"] < 0.05
+    row = int(measure._nearest(looked_at, turned.pixels[290:291], 2).row[0, 0])
+    assert row == 290  # numbered as `rest` goes on
+    evidence.of_the_run = False
+    with pytest.raises(Mistake, match="learned from"):
+        measure.prepare(evidence)
 
 
 def test_memorisation_knows_twins_and_small_sets() -> None:
     real = images(200, 0)
     real.pixels[100:120] = real.pixels[:20]
     evidence = mock.Mock(rows=torch.arange(200))
-    evidence.data.rows = {"image": real.pixels}
+    evidence.data.rows, evidence.data.mirrors = {"image": real.pixels}, False
     measure = Memorisation()
     measure.prepare(evidence)
     assert measure(real, real[torch.arange(100)])["copied"] == 1  # though each of 40 is as near to another
     few = real[torch.arange(12)]
     evidence = mock.Mock(rows=torch.arange(12))
-    evidence.data.rows = {"image": few.pixels}
+    evidence.data.rows, evidence.data.mirrors = {"image": few.pixels}, False
     measure.prepare(evidence)
     assert set(found := measure(few, few)) == {"nearest_training"}
     assert found["nearest_training"] == 0

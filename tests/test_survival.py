@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from conftest import FP32, ROOT, SMALL, built, full_disk
+from conftest import FP32, ROOT, SMALL, built, composed, full_disk
 from oakleaf.checkpoint import AtomicIO, newest, read, tidy
 from oakleaf.errors import Mistake
 from oakleaf.guard import Diverged, Guard
@@ -233,6 +233,18 @@ def test_it_goes_back_to_the_last_checkpoint_with_half_the_rates(
     assert result.returncode == 0 and "on with half the rates" in result.stdout + result.stderr
     assert set(rates) == {2e-4, 1e-4} and rates[-1] == 1e-4
     assert read(tmp_path / "b" / "checkpoints" / "last.ckpt")["images"] == 160
+
+
+def test_each_rate_is_halved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The encoder's is written as that of G."""
+    from oakleaf.cli import train
+
+    config = composed("model=bigan", "data=digits", "non_finite.back=1", folder=tmp_path)
+    before = {name: player.lr for name, player in config.optim.items() if player and "lr" in player}
+    monkeypatch.setattr("oakleaf.checkpoint.newest", lambda folder: (tmp_path / "last.ckpt", {}))
+    train._behind(config, tmp_path, 0, Mistake("NaN"))
+    assert {name: config.optim[name].lr for name in before} == {name: lr / 2 for name, lr in before.items()}
+    assert "encoder" in before
 
 
 def test_where_memory_ends_the_batch_that_fits_is_named(tmp_path: Path) -> None:

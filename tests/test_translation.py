@@ -373,6 +373,9 @@ def test_colours_that_are_classes_are_not_mixed(tmp_path: Path) -> None:
         data.setup()
         seen = data.rows["input"].permute(0, 2, 3, 1).reshape(-1, 3).unique(dim=0)
         assert len(seen) == 3 if colours == 3 else len(seen) > colours
+        moved = Finish(False, 4, None, data.finish.classes)(dict(data.rows), torch.float32, seed=0)["input"]
+        moved = moved.permute(0, 2, 3, 1).reshape(-1, 3).unique(dim=0)
+        assert len(moved) == 3 if colours == 3 else len(moved) > colours
 
 
 def test_pairs_that_are_none_are_named(tmp_path: Path) -> None:
@@ -560,6 +563,8 @@ def test_a_folder_is_translated_under_its_own_names_and_the_broken_one_told(run:
     refused = door("translate", f"checkpoint={run}", f"input={tmp_path / 'in'}", f"out={out}", "on_corrupt=error")
     assert refused.returncode == 1
     assert "broken.png: can't be read" in refused.stderr
+    unmade = door("translate", f"checkpoint={run}", f"input={tmp_path / 'in'}", f"out={tmp_path / 'no'}", "back=true")
+    assert unmade.returncode == 1 and not (tmp_path / "no").exists()
     nowhere = door("translate", f"checkpoint={run}", f"input={tmp_path / 'nowhere'}", f"out={out}")
     assert "Name yours: input=FOLDER" in nowhere.stderr
     assert "would be written over" in door("translate", f"checkpoint={run}", f"input={out}", f"out={out}").stderr
@@ -727,6 +732,9 @@ def test_a_likeness_is_that_of_the_formula_and_of_the_missing_part_alone(fit: Fi
     assert line["psnr"] == pytest.approx((10 * torch.log10(4 / wrong.square().mean((1, 2)))).mean().item(), rel=1e-5)
     assert line["l1_percent"] == pytest.approx(50 * wrong.abs().mean().item(), rel=1e-5)
     assert numbers["psnr"] != line["psnr"]
+    data.pairs = False
+    with pytest.raises(Mistake, match="needs pairs"):
+        Likeness().prepare(evidence)
     lacking = Evidence(module, data, extractor=None, fake=8, real=8)  # type: ignore[arg-type]
     with pytest.raises(Mistake, match=r"data.source.split=train"):
         Likeness().prepare(lacking)

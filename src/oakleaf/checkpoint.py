@@ -25,6 +25,7 @@ DAMAGED = (  # what readers of pickles, archives and tensors say of a damaged fi
 OURS = {"state_dict": dict, "hyper_parameters": dict, "turn": int, "images": int}
 LIGHTNINGS = {
     "optimizer_states": list, "lr_schedulers": list, "loops": dict, "callbacks": dict, "epoch": int, "global_step": int,
+    "learned": dict,
 }  # fmt: skip
 
 PART = ".part"  # of a checkpoint that is being written

@@ -50,7 +50,9 @@ class Condition(nn.Module, ABC):
         Raises:
             Mistake: this condition is no text, or the text has words that nobody knows.
         """
-        raise Mistake(f"condition={text}: this checkpoint is told `{self.key}`; a number asks for one of them")
+        raise Mistake(
+            f"condition={text}: this checkpoint is told `{self.key}`, and none is called so; a number asks too"
+        )
 
     def meet(self, data: Dealt) -> None:
         """See the data, before the training; most know all that there is."""

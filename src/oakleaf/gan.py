@@ -62,6 +62,8 @@ class GAN(LightningModule):
         self.seed, self.watch_every, self.max_images = seed, watch_every, max_images
         self.guard = guard or Guard()
         self.turn = self.images = self.step = 0
+        self.classes: list[str] = []  # what the numbers of labels are called in the data that were learned from
+        self.learned = ""  # which data those were
         self.means = Means()
         self.latest: dict[str, float] = {}  # the scalars of the last look
         self.unseen = set(self.players)  # which of them are to be watched at their next turn
@@ -78,8 +80,10 @@ class GAN(LightningModule):
 
     def on_fit_start(self) -> None:
         """The condition sees the data, before a callback asks for samples."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        self.classes, self.learned = list(data.classes), data.hash
         if self.game.condition:
-            self.game.condition.meet(self.trainer.datamodule)  # type: ignore[attr-defined]
+            self.game.condition.meet(data)
 
     def on_train_start(self) -> None:
         """In a new run the game sees the data; and a resumed run learns as its recipe now says, not as the optimizers'
@@ -220,6 +224,9 @@ class GAN(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["turn"], checkpoint["images"] = self.turn, self.images
+        checkpoint["learned"] = {"classes": self.classes, "data": self.learned}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.turn, self.images = checkpoint["turn"], checkpoint["images"]
+        learned = checkpoint.get("learned", {})  # not in those of before 2026-11-23
+        self.classes, self.learned = list(learned.get("classes", ())), str(learned.get("data", ""))

@@ -268,6 +268,24 @@ def _fill(module: Any, content: dict[str, Any]) -> None:
         raise Mistake(f"the checkpoint's weights do not fit the networks of its recipe ({reason} ...)") from error
 
 
+def agree(content: dict[str, Any], data: Any) -> None:
+    """That what these data number is what the checkpoint's networks learned by these numbers.
+
+    Raises:
+        Mistake: other classes, or as many in another order.
+    """
+    if not _reads(content["hyper_parameters"]["model"], "data.classes"):
+        return
+    known, here = content.get("learned", {}).get("classes"), list(data.classes)
+    count = len(known) if known else content["hyper_parameters"]["data"].get("classes")
+    kind = "words" if "caption" in data.keys else "attributes" if "attributes" in data.keys else "classes"
+    if count is not None and count != len(here):
+        raise Mistake(f"the checkpoint knows {count} {kind}, and this data has {len(here) or 'none'}")
+    if known and known != here:
+        number, one, other = next((i, a, b) for i, (a, b) in enumerate(zip(known, here)) if a != b)
+        raise Mistake(f"of the {kind} that the checkpoint knows, number {number} is `{one}`, and here it is `{other}`")
+
+
 def _reads(model: Any, key: str) -> bool:
     """Whether an unresolved model leans on what the data say there."""
     return f"${{{key}}}" in str(model)

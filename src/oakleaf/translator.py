@@ -46,7 +46,7 @@ class Translator:
         self.module = opened(content).to(device)
         self.average, self.back, self.size = average, back, size
         data = content["hyper_parameters"]["data"]
-        if not data.get("input_channels"):
+        if not self.module.game.translates:
             raise Mistake(f"{checkpoint}: this checkpoint's generator is given no pictures; sample.py draws from it")
         way = getattr(self.module.game.generator, "back" if back else "there", None)
         if back and way is None:

@@ -10,11 +10,13 @@ SIDE = 16  # pixels: larger images are shrunk to it, so that a look costs the sa
 
 
 class Glimpse:
-    """real: training images [N, C, H, W] as they are stored, in an order by chance. All distances are Euclidean, and
-    are given as shares of the mean distance between two real images."""
+    """real: training images [N, C, H, W] as they are stored, in an order by chance; mirrors: whether training mirrors
+    them, and copies may be mirrored too. All distances are Euclidean, and are given as shares of the mean distance
+    between two real images."""
 
-    def __init__(self, real: Tensor) -> None:
+    def __init__(self, real: Tensor, mirrors: bool = False) -> None:
         self.real = small(real)
+        self.learned = torch.cat([self.real, small(real.flip(3))]) if mirrors else self.real
         between = torch.cdist(self.real, self.real)
         between.fill_diagonal_(0)
         self.scale = float(between.sum()) / max(1, len(between) * (len(between) - 1)) or 1.0
@@ -35,8 +37,8 @@ class Glimpse:
     def copied(self, samples: Tensor, near: float) -> float:
         """Share of samples whose nearest training image is `near` times as far as that image is from its own
         nearest one, or nearer."""
-        found = nearest(samples, self.real)
-        return float((found.distance[:, 0] <= near * self.own[found.row[:, 0]]).float().mean())
+        found = nearest(samples, self.learned)
+        return float((found.distance[:, 0] <= near * self.own[found.row[:, 0] % len(self.own)]).float().mean())
 
     def apart(self, these: Tensor, those: Tensor) -> float:
         """Mean distance between images of the same latents."""

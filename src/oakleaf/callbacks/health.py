@@ -154,8 +154,9 @@ class Health(Callback):
 
     def _held(self, trainer: Trainer) -> Glimpse:
         if self.glimpse is None:
-            rows = trainer.datamodule.rows["image"]  # type: ignore[attr-defined]
-            self.glimpse = Glimpse(rows[shuffled(len(rows), self.most)])
+            data: Any = trainer.datamodule  # type: ignore[attr-defined]
+            rows = data.rows["image"]
+            self.glimpse = Glimpse(rows[shuffled(len(rows), self.most)], data.mirrors)
         return self.glimpse
 
     def _samples(self, trainer: Trainer, module: GAN, average: bool = True) -> Tensor:

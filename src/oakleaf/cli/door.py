@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from oakleaf.cli.quoting import spoken
 from oakleaf.cli.sentences import flat, sentence
 from oakleaf.resolvers import register
 
@@ -52,6 +53,7 @@ def enter(name: str, task: Task) -> None:
             os.environ[FULL] = "1"
 
     os.environ[FULL] = "1"  # Hydra hands its errors over instead of printing them
+    sys.argv[1:] = [spoken(argument) for argument in sys.argv[1:]]
     try:
         hydra.main(version_base="1.3", config_path=str(conf()), config_name=name)(job)()
     except KeyboardInterrupt:

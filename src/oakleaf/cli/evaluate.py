@@ -43,7 +43,7 @@ def evaluate(config: DictConfig) -> None:
     changes = {"model.game.prior.truncation": asked["truncation"]} if asked["truncation"] else {}
     content = read(file)
     module = opened(content, changes).to(there(asked["device"]))
-    reals = real_images(content["hyper_parameters"], asked["split"], asked["root"])
+    reals = real_images(content, asked["split"], asked["root"])
     measures = {name: make(node) for name, node in asked["metric"].items()}
     fake = enough(asked["fake"], measures)
     real = max(asked["real"], 2 * fake)  # as many may be held out for the real line

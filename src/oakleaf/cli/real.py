@@ -1,12 +1,15 @@
 """The real images of a checkpoint's run, read again by its recipe."""
 
 import inspect
+import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
 from oakleaf.errors import Mistake
+
+log = logging.getLogger(__name__)
 
 
 class Reals(NamedTuple):
@@ -21,21 +24,20 @@ class Reals(NamedTuple):
     unseen: Callable[[], tuple[Any, Any]] | None = None
 
 
-def real_images(recipe: dict[str, Any], split: str | None, root: str | None) -> Reals:
-    """split: another one of the set's; root: where the data are now."""
+def real_images(content: dict[str, Any], split: str | None, root: str | None) -> Reals:
+    """content: of the checkpoint; split: another one of the set's; root: where the data are now."""
     from oakleaf.check import check
-    from oakleaf.recipe import make
+    from oakleaf.recipe import agree, make
     from oakleaf.trust import locate
 
+    recipe = content["hyper_parameters"]
     whole: Any = OmegaConf.to_container(OmegaConf.masked_copy(OmegaConf.create(recipe), ["data", "seed"]), resolve=True)
     node = whole["data"]
     if root and "root" not in node:
         raise Mistake(f"root={root}: data={node['name']} are made here, and lie nowhere")
     if root:
         node["root"] = root
-    known, node["classes"] = node.get("classes"), None
-    if "${data.classes}" not in str(recipe["model"]):  # no network was made for their number
-        known = None
+    node["classes"] = None  # compared by name
     source = node.get("source", {})
     has = source and "split" in inspect.signature(locate(source["_target_"], "data.source._target_")).parameters
     if split and not has:
@@ -50,9 +52,7 @@ def real_images(recipe: dict[str, Any], split: str | None, root: str | None) -> 
             data = make(described)
         except Mistake as error:
             raise Mistake(str(error).replace("data.root=", "root=")) from error  # as it is called here
-        if known is not None and known != len(data.classes):
-            kind = "words" if "caption" in data.keys else "classes"
-            raise Mistake(f"the checkpoint knows {known} {kind}, and this data has {len(data.classes) or 'none'}")
+        agree(content, data)
         data.prepare_data()
         data.setup()
         return data
@@ -63,8 +63,11 @@ def real_images(recipe: dict[str, Any], split: str | None, root: str | None) -> 
         data = ready("train", entire=True)
         return data, torch.arange(source["first"], len(data.rows["image"]))
 
-    split = split or (source.get("split") if has else None)
+    learned = source.get("split") if has else None
+    split = split or learned
     data = ready(split, entire=split == "test")
-    if split != "train":
+    if split == learned and data.hash != content.get("learned", {}).get("data", data.hash):
+        log.warning("these are not the pictures that the run learned from: others came, went or were changed")
+    if split != "train" or learned == "all":  # of which it has seen what the test split has
         return Reals(data, split)
     return Reals(data, split, lambda: ready("test", entire=True), unseen if source.get("first") else None)

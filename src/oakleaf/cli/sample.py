@@ -46,7 +46,7 @@ def sample(config: DictConfig) -> None:
     content = read(asked["checkpoint"])
     module = opened(content).to(there(asked["device"]))
     mode = make(asked["mode"])
-    mode.meet(lambda: real_images(content["hyper_parameters"], asked["split"], asked["root"])[0])
+    mode.meet(lambda: real_images(content, asked["split"], asked["root"])[0])
     with module.averaged(asked["average"]) as game:
         request, columns = mode(game, asked["seed"])
     if (wanted := asked["condition"]) is not None:
@@ -54,6 +54,8 @@ def sample(config: DictConfig) -> None:
             raise Mistake(f"condition={wanted}: this checkpoint's generator is told nothing")
         if mode.chooses:
             raise Mistake(f"condition={wanted}: this mode shows them all; take it out, or another mode")
+        if wanted in (names := module.classes if module.game.condition.classes else []):
+            wanted = names.index(wanted)
         ask = module.game.condition.said if isinstance(wanted, str) else module.game.condition.wanted
         request[module.game.condition.key] = ask(wanted, len(next(iter(request.values()))))
     pieces = zip(*(values.split(AT_ONCE) for values in request.values()))

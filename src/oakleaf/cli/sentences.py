@@ -4,11 +4,13 @@ import difflib
 import errno
 import logging
 import re
+import shlex
 from typing import Any
 
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
+from oakleaf.cli.quoting import quotation
 from oakleaf.errors import Mistake
 from oakleaf.folders import homeless
 
@@ -34,7 +36,7 @@ def sentence(error: BaseException, config: str) -> str | None:
     if isinstance(error, MissingConfigException):
         return _missing(error)
     if isinstance(error, OverrideParseException):
-        return f"{flat(error.override)}: this is no override; write group=choice or some.key=value"
+        return _unparsed(str(error.override))
     if isinstance(error, ConfigCompositionException):
         return _composition(error, config)
     if isinstance(error, (HydraException, OmegaConfBaseException)):
@@ -54,6 +56,12 @@ def _chain(error: BaseException | None) -> list[BaseException]:
         links.append(error)
         error = error.__cause__ or error.__context__
     return links
+
+
+def _unparsed(override: str) -> str:
+    if quoted := quotation(override):
+        return f"{flat(override)}: the value has signs with a meaning of their own; write {shlex.quote(quoted)}"
+    return f"{flat(override)}: this is no override; write group=choice or some.key=value"
 
 
 PLUGINS = {"joblib": "parallel", "submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}

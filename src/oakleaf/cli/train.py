@@ -104,10 +104,11 @@ def _fit(
 ) -> None:
     """Build and train; with a checkpoint, from there on."""
     from oakleaf.callbacks import Interruption
-    from oakleaf.recipe import build, build_trainer, restore
+    from oakleaf.recipe import agree, build, build_trainer, restore
 
     module, data, recipe = build(config)
     if content:
+        agree(content, data)
         restore(module, content)
         content.clear()  # three or four times the weights; Lightning reads the optimizers' state by itself
     if module.max_images and module.images >= module.max_images:

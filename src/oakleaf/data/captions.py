@@ -23,8 +23,8 @@ class Captions(Folder):
     in root or in `root/images`.
 
     group: a column of `root/metadata.csv` (beside `image`); pictures of one group are variants of each other and stay
-    together in one part. null: each picture is a group. fold: which of five divisions into 70 % train, 10 % valid and
-    20 % test; the five test parts are disjoint.
+    together in one part. null, or no such file: each picture is a group. fold: which of five divisions into 70 % train,
+    10 % valid and 20 % test; the five test parts are disjoint.
 
     captions: the texts of each picture. attributes [N, V]: which of the known words, those of the training part, are in
     them; their names are `classes`, the most frequent first. told [N]: how many words they have, known or not. group
@@ -36,7 +36,8 @@ class Captions(Folder):
         self, root: Path, split: Part = "all", group: str | None = None, fold: Natural = 0, upscale: bool = False
     ) -> None:
         captions = _captions(root / "captions.txt")
-        groups = _column(root / "metadata.csv", group) if group else {name: name for name in captions}
+        known = group and (root / "metadata.csv").is_file()
+        groups = _column(root / "metadata.csv", str(group)) if known else {name: name for name in captions}
         if lacking := [name for name in captions if name not in groups]:
             raise Mistake(f"{root}/metadata.csv lacks {len(lacking)} pictures of captions.txt, the first: {lacking[0]}")
         parts = {name: part(groups[name], fold) for name in captions}
@@ -47,6 +48,8 @@ class Captions(Folder):
         counts = Counter(word for name in captions if parts[name] == "train" for word in words[name])
         self.root, self.upscale = root, upscale
         folder = root / "images" if (root / "images").is_dir() else root
+        if gone := [name for name in captions if not (folder / name).is_file()]:
+            raise Mistake(f"{folder / gone[0]}: captions.txt names it, and it is not there ({len(gone)} such)")
         self.files = [folder / name for name in names]
         self.captions = [captions[name] for name in names]
         self.classes = sorted(counts, key=lambda word: (-counts[word], word))

@@ -1,5 +1,6 @@
 """What all data modules share: rows that are dealt by (seed, turn)."""
 
+import hashlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -20,13 +21,16 @@ class Dealt(LightningDataModule, ABC):
 
     size: (H, W) and channels: C of a batch's `image`. keys: its other rows. classes: what the numbers in `label` (or
     the columns of `attributes`) are called. input_channels: C of a batch's `input`, from which a translator makes the
-    image; 0 if there is none.
+    image; 0 if there is none. mirrors: whether training mirrors images by chance. pairs: whether an input and the image
+    of its number belong together.
     """
 
     size: tuple[int, int]
     channels: int
     cache: Path
     input_channels: int = 0
+    mirrors: bool = False
+    pairs: bool = True
     keys: Sequence[str] = ()
     classes: Sequence[str] = ()
 
@@ -39,6 +43,11 @@ class Dealt(LightningDataModule, ABC):
     @abstractmethod
     def digest(self) -> str:
         """What tells these rows from all others: their content, and how it was brought to size."""
+
+    @property
+    def hash(self) -> str:
+        """Sixteen digits of the digest."""
+        return hashlib.blake2b(self.digest.encode(), digest_size=8).hexdigest()
 
     @property
     def fitted(self) -> dict[str, str | int]:

@@ -13,12 +13,13 @@ from oakleaf.data.inputs import Input
 @dataclass
 class Finish:
     """flip, jitter, input: as for `Images`. An input that belongs to its image is moved with it; one that was dealt on
-    its own (`input_mirrored`) by itself.
+    its own (`input_mirrored`) by itself. classes: of which rows the colours are classes, and are not mixed.
     """
 
     flip: bool
     jitter: int
     input: Input | None
+    classes: tuple[str, ...] = ()
 
     def __call__(self, batch: Rows, dtype: torch.dtype, seed: int, train: bool = True) -> Rows:
         """Rows as they are stored -> rows as networks see them. train: whether chance, begun by the seed, may move
@@ -35,7 +36,8 @@ class Finish:
         if train and self.jitter:
             places = {"image": self.places(batch["image"], chance)}
             places["input"] = places["image"] if alone is None else self.places(batch["input"], chance)
-            pictures = {name: shifted(picture, self.jitter, places[name]) for name, picture in pictures.items()}
+            mixes = {name: name not in self.classes for name in pictures}
+            pictures = {n: shifted(picture, self.jitter, places[n], mixes[n]) for n, picture in pictures.items()}
         if self.input:
             pictures["input"] = self.input(pictures["image"], chance)
         return batch | pictures
@@ -58,12 +60,12 @@ def flipped(images: Tensor, mirrored: Tensor) -> Tensor:
     return torch.cat([rows, rows.flip(2)]).index_select(0, which).permute(0, 3, 1, 2)
 
 
-def shifted(images: Tensor, jitter: int, places: Tensor) -> Tensor:
-    """Images [B, C, H, W] enlarged by `jitter` pixels, and of each the H x W ones from its place on."""
+def shifted(images: Tensor, jitter: int, places: Tensor, mixes: bool = True) -> Tensor:
+    """Images [B, C, H, W] enlarged by `jitter` pixels, and of each the H x W ones from its place on. mixes: whether the
+    values between two may be taken, bicubic, or the nearest alone."""
     height, width = images.shape[2:]
-    larger = (
-        interpolate(images.float(), (height + jitter, width + jitter), mode="bicubic").clamp(-1, 1).to(images.dtype)
-    )
+    mode = "bicubic" if mixes else "nearest-exact"
+    larger = interpolate(images.float(), (height + jitter, width + jitter), mode=mode).clamp(-1, 1).to(images.dtype)
     top, left = places.to(images.device, non_blocking=True).T[:, :, None]
     rows = (top + torch.arange(height, device=images.device))[:, :, None]  # [B, H, 1]
     columns = (left + torch.arange(width, device=images.device))[:, None, :]  # [B, 1, W]

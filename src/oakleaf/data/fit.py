@@ -83,8 +83,8 @@ def plain(picture: Image.Image, channels: int) -> Image.Image:
 
 
 def upright(picture: Image.Image) -> tuple[int, int]:
-    """(height, width) once it is turned as its EXIF says, from its head alone."""
-    lies = picture.getexif().get(ExifTags.Base.Orientation, 1) > 4
+    """(height, width) once it is turned as its EXIF says, from its head alone. A TIFF's has them so already."""
+    lies = picture.format != "TIFF" and picture.getexif().get(ExifTags.Base.Orientation, 1) > 4
     return (picture.width, picture.height) if lies else (picture.height, picture.width)
 
 

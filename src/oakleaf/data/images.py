@@ -70,16 +70,19 @@ class Images(Dealt):
         seed: int = 0,
     ) -> None:
         super().__init__(name, batch_size, epochs, seed)
-        self.finish, self.unpaired = Finish(flip, jitter, input), unpaired
+        self.unpaired = unpaired
         self.keep, self.workers, self.cache = keep, workers, Path(cache)
         self.source = source(Path(root).expanduser())
+        sides = {"image": self.source, "input": self.source.inputs}
+        unmixed = tuple(name for name, side in sides.items() if side and not side.mixes)
+        self.finish = Finish(flip, jitter, input, unmixed)
         self.stock = Stock(self.source, channels, size, crop, resample, on_corrupt, self.cache)
         self.channels, self.size = self.stock.fit.channels, (self.stock.fit.height, self.stock.fit.width)
         self.others: Stock | None = None
         if self.source.inputs and not input:
             known: Any = input_channels
             self.others = Stock(self.source.inputs, known, self.size, crop, resample, on_corrupt, self.cache)
-        self.input_channels = self._input_channels(input)
+        self.input_channels, self.mirrors, self.pairs = self._input_channels(input), flip, self.source.pairs
         self.keys = [*self.source.labels, *(["input"] if self.input_channels else [])]
         self.classes = self.source.classes
         self.agree(classes, input_channels)

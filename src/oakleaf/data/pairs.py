@@ -92,7 +92,7 @@ class TwoFolders(Folder):
     ) -> None:
         super().__init__(root / image.format(split=split), labels="none", upscale=upscale)
         other = Folder(root / input.format(split=split), labels="none", upscale=upscale)
-        self.inputs = _matched(self, other) if paired else other
+        self.inputs, self.pairs = _matched(self, other) if paired else other, paired
 
 
 def _matched(images: Folder, inputs: Folder) -> Folder:

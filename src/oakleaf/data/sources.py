@@ -23,12 +23,14 @@ class Source(ABC):
     labels: by the name of the batch's key, one row an image: `label` [N] int64, -1 = unlabelled; `attributes` [N, K].
     classes: what the numbers in `label` (or the columns of `attributes`) are called.
     inputs: what the images are to be made from, in translation: another source, number by number where the set is of
-    pairs. mixes: whether neighbouring pixels may be mixed when an image is cut to size: not where colours are classes.
+    pairs, which `pairs` says. mixes: whether neighbouring pixels may be mixed when an image is cut to size: not where
+    colours are classes.
     """
 
     labels: dict[str, np.ndarray]
     classes: Sequence[str] = ()
     inputs: "Source | None" = None
+    pairs = True
     mixes = True
     upscale = True  # whether an image smaller than wanted may be enlarged
 

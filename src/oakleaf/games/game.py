@@ -43,6 +43,11 @@ class Game(nn.Module, ABC):
         self.graphs: dict[str, Callable[..., Scalars]] = {}  # `paid` by player, where it is compiled
         self.jointly: bool | None = None  # whether the discriminator judges real and fake in one pass
 
+    @property
+    def translates(self) -> bool:
+        """Whether images are made from the data's `input`, a picture each."""
+        return self.condition is not None and self.condition.key == "input"
+
     @abstractmethod
     def play(self, batch: Batch) -> list[Round]:
         """One play with fresh latents: real against fake, once or several times."""

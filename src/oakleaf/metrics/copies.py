@@ -18,7 +18,8 @@ HUNDRED = 100  # real images of which one is nearest
 
 
 class Memorisation(Measure):
-    """Euclidean distance in pixels to the nearest training image, over that of real images to each other.
+    """Euclidean distance in pixels to the nearest training image, over that of real images to each other; mirrored
+    images too, where the run mirrored its own (`data.flip`).
 
     nearest_training: the ratio of the medians, about 1 where samples are as far from the data as new data are, and
     near 0 for copies. copied: share of samples as near to a training image as the nearest 1 in 100 real images are to
@@ -34,14 +35,17 @@ class Memorisation(Measure):
         self.most, self.shown, self.neighbours = most, shown, neighbours
 
     def prepare(self, evidence: Evidence) -> None:
+        if not evidence.of_the_run:
+            raise Mistake("memorisation: these are not the images that the run learned from: leave split and root out")
+        self.mirrors = evidence.data.mirrors
         rest = torch.ones(len(evidence.data.rows["image"]), dtype=torch.bool)
         rest[evidence.rows] = False
         self.rest = evidence.data.rows["image"][rest]  # no other measure looks at these, but samples may copy them
 
     def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
         at_least(10, real, "memorisation")
-        some = real.pixels[shuffled(len(real), self.most)]
-        own = self._nearest(real, some, 2).distance[:, 1]  # the first is the image itself
+        rows = shuffled(len(real), self.most)
+        own = self._nearest(real, real.pixels[rows], 1, own=rows).distance[:, 0]
         own = own[own > 0]
         if not len(own):
             raise Mistake("memorisation: each real image has a twin, which leaves no distance to compare with")
@@ -51,9 +55,17 @@ class Memorisation(Measure):
             return ratio
         return {**ratio, "copied": float((found <= own.quantile(1 / HUNDRED)).float().mean())}
 
-    def _nearest(self, real: Sample, pixels: Tensor, k: int) -> Nearest:
-        """Neighbours among all training images: those in `real`, then the rest."""
-        near = nearest(pixels, real.pixels, k)
+    def _nearest(self, real: Sample, pixels: Tensor, k: int, own: Tensor | None = None) -> Nearest:
+        """Neighbours among all training images: those in `real`, then the rest. own: which of the former the pixels are
+        themselves, and are no neighbours of."""
+        found = self._among(real, pixels, k, own)
+        if not self.mirrors:
+            return found
+        return _each_once(merged(found, self._among(real, pixels.flip(3), k, own), 2 * k), k)
+
+    def _among(self, real: Sample, pixels: Tensor, k: int, own: Tensor | None) -> Nearest:
+        near = nearest(pixels, real.pixels, k if own is None else k + 1)
+        near = near if own is None else _without(near, own, k)
         if not len(self.rest):
             return near
         far = nearest(pixels, self.rest, min(k, len(self.rest)))
@@ -71,7 +83,21 @@ class Memorisation(Measure):
         return (real.pixels[row] if row < len(real) else self.rest[row - len(real)])[None]
 
     def protocol(self) -> dict[str, Any]:
-        return {"most": self.most, "distance": "Euclidean, pixels"}
+        return {"most": self.most, "distance": "Euclidean, pixels", "mirrored": self.mirrors}
+
+
+def _without(found: Nearest, own: Tensor, k: int) -> Nearest:
+    """The k nearest of k + 1 that are not the one itself."""
+    itself = found.row == own.to(found.row.device)[:, None]
+    order = itself.int().argsort(dim=1, stable=True)[:, :k]
+    return Nearest(found.distance.gather(1, order), found.row.gather(1, order))
+
+
+def _each_once(found: Nearest, k: int) -> Nearest:
+    """The k nearest of those that are named twice."""
+    again = (found.row[:, :, None] == found.row[:, None, :]).tril(-1).any(2)
+    order = again.int().argsort(dim=1, stable=True)[:, :k]
+    return Nearest(found.distance.gather(1, order), found.row.gather(1, order))
 
 
 class TwoSample(Measure):

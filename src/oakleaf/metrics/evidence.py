@@ -15,11 +15,13 @@ from oakleaf import parallel
 from oakleaf.data.dealt import Dealt
 from oakleaf.errors import Mistake
 from oakleaf.folders import whole
+from oakleaf.games import Batch
 from oakleaf.gan import GAN
 from oakleaf.metrics.extractors import Extractor
 from oakleaf.metrics.neighbours import shuffled
 from oakleaf.metrics.sample import Features, Sample
 from oakleaf.modes.latents import draw
+from oakleaf.seeds import stream
 
 log = logging.getLogger(__name__)
 
@@ -71,15 +73,21 @@ class Evidence:
             if bad := int((~torch.isfinite(sample.features)).any(1).sum()):
                 raise Mistake(f"features are no numbers (NaN) for {bad:,} of {len(sample):,} {what}")
 
+    @property
+    def of_the_run(self) -> bool:
+        """Whether the real images are those that the run learned from, as far as it is known."""
+        return self.module.learned in ("", self.data.hash)
+
     def protocol(self, extractor: bool, calibrate: bool) -> dict[str, Any]:
         """What has to be known of the samples and the real images to compare a number with others."""
         known: dict[str, Any] = {
             "data": self.data.name,
-            "data_digest": hashlib.blake2b(self.data.digest.encode(), digest_size=8).hexdigest(),
+            "data_digest": self.data.hash,
             **self.data.fitted,
             "shape": list(self.data.rows["image"].shape[1:]),
             "fake": self.counts[0],
             "real": len(self.real),
+            "conditions": "of the model" if self.told is None else "of the data",
             "average": self.average and self.module.average is not None,
             "truncation": getattr(getattr(self.module.game, "prior", None), "truncation", None),
             "seed": self.seed,
@@ -100,11 +108,17 @@ class Evidence:
         rank, world = parallel.place()
         if self.counts[0] < world:
             raise Mistake(f"fake={self.counts[0]}: fewer samples than the {world} processes that draw them")
-        request = draw(self.module.game, self.counts[0], self.seed)
+        rows = self.told
+        request = draw(self.module.game, self.counts[0], self.seed, told=rows is None)
+        label = request.get("label")
+        if rows is not None:
+            request["row"] = rows  # what is known of it is read when its turn comes: pictures are many
+            label = self.data.rows["label"][rows] if self.module.game.condition.key == "label" else None  # type: ignore[union-attr]
         mine = {name: values.tensor_split(world)[rank] for name, values in request.items()}
         pieces, sound = [], True
         for start in range(0, len(next(iter(mine.values()))), AT_ONCE):
-            piece = {name: values[start : start + AT_ONCE].to(self.device) for name, values in mine.items()}
+            piece = {name: values[start : start + AT_ONCE] for name, values in mine.items()}
+            piece = {name: values.to(self.device) for name, values in self._answered(piece).items()}
             images = self.module.draw(piece, self.average)
             sound = sound and bool(torch.isfinite(images).all())
             pieces.append(self.data.stored(images))
@@ -113,7 +127,34 @@ class Evidence:
         pixels = torch.cat(pieces)
         seen = _gathered(self._seen(pixels))
         pixels = parallel.gathered(pixels.to(self.device)).cpu() if world > 1 else pixels
-        return Sample(seen, pixels, request.get("label"))
+        return Sample(seen, pixels, label)
+
+    @cached_property
+    def told(self) -> Tensor | None:
+        """Of which real images the samples' conditions are, [fake]: all equally often, in an order by the seed, so that
+        what is rare among them is as rare among samples. None without a condition, or where the data lack it: then the
+        generator asks for what it knows.
+        """
+        condition, rows = self.module.game.condition, self.data.rows
+        if condition is None or condition.key not in self.data.keys:
+            return None
+        known = torch.arange(len(rows["image"]))
+        if condition.key == "label":
+            known = known[rows["label"] >= 0]
+        if not len(known):
+            return None
+        chance = torch.Generator().manual_seed(stream(self.seed, "told"))
+        rounds = -(-self.counts[0] // len(known))
+        return torch.cat([known[torch.randperm(len(known), generator=chance)] for _ in range(rounds)])[: self.counts[0]]
+
+    def _answered(self, request: Batch) -> Batch:
+        """The request, with the conditions of its rows."""
+        if "row" not in request:
+            return request
+        key = self.module.game.condition.key  # type: ignore[union-attr]
+        rows = request["row"]
+        there = {key: self.data.rows[key][rows]} if key in self.data.rows and key != "input" else self.data.batch(rows)
+        return {name: values for name, values in request.items() if name != "row"} | {key: there[key]}
 
     @cached_property
     def rows(self) -> Tensor:

@@ -15,6 +15,7 @@ from oakleaf.pictures import from_bytes
 from oakleaf.seeds import stream
 
 AT_ONCE = 64
+UNTRANSLATED = "needs a translator, and this generator is given no pictures"
 
 
 class Likeness(Measure):
@@ -35,10 +36,12 @@ class Likeness(Measure):
 
     def prepare(self, evidence: Evidence) -> None:
         data = evidence.test
-        if not evidence.data.input_channels:
-            raise Mistake("needs a translator: these images are made from nothing that was seen")
+        if not evidence.module.game.translates:
+            raise Mistake(UNTRANSLATED)
         if data is None:
             raise Mistake("needs a test split, and these data have none; data.source.split=train, in training")
+        if not data.pairs:
+            raise Mistake("needs pairs: these inputs and images have nothing to do with each other")
         made: Any = getattr(getattr(data, "finish", None), "input", None)
         self.masked = isinstance(made, Masked)
         drawn, plain = [], []

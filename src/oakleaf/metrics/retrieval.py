@@ -77,8 +77,8 @@ class Retrieval(Measure):
         self.evidence, data = evidence, evidence.data
         if "caption" not in data.rows:
             raise Mistake(f"data={data.name} has no captions: data=emoji_captions, data=celeba_captions")
-        if isinstance(told := evidence.module.game.condition, Caption):
-            told.agree(data)
+        if not isinstance(evidence.module.game.condition, Caption):
+            raise Mistake("needs a generator that is told captions")
         self.names, self.words = data.classes, len(data.classes)
         y = bags(data.rows["caption"], self.words)
         pixels, device = data.rows["image"], evidence.device

@@ -15,6 +15,7 @@ from oakleaf.data.images import Images
 from oakleaf.errors import Mistake
 from oakleaf.metrics.classifier import scaled, store, weights_hash
 from oakleaf.metrics.evidence import Evidence
+from oakleaf.metrics.likeness import UNTRANSLATED
 from oakleaf.metrics.measure import Measure
 from oakleaf.metrics.sample import Sample
 from oakleaf.networks.unet import UNet
@@ -53,6 +54,8 @@ class Segmentation(Measure):
         train, test = evidence.data, evidence.test
         if not isinstance(train, Images) or not train.others or train.stock.source.mixes == train.others.source.mixes:
             raise Mistake("needs pairs of which one side holds classes as colours (data.source.classes): data=facades")
+        if not evidence.module.game.translates:
+            raise Mistake(UNTRANSLATED)
         if test is None:
             raise Mistake("needs a test split, and these data have none (data.source.split)")
         self.into_labels = not train.stock.source.mixes

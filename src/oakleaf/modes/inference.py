@@ -54,27 +54,29 @@ class Reconstruct(Mode):
 
 @dataclass
 class Translate(Mode):
-    """`count` of the run's real inputs, each beside what the generator makes of it and the image that belongs to it."""
+    """`count` of the run's real inputs, each beside what the generator makes of it and the image that belongs to it, if
+    one does."""
 
     count: Count = 64
     real: Callable[[], Dealt] | None = field(default=None, init=False)
-    images: Tensor = field(default_factory=lambda: torch.empty(0), init=False)
+    images: list[Tensor] = field(default_factory=list, init=False)
 
     def meet(self, real: Callable[[], Dealt]) -> None:
         self.real = real
 
     def __call__(self, game: Game, seed: int) -> Asked:
         data = self.real() if self.real else None
-        if data is None or not data.input_channels:
+        if data is None or not game.translates:
             raise Mistake("mode=translate: this checkpoint's generator is given no pictures")
         batch = data.batch(_some(len(data.rows["image"]), self.count, seed, "translate"))
-        self.images = batch["image"]
-        return {"input": batch["input"]}, 3 * max(1, round(math.sqrt(self.count / 3)))
+        self.images = [batch["image"]] if data.pairs else []
+        width = 2 + len(self.images)
+        return {"input": batch["input"]}, width * max(1, round(math.sqrt(self.count / width)))
 
     def shown(self, images: Tensor, told: Tensor | None) -> Tensor:
-        """Input, translation, image, [3B, C, H, W]."""
+        """Input, translation, image, [3B, C, H, W], or the first two."""
         assert told is not None
-        return abreast(told, images, self.images)
+        return abreast(told, images, *self.images)
 
 
 def _some(of: int, count: int, seed: int, what: str) -> Tensor:

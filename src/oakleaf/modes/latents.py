@@ -16,13 +16,21 @@ from oakleaf.pictures import abreast
 from oakleaf.seeds import stream
 
 WIDEST = 32  # columns at most
+PIECE = 64  # latents drawn together, by random numbers of their own
 Asked = tuple[Batch, int | None]  # a batch for `Game.generate`, and the columns of the sheet (None: square)
 
 
-def draw(game: Game, count: int, seed: int) -> Batch:
-    """What the seed asks of the game; drawn on the CPU, so the same on every device."""
-    torch.manual_seed(stream(seed, "draw"))
-    return game.request(count)
+def draw(game: Game, count: int, seed: int, told: bool = True) -> Batch:
+    """What the seed asks of the game; drawn on the CPU, so the same on every device, and piece by piece, so that the
+    first latents are the same however many are drawn. told: with what the condition asks for of its own.
+    """
+    pieces = []
+    for start in range(0, count, PIECE):
+        torch.manual_seed(stream(seed, "draw", start))
+        pieces.append(game.request(PIECE))
+    key = game.condition.key if game.condition else None
+    drawn = {name: torch.cat([piece[name] for piece in pieces])[:count] for name in pieces[0] if name != key}
+    return {**drawn, key: game.condition.request(count)} if told and game.condition and key else drawn
 
 
 def latents(game: Game, count: int, seed: int) -> Batch:

@@ -6,7 +6,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from oakleaf.networks.layers import Norm, Size, dcgan_weights, halvings, norm
+from oakleaf.networks.layers import MapNorm, Size, dcgan_weights, halvings, norm
 from oakleaf.numbers import Count, NonNegative
 
 
@@ -20,7 +20,7 @@ class Encoder(nn.Module):
         size: Size,
         width: Count = 64,
         kernel: Count = 4,
-        norm: Norm = "batch",
+        norm: MapNorm = "batch",
         slope: NonNegative = 0.2,
     ) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Encoder(nn.Module):
         return self.layers(x).to(x.dtype)  # type: ignore[no-any-return]
 
 
-def _stage(inputs: int, outputs: int, kernel: int, kind: Norm, slope: float) -> nn.Module:
+def _stage(inputs: int, outputs: int, kernel: int, kind: MapNorm, slope: float) -> nn.Module:
     convolution = nn.Conv2d(inputs, outputs, kernel, 2, (kernel - 1) // 2, bias=kind == "none")
     return nn.Sequential(convolution, norm(kind, outputs), nn.LeakyReLU(slope))
 

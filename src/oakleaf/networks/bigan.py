@@ -10,7 +10,7 @@ from math import prod
 
 from torch import Tensor, nn
 
-from oakleaf.networks.layers import Norm, Size, beside, dcgan_weights, height_width, norm, spectral
+from oakleaf.networks.layers import MapNorm, Norm, Size, beside, dcgan_weights, height_width, norm, spectral
 from oakleaf.numbers import Count, NonNegative
 from oakleaf.round import Verdict
 
@@ -24,7 +24,7 @@ class Generator(nn.Module):
         channels: Count,
         size: Size,
         hidden: tuple[int, ...] = (1024, 1024),
-        norm: Norm = "batch",
+        norm: MapNorm = "batch",
     ) -> None:
         super().__init__()
         self.shape = (channels, *height_width(size))
@@ -52,7 +52,7 @@ class Encoder(nn.Module):
         channels: Count,
         size: Size,
         hidden: tuple[int, ...] = (1024, 1024),
-        norm: Norm = "batch",
+        norm: MapNorm = "batch",
         slope: NonNegative = 0.2,
         low: float | None = None,
         high: float | None = None,

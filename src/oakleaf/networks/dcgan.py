@@ -12,6 +12,7 @@ from oakleaf.errors import Mistake
 from oakleaf.networks.layers import (
     Bottleneck,
     ConditionalNorm,
+    MapNorm,
     Norm,
     Size,
     beside,
@@ -44,7 +45,7 @@ class Generator(nn.Module):
         size: Size,
         width: Count = 64,
         kernel: Count = 4,
-        norm: Norm = "batch",
+        norm: MapNorm = "batch",
         upsample: Upsample = "transposed",
         hidden: Natural = 0,
         classes: Natural = 0,

@@ -10,7 +10,7 @@ from math import prod
 from torch import Tensor, cat, nn
 
 from oakleaf.networks import layers
-from oakleaf.networks.layers import Norm, Size, beside, height_width
+from oakleaf.networks.layers import MapNorm, Size, beside, height_width
 from oakleaf.numbers import Count, Natural, Share
 from oakleaf.round import Verdict
 
@@ -27,7 +27,7 @@ class BaseGenerator(nn.Module):
         size: Size,
         latent: Count = 100,
         units: Count = 1200,
-        norm: Norm = "none",
+        norm: MapNorm = "none",
         classes: Natural = 0,
     ) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class DetailGenerator(nn.Module):
         size: Size,
         width: Count = 128,
         kernels: tuple[Count, ...] = (7, 7, 5),
-        norm: Norm = "none",
+        norm: MapNorm = "none",
         classes: Natural = 0,
     ) -> None:
         super().__init__()

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from oakleaf.errors import Mistake
 from oakleaf.numbers import Count
 
-Norm = Literal["batch", "layer", "instance", "spectral", "none"]
+MapNorm = Literal["batch", "layer", "instance", "none"]
+Norm = Literal["batch", "layer", "instance", "spectral", "none"]  # a critic's, which may be one of weights
 Size = Count | tuple[Count, Count]
 
 

@@ -13,9 +13,9 @@ class MinibatchDiscrimination(nn.Module):
     M_i = f(x_i) T, c_b(x_i, x_j) = exp(-|M_ib - M_jb|_1), o(x_i)_b = sum over j of c_b(x_i, x_j).
 
     dims: of each row M_ib. The sum is over the others, j != i, as in the authors' code: a sample's likeness to itself
-    is 1, which is a bias. Their code's data-dependent scale of the distances is a learned one here, from 1 on, and T's
-    columns are not normalised and the likeness has no bias of its own. Real images and fakes are judged in batches of
-    their own, so no penalty on single samples' gradients goes with it.
+    is 1, which is a bias. T's columns have a learned length each, from 1 on, as there; what their code besides reads
+    from the first batch, a scale of the distances, is left to that length, and the likeness has no bias of its own.
+    Real images and fakes are judged in batches of their own, so no penalty on single samples' gradients goes with it.
     """
 
     mixes_images = True
@@ -28,7 +28,7 @@ class MinibatchDiscrimination(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x [B, inputs] -> [B, inputs + kernels]"""
         with torch.autocast(x.device.type, enabled=False):
-            kernel = self.kernel * self.log_scale.exp()
+            kernel = self.kernel * (self.log_scale.exp() / self.kernel.norm(dim=0))
             rows = torch.einsum("bi,ikd->bkd", x.to(kernel.dtype), kernel)
             apart = (rows[:, None] - rows[None]).abs().sum(3)  # [B, B, kernels]
             likeness = torch.exp(-apart).sum(1) - 1  # without its own

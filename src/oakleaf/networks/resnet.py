@@ -4,7 +4,7 @@ arXiv:1703.10593, uses them, appendix 7.2."""
 from torch import Tensor, nn
 
 from oakleaf.errors import Mistake
-from oakleaf.networks.layers import Norm, Size, dcgan_weights, height_width, norm, rounded
+from oakleaf.networks.layers import MapNorm, Size, dcgan_weights, height_width, norm, rounded
 from oakleaf.numbers import Count
 
 
@@ -24,7 +24,7 @@ class ResNet(nn.Module):
         size: Size,
         width: Count = 64,
         blocks: Count | None = None,
-        norm: Norm = "instance",
+        norm: MapNorm = "instance",
     ) -> None:
         super().__init__()
         if any(side % self.multiple or side < self.least for side in height_width(size)):
@@ -50,7 +50,7 @@ class ResNet(nn.Module):
 class Residual(nn.Module):
     """x + two convolutions of 3 x 3."""
 
-    def __init__(self, channels: int, kind: Norm) -> None:
+    def __init__(self, channels: int, kind: MapNorm) -> None:
         super().__init__()
         first = _normed(nn.Conv2d(channels, channels, 3), kind, channels)
         second = [nn.Conv2d(channels, channels, 3), norm(kind, channels, affine=False)]
@@ -61,5 +61,5 @@ class Residual(nn.Module):
         return x + self.change(x)
 
 
-def _normed(convolution: nn.Module, kind: Norm, channels: int) -> list[nn.Module]:
+def _normed(convolution: nn.Module, kind: MapNorm, channels: int) -> list[nn.Module]:
     return [convolution, norm(kind, channels, affine=False), nn.ReLU()]

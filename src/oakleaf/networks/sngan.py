@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from oakleaf.networks.layers import Norm, Size, dcgan_weights, halvings, spectral
+from oakleaf.networks.layers import MapNorm, Norm, Size, dcgan_weights, halvings, spectral
 from oakleaf.networks.layers import norm as normalised
 from oakleaf.numbers import Count, NonNegative
 from oakleaf.round import Verdict
@@ -16,7 +16,7 @@ from oakleaf.round import Verdict
 class Generator(nn.Module):
     """A fully connected layer to the base, 4 x 4 transposed convolutions to the image's size, one 3 x 3 convolution."""
 
-    def __init__(self, latent: Count, channels: Count, size: Size, width: Count = 64, norm: Norm = "batch") -> None:
+    def __init__(self, latent: Count, channels: Count, size: Size, width: Count = 64, norm: MapNorm = "batch") -> None:
         super().__init__()
         count, base = halvings(size)
         widths = [width << k for k in reversed(range(count + 1))]  # 512, 256, 128, 64 for 32 x 32

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from oakleaf.errors import Mistake
 from oakleaf.networks import dcgan, layers
-from oakleaf.networks.layers import Norm, Size, beside, dcgan_weights, height_width
+from oakleaf.networks.layers import MapNorm, Norm, Size, beside, dcgan_weights, height_width
 from oakleaf.networks.resnet import Residual
 from oakleaf.networks.text import Embedding
 from oakleaf.numbers import Count, Natural
@@ -55,7 +55,7 @@ class First(nn.Module):
         text: Count = 128,
         width: Count = 64,
         kernel: Count = 3,
-        norm: Norm = "batch",
+        norm: MapNorm = "batch",
         upsample: dcgan.Upsample = "nearest",
         blocks: Natural = 2,
     ) -> None:
@@ -90,7 +90,7 @@ class Second(nn.Module):
         width: Count = 64,
         blocks: Count = 2,
         kernel: Count = 3,
-        norm: Norm = "batch",
+        norm: MapNorm = "batch",
         upsample: dcgan.Upsample = "nearest",
     ) -> None:
         super().__init__()

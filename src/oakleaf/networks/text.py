@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from oakleaf.networks import dcgan, layers
-from oakleaf.networks.layers import Bottleneck, Norm, Size, beside, dcgan_weights, halvings, spectral
+from oakleaf.networks.layers import Bottleneck, MapNorm, Norm, Size, beside, dcgan_weights, halvings, spectral
 from oakleaf.numbers import Count, Natural, NonNegative
 from oakleaf.round import Verdict
 
@@ -48,7 +48,7 @@ class Generator(nn.Module):
         text: Count = 128,
         width: Count = 64,
         kernel: Count = 4,
-        norm: Norm = "batch",
+        norm: MapNorm = "batch",
         upsample: dcgan.Upsample = "transposed",
         blocks: Natural = 2,
     ) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from oakleaf.errors import Mistake
-from oakleaf.networks.layers import AlwaysDropout, Norm, Size, dcgan_weights, height_width, norm, rounded
+from oakleaf.networks.layers import AlwaysDropout, MapNorm, Size, dcgan_weights, height_width, norm, rounded
 from oakleaf.numbers import Count, NonNegative, Share
 
 
@@ -31,7 +31,7 @@ class UNet(nn.Module):
         width: Count = 64,
         depth: Count | None = None,
         bottleneck: Count | None = None,
-        norm: Norm = "instance",
+        norm: MapNorm = "instance",
         dropout: Share = 0.5,
         slope: NonNegative = 0.2,
         skips: bool = True,
@@ -73,7 +73,9 @@ class UNet(nn.Module):
         return 1 << self.depth
 
 
-def _block(activation: nn.Module, convolution: nn.Module, kind: Norm, channels: int, dropout: float = 0) -> nn.Module:
+def _block(
+    activation: nn.Module, convolution: nn.Module, kind: MapNorm, channels: int, dropout: float = 0
+) -> nn.Module:
     layers = [activation, convolution, norm(kind, channels)]
     return nn.Sequential(*layers, *([AlwaysDropout(dropout)] if dropout else []))
 
