@@ -19,9 +19,9 @@ from conftest import Fit, composed, first_stage, suited
 from oakleaf.captions import Caption
 from oakleaf.checkpoint import read
 from oakleaf.cli.real import real_images
-from oakleaf.data.captions import Captions
+from oakleaf.data.captions import Captions, spelled
 from oakleaf.data.described import NEEDED, WORDS, sentence
-from oakleaf.data.texts import Captioned, numbered, spelled
+from oakleaf.data.texts import Captioned, numbered
 from oakleaf.errors import Mistake
 from oakleaf.games import Matching
 from oakleaf.losses.loss import Loss
@@ -123,6 +123,15 @@ def test_g_is_asked_for_texts_between_texts() -> None:
     game.generator.told.clear()  # type: ignore[union-attr]
     game.losses("discriminator", rows, 1, 0)
     assert len(game.generator.told) == 1  # type: ignore[arg-type, union-attr]
+
+
+def test_a_word_is_one_however_its_accents_were_typed() -> None:
+    assert spelled("Caf\u00e9, cafe\u0301!") == ["caf\u00e9"] * 2
+    assert spelled("\u0939\u093f\u0928\u094d\u0926\u0940 \u092e\u0947\u0902") == [
+        "\u0939\u093f\u0928\u094d\u0926\u0940",
+        "\u092e\u0947\u0902",
+    ]
+    assert spelled("a light-skinned man's_hat 2") == ["a", "light-skinned", "man's_hat", "2"]
 
 
 def test_a_caption_is_the_mean_of_its_words() -> None:

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from oakleaf.conditions import REMEMBERED, Condition, Row
+from oakleaf.data.captions import spelled
 from oakleaf.data.dealt import Dealt
-from oakleaf.data.texts import bags, embedded, numbered, spelled
+from oakleaf.data.texts import bags, embedded, numbered
 from oakleaf.errors import Mistake
 from oakleaf.numbers import Count
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from oakleaf.errors import Mistake
+from oakleaf.errors import Mistake, in_a_line
 from oakleaf.games import Batch, Game
 from oakleaf.networks.layers import AlwaysDropout
 from oakleaf.seeds import stream
@@ -119,7 +119,7 @@ def filled(drawer: Drawer, file: Path) -> None:
     except (SafetensorError, OSError) as error:
         raise Mistake(f"{file} holds no weights, or is damaged") from error
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = in_a_line(error)
         raise Mistake(f"{file}: its weights do not fit the networks of its card ({reason})") from error
 
 

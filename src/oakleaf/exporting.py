@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from oakleaf.drawer import Drawer, quiet
-from oakleaf.errors import Mistake
+from oakleaf.errors import Mistake, first_line
 from oakleaf.folders import whole
 from oakleaf.formats import Drawn, Format
 from oakleaf.games import Game
@@ -47,7 +47,7 @@ def written(one: Format, name: str, drawer: Drawer, said: dict[str, Any], game: 
     except (Mistake, OSError):
         raise
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        reason = first_line(error)
         raise Mistake(f"format={name} can't hold this generator ({reason}); format=safetensors can") from error
     left_out = ", without the dropout that is noise in training's samples" if silenced else ""
     log.info("%s: read back, images differ by at most %.1e%s", file, apart, left_out)

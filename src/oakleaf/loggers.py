@@ -13,6 +13,7 @@ from urllib.parse import urlparse
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from oakleaf.errors import first_line
 from oakleaf.folders import Spared, whole
 
 log = logging.getLogger(__name__)
@@ -156,7 +157,7 @@ class WeightsAndBiases(Logger):
                 run.define_metric("*", step_metric="images")
                 return run
             except Exception as error:  # whatever W&B stumbles over must not end the training
-                log.warning("W&B can't run %s: %s", choice, str(error).splitlines()[0] if str(error) else error)
+                log.warning("W&B can't run %s: %s", choice, first_line(error))
         return False
 
     def _id(self) -> str:

@@ -1,4 +1,4 @@
-"""The ranges that a configuration's numbers must lie in. `recipe.check` holds each value against its annotation."""
+"""The ranges that a configuration's numbers must lie in. `oakleaf.check` holds each value against its annotation."""
 
 from typing import Annotated
 

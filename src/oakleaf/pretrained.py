@@ -5,7 +5,7 @@ from typing import Any
 
 from oakleaf import card
 from oakleaf.drawer import Drawer, filled
-from oakleaf.errors import Mistake
+from oakleaf.errors import Mistake, first_line
 from oakleaf.folders import homeless
 from oakleaf.recipe import anew
 from oakleaf.trust import examine
@@ -58,7 +58,7 @@ def push_to_hub(folder: str | Path, repository: str, private: bool = True) -> st
         api.create_repo(repository, private=private, exist_ok=True)
         return str(api.upload_folder(repo_id=repository, folder_path=str(folder), commit_message="Add a generator"))
     except Exception as error:
-        raise Mistake(f"push_to_hub={repository}: {_first_line(error)} (hf auth login says who you are)") from error
+        raise Mistake(f"push_to_hub={repository}: {first_line(error)} (hf auth login says who you are)") from error
 
 
 def _downloaded(place: str, revision: str | None) -> Path:
@@ -71,8 +71,4 @@ def _downloaded(place: str, revision: str | None) -> Path:
     try:
         return Path(snapshot_download(place, revision=revision, allow_patterns=[card.CARD, WEIGHTS]))
     except Exception as error:
-        raise Mistake(f"{place}: no such folder, and not to be had from the hub ({_first_line(error)})") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise Mistake(f"{place}: no such folder, and not to be had from the hub ({first_line(error)})") from error

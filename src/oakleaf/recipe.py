@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from oakleaf.batch_norm import JointBatchNorm
 from oakleaf.check import check
 from oakleaf.checkpoint import AtomicIO, read
-from oakleaf.errors import Mistake
+from oakleaf.errors import Mistake, first_line, in_a_line
 from oakleaf.folders import homeless
 from oakleaf.gan import GAN
 from oakleaf.guard import Guard
@@ -133,8 +133,7 @@ def build_trainer(recipe: Recipe) -> Trainer:
             num_sanity_val_steps=0,
         )
     except (ValueError, TypeError, AttributeError, ImportError, MisconfigurationException) as error:
-        words = " ".join(str(error).split())
-        raise Mistake(f"trainer: {words} (trainer=auto takes what this machine has)") from error
+        raise Mistake(f"trainer: {in_a_line(error)} (trainer=auto takes what this machine has)") from error
     if trainer.strategy.root_device.type == "cuda":
         _hasten(arguments, trainer.precision)
     return trainer
@@ -222,7 +221,7 @@ def anew(stored: Recipe, overrides: Mapping[str, Any] | None = None, fits: Calla
     try:
         return build_module(recipe)
     except (TypeError, ValueError, AttributeError, LookupError, RuntimeError, InstantiationException) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = in_a_line(error)
         raise Mistake(f"the stored recipe can't be built ({reason})") from error
 
 
@@ -238,7 +237,7 @@ def resolved(stored: Recipe, overrides: Mapping[str, Any] | None = None) -> Reci
             OmegaConf.update(config, key, value)
         return _plain(OmegaConf.masked_copy(config, list(needed)))
     except OmegaConfBaseException as error:
-        raise Mistake(f"the stored recipe does not hold together ({str(error).splitlines()[0]})") from error
+        raise Mistake(f"the stored recipe does not hold together ({first_line(error)})") from error
 
 
 def restore(module: GAN, content: dict[str, Any]) -> None:
@@ -264,7 +263,7 @@ def _fill(module: Any, content: dict[str, Any]) -> None:
             warnings.filterwarnings("ignore", message=".*to a meta parameter")  # shapes alone are compared there
             module.load_state_dict(content["state_dict"])
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = in_a_line(error)
         raise Mistake(f"the checkpoint's weights do not fit the networks of its recipe ({reason} ...)") from error
 
 

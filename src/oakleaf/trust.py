@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 
 from hydra.utils import get_object
 
-from oakleaf.errors import Mistake
+from oakleaf.errors import Mistake, first_line
 
 TRUST = "OAKLEAF_TRUST"  # in the environment: further packages, `mine,yours.networks`; no file can set it
 PARTS = {  # by package, where those of its classes are defined that a recipe is made of
@@ -45,7 +45,7 @@ def locate(target: Any, where: str = "_target_") -> Any:
     try:
         found = getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise Mistake(f"{where}={target}: there is no such class ({reason})") from error
     home = getattr(found, "__module__", None) or ""
     fit = _within(home, trusted) or (_within(home, PLACES) and _buildable(found))

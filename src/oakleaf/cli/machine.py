@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from oakleaf.errors import Mistake
+from oakleaf.errors import Mistake, first_line
 
 
 def libraries() -> None:
@@ -16,7 +16,7 @@ def libraries() -> None:
     try:
         import torchvision  # noqa: F401
     except (RuntimeError, ImportError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise Mistake(
             f"torchvision does not fit this torch ({reason}); install both from the same place: "
             "pip install --force-reinstall torch torchvision"

@@ -18,10 +18,10 @@ FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # a disk that takes no more
 
 
 class Discreet(logging.Formatter):
-    """What is said and logged, without the home's path."""
+    """What is said and logged, without the home's path; a file's name that is no text, as its bytes."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return str(homeless(super().format(record)))
+        return str(homeless(super().format(record))).encode(errors="backslashreplace").decode()
 
 
 def sentence(error: BaseException, config: str) -> str | None:

@@ -2,6 +2,7 @@
 
 import csv
 import re
+import unicodedata
 from collections import Counter
 from pathlib import Path
 from typing import Literal
@@ -14,7 +15,6 @@ from oakleaf.numbers import Natural
 from oakleaf.seeds import stream
 
 Part = Literal["all", "train", "valid", "test"]
-WORD = re.compile(r"\w+(?:[-'\u2019]\w+)*")
 SLICES = 10  # of all groups: two of them test, one validates
 
 
@@ -44,7 +44,7 @@ class Captions(Folder):
         names = [name for name in captions if split in ("all", parts[name])]
         if not names:
             raise Mistake(f"data.source.split={split}: none of the {len(captions)} pictures in {root} is in that part")
-        words = {name: set(WORD.findall(" ".join(texts).lower())) for name, texts in captions.items()}
+        words = {name: set(spelled(" ".join(texts))) for name, texts in captions.items()}
         counts = Counter(word for name in captions if parts[name] == "train" for word in words[name])
         self.root, self.upscale = root, upscale
         folder = root / "images" if (root / "images").is_dir() else root
@@ -62,6 +62,13 @@ def part(group: str, fold: int) -> Part:
     """The part that a group belongs to: a function of its name, so pictures that are added move no others."""
     place = (stream("part", group) - 2 * fold) % SLICES
     return "test" if place < 2 else "valid" if place == 2 else "train"
+
+
+def spelled(text: str) -> list[str]:
+    """The words of a text, in small letters; an accent belongs to its letter, however it was typed."""
+    text = unicodedata.normalize("NFC", text).lower()
+    marks = "".join(sorted({re.escape(sign) for sign in text if unicodedata.category(sign).startswith("M")}))
+    return re.findall(rf"[\w{marks}]+(?:[-'\u2019][\w{marks}]+)*", text)
 
 
 def _rows(words: list[set[str]], classes: list[str]) -> dict[str, np.ndarray]:

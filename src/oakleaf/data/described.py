@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from oakleaf.data.captions import WORD
+from oakleaf.data.captions import spelled
 from oakleaf.data.celeba import CelebA
 from oakleaf.data.texts import tell
 from oakleaf.errors import Mistake
@@ -58,4 +58,4 @@ def _listed(things: list[str]) -> str:
 
 
 _ALL = ["a an young old man woman with hair and wearing smiling bald", *HAIR.values(), *SHAPE.values()]
-WORDS = list(dict.fromkeys(WORD.findall(" ".join([*_ALL, *HAS.values(), *WEARS.values()]))))
+WORDS = list(dict.fromkeys(spelled(" ".join([*_ALL, *HAS.values(), *WEARS.values()]))))

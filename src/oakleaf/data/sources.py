@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from oakleaf.errors import Mistake
+from oakleaf.errors import Mistake, first_line
 from oakleaf.numbers import Count
 
 
@@ -101,7 +101,7 @@ def torchvision_set(
             found = kind(root, train=split == "train", download=True)
         except Exception as error:
             raise Mistake(
-                f"{name} is not in {root}/ and could not be downloaded ({_first_line(error)}). "
+                f"{name} is not in {root}/ and could not be downloaded ({first_line(error)}). "
                 f"Put its files there as torchvision lays them out ({_layout(name)}), or name the folder that has "
                 "them: data.root=FOLDER"
             ) from error
@@ -110,7 +110,3 @@ def torchvision_set(
 
 def _layout(name: str) -> str:
     return "cifar-10-batches-py/data_batch_1 ..." if name == "CIFAR10" else f"{name}/raw/train-images-idx3-ubyte ..."
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

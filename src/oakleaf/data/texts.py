@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oakleaf.data.captions import WORD, Captions, Part
+from oakleaf.data.captions import Captions, Part, spelled
 from oakleaf.data.sources import Source
-from oakleaf.errors import Mistake
+from oakleaf.errors import Mistake, first_line
 from oakleaf.numbers import Natural
 
 
@@ -53,11 +53,6 @@ def tell(source: Source, captions: Sequence[Sequence[str]], sentences: str | Non
         source.labels["sentence"] = np.add.reduceat(each, starts) / counts[:, None].astype(np.float32)
 
 
-def spelled(text: str) -> list[str]:
-    """The words of a text, in small letters."""
-    return WORD.findall(text.lower())
-
-
 def numbered(spoken: Sequence[Sequence[str]], words: Sequence[str]) -> np.ndarray:
     """Each text's words by number from 1, -1 for those that are not known, then zeros: [N, L] int64."""
     number = {word: i for i, word in enumerate(words, 1)}
@@ -91,6 +86,6 @@ def embedded(texts: Sequence[str], model: str) -> np.ndarray:
     try:
         encoder = SentenceTransformer(str(Path(model).expanduser()) if model.startswith("~") else model)
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise Mistake(f"sentences={model}: no such sentence-transformers model is here ({reason})") from error
     return np.asarray(encoder.encode(list(texts), show_progress_bar=False), dtype=np.float32)

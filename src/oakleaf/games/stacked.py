@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from oakleaf.conditions import Condition
-from oakleaf.errors import Mistake
+from oakleaf.errors import Mistake, in_a_line
 from oakleaf.games.matching import Matching
 from oakleaf.losses.loss import Loss
 from oakleaf.losses.terms import Term
@@ -55,5 +55,5 @@ class Stacked(Matching):
         try:
             self.stage1.network.load_state_dict(first.state_dict())
         except RuntimeError as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = in_a_line(error)
             raise Mistake(f"model.game.stage1.network is not that of {self.stage1.run} ({reason} ...)") from error

@@ -25,6 +25,7 @@ class CodeError(Measure):
 
     better = {"code_error": "lower"}
     uses_extractor = False
+    compares = False
 
     def prepare(self, evidence: Evidence) -> None:
         prior = getattr(evidence.module.game, "prior", None)
@@ -32,15 +33,12 @@ class CodeError(Measure):
             raise Mistake("code_error needs a categorical code, and this checkpoint's latents have none")
         _, test, self.split = evidence.validation_and_test()
         rows, self.label = labelled(test, UNLABELLED)
-        self.fake = evidence.fake
         with evidence.module.averaged(evidence.average) as game:
             critic: nn.Module = game.discriminator  # type: ignore[assignment]
             codes = [critic(from_bytes(piece).to(evidence.device)).code for piece in test.pixels[rows].split(AT_ONCE)]
         self.said = prior.parts(torch.cat(codes))[0][0].argmax(1).cpu()
 
     def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
-        if subject is not self.fake:
-            raise Mistake("code_error is of networks, not of samples")
         return {"code_error": assignment_error(self.said, self.label)}
 
     def protocol(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from oakleaf.data.dealt import Dealt
-from oakleaf.errors import Mistake
+from oakleaf.errors import Mistake, first_line
 from oakleaf.metrics.classifier import Attributes, Labels, Rotations, Task, Training, kept, scaled, weights_hash
 from oakleaf.metrics.sample import Features
 from oakleaf.numbers import Count
@@ -176,7 +176,7 @@ class DINOv2(_Pretrained):
         try:
             return timm.create_model(self.model, pretrained=True, num_classes=0, img_size=224, **local)
         except Exception as error:  # whatever the hub's client stumbles over
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise Mistake(
                 f"{self.model} can't be had ({reason[:200]}); name a local copy: extractor.weights=FILE; or take "
                 "extractor=classifier, which needs none"

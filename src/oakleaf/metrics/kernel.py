@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torchmetrics.image.kid import poly_mmd
 
+from oakleaf.metrics.evidence import Evidence
 from oakleaf.metrics.measure import Measure, at_least
 from oakleaf.metrics.sample import Sample
 from oakleaf.numbers import Count
@@ -20,11 +21,16 @@ class KernelDistance(Measure):
 
     def __init__(self, subsets: Count = 100, size: Count = 1000) -> None:
         self.subsets, self.size = subsets, size
+        self.taken: list[int] = []  # of the samples, then of the real line
+
+    def prepare(self, evidence: Evidence) -> None:
+        self.taken = []
 
     def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
         for sample in (real, subject):
             at_least(10, sample, "kid")
         size = min(self.size, len(real), len(subject))
+        self.taken.append(size)
         generator = torch.Generator().manual_seed(0)
         values = []
         for _ in range(self.subsets):
@@ -34,4 +40,4 @@ class KernelDistance(Measure):
         return {"kid": float(value.mean()), "kid_sd": float(value.std(correction=0))}
 
     def protocol(self) -> dict[str, Any]:
-        return {"subsets": self.subsets, "subset_size": self.size}
+        return {"subsets": self.subsets, "subset_size": self.taken[0], "subset_size_real": self.taken[-1]}

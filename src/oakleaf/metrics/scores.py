@@ -89,7 +89,7 @@ def _take(one: Measure, evidence: Evidence, calibrate: bool, findings: Findings)
     numbers = one(evidence.real, evidence.fake)
     lines = _calibrated(one, evidence) if calibrate and one.compares else {}
     suffix = evidence.extractor.suffix if one.uses_extractor else ""
-    protocol = {**evidence.protocol(one.uses_extractor, calibrate), **one.protocol()}
+    protocol = {**evidence.protocol(one.uses_extractor, calibrate and one.compares), **one.protocol()}
     for name, value in numbers.items():
         findings.scores.append(Score(name + suffix, value, lines.get(name), one.better[name], protocol))
     if calibrate:

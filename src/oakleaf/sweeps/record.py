@@ -40,7 +40,7 @@ class Job:
     evaluated: list[str] = field(default_factory=list)
 
     def score(self, measure: str) -> tuple[str, float] | None:
-        """The number called so, with or without its extractor: `fid` is `fid-inception` too."""
+        """The number called so, with or without its extractor: `fid` is `fid-classifier` too."""
         found = (pair for pair in self.scores.items() if pair[0] == measure or pair[0].startswith(f"{measure}-"))
         return next(found, None)
 

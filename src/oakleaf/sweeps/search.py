@@ -18,7 +18,6 @@ from oakleaf.sweeps.trial import asked
 
 log = logging.getLogger(__name__)
 
-FINISHED = ("done", "pruned", "failed")
 IN_VAIN = 20  # proposals in a row that were tried already: the space is small
 
 
