@@ -97,6 +97,85 @@ def test_every_experiment_composes(experiment: str) -> None:
     check(OmegaConf.to_container(config, resolve=True))
 
 
+def both(key: str, value: Any, d: Any = None) -> dict[str, Any]:
+    """The same for G and for D, unless D has another."""
+    return {f"optim.generator.{key}": value, f"optim.discriminator.{key}": value if d is None else d}
+
+
+def adam(lr: float, beta1: float, beta2: float = 0.999, d: float | None = None) -> dict[str, Any]:
+    return both("lr", lr, d) | both("optimizer.betas", [beta1, beta2])
+
+
+G, D = "model.game.generator", "model.game.discriminator"
+POINTS = (
+    adam(1e-4, 0.8)
+    | {"data.batch_size": 100, "data.points": 100_000, "trainer.max_epochs": 400, "model.game.prior.dim": 2}
+    | {f"{G}.hidden": [400] * 4, f"{G}.norm": "batch", f"{G}.sd": 0.02}
+    | {f"{D}.hidden": [200] * 3, f"{D}.pieces": 5, f"{D}.waves": 0, f"{D}.sd": 0.02, "optim.ema": None}
+)
+PAPERS = {
+    "cgan_mnist_2014": both("lr", 0.1, d=0.05)
+    | both("schedules.lr.divisor", 1.00004)
+    | both("schedules.lr.each", 100)
+    | both("schedules.lr.floor", 1e-6, d=5e-7)
+    | both("optimizer.momentum", 0.5)
+    | both("schedules.momentum.to", 0.7)
+    | {"data.batch_size": 100, "data.source.first": 50_000},
+    "cdcgan_mnist": adam(2e-4, 0.5)
+    | both("optimizer.weight_decay", 2.5e-5)
+    | both("schedules.lr.after", 5_000_000)
+    | {"data.batch_size": 128, "trainer.max_epochs": 200, f"{G}.hidden": 1024, f"{D}.hidden": 1024},
+    "infogan_mnist": adam(1e-3, 0.5, d=2e-4)
+    | {"data.batch_size": 128, "max_images": 5000 * 128, "model.game.prior.dim": 74, f"{D}.slope": 0.1}
+    | {"model.game.prior.categories": [10], "model.game.prior.continuous": 2}
+    | {f"model.game.terms.{player}.mutual_information.weight": 1 for player in ("generator", "discriminator")},
+    "improved_mnist_100": adam(3e-3, 0.5)
+    | {"data.batch_size": 100, "data.labelled": 100, "trainer.max_epochs": 300, "optim.ema.half_life": 693_000},
+    "ebgan_mnist": adam(1e-3, 0.5) | {"loss.objective.margin": 10, "model.game.terms.generator.pull_away.weight": 0.1},
+    "began_faces": adam(1e-4, 0.5)
+    | {"loss.objective.gamma": 0.5, "loss.objective.rate": 1e-3, "data.batch_size": 16, "data.size": 64},
+    "ali_cifar10": adam(1e-4, 0.5)
+    | {"data.batch_size": 100, "trainer.max_epochs": 6475, "model.game.prior.dim": 64, f"{D}.joint": 1024}
+    | {"optim.encoder.lr": 1e-4, f"{D}.dropout_input": 0.2, f"{D}.dropout_hidden": 0.5},
+    "wgan_mnist": both("lr", 5e-5)
+    | {"optim.generator.every": 5, "loss.constraints.clipping.limit": 0.01, "data.batch_size": 64},
+    "gan_mnist_2014": both("lr", 0.1, d=0.05)
+    | both("schedules.lr.divisor", 1.000004)
+    | both("optimizer.momentum", 0.5)
+    | {"data.batch_size": 100, "data.source.first": 50_000},
+    "stacked_mnist_dcgan": adam(2e-4, 0.5)
+    | {"data.source.count": 128_000, "data.batch_size": 64, "trainer.max_epochs": 50, "optim.discriminator.every": 2}
+    | {f"{G}.stages": 4, f"{D}.stages": 4, "model.game.prior.dim": 100},
+    "ring_unrolled": adam(1e-3, 0.5, d=1e-4)
+    | {"optim.generator.unrolled": 5, "max_images": 25_000 * 512, "data.batch_size": 512, "model.game.prior.dim": 256},
+    "pacgan_ring": POINTS | {"data.mixture.components": 8, "data.mixture.sd": 0.01},
+    "pacgan_grid": POINTS | {"data.mixture.side": 5, "data.mixture.sd": 0.05, "data.mixture.spacing": 2},
+    "gan_cls_emoji": adam(2e-4, 0.5)
+    | {"model.game.mismatched": True, "model.game.interpolated": True, f"{G}.text": 128, f"{D}.text": 128},
+}
+
+
+@pytest.mark.parametrize("experiment", PAPERS)
+def test_experiments_have_their_papers_numbers(experiment: str) -> None:
+    """As in the sections and the code that the YAMLs name."""
+    config = composed(f"experiment={experiment}", folder="x")
+    papers = PAPERS[experiment]
+    assert {key: OmegaConf.select(config, key) for key in papers} == papers
+
+
+@pytest.mark.parametrize(
+    ("model", "papers"),
+    [
+        ("wgan_gp", adam(1e-4, 0.0, 0.9) | {"optim.generator.every": 5, "loss.penalties.gradient_penalty.weight": 10}),
+        ("sngan", adam(2e-4, 0.0, 0.9) | {"optim.generator.every": 5, "loss.name": "hinge", f"{D}.slope": 0.1}),
+        ("dcgan", adam(2e-4, 0.5) | {"data.batch_size": 128, f"{D}.slope": 0.2}),
+    ],
+)
+def test_models_come_with_their_papers_numbers(model: str, papers: dict[str, Any]) -> None:
+    config = composed(f"model={model}", "data=cifar10", folder="x")
+    assert {key: OmegaConf.select(config, key) for key in papers} == papers
+
+
 @pytest.mark.parametrize("data", choices("data"))
 def test_every_data_set_composes_with_every_model(data: str) -> None:
     some = slice(None) if LONG else slice(choices("data").index(data) % 8, None, 8)

@@ -643,9 +643,16 @@ def test_inputs_are_made_for_translation_where_asked_and_both_ways_known(fit: Fi
     cut = np.asarray(Image.open(file).convert("L").resize((16, 16), Image.Resampling.BILINEAR)).astype(int)
     known = np.pad(np.zeros((8, 8), bool), 4, constant_values=True)
     assert np.abs(completed - cut)[known].max() <= 1
+    half = np.asarray(Translator(str(tmp_path / "a"), made=True, region="half")(file)).astype(int)
+    assert np.abs(half - cut)[:, :8].max() <= 1 < np.abs(half - cut)[:, 8:].max()
+    for made, way in ((False, "half"), (True, "nowhere.png")):
+        with pytest.raises(Mistake, match=r"no part is missing here|nowhere\.png"):
+            Translator(str(tmp_path / "a"), made=made, region=way)
     with pytest.raises(Mistake, match="one way alone"):
         Translator(str(tmp_path / "a"), back=True)
     fit(*CYCLE, *TINY, "data/input=edges", "max_images=8", folder=tmp_path / "b")
+    with pytest.raises(Mistake, match="no part is missing"):
+        Translator(str(tmp_path / "b"), made=True, region="half")
     there, back = (Translator(str(tmp_path / "b"), back=way)(file) for way in (False, True))
     assert np.asarray(there).shape == np.asarray(back).shape == (16, 16)
     assert (np.asarray(there) != np.asarray(back)).any()

@@ -27,7 +27,8 @@ class Unread(ValueError):
 class Translator:
     """size: trained = cut to the size of the run's own pictures, as they were; own = as large as each is, mirrored at
     its borders up to what the network's halvings divide. made: whether the input is made of the picture as in training
-    (`data.input`). back: from images to inputs.
+    (`data.input`). region: what is missing, where that is to be completed (`Masked`); None: as in training. back: from
+    images to inputs.
 
     Raises:
         Mistake: no translator; no way back; a size that it can't make.
@@ -38,6 +39,7 @@ class Translator:
         checkpoint: str,
         size: Literal["trained", "own"] = "trained",
         made: bool = False,
+        region: str | None = None,
         back: bool = False,
         average: bool = True,
         device: str = "cpu",
@@ -56,7 +58,11 @@ class Translator:
         self.least: int = getattr(network, "least", 1)
         if size == "own" and self.multiple is None:
             raise Mistake("size=own: this checkpoint's generator makes images of one size alone")
-        self.input: Input | None = make(data["input"]) if made and data["input"] else None
+        how = dict(data["input"] or {})
+        if region is not None and (not made or "region" not in how):
+            raise Mistake(f"region={region}: no part is missing here; made=true, of a run with data/input=masked")
+        how |= {} if region is None else {"region": region}
+        self.input: Input | None = make(how) if made and how else None
         if made and (self.input is None or back):
             raise Mistake("made=true: in this run inputs were not made of images, or back=true asks for no inputs")
         self.channels = data["channels"] if back or self.input else data["input_channels"]

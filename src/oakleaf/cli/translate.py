@@ -38,7 +38,7 @@ def translate(config: DictConfig) -> None:
     words: dict[str, Any] = dict.fromkeys(("checkpoint", "input", "out", "device"), str)
     choices = {"size": Literal["trained", "own"], "on_corrupt": Literal["skip", "error"]}
     switches = dict.fromkeys(("made", "back", "average"), bool)
-    check(asked, fixed={"": {**words, **choices, **switches, "seed": int}})
+    check(asked, fixed={"": {**words, **choices, **switches, "region": str | None, "seed": int}})
     place = Path(asked["input"]).expanduser()
     files = [place] if place.is_file() else find_pictures(place, "input")
     root = place.parent if place.is_file() else place
@@ -47,9 +47,8 @@ def translate(config: DictConfig) -> None:
         raise Mistake(f"out={asked['out']}: the pictures themselves are there, and would be written over")
     if out.resolve().is_relative_to(root.resolve()):  # what an earlier call wrote there is no input
         files = [file for file in files if not file.resolve().is_relative_to(out.resolve())]
-    translator = Translator(
-        asked["checkpoint"], asked["size"], asked["made"], asked["back"], asked["average"], there(asked["device"])
-    )
+    how = {key: asked[key] for key in ("size", "made", "region", "back", "average")}
+    translator = Translator(asked["checkpoint"], **how, device=there(asked["device"]))
     made(asked["out"])
     unread = []
     for number, file in enumerate(tqdm(files, desc="translating", unit="img", leave=False, disable=None)):

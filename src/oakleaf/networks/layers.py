@@ -187,7 +187,8 @@ def he_weights(network: nn.Module, slope: float) -> None:
     for module in network.modules():
         if isinstance(module, nn.Linear):
             nn.init.kaiming_normal_(module.weight, a=slope)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def _he(module: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> None:

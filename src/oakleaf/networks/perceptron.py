@@ -2,20 +2,21 @@
 steps are as large as the Gaussians.
 """
 
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import log, pi, prod
 
 import torch
 from torch import Tensor, nn
 
-from oakleaf.networks.layers import Size, he_weights, height_width
+from oakleaf.networks.layers import MapNorm, Maxout, Size, he_weights, height_width
+from oakleaf.networks.layers import norm as normalisation
 from oakleaf.networks.minibatch import MinibatchDiscrimination
 from oakleaf.numbers import Count, Natural, NonNegative, Positive
 from oakleaf.round import Verdict
 
 
 class Generator(nn.Module):
-    """Rectified layers, then one linear map."""
+    """Rectified layers, then one linear map. norm: before each rectifier. sd: of the weights at first; null: He's."""
 
     def __init__(
         self,
@@ -24,10 +25,14 @@ class Generator(nn.Module):
         size: Size,
         hidden: tuple[int, ...] = (128, 128, 128),
         slope: NonNegative = 0.0,
+        norm: MapNorm = "none",
+        sd: Positive | None = None,
     ) -> None:
         super().__init__()
         self.shape = (channels, *height_width(size))
-        self.layers = _layers([latent, *hidden, prod(self.shape)], slope)
+        inner = [_rectified(i, o, slope, norm) for i, o in pairwise([latent, *hidden])]
+        self.layers = nn.Sequential(*chain(*inner), nn.Linear([latent, *hidden][-1], prod(self.shape)))
+        _begin(self, slope, sd)
 
     def forward(self, z: Tensor) -> Tensor:
         """z [B, latent] -> [B, C, H, W], of any size"""
@@ -42,7 +47,8 @@ class Discriminator(nn.Module):
     than their range (Tancik 2020, arXiv:2006.10739, section 4); highest: their largest number of periods on a unit of
     length, the smallest is 1/4, log-uniform in between.
     minibatch: kernels of minibatch discrimination, which the logit sees besides (Salimans 2016, arXiv:1606.03498,
-    section 3.2), or 0.
+    section 3.2), or 0. pieces: each unit is the largest of so many linear maps (maxout, Goodfellow 2013,
+    arXiv:1302.4389), or 0. sd: of the weights at first; null: He's.
     """
 
     waves: Tensor  # [inputs, waves]
@@ -56,16 +62,19 @@ class Discriminator(nn.Module):
         waves: Natural = 0,
         highest: Positive = 16.0,
         minibatch: Natural = 0,
+        pieces: Natural = 0,
+        sd: Positive | None = None,
     ) -> None:
         super().__init__()
         inputs = channels * prod(height_width(size))
         direction = torch.nn.functional.normalize(torch.randn(inputs, waves), dim=0)
         periods = torch.exp(torch.empty(waves).uniform_(log(0.25), log(highest)))
         self.register_buffer("waves", 2 * pi * periods * direction)
-        self.layers = _layers([inputs + 2 * waves, *hidden, 1], slope)
-        self.others = MinibatchDiscrimination(hidden[-1], minibatch) if minibatch else None
-        if self.others is not None:
-            self.layers[-1] = _layers([hidden[-1] + minibatch, 1], slope)[0]
+        widths = [inputs + 2 * waves, *hidden]
+        steps = [[Maxout(i, o, pieces)] if pieces else _rectified(i, o, slope, "none") for i, o in pairwise(widths)]
+        self.layers = nn.Sequential(*chain(*steps), nn.Linear(widths[-1] + minibatch, 1))
+        self.others = MinibatchDiscrimination(widths[-1], minibatch) if minibatch else None
+        _begin(self, slope, sd)
 
     def forward(self, x: Tensor) -> Verdict:
         """x [B, C, H, W] -> score [B], features [B, f]: what the logit sees"""
@@ -82,8 +91,14 @@ def _exact(x: Tensor) -> torch.autocast:
     return torch.autocast(x.device.type, enabled=False)
 
 
-def _layers(widths: list[int], slope: float) -> nn.Sequential:
-    *inner, last = [nn.Linear(i, o) for i, o in pairwise(widths)]
-    layers = nn.Sequential(*[step for linear in inner for step in (linear, nn.LeakyReLU(slope))], last)
-    he_weights(layers, slope)
-    return layers
+def _rectified(inputs: int, units: int, slope: float, kind: MapNorm) -> list[nn.Module]:
+    if kind == "none":
+        return [nn.Linear(inputs, units), nn.LeakyReLU(slope)]
+    return [nn.Linear(inputs, units, bias=False), normalisation(kind, units, flat=True), nn.LeakyReLU(slope)]
+
+
+def _begin(network: nn.Module, slope: float, sd: float | None) -> None:
+    he_weights(network, slope)
+    for module in network.modules():
+        if sd is not None and isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0.0, sd)
