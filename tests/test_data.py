@@ -23,7 +23,7 @@ from oakleaf.data.fit import TooSmall, plain
 from oakleaf.data.folder import Folder
 from oakleaf.data.sources import digits, torchvision_set
 from oakleaf.errors import Mistake
-from oakleaf.weight import free, memory
+from oakleaf.memory import free, granted
 from test_commands import quick
 
 
@@ -338,7 +338,7 @@ def test_auto_keeps_on_the_device_what_takes_less_than_a_quarter_of_its_free_mem
     device = SimpleNamespace(root_device=torch.device("cpu"))
     data.trainer = SimpleNamespace(strategy=device, num_devices=2, global_rank=0, world_size=2, lightning_module=None)
     loader = data.train_dataloader()
-    assert isinstance(loader, Resident) and 0 < free() <= memory()
+    assert isinstance(loader, Resident) and 0 < free() <= granted()
     assert all(loader.rows[name].is_contiguous(memory_format=torch.channels_last) for name in ("image", "input"))
     assert next(iter(loader))["image"].is_contiguous(memory_format=torch.channels_last)
     needed = 2 * 4 * 3 * 16 * 16 + 4 * 8  # images, inputs, labels; in each of two processes

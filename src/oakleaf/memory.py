@@ -1,10 +1,80 @@
-"""What to say when memory ends."""
+"""Memory: networks weighed before they are made, so that a zero too many ends in a sentence, not in a killed process; and
+what to say when it ends all the same.
+"""
 
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_module_registration_hook
+
+from oakleaf.errors import Mistake
+
+LAYERS = 20_000  # more than any network of the literature has
+
+
+def weighed(construct: Callable[[], nn.Module], copies: int = 1) -> nn.Module | None:
+    """The module as shapes without numbers, which take no memory (torch's `meta` device); None if it can't be made in
+    that way. copies: how often its weights will be in memory: 4 with gradients and Adam's two means.
+
+    Raises:
+        Mistake: it has more layers, or needs more memory, than there can be; or what its constructor says.
+    """
+    layers = 0
+
+    def count(*_: Any) -> None:
+        nonlocal layers
+        layers += 1
+        if layers > LAYERS:
+            raise Mistake(f"model: more than {LAYERS:,} layers; is a number of blocks or levels meant to be smaller?")
+
+    handle = register_module_module_registration_hook(count)
+    try:
+        with torch.device("meta"):
+            module = construct()
+    except Mistake:
+        raise
+    except Exception as error:
+        if any(isinstance(link, Mistake) for link in (error.__cause__, error.__context__)):
+            raise
+        if "overflow" in str(error):
+            raise Mistake(
+                "model: a layer would have more weights than can be numbered; which width is wrong?"
+            ) from error
+        return None  # whatever it is, building in earnest will say
+    finally:
+        handle.remove()
+    _bearable(module, copies)
+    return module
+
+
+def _bearable(module: nn.Module, copies: int) -> None:
+    tensors = [*module.parameters(), *module.buffers()]
+    needed = copies * sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    if needed > (there := granted()):
+        raise Mistake(
+            f"model: its weights need {needed / 1e9:,.0f} GB of memory, and this machine has {there / 1e9:,.0f} GB; "
+            "lower the networks' width or data.size"
+        )
+
+
+def granted() -> int:
+    """Bytes that this process may have: the machine's, or its container's if that is less."""
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    text = limit.read_text().strip() if limit.is_file() else ""
+    return min(there, int(text)) if text.isdigit() else there
+
+
+def free() -> int:
+    """Bytes that this process may still have, by the system's own estimate; where it makes none, all of `granted`."""
+    file = Path("/proc/meminfo")
+    told = re.search(r"^MemAvailable:\s*(\d+) kB", file.read_text() if file.is_file() else "", re.MULTILINE)
+    return min(granted(), int(told[1]) * 1024) if told else granted()
 
 
 def exhausted(error: BaseException) -> bool:

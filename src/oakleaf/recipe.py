@@ -23,10 +23,10 @@ from oakleaf.errors import Mistake, first_line, in_a_line
 from oakleaf.folders import homeless
 from oakleaf.gan import GAN
 from oakleaf.guard import Guard
+from oakleaf.memory import weighed
 from oakleaf.resolvers import register
 from oakleaf.seeds import stream
 from oakleaf.trust import harmless, vouch
-from oakleaf.weight import weighed
 
 Recipe = dict[str, Any]
 NEEDED = ("accelerator", "devices", "enable_progress_bar", "max_epochs", "num_nodes", "precision", "strategy")

@@ -19,11 +19,11 @@ from oakleaf.data.labelled import Labelled, hidden, parted
 from oakleaf.data.sources import Source
 from oakleaf.data.stock import Stock, together
 from oakleaf.errors import Mistake
+from oakleaf.memory import free
 from oakleaf.networks.layers import Size
 from oakleaf.numbers import Count, Natural
 from oakleaf.pictures import to_bytes
 from oakleaf.seeds import stream
-from oakleaf.weight import free
 
 
 class Images(Dealt):

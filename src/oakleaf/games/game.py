@@ -129,7 +129,9 @@ class Game(nn.Module, ABC):
         return _mean(paid)
 
     def adversarial(self, player: str, round: Round) -> Tensor | None:
-        """The player's side of the loss's objective; None for one who has none."""
+        """The player's side of the loss's objective; None for one who has none, and pays terms alone."""
+        if player not in ("discriminator", "generator"):
+            return None
         return getattr(self.loss.objective, player)(round)  # type: ignore[no-any-return]
 
     def owed(self, player: str) -> Mapping[str, Term]:
