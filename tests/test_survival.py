@@ -237,12 +237,12 @@ def test_it_goes_back_to_the_last_checkpoint_with_half_the_rates(
 
 def test_each_rate_is_halved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The encoder's is written as that of G."""
-    from oakleaf.cli import train
+    from oakleaf.cli.resume import behind
 
     config = composed("model=bigan", "data=digits", "non_finite.back=1", folder=tmp_path)
     before = {name: player.lr for name, player in config.optim.items() if player and "lr" in player}
     monkeypatch.setattr("oakleaf.checkpoint.newest", lambda folder: (tmp_path / "last.ckpt", {}))
-    train._behind(config, tmp_path, 0, Mistake("NaN"))
+    behind(config, tmp_path, 0, Mistake("NaN"))
     assert {name: config.optim[name].lr for name in before} == {name: lr / 2 for name, lr in before.items()}
     assert "encoder" in before
 

@@ -132,3 +132,9 @@ class Spared:
             if not self.said:
                 log.error("%s could not be written (%s), and the run goes on", path, error.strerror or error)
             self.said = True
+
+
+def relative(folder: Path) -> str:
+    """Relative to where the command runs, if it is below: no home's path enters a recipe."""
+    here = Path.cwd()
+    return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)

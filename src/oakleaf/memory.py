@@ -1,5 +1,5 @@
-"""Memory: networks weighed before they are made, so that a zero too many ends in a sentence, not in a killed process; and
-what to say when it ends all the same.
+"""Memory: networks weighed before they are made, so that a zero too many ends in a sentence, not in a killed process;
+and what to say when it ends all the same.
 """
 
 import os

@@ -7,17 +7,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.cli.door import enter
 from oakleaf.cli.machine import libraries
+from oakleaf.cli.resume import begun, behind, resumed
 from oakleaf.errors import Mistake
-from oakleaf.folders import CONFIG, LAST, OVERRIDES, homeless, same, whole
+from oakleaf.folders import CONFIG, LAST, OVERRIDES, homeless, relative, same, whole
 
 log = logging.getLogger(__name__)
-
 
 STATUS = "sweep.status="
 
@@ -63,40 +62,20 @@ def _train(config: DictConfig, folder: Path, hydra: Any) -> None:
         raise Mistake(f"{STATUS}{config.sweep.status} stands alone: python train.py {STATUS}FOLDER")
     overrides = list(hydra.overrides.task)
     libraries()  # from here on torch and Lightning, seconds after all that needs neither
-    checkpoint, content = _checkpoint(config.resume, folder)
+    checkpoint, content = begun(config.resume, folder)
     from oakleaf.guard import Diverged
 
     if content:
         groups, began = set(hydra.runtime.choices), _lines(folder / OVERRIDES)
         known = [o for o in began if config.resume == "auto" or o.split("=")[0] in groups]  # said again
-        config = _resumed(config, content, [o for o in overrides if homeless(o) not in known], groups)
-    config.folder = _relative(folder)
+        config = resumed(config, content, [o for o in overrides if homeless(o) not in known], groups)
+    config.folder = relative(folder)
     _quiet()
     for attempt in itertools.count():
         try:
             return _fit(config, folder, content, checkpoint, overrides)
         except Diverged as error:
-            checkpoint, content = _behind(config, folder, attempt, error)
-
-
-def _behind(config: DictConfig, folder: Path, attempt: int, error: Mistake) -> tuple[Path, dict[str, Any]]:
-    """The last checkpoint, to go back to after a run has diverged, and half the rates in the configuration.
-
-    Raises:
-        Mistake: the error, if it is not wanted again, or there is no checkpoint.
-    """
-    from oakleaf.checkpoint import newest
-    from oakleaf.parallel import place
-
-    wanted = attempt < config.non_finite.back and place()[1] == 1
-    found = newest((folder / LAST).parent) if wanted else None
-    if found is None:
-        raise error
-    halves = {name: player.lr / 2 for name, player in config.optim.items() if player and "lr" in player}
-    for name, lr in halves.items():  # after all were read: the encoder's is ${optim.generator.lr}
-        config.optim[name].lr = lr
-    log.warning("%s\nback to %s, and on with half the rates", error, _relative(found[0]))
-    return found
+            checkpoint, content = behind(config, folder, attempt, error)
 
 
 def _fit(
@@ -139,57 +118,6 @@ def _forget(folder: Path, log_file: str) -> None:
         for name in ours:
             (folder / name).unlink(missing_ok=True)
         folder.rmdir()
-
-
-def _checkpoint(resume: str | None, folder: Path) -> tuple[Path, dict[str, Any]] | tuple[None, None]:
-    """The checkpoint that the run goes on with, and its content."""
-    if resume is None:
-        return None, None
-    if not isinstance(resume, str):
-        raise Mistake(f"resume={resume}: the folder of a run, one of its checkpoints, or auto")
-    if resume == "auto":
-        place, found = (folder / LAST).parent, None
-        if list(place.glob("*.ckpt")):
-            from oakleaf.checkpoint import newest
-
-            if (found := newest(place)) is None:
-                raise Mistake(
-                    f"resume=auto: no checkpoint in {_relative(place)} is whole; name another folder, "
-                    "hydra.run.dir=FOLDER, or remove the damaged ones to begin anew"
-                )
-        words = f"going on with {_relative(found[0])}" if found else "no such run yet, beginning one"
-        log.info("resume=auto: %s", words)
-        return found or (None, None)
-    from oakleaf.checkpoint import find, read
-
-    return (path := find(resume)), read(path)
-
-
-def _resumed(config: DictConfig, content: dict[str, Any], overrides: list[str], groups: set[str]) -> DictConfig:
-    """The checkpoint's recipe with this command's overrides: how it is run may change as a whole, what is trained only
-    value by value.
-    """
-    recipe = OmegaConf.create(content["hyper_parameters"])
-    for key in [key for key in config if key not in recipe]:  # options that came after the run
-        recipe[key] = OmegaConf.to_container(config, resolve=False)[key]  # type: ignore[index, call-overload]
-    for override in OverridesParser.create().parse_overrides(overrides):
-        key = override.get_key_element().lstrip("+~")
-        if key in ("trainer", "logger", "callbacks"):
-            length = recipe.trainer.max_epochs
-            recipe[key] = OmegaConf.create(OmegaConf.to_container(config[key], resolve=False))
-            if not any(o.startswith("trainer.max_epochs=") for o in overrides):
-                recipe.trainer.max_epochs = length
-        elif key in groups and OmegaConf.select(recipe, f"{key}.name") != override.value():
-            raise Mistake(f"resume= keeps the run's own {key}: single values may change, a new {key} is a new run")
-        elif key in ("data.size", "data.channels"):
-            raise Mistake(f"resume= keeps the run's own {key}: its networks were made for it")
-        elif key not in groups and key != "resume":
-            OmegaConf.update(recipe, key, override.value(), force_add=True)
-            if key == "seed":
-                recipe.data.seed = recipe.seed
-    if not any(override.startswith("data.classes=") for override in overrides):
-        recipe.data.classes = None  # filled in anew, and compared with what the checkpoint knows
-    return recipe
 
 
 def _lines(file: Path) -> list[str]:
@@ -239,12 +167,6 @@ def _last_words(module: Any, folder: str) -> str:
     }
     lines = [f"  {words}" for name, words in left.items() if (Path(folder) / name).exists()]
     return "\n".join([f"{module.images:,} images seen. Everything is in {folder}/", *lines])
-
-
-def _relative(folder: Path) -> str:
-    """Relative to where the command runs, if it is below: no home's path enters a recipe."""
-    here = Path.cwd()
-    return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)
 
 
 def _quiet() -> None:

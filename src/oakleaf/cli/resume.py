@@ -1,0 +1,86 @@
+"""Going on: the checkpoint that a run goes on with, its recipe with this command's overrides, and the way back after a
+run has diverged.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from oakleaf.errors import Mistake
+from oakleaf.folders import LAST, relative
+
+log = logging.getLogger(__name__)
+
+
+def begun(resume: str | None, folder: Path) -> tuple[Path, dict[str, Any]] | tuple[None, None]:
+    """The checkpoint that the run goes on with, and its content."""
+    if resume is None:
+        return None, None
+    if not isinstance(resume, str):
+        raise Mistake(f"resume={resume}: the folder of a run, one of its checkpoints, or auto")
+    if resume == "auto":
+        place, found = (folder / LAST).parent, None
+        if list(place.glob("*.ckpt")):
+            from oakleaf.checkpoint import newest
+
+            if (found := newest(place)) is None:
+                raise Mistake(
+                    f"resume=auto: no checkpoint in {relative(place)} is whole; name another folder, "
+                    "hydra.run.dir=FOLDER, or remove the damaged ones to begin anew"
+                )
+        words = f"going on with {relative(found[0])}" if found else "no such run yet, beginning one"
+        log.info("resume=auto: %s", words)
+        return found or (None, None)
+    from oakleaf.checkpoint import find, read
+
+    return (path := find(resume)), read(path)
+
+
+def resumed(config: DictConfig, content: dict[str, Any], overrides: list[str], groups: set[str]) -> DictConfig:
+    """The checkpoint's recipe with this command's overrides: how it is run may change as a whole, what is trained only
+    value by value.
+    """
+    recipe = OmegaConf.create(content["hyper_parameters"])
+    for key in [key for key in config if key not in recipe]:  # options that came after the run
+        recipe[key] = OmegaConf.to_container(config, resolve=False)[key]  # type: ignore[index, call-overload]
+    for override in OverridesParser.create().parse_overrides(overrides):
+        key = override.get_key_element().lstrip("+~")
+        if key in ("trainer", "logger", "callbacks"):
+            length = recipe.trainer.max_epochs
+            recipe[key] = OmegaConf.create(OmegaConf.to_container(config[key], resolve=False))
+            if not any(o.startswith("trainer.max_epochs=") for o in overrides):
+                recipe.trainer.max_epochs = length
+        elif key in groups and OmegaConf.select(recipe, f"{key}.name") != override.value():
+            raise Mistake(f"resume= keeps the run's own {key}: single values may change, a new {key} is a new run")
+        elif key in ("data.size", "data.channels"):
+            raise Mistake(f"resume= keeps the run's own {key}: its networks were made for it")
+        elif key not in groups and key != "resume":
+            OmegaConf.update(recipe, key, override.value(), force_add=True)
+            if key == "seed":
+                recipe.data.seed = recipe.seed
+    if not any(override.startswith("data.classes=") for override in overrides):
+        recipe.data.classes = None  # filled in anew, and compared with what the checkpoint knows
+    return recipe
+
+
+def behind(config: DictConfig, folder: Path, attempt: int, error: Mistake) -> tuple[Path, dict[str, Any]]:
+    """The last checkpoint, to go back to after a run has diverged, and half the rates in the configuration.
+
+    Raises:
+        Mistake: the error, if it is not wanted again, or there is no checkpoint.
+    """
+    from oakleaf.checkpoint import newest
+    from oakleaf.parallel import place
+
+    wanted = attempt < config.non_finite.back and place()[1] == 1
+    found = newest((folder / LAST).parent) if wanted else None
+    if found is None:
+        raise error
+    halves = {name: player.lr / 2 for name, player in config.optim.items() if player and "lr" in player}
+    for name, lr in halves.items():  # after all were read: the encoder's is ${optim.generator.lr}
+        config.optim[name].lr = lr
+    log.warning("%s\nback to %s, and on with half the rates", error, relative(found[0]))
+    return found
