@@ -23,8 +23,9 @@ from hydra import compose, initialize_config_dir
 from lightning.pytorch import Callback
 
 from oakleaf.cli.door import conf
-from oakleaf.recipe import build, build_trainer
+from oakleaf.recipe import build
 from oakleaf.resolvers import register
+from oakleaf.trainer import build_trainer
 
 TURNS = 100
 SMALL = ["model=dcgan", "data=digits", "model.game.generator.width=16", "model.game.discriminator.width=16"]

@@ -60,7 +60,8 @@ def inside() -> None:
     part("import oakleaf", lambda: (__import__("oakleaf.recipe"), __import__("oakleaf.callbacks")))
     with tempfile.TemporaryDirectory() as folder:
         config = part("compose", lambda: composed(folder))
-        from oakleaf.recipe import build, build_trainer
+        from oakleaf.recipe import build
+        from oakleaf.trainer import build_trainer
 
         module, data, recipe = part("build networks", lambda: build(config))
         trainer = part("build trainer", lambda: build_trainer(recipe))

@@ -22,7 +22,8 @@ from PIL import Image
 
 from oakleaf.cli.door import conf, register
 from oakleaf.gan import GAN
-from oakleaf.recipe import Recipe, build, build_trainer
+from oakleaf.recipe import Recipe, build
+from oakleaf.trainer import build_trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ["model.game.generator.width=8", "model.game.discriminator.width=8", "data.batch_size=16"]

@@ -24,7 +24,7 @@ from oakleaf.cli.real import real_images
 from oakleaf.data.toy import Points, Ring
 from oakleaf.errors import Mistake
 from oakleaf.metrics import scores as scoring
-from oakleaf.metrics.classifier import Attributes, Labels, Training, accuracy, learn
+from oakleaf.metrics.classifier import Training, accuracy, learn
 from oakleaf.metrics.conditional import GanTrainTest, OneNN
 from oakleaf.metrics.copies import Memorisation
 from oakleaf.metrics.evidence import Evidence
@@ -33,6 +33,7 @@ from oakleaf.metrics.frechet import FrechetDistance
 from oakleaf.metrics.kernel import KernelDistance
 from oakleaf.metrics.modes import StackedModes
 from oakleaf.metrics.sample import Features, Sample
+from oakleaf.metrics.tasks import Attributes, Labels
 from oakleaf.modes.latents import draw
 from oakleaf.recipe import build, load, make
 from test_commands import Result, quick

@@ -9,7 +9,7 @@ import torch
 
 from conftest import FP32, SMALL, built
 from oakleaf.checkpoint import read
-from oakleaf.recipe import build_trainer
+from oakleaf.trainer import build_trainer
 from test_commands import Result, command, quick
 
 TINY = [*SMALL, "max_images=32", "trainer=cpu", "logger=csv", "callbacks.samples=null"]

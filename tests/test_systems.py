@@ -19,7 +19,8 @@ from oakleaf.networks.layers import halvings, height_width
 from oakleaf.networks.pyramid import sizes
 from oakleaf.networks.resnet import ResNet
 from oakleaf.networks.unet import UNet
-from oakleaf.recipe import build, build_trainer
+from oakleaf.recipe import build
+from oakleaf.trainer import build_trainer
 
 MODELS, LOSSES = choices("model"), choices("loss")
 PAIRS = [

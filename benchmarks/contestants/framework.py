@@ -11,8 +11,9 @@ from hydra import compose, initialize_config_dir
 
 from oakleaf.cli.door import conf
 from oakleaf.cli.train import _quiet
-from oakleaf.recipe import build, build_trainer
+from oakleaf.recipe import build
 from oakleaf.resolvers import register
+from oakleaf.trainer import build_trainer
 
 
 def main() -> None:

@@ -83,7 +83,8 @@ def _fit(
 ) -> None:
     """Build and train; with a checkpoint, from there on."""
     from oakleaf.callbacks import Interruption
-    from oakleaf.recipe import agree, build, build_trainer, restore
+    from oakleaf.recipe import agree, build, restore
+    from oakleaf.trainer import build_trainer
 
     module, data, recipe = build(config)
     if content:

@@ -5,11 +5,12 @@ from typing import Any
 import torch
 
 from oakleaf.errors import Mistake
-from oakleaf.metrics.classifier import Labels, Training, learn, reading
+from oakleaf.metrics.classifier import Training, learn, reading
 from oakleaf.metrics.evidence import Evidence
 from oakleaf.metrics.measure import Measure, labelled
 from oakleaf.metrics.neighbours import nearest
 from oakleaf.metrics.sample import Sample
+from oakleaf.metrics.tasks import Labels
 
 UNTOLD = "needs samples of known labels, and this generator is told none"
 UNLABELLED = "needs real test images with labels, and these have none"

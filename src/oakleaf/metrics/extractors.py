@@ -11,8 +11,9 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from oakleaf.data.dealt import Dealt
 from oakleaf.errors import Mistake, first_line
-from oakleaf.metrics.classifier import Attributes, Labels, Rotations, Task, Training, kept, scaled, weights_hash
+from oakleaf.metrics.classifier import Training, kept, scaled, weights_hash
 from oakleaf.metrics.sample import Features
+from oakleaf.metrics.tasks import Attributes, Labels, Rotations, Task
 from oakleaf.numbers import Count
 
 INCEPTION = (

@@ -13,10 +13,11 @@ from oakleaf.data.sources import torchvision_set
 from oakleaf.data.stacked import StackedMNIST
 from oakleaf.data.toy import Mixture, Points
 from oakleaf.errors import Mistake
-from oakleaf.metrics.classifier import Labels, Training, accuracy, kept, reading
+from oakleaf.metrics.classifier import Training, accuracy, kept, reading
 from oakleaf.metrics.evidence import Evidence
 from oakleaf.metrics.measure import Measure, at_least
 from oakleaf.metrics.sample import Sample
+from oakleaf.metrics.tasks import Labels
 from oakleaf.numbers import Count, Positive
 
 log = logging.getLogger(__name__)

@@ -12,11 +12,12 @@ from oakleaf.captions import Caption
 from oakleaf.data.dealt import Dealt
 from oakleaf.data.texts import bags
 from oakleaf.errors import Mistake
-from oakleaf.metrics.classifier import Task, Training, kept, reading
+from oakleaf.metrics.classifier import Training, kept, reading
 from oakleaf.metrics.evidence import Evidence
 from oakleaf.metrics.measure import Measure
 from oakleaf.metrics.neighbours import shuffled
 from oakleaf.metrics.sample import Sample
+from oakleaf.metrics.tasks import Task
 from oakleaf.numbers import Count
 from oakleaf.pictures import captioned
 from oakleaf.seeds import stream

@@ -19,8 +19,9 @@ from oakleaf.cli.door import conf, register
 from oakleaf.gan import GAN
 from oakleaf.metrics.frechet import frechet_distance
 from oakleaf.metrics.sample import moments
-from oakleaf.recipe import build, build_trainer
+from oakleaf.recipe import build
 from oakleaf.seeds import stream
+from oakleaf.trainer import build_trainer
 
 CPU = ["trainer.accelerator=cpu", "trainer.precision=32-true", "logger=csv", "callbacks=default"]
 
