@@ -4,7 +4,6 @@ import logging
 import math
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
@@ -15,8 +14,8 @@ from oakleaf.games import Batch
 from oakleaf.gan import GAN
 from oakleaf.loggers import alert, tell
 from oakleaf.metrics.neighbours import shuffled
+from oakleaf.modes.latents import draw
 from oakleaf.numbers import Count, Natural, Positive, Share
-from oakleaf.seeds import stream
 
 log = logging.getLogger(__name__)
 
@@ -78,8 +77,7 @@ class Health(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         if not trainer.is_global_zero:
             return
-        torch.manual_seed(stream(pl_module.seed, "health"))  # each turn seeds anew, so this changes no turn
-        request = pl_module.game.request(self.count)
+        request = draw(pl_module.game, self.count, pl_module.seed)  # each turn seeds anew, so this changes no turn
         self.request = {name: values.to(pl_module.device) for name, values in request.items()}
         self.drawn, self.turn, self.before = pl_module.images, 0, None
 

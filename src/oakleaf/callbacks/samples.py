@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, Trainer
 from PIL import Image
 from torch import Tensor
@@ -15,15 +14,15 @@ from oakleaf.folders import Spared, whole
 from oakleaf.games import Batch, Game
 from oakleaf.gan import GAN
 from oakleaf.loggers import show
+from oakleaf.modes.latents import draw
 from oakleaf.numbers import Count
 from oakleaf.pictures import abreast, film, picture
-from oakleaf.seeds import stream
 
 
 class Samples(Callback):
-    """Draws what the game is asked with fixed latents, by the average of G where there is one, into
-    `<folder>/<images seen>.png` and to the loggers, and joins the sheets to `<folder>/film.gif`. Those for which there
-    is no room are left out; it is said once, and the run goes on.
+    """Draws what `sample.py` draws by the run's seed, the same latents all along, by the average of G where there is
+    one, into `<folder>/<images seen>.png` and to the loggers, and joins the sheets to `<folder>/film.gif`. Those for
+    which there is no room are left out; it is said once, and the run goes on.
 
     every: images between two sheets; null: 40 of them in the run.
     """
@@ -36,8 +35,7 @@ class Samples(Callback):
         self.spared = Spared()
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        torch.manual_seed(stream(pl_module.seed, "samples"))  # each turn seeds anew, so this changes no turn
-        request = pl_module.game.request(self.count)  # on the CPU: the same on every device
+        request = draw(pl_module.game, self.count, pl_module.seed)  # each turn seeds anew, so this changes no turn
         self.request = {name: values.to(pl_module.device) for name, values in request.items()}
         self.drawn = pl_module.images if pl_module.images else -1
         if not trainer.is_global_zero:
