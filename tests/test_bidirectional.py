@@ -145,6 +145,15 @@ def test_a_mirror_exchanges_the_sides_and_reflects_what_was_said() -> None:
     assert (mirror.batch, mirror.asked) == (round.asked, round.batch)
 
 
+def test_averages_are_of_both_who_draw(tmp_path: Path) -> None:
+    module, *_ = built("model=bigan", *SMALL, folder=tmp_path)
+    assert set(module.averages) == {"generator", "encoder"}
+    alone, *_ = built("model=bigan", *SMALL, "optim.ema.of=[generator]", folder=tmp_path)
+    assert set(alone.averages) == {"generator"}
+    none, *_ = built("model=bigan", *SMALL, "optim.ema=null", folder=tmp_path)
+    assert not none.averages
+
+
 def test_what_is_judged_are_pairs() -> None:
     playing = game(objectives.NonSaturating())
     x = torch.randn(3, 1, 2, 2)

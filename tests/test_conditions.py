@@ -209,7 +209,7 @@ def test_a_checkpoint_knows_its_classes_by_name(fit: Fit, tmp_path: Path) -> Non
         assert result.returncode == 0, result.stderr
     assert np.array_equal(*(np.load(tmp_path / name / "samples.npy") for name in ("class2", "2")))
     strange = quick("sample", *drawn, f"out={tmp_path}/x", "condition=cat", folder=tmp_path)
-    assert "none is called so" in strange.stderr
+    assert "condition=cat: no class is called so; there are 0 class0, 1 class1, 2 class2" in strange.stderr
     measured = ["evaluate", f"checkpoint={tmp_path}/run", "metric=memorisation", "fake=20"]
     assert quick(*measured, f"out={tmp_path}/m", folder=tmp_path).returncode == 0
     (root / "class1").rename(root / "class9")  # the other one is now number 1
@@ -224,6 +224,24 @@ def test_a_checkpoint_knows_its_classes_by_name(fit: Fit, tmp_path: Path) -> Non
     (root / "gone").rename(tmp_path / "gone")
     fewer = quick(*measured, f"out={tmp_path}/m", folder=tmp_path)
     assert "the checkpoint knows 3 classes, and this data has 2" in fewer.stderr
+
+
+def test_a_label_was_described_otherwise_once(fit: Fit, tmp_path: Path) -> None:
+    """Its width was called classes, and a checkpoint had no names of classes."""
+    fit("model=cdcgan", "data=digits", *SMALL, "max_images=16", folder=tmp_path / "run")
+    file = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    content = torch.load(file, weights_only=True)
+    condition = content["hyper_parameters"]["model"]["game"]["condition"]
+    condition["classes"] = condition.pop("width")
+    del content["learned"]
+    torch.save(content, file)
+    assert load(file).game.condition.width == 10
+    drawn = quick("sample", f"checkpoint={file}", f"out={tmp_path}/out", "condition=7", folder=tmp_path)
+    assert drawn.returncode == 0, drawn.stderr
+    for learned in ({"classes": 3}, {"classes": [1]}, {"data": 7}):
+        torch.save({**content, "learned": learned}, file)
+        with pytest.raises(Mistake, match="no list of names"):
+            load(file)
 
 
 def test_a_label_can_tell_whatever_reads_a_row(fit: Fit) -> None:

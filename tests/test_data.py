@@ -440,6 +440,15 @@ def test_classes_are_numbered_as_people_count(tmp_path: Path) -> None:
     assert Folder(tmp_path).classes == ["2", "9", "10", "a", "a9", "a10", "b1"]
 
 
+def test_what_follows_a_flag_is_left_as_it_is(tmp_path: Path) -> None:
+    place = tmp_path / "x=é (1)" / "model"
+    place.mkdir(parents=True)
+    (place / "mine.yaml").write_text("defaults: [dcgan]\nname: mine\n")
+    options = ["model=mine", "trainer=cpu", "max_images=3", "logger=csv", "callbacks={}", *SMALL]
+    result = quick("train", "--config-dir", str(place.parent), *options, folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+
+
 def test_any_name_of_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
     root = tmp_path / "José's faces (a=b) [1]"
     for i in range(3):

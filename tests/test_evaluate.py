@@ -533,7 +533,7 @@ def test_other_pictures_than_those_learned_from_are_told(fit: Fit, tmp_path: Pat
     same = quick(*command, folder=tmp_path)
     assert same.returncode == 0 and "came, went" not in same.stdout + same.stderr
     part = quick(*command, "split=train", folder=tmp_path)
-    assert "not the images that the run learned from" in part.stdout + part.stderr
+    assert "learned from, and these are others" in part.stdout + part.stderr
     reals = real_images(read(tmp_path / "run"), "train", None)
     assert reals.test is None  # the run has seen the test split too
     (root / "few" / "0.png").unlink()

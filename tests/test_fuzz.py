@@ -68,6 +68,7 @@ def test_damaged_and_forged_checkpoints_load_or_are_refused(tmp_path: Path) -> N
         (["model.game=null"], "model.game= is missing"),
         (["model.game.generator.norm=spectral"], "should be batch, layer, instance or none"),
         (["data=folder", "data.root=José's (a=b)"], "José's (a=b) does not exist"),
+        (["model.game.generator.hidden=[128,128"], "this is no override"),
         (["data=folder", "data.root=José, Ana"], """write 'data.root="José, Ana"'"""),
     ],
 )

@@ -243,7 +243,7 @@ def test_memorisation_finds_copies_and_shows_them() -> None:
     row = int(measure._nearest(looked_at, turned.pixels[290:291], 2).row[0, 0])
     assert row == 290  # numbered as `rest` goes on
     evidence.of_the_run = False
-    with pytest.raises(Mistake, match="learned from"):
+    with pytest.raises(Mistake, match="these are others"):
         measure.prepare(evidence)
 
 

@@ -395,6 +395,13 @@ def test_pairs_that_are_none_are_named(tmp_path: Path) -> None:
         built("data=side_by_side", f"data.root={tmp_path / 'd'}", *TINY, *PIX, *SMALL, folder=tmp_path / "x")[1].setup()
 
 
+def test_what_is_made_of_an_image_belongs_to_it(tmp_path: Path) -> None:
+    """Whatever lies beside it."""
+    options = ["data=unpaired", f"data.root={folders(tmp_path / 'data')}", *TINY, *PIX, *SMALL]
+    assert not built(*options, folder=tmp_path)[1].pairs
+    assert built(*options, "data/input=grey", folder=tmp_path)[1].pairs
+
+
 def test_an_unreadable_half_of_a_pair_takes_the_other_with_it(tmp_path: Path) -> None:
     root = folders(tmp_path / "a")
     (root / "trainA" / "2.png").write_bytes(b"no picture")

@@ -135,8 +135,29 @@ def read(place: str | os.PathLike[str]) -> dict[str, Any]:
     if strange := [name for name, kind in LIGHTNINGS.items() if not isinstance(content.get(name, kind()), kind)]:
         raise Mistake(f"{path} is damaged: its {strange[0]} are no {LIGHTNINGS[strange[0]].__name__}")
     examine(content["hyper_parameters"], str(path))
+    content["hyper_parameters"] = of_today(content["hyper_parameters"])
+    _learned(content.get("learned", {}), path)
     content["state_dict"] = {_today(str(name)): weight for name, weight in content["state_dict"].items()}
     return content
+
+
+def of_today(recipe: Any) -> Any:
+    """A stored recipe in the words of today: a Label's `width` was `classes` until 2026-11-23."""
+    if isinstance(recipe, list):
+        return [of_today(below) for below in recipe]
+    if not isinstance(recipe, dict):
+        return recipe
+    old = recipe.get("_target_") == "oakleaf.conditions.Label" and "classes" in recipe
+    return {"width" if old and key == "classes" else key: of_today(below) for key, below in recipe.items()}
+
+
+def _learned(told: dict[str, Any], path: Path) -> None:
+    """Raises:
+    Mistake: no names of classes and no hash.
+    """
+    names, data = told.get("classes", []), told.get("data", "")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not isinstance(data, str):
+        raise Mistake(f"{path} is damaged: what it learned from is no list of names")
 
 
 def _today(name: str) -> str:

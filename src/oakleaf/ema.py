@@ -1,7 +1,7 @@
 """Exponential moving averages of players' weights: of the generator, with which images are made, and of others."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,17 +9,24 @@ from torch import nn
 
 from oakleaf.numbers import NonNegative, Positive
 
+DRAWING = ("generator", "encoder")
+
 
 @dataclass
 class EMA:
     """A half-life in images seen, so that it means the same at any batch size (as in the code of Karras 2019,
     arXiv:1912.04958). In the beginning it is at most `ramp` of the images seen so far, so that the random
-    initialisation is soon forgotten (as in the code of Karras 2020, arXiv:2006.06676). of: the players.
+    initialisation is soon forgotten (as in the code of Karras 2020, arXiv:2006.06676). of: the players; null: the
+    generator, and the encoder where there is one, so that G(E(x)) is of two averages.
     """
 
     half_life: Positive = 10_000
     ramp: NonNegative = 0.05
-    of: Sequence[str] = ("generator",)
+    of: Sequence[str] | None = None
+
+    def players(self, there: Iterable[str]) -> list[str]:
+        """Whose average is kept, of those that are there."""
+        return [name for name in there if name in DRAWING] if self.of is None else list(self.of)
 
     def decay(self, images: int, step: int) -> float:
         """How much of the average stays when `step` more images have been seen, `images` in all."""

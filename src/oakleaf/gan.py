@@ -50,7 +50,8 @@ class GAN(LightningModule):
         self.automatic_optimization = False
         self.game = game
         self.players = dict(players)
-        if strangers := [name for name in (ema.of if ema else ()) if name not in self.players]:
+        averaged = ema.players(self.players) if ema else []
+        if strangers := [name for name in averaged if name not in self.players]:
             raise Mistake(f"optim.ema.of={strangers[0]}: no player; there are {' and '.join(self.players)}")
         if ahead := [name for name, player in self.players.items() if player.unrolled and name == RIVAL]:
             raise Mistake(f"optim.{ahead[0]}.unrolled: its own are the steps that another player foresees; 0 is none")
@@ -58,7 +59,7 @@ class GAN(LightningModule):
             raise Mistake(
                 "optim.generator.unrolled: there is no discriminator whose steps could be foreseen; 0 is none"
             )
-        self.averages = nn.ModuleDict({name: Average(self.network(name), ema) for name in ema.of} if ema else {})
+        self.averages = nn.ModuleDict({name: Average(self.network(name), ema) for name in averaged} if ema else {})
         self.seed, self.watch_every, self.max_images = seed, watch_every, max_images
         self.guard = guard or Guard()
         self.turn = self.images = self.step = 0

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from oakleaf import card
+from oakleaf.checkpoint import of_today
 from oakleaf.drawer import Drawer, filled
 from oakleaf.errors import Mistake, first_line
 from oakleaf.folders import homeless
@@ -35,7 +36,7 @@ def from_pretrained(place: str | Path, revision: str | None = None) -> Drawer:
 def revived(said: dict[str, Any], of: str) -> Drawer:
     """The generator of a card, without what it learned."""
     examine(said["recipe"], of)
-    drawer = Drawer(anew(said["recipe"]).game)
+    drawer = Drawer(anew(of_today(said["recipe"])).game)
     if hasattr(drawer.game.condition, "words"):
         drawer.game.condition.words = said.get("words") or []  # type: ignore[union-attr]
     drawer.card = said

@@ -206,6 +206,7 @@ def agree(content: dict[str, Any], data: Any) -> None:
     if not _reads(content["hyper_parameters"]["model"], "data.classes"):
         return
     known, here = content.get("learned", {}).get("classes"), list(data.classes)
+    known = known or content.get("state_dict", {}).get("game.condition._extra_state", {}).get("words")  # of older ones
     count = len(known) if known else content["hyper_parameters"]["data"].get("classes")
     kind = "words" if "caption" in data.keys else "attributes" if "attributes" in data.keys else "classes"
     if count is not None and count != len(here):

@@ -62,7 +62,10 @@ class Translator:
         if region is not None and (not made or "region" not in how):
             raise Mistake(f"region={region}: no part is missing here; made=true, of a run with data/input=masked")
         how |= {} if region is None else {"region": region}
-        self.input: Input | None = make(how) if made and how else None
+        try:
+            self.input: Input | None = make(how) if made and how else None
+        except Mistake as error:
+            raise Mistake(str(error).replace("data.input.region=", "region=")) from error  # as it is called here
         if made and (self.input is None or back):
             raise Mistake("made=true: in this run inputs were not made of images, or back=true asks for no inputs")
         self.channels = data["channels"] if back or self.input else data["input_channels"]

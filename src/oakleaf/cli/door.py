@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,6 +22,7 @@ from oakleaf.cli.sentences import flat, sentence
 from oakleaf.resolvers import register
 
 FULL = "HYDRA_FULL_ERROR"
+TAKING = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p")  # a word of its own
 Task = Callable[[DictConfig], None]
 
 
@@ -53,7 +55,7 @@ def enter(name: str, task: Task) -> None:
             os.environ[FULL] = "1"
 
     os.environ[FULL] = "1"  # Hydra hands its errors over instead of printing them
-    sys.argv[1:] = [spoken(argument) for argument in sys.argv[1:]]
+    sys.argv[1:] = [one if before in TAKING else spoken(one) for before, one in pairwise(sys.argv)]
     try:
         hydra.main(version_base="1.3", config_path=str(conf()), config_name=name)(job)()
     except KeyboardInterrupt:

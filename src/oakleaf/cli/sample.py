@@ -54,8 +54,11 @@ def sample(config: DictConfig) -> None:
             raise Mistake(f"condition={wanted}: this checkpoint's generator is told nothing")
         if mode.chooses:
             raise Mistake(f"condition={wanted}: this mode shows them all; take it out, or another mode")
-        if wanted in (names := module.classes if module.game.condition.classes else []):
-            wanted = names.index(wanted)
+        names = module.classes if module.game.condition.classes else []
+        if isinstance(wanted, str) and names:
+            wanted = _numbered(wanted, names)
+        if isinstance(wanted, int) and wanted < len(names):
+            log.info("class %d: %s", wanted, names[wanted])
         ask = module.game.condition.said if isinstance(wanted, str) else module.game.condition.wanted
         request[module.game.condition.key] = ask(wanted, len(next(iter(request.values()))))
     pieces = zip(*(values.split(AT_ONCE) for values in request.values()))
@@ -73,6 +76,13 @@ def sample(config: DictConfig) -> None:
     log.info(
         "%s images of %d x %d: %s/samples.npy, and %s/grid.png%s", f"{len(images):,}", height, width, out, out, shown
     )
+
+
+def _numbered(name: str, names: list[str]) -> int:
+    if name not in names:
+        known = ", ".join(f"{number} {one}" for number, one in enumerate(names[:20])) + (", ..." if names[20:] else "")
+        raise Mistake(f"condition={name}: no class is called so; there are {known}")
+    return names.index(name)
 
 
 def _write(rows: Any, path: Any) -> None:

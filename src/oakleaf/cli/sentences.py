@@ -10,7 +10,7 @@ from typing import Any
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from oakleaf.cli.quoting import quotation
+from oakleaf.cli.quoting import LISTS, quotation
 from oakleaf.errors import Mistake
 from oakleaf.folders import homeless
 
@@ -59,7 +59,8 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 
 
 def _unparsed(override: str) -> str:
-    if quoted := quotation(override):
+    value = override.partition("=")[2]
+    if not (value.startswith(LISTS) or value.endswith(",")) and (quoted := quotation(override)):
         return f"{flat(override)}: the value has signs with a meaning of their own; write {shlex.quote(quoted)}"
     return f"{flat(override)}: this is no override; write group=choice or some.key=value"
 

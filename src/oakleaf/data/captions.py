@@ -15,6 +15,7 @@ from oakleaf.numbers import Natural
 from oakleaf.seeds import stream
 
 Part = Literal["all", "train", "valid", "test"]
+PLAIN = re.compile(r"\w+(?:[-']\w+)*")
 SLICES = 10  # of all groups: two of them test, one validates
 
 
@@ -48,14 +49,18 @@ class Captions(Folder):
         counts = Counter(word for name in captions if parts[name] == "train" for word in words[name])
         self.root, self.upscale = root, upscale
         folder = root / "images" if (root / "images").is_dir() else root
-        if gone := [name for name in captions if not (folder / name).is_file()]:
-            raise Mistake(f"{folder / gone[0]}: captions.txt names it, and it is not there ({len(gone)} such)")
+        self.named = [folder / name for name in captions]
         self.files = [folder / name for name in names]
         self.captions = [captions[name] for name in names]
         self.classes = sorted(counts, key=lambda word: (-counts[word], word))
         self.labels = _rows([words[name] for name in names], self.classes)
         number = {name: i for i, name in enumerate(dict.fromkeys(groups.values()))}
         self.labels["group"] = np.array([number[groups[name]] for name in names])
+
+    def complete(self) -> None:
+        """Of all parts, so that none is missed when the run is over and measured."""
+        if gone := [file for file in self.named if not file.is_file()]:
+            raise Mistake(f"{gone[0]}: captions.txt names it, and it is not there ({len(gone)} such)")
 
 
 def part(group: str, fold: int) -> Part:
@@ -66,9 +71,11 @@ def part(group: str, fold: int) -> Part:
 
 def spelled(text: str) -> list[str]:
     """The words of a text, in small letters; an accent belongs to its letter, however it was typed."""
+    if text.isascii():
+        return PLAIN.findall(text.lower())
     text = unicodedata.normalize("NFC", text).lower()
     marks = "".join(sorted({re.escape(sign) for sign in text if unicodedata.category(sign).startswith("M")}))
-    return re.findall(rf"[\w{marks}]+(?:[-'\u2019][\w{marks}]+)*", text)
+    return re.findall(rf"\w[\w{marks}]*(?:[-'\u2019]\w[\w{marks}]*)*", text)
 
 
 def _rows(words: list[set[str]], classes: list[str]) -> dict[str, np.ndarray]:

@@ -73,6 +73,8 @@ class Images(Dealt):
         self.unpaired = unpaired
         self.keep, self.workers, self.cache = keep, workers, Path(cache)
         self.source = source(Path(root).expanduser())
+        if on_corrupt == "error":
+            self.source.complete()
         sides = {"image": self.source, "input": self.source.inputs}
         unmixed = tuple(name for name, side in sides.items() if side and not side.mixes)
         self.finish = Finish(flip, jitter, input, unmixed)
@@ -82,7 +84,8 @@ class Images(Dealt):
         if self.source.inputs and not input:
             known: Any = input_channels
             self.others = Stock(self.source.inputs, known, self.size, crop, resample, on_corrupt, self.cache)
-        self.input_channels, self.mirrors, self.pairs = self._input_channels(input), flip, self.source.pairs
+        self.input_channels, self.mirrors = self._input_channels(input), flip
+        self.pairs = self.source.pairs or input is not None  # made of its image, an input belongs to it
         self.keys = [*self.source.labels, *(["input"] if self.input_channels else [])]
         self.classes = self.source.classes
         self.agree(classes, input_channels)

@@ -34,6 +34,11 @@ class Source(ABC):
     mixes = True
     upscale = True  # whether an image smaller than wanted may be enlarged
 
+    def complete(self) -> None:  # noqa: B027, most name nothing besides
+        """Raises:
+        Mistake: something that the set names is not there.
+        """
+
     @abstractmethod
     def __len__(self) -> int: ...
 

@@ -36,7 +36,7 @@ class Memorisation(Measure):
 
     def prepare(self, evidence: Evidence) -> None:
         if not evidence.of_the_run:
-            raise Mistake("memorisation: these are not the images that the run learned from: leave split and root out")
+            raise Mistake("needs the images that the run learned from, and these are others")
         self.mirrors = evidence.data.mirrors
         rest = torch.ones(len(evidence.data.rows["image"]), dtype=torch.bool)
         rest[evidence.rows] = False
@@ -48,7 +48,7 @@ class Memorisation(Measure):
         own = self._nearest(real, real.pixels[rows], 1, own=rows).distance[:, 0]
         own = own[own > 0]
         if not len(own):
-            raise Mistake("memorisation: each real image has a twin, which leaves no distance to compare with")
+            raise Mistake("each real image has a twin, which leaves no distance to compare with")
         found = self._nearest(real, subject.pixels[shuffled(len(subject), self.most)], 1).distance[:, 0]
         ratio = {"nearest_training": float(found.median() / own.median())}
         if len(real) < HUNDRED:

@@ -87,7 +87,7 @@ class Evidence:
             "shape": list(self.data.rows["image"].shape[1:]),
             "fake": self.counts[0],
             "real": len(self.real),
-            "conditions": "of the model" if self.told is None else "of the data",
+            "conditions": self._conditions,
             "average": self.average and self.module.average is not None,
             "truncation": getattr(getattr(self.module.game, "prior", None), "truncation", None),
             "seed": self.seed,
@@ -99,12 +99,19 @@ class Evidence:
         return {**known, "extractor": self.extractor.protocol()} if extractor else known
 
     @property
+    def _conditions(self) -> str | None:
+        if self.module.game.condition is None:
+            return None
+        return "of the model" if self.told is None else "of the data"
+
+    @property
     def device(self) -> torch.device:
         return self.module.device
 
     @cached_property
     def fake(self) -> Sample:
-        """Samples for latents of the seed, the same for any number of processes: each draws its share."""
+        """Samples for latents of the seed, the same for any number of processes, each of which draws its share; but for
+        the places of holes that chance makes (`Masked`)."""
         rank, world = parallel.place()
         if self.counts[0] < world:
             raise Mistake(f"fake={self.counts[0]}: fewer samples than the {world} processes that draw them")

@@ -8,7 +8,6 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from oakleaf.captions import Caption
 from oakleaf.data.dealt import Dealt
 from oakleaf.data.texts import bags
 from oakleaf.errors import Mistake
@@ -78,7 +77,8 @@ class Retrieval(Measure):
         self.evidence, data = evidence, evidence.data
         if "caption" not in data.rows:
             raise Mistake(f"data={data.name} has no captions: data=emoji_captions, data=celeba_captions")
-        if not isinstance(evidence.module.game.condition, Caption):
+        told = evidence.module.game.condition
+        if told is None or told.key not in ("caption", "sentence"):
             raise Mistake("needs a generator that is told captions")
         self.names, self.words = data.classes, len(data.classes)
         y = bags(data.rows["caption"], self.words)

@@ -24,12 +24,14 @@ def draw(game: Game, count: int, seed: int, told: bool = True) -> Batch:
     """What the seed asks of the game; drawn on the CPU, so the same on every device, and piece by piece, so that the
     first latents are the same however many are drawn. told: with what the condition asks for of its own.
     """
-    pieces = []
+    key = game.condition.key if game.condition else None
+    pieces: dict[str, list[Tensor]] = {}
     for start in range(0, count, PIECE):
         torch.manual_seed(stream(seed, "draw", start))
-        pieces.append(game.request(PIECE))
-    key = game.condition.key if game.condition else None
-    drawn = {name: torch.cat([piece[name] for piece in pieces])[:count] for name in pieces[0] if name != key}
+        for name, values in game.request(PIECE).items():
+            if name != key:
+                pieces.setdefault(name, []).append(values)
+    drawn = {name: torch.cat(values)[:count] for name, values in pieces.items()}
     return {**drawn, key: game.condition.request(count)} if told and game.condition and key else drawn
 
 
