@@ -3,8 +3,6 @@
 import sys
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
@@ -13,17 +11,15 @@ from oakleaf.options import instead, unknown
 
 def unknown_key(key: str, config: str) -> str:
     """The sentence for a key that the composed configuration does not have, after the command line's other groups."""
-    from oakleaf.cli.door import conf
+    from oakleaf.cli.composing import composed
 
     if ours := instead(key):
         return ours
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf()), version_base="1.3"):
-        try:
-            composed = compose(config, overrides=_groups_on_command_line())
-        except HydraException:  # one of them is another command's, or does not go with the others
-            composed = compose(config)
-    node: Any = composed
+    node: Any
+    try:
+        node = composed(config, _groups_on_command_line())
+    except HydraException:  # one of them is another command's, or does not go with the others
+        node = composed(config)
     parts = key.split("@")[0].split(".")
     for depth, part in enumerate(parts):  # noqa: B007, how deep the key holds
         if not isinstance(node, DictConfig) or part not in node:

@@ -110,21 +110,11 @@ def better(measure: str, evaluated: Sequence[str]) -> str:
     Raises:
         Mistake: it is none of the metric's numbers, or has no better way.
     """
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-
-    from oakleaf.cli.door import conf
+    from oakleaf.cli.composing import composed
     from oakleaf.recipe import make
 
-    held = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(conf()), version_base="1.3"):
-            composed = compose("evaluate", overrides=list(evaluated))
-    finally:
-        if held:
-            GlobalHydra.instance().initialize(held)
-    directions = {name: way for node in composed.metric.values() for name, way in make(node).better.items()}
+    metrics = composed("evaluate", evaluated).metric
+    directions = {name: way for node in metrics.values() for name, way in make(node).better.items()}
     if not directions.get(measure):
         known = ", ".join(sorted(name for name, way in directions.items() if way))
         raise Mistake(f"sweep.measure={measure}: none of the numbers of sweep.metric that have a better: {known}")

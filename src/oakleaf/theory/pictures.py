@@ -8,14 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from matplotlib.figure import Figure
-from omegaconf import DictConfig
 from torch import Tensor
 from torch.nn.functional import pad
 
-from oakleaf.cli.door import conf, register
+from oakleaf.cli.composing import composed
 from oakleaf.gan import GAN
 from oakleaf.metrics.frechet import frechet_distance
 from oakleaf.metrics.sample import moments
@@ -51,18 +48,11 @@ def train(*overrides: str) -> Trained:
         logging.getLogger(name).setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on loaders that are not its own
-        module, data, recipe = build(_composed([*CPU, *overrides, f"folder={folder}"]))
+        module, data, recipe = build(composed("train", [*CPU, *overrides, f"folder={folder}"]))
         recipe = {**recipe, "callbacks": {}, "logger": {}}
         trainer = build_trainer(recipe)
         trainer.fit(module, datamodule=data)
     return Trained(module, _all_images(data))
-
-
-def _composed(overrides: list[str]) -> DictConfig:
-    register()
-    GlobalHydra.instance().clear()  # the command that we are in has composed its own already
-    with initialize_config_dir(str(conf()), version_base="1.3"):
-        return compose("train", overrides=overrides)
 
 
 def _all_images(data: Any) -> Tensor:
