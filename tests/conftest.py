@@ -54,8 +54,15 @@ def _surroundings(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 def composed(*overrides: str, folder: Path | str | None = None) -> DictConfig:
+    config = copy.deepcopy(_composed(overrides))
+    config.folder = None if folder is None else str(folder)
+    return config
+
+
+@functools.cache
+def _composed(overrides: tuple[str, ...]) -> DictConfig:
     with initialize_config_dir(str(conf()), version_base="1.3"):
-        return compose("train", overrides=["logger=csv", *overrides, *([f"folder={folder}"] if folder else [])])
+        return compose("train", overrides=["logger=csv", *overrides])
 
 
 def built(*overrides: str, folder: Path) -> tuple[GAN, LightningDataModule, Trainer, Recipe]:

@@ -114,6 +114,23 @@ def test_resume_auto_finds_the_run_of_the_same_command(tmp_path: Path) -> None:
     assert "480 images seen" in longer.stdout, longer.stderr
 
 
+def test_a_run_writes_where_it_is_told_and_over_no_other(tmp_path: Path) -> None:
+    line = [*TINY, "folder=mine/first"]
+    begun = quick("train", *line, folder=tmp_path)
+    assert begun.returncode == 0, begun.stderr
+    assert "Everything is in mine/first/" in begun.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    kept = (tmp_path / "mine" / "first" / "checkpoints" / "last.ckpt").read_bytes()
+    assert "mine/first holds a run: resume=mine/first goes on with it" in quick("train", *line, folder=tmp_path).stderr
+    moved = quick("train", "resume=mine/first", "folder=mine/second", folder=tmp_path)
+    assert "folder=mine/second: a run that is resumed stays in its own, mine/first" in moved.stderr
+    swept = quick("train", "-m", *line, "seed=0,1", folder=tmp_path)
+    assert "hydra.sweep.dir=FOLDER" in swept.stderr
+    assert (tmp_path / "mine" / "first" / "checkpoints" / "last.ckpt").read_bytes() == kept
+    longer = quick("train", *line, "max_images=480", "resume=auto", folder=tmp_path)
+    assert "480 images seen. Everything is in mine/first/" in longer.stdout, longer.stderr
+
+
 def test_sample_needs_the_checkpoint_and_nothing_else(run: Path, tmp_path: Path) -> None:
     shutil.copy(run / "checkpoints" / "last.ckpt", tmp_path / "it.ckpt")
     grids = []

@@ -114,8 +114,8 @@ def test_it_writes_beside_the_checkpoint(run: Path, tmp_path: Path) -> None:
     "arguments, reason",
     [
         (["metric=[conditional_accuracy,kid]"], "this generator is told none"),
-        (["metric=[modes,kid]"], "data=toy alone, not of digits"),
-        (["metric=[stacked_modes,kid]", "fake=10"], "data=stacked_mnist alone"),
+        (["metric=[modes,kid]", "metric.modes.samples=10"], "data=toy alone, not of digits"),
+        (["metric=[stacked_modes,kid]", "metric.stacked_modes.samples=10"], "data=stacked_mnist alone"),
         (["metric=[fid,memorisation]", "fake=20"], "too few"),
         (
             ["metric=[fid,memorisation]", "extractor=inception", "extractor.weights=missing.pth"],
@@ -206,7 +206,7 @@ def test_any_folder_can_be_measured(tmp_path: Path, shape: tuple[int, ...], labe
     trained = quick("train", *options, folder=tmp_path)
     assert trained.returncode == 0, trained.stderr
     (run,) = tmp_path.glob("outputs/*/*")
-    few = ["extractor.training.images=640", "extractor.training.features=8", "fake=100"]
+    few = ["extractor.training.images=640", "extractor.training.features=8", "fake=100", "metric.parzen.samples=100"]
     metrics = "metric=[fid,kid,prdc,two_sample,diversity,parzen,memorisation]"
     result = quick("evaluate", f"checkpoint={run}", *few, metrics, folder=tmp_path)
     kind = "labels" if labelled else "rotations"

@@ -248,6 +248,7 @@ def test_batches_show_the_labels_of_the_few_alone(tmp_path: Path) -> None:
         assert len(batch["image"]) == len(batch["labelled_image"]) == 50
         assert batch["labelled_image"].min() >= -1
         assert set(batch["labelled_label"].tolist()) == set(range(10))
+    streamed.close()
     assert len(torch.cat([batch["labelled_image"] for batch in one]).flatten(1).unique(dim=0)) <= 40  # and mirrored
     shown = torch.cat([batch["label"] for batch in one])
     assert (shown >= 0).sum() <= 20

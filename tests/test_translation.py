@@ -429,6 +429,7 @@ def test_unpaired_inputs_are_dealt_on_their_own_and_go_on_over_epochs(fit: Fit, 
     whole.turn, found = 0, []
     for batch in loader:
         found.append([int((known == one).flatten(1).all(1).nonzero()) for one in batch["input"]])
+    trainer.datamodule.teardown("fit")  # type: ignore[attr-defined]
     assert [sorted(rows) for rows in found] == given[:4]
     for cut in (1, 5, 8):
         checkpoint = tmp_path / "a" / "checkpoints" / f"{cut * 4:012d}.ckpt"

@@ -136,7 +136,7 @@ HOSTILE = {
     "the same, escaped": ("model.name", "\\${oc.env:WANDB_API_KEY}", "look at this machine"),
     "the same, by a hidden resolver": ("model.name", "${${loss.norm}:HOME}", "look at this machine"),
     "the same, behind what is allowed": ("data.cache", "${oc.env:OAKLEAF_CACHE,${oc.env:A}}", "look at this machine"),
-    "a folder made by reading": ("model.name", "${run_folder:null,../../bitten,[]}", "look at this machine"),
+    "a folder made by reading": ("model.name", "${run_folder:null,null,../../bitten,[]}", "look at this machine"),
     "a list within itself": ("model.name", LOOP, "that is no recipe"),
     "a billion laughs": ("model.name", LAUGHS, "that is no recipe"),
     "a tensor": ("model.name", torch.zeros(3), "only text and numbers"),

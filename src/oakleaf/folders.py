@@ -21,10 +21,12 @@ CONFIG = "config.yaml"  # in a run's folder: the composed recipe
 OVERRIDES = "overrides.txt"  # in a run's folder: the command line that began it
 
 
-def run_folder(resume: str | None, stem: str, overrides: Sequence[str]) -> str:
-    """The folder of this run: `outputs/<model>-<data>/<time>`, made now so that two runs of one second get two; or the
-    folder of the run that is resumed.
+def run_folder(folder: str | None, resume: str | None, stem: str, overrides: Sequence[str]) -> str:
+    """The folder of this run: the named one; or that of the run that is resumed; or `outputs/<model>-<data>/<time>`,
+    made now so that two runs of one second get two.
     """
+    if folder and resume in (None, "auto"):
+        return str(Path(str(folder)).expanduser())
     if resume == "auto":
         found = newest(OUTPUTS / stem, overrides)
         if found:

@@ -15,9 +15,18 @@ from oakleaf.folders import LAST, relative
 log = logging.getLogger(__name__)
 
 
-def begun(resume: str | None, folder: Path) -> tuple[Path, dict[str, Any]] | tuple[None, None]:
-    """The checkpoint that the run goes on with, and its content."""
+def begun(resume: str | None, folder: Path, named: str | None) -> tuple[Path, dict[str, Any]] | tuple[None, None]:
+    """The checkpoint that the run goes on with, and its content.
+
+    Raises:
+        Mistake: there is none to go on with, or one that would be written over; or another folder is `named` than the
+            run's own.
+    """
+    if named and Path(str(named)).expanduser().absolute() != folder.absolute():
+        raise Mistake(f"folder={named}: a run that is resumed stays in its own, {relative(folder)}")
     if resume is None:
+        if (folder / LAST).exists():
+            raise Mistake(f"{relative(folder)} holds a run: resume={relative(folder)} goes on with it")
         return None, None
     if not isinstance(resume, str):
         raise Mistake(f"resume={resume}: the folder of a run, one of its checkpoints, or auto")
@@ -29,7 +38,7 @@ def begun(resume: str | None, folder: Path) -> tuple[Path, dict[str, Any]] | tup
             if (found := newest(place)) is None:
                 raise Mistake(
                     f"resume=auto: no checkpoint in {relative(place)} is whole; name another folder, "
-                    "hydra.run.dir=FOLDER, or remove the damaged ones to begin anew"
+                    "folder=FOLDER, or remove the damaged ones to begin anew"
                 )
         words = f"going on with {relative(found[0])}" if found else "no such run yet, beginning one"
         log.info("resume=auto: %s", words)

@@ -62,7 +62,7 @@ def _train(config: DictConfig, folder: Path, hydra: Any) -> None:
         raise Mistake(f"{STATUS}{config.sweep.status} stands alone: python train.py {STATUS}FOLDER")
     overrides = list(hydra.overrides.task)
     libraries()  # from here on torch and Lightning, seconds after all that needs neither
-    checkpoint, content = begun(config.resume, folder)
+    checkpoint, content = begun(config.resume, folder, config.folder)
     from oakleaf.guard import Diverged
 
     if content:

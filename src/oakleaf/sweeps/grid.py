@@ -67,6 +67,8 @@ def settled(config: DictConfig) -> dict[str, Any]:
     from oakleaf.cli.door import conf
     from oakleaf.options import unknown_choice
 
+    if config.folder:
+        raise Mistake(f"folder={config.folder}: each job of a sweep has its own; all of them: hydra.sweep.dir=FOLDER")
     if config.trainer.num_nodes != 1:
         raise Mistake(
             "trainer.num_nodes: a job of a sweep stays on one node; start runs on several by srun, one by one"
