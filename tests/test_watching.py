@@ -5,6 +5,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -46,6 +47,10 @@ def test_sheets_of_the_same_latents_and_a_film_of_them(fit: Fit, tmp_path: Path)
     first, last = (Image.open(tmp_path / "samples" / name) for name in (names[0], names[3]))
     assert first.size == last.size == film.size
     assert first.tobytes() != last.tobytes()
+    for still, sheet_seen in ((0, first), (3, last)):
+        film.seek(still)
+        apart = np.asarray(film.convert("RGB"), float) - np.asarray(sheet_seen.convert("RGB"), float)
+        assert abs(apart).mean() < 3  # of 255 grey levels
 
 
 def test_a_resumed_run_continues_its_table(fit: Fit, tmp_path: Path) -> None:

@@ -90,9 +90,22 @@ def captioned(pixels: Tensor, lines: Sequence[Sequence[str]], columns: int = 2) 
 
 
 def film(frames: Sequence[Path], path: Path, seconds: float = 6.0) -> None:
-    """An animated GIF of pictures, its last one held for a second."""
-    pictures = [Image.open(frame).convert("P", palette=Image.Palette.ADAPTIVE) for frame in frames]
+    """An animated GIF of pictures, its last one held for a second. All have one palette: one for each would take half a
+    second a picture."""
+    palette = _palette(frames[:: -math.ceil(len(frames) / 8)])
+    pictures = [
+        Image.open(frame).convert("RGB").quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames
+    ]
     each = max(20, int(1000 * seconds / len(pictures)))  # ms; browsers slow down what is shorter
     pictures[0].save(
         path, save_all=True, append_images=pictures[1:], duration=[each] * (len(pictures) - 1) + [1000], loop=0
     )
+
+
+def _palette(frames: Sequence[Path]) -> Image.Image:
+    """The 256 colours that pictures of one size need together."""
+    each = [Image.open(frame).convert("RGB") for frame in frames]
+    strip = Image.new("RGB", (each[0].width, sum(picture.height for picture in each)))
+    for i, picture in enumerate(each):
+        strip.paste(picture, (0, i * each[0].height))
+    return strip.reduce(2).quantize()
