@@ -31,6 +31,7 @@ from oakleaf.metrics.evidence import Evidence
 from oakleaf.metrics.extractors import Classifier, DINOv2, Inception, Pixels
 from oakleaf.metrics.frechet import FrechetDistance
 from oakleaf.metrics.kernel import KernelDistance
+from oakleaf.metrics.likeness import Likeness
 from oakleaf.metrics.modes import StackedModes
 from oakleaf.metrics.sample import Features, Sample
 from oakleaf.metrics.tasks import Attributes, Labels
@@ -191,6 +192,22 @@ def test_a_broken_generator_is_told(run: Path, tmp_path: Path) -> None:
     assert result.returncode == 1
     assert "the generator draws values that are no numbers" in result.stdout + result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_samples_that_nobody_measures_are_not_drawn() -> None:
+    stacked, likeness = StackedModes(QUICK), Likeness()
+    assert scoring.enough(10_000, {"stacked_modes": stacked, "likeness": likeness}) == 26_000
+    assert scoring.enough(10_000, {"likeness": likeness}) == 100 and scoring.enough(50, {"likeness": likeness}) == 50
+    evidence = mock.Mock(real=mock.sentinel.real, fake=mock.sentinel.fake)
+    evidence.protocol.return_value = {"fake": 100}
+    for one, drawn in ((likeness, None), (stacked, 100)):
+        with (
+            mock.patch.object(type(one), "__call__", return_value={next(iter(one.better)): 1.0}),
+            mock.patch.object(type(one), "prepare"),
+            mock.patch.object(type(one), "protocol", return_value={}),
+        ):
+            (score,) = scoring.measure({"one": one}, evidence, calibrate=False).scores
+        assert score.protocol["fake"] == drawn
 
 
 @pytest.mark.parametrize("shape, labelled", [((24, 32, 3), False), ((20, 16), False), ((40, 40, 3), True)])

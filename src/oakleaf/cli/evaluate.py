@@ -28,7 +28,7 @@ def evaluate(config: DictConfig) -> None:
     from oakleaf.check import check
     from oakleaf.checkpoint import digest, find, read
     from oakleaf.metrics.evidence import Evidence
-    from oakleaf.metrics.scores import enough, measure, table, versions, write
+    from oakleaf.metrics.scores import SHOWN, enough, measure, table, versions, write
     from oakleaf.numbers import Count, Positive
     from oakleaf.pictures import from_bytes, picture
     from oakleaf.recipe import make, opened
@@ -51,13 +51,14 @@ def evaluate(config: DictConfig) -> None:
     evidence = Evidence(module, reals.data, extractor, fake, real, average, seed, reals.test, reals.unseen)
     findings = measure(measures, evidence)
     if findings.scores:
-        findings.pictures["samples"] = picture(from_bytes(evidence.fake.pixels), most=100)
+        findings.pictures["samples"] = picture(from_bytes(evidence.fake.pixels), most=SHOWN)
     out = made(asked["out"] or beside(file))
     about = {"checkpoint": file.name, "checkpoint_hash": digest(file), "split": reals.split, **versions()}
     write(findings, out, about)
     log.info("%s", table(findings))
     if findings.scores:
-        log.info("%s\n%s/metrics.json has each number's protocol", _words(evidence), out)
+        of_samples = any(one.of_samples for one in measures.values())
+        log.info("%s\n%s/metrics.json has each number's protocol", _words(evidence, of_samples), out)
     if findings.failures and (_chosen() or not findings.scores):
         sys.exit(1)
 
@@ -69,16 +70,18 @@ def _chosen() -> bool:
     return any(override.startswith("metric") for override in HydraConfig.get().overrides.task)
 
 
-def _words(evidence: Any) -> str:
+def _words(evidence: Any, of_samples: bool) -> str:
     """The protocol, as one line for people."""
     module, data = evidence.module, evidence.data
     reference, held_out = evidence.calibration
     shape = " x ".join(str(side) for side in data.rows["image"].shape[1:])
     drawn = "the average of G" if evidence.average and module.average else "G"
+    samples, after = f"{len(evidence.fake):,} samples ({shape}) of {drawn}", f"after {module.images:,} images"
+    if not of_samples:
+        return f"{after}, seed {evidence.seed}, on {data.name}; {samples} to look at\nextractor: none"
     return (
-        f"{len(evidence.fake):,} samples ({shape}) of {drawn} after {module.images:,} images, seed {evidence.seed}, "
-        f"beside {len(evidence.real):,} real ones of {data.name}; real: {len(held_out):,} held out beside "
-        f"{len(reference):,}\nextractor: {_extractor(evidence)}"
+        f"{samples} {after}, seed {evidence.seed}, beside {len(evidence.real):,} real ones of {data.name}; real: "
+        f"{len(held_out):,} held out beside {len(reference):,}\nextractor: {_extractor(evidence)}"
     )
 
 

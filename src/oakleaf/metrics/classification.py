@@ -20,6 +20,7 @@ class ClassificationError(OnTest):
 
     better = {"classification_errors": "lower", "classification_error": "lower"}
     compares = False
+    of_samples = False
 
     def prepare(self, evidence: Evidence) -> None:
         super().prepare(evidence)

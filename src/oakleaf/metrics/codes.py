@@ -25,6 +25,7 @@ class CodeError(Measure):
 
     better = {"code_error": "lower"}
     uses_extractor = False
+    of_samples = False
     compares = False
 
     def prepare(self, evidence: Evidence) -> None:

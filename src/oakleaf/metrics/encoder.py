@@ -21,6 +21,7 @@ class EncoderOneNN(Measure):
 
     better = {"encoder_one_nn": "higher"}
     uses_extractor = False
+    of_samples = False
 
     def prepare(self, evidence: Evidence) -> None:
         if not hasattr(getattr(evidence.module.game, "encoder", None), "features"):

@@ -30,6 +30,7 @@ class Likeness(Measure):
 
     better = {"psnr": "higher", "l1_percent": "lower", "l2_percent": "lower"}
     uses_extractor = False
+    of_samples = False
 
     def __init__(self, most: Count = 2000) -> None:
         self.most = most

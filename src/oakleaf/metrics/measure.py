@@ -20,12 +20,14 @@ class Measure(ABC):
 
     better: the numbers by name, and which way is better. uses_extractor: whether they depend on features, so that the
     extractor's name belongs to theirs. compares: whether samples and real images are compared, so that there is a line
-    for real images. samples: how many its protocol wants at least.
+    for real images. of_samples: whether these samples are measured at all, and not what the networks make of the data.
+    samples: how many its protocol wants at least.
     """
 
     better: Mapping[str, Better]
     uses_extractor = True
     compares = True
+    of_samples = True
     samples: int = 0
 
     def prepare(self, evidence: Evidence) -> None:  # noqa: B027, most need nothing

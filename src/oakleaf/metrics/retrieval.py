@@ -67,6 +67,7 @@ class Retrieval(Measure):
 
     better = {"retrieval": "higher", "retrieval_held_out": "higher"}
     uses_extractor = False
+    of_samples = False
 
     def __init__(
         self, among: Count = 50, images: Count = 1000, shown: Count = 16, training: Training | None = None

@@ -18,6 +18,8 @@ from oakleaf.metrics.measure import Better, Measure
 
 log = logging.getLogger(__name__)
 
+SHOWN = 100  # samples in the picture that stands beside the numbers
+
 
 @dataclass
 class Score:
@@ -79,7 +81,10 @@ def measure(measures: Mapping[str, Measure], evidence: Evidence, calibrate: bool
 
 
 def enough(fake: int, measures: Mapping[str, Measure]) -> int:
-    """So many samples, or as many as the protocol of one of the measures wants."""
+    """So many samples, or as many as the protocol of one of the measures wants; if none is of samples, some to look
+    at."""
+    if not any(one.of_samples for one in measures.values()):
+        return min(fake, SHOWN)
     return max([fake, *(one.samples for one in measures.values())])
 
 
@@ -90,6 +95,8 @@ def _take(one: Measure, evidence: Evidence, calibrate: bool, findings: Findings)
     lines = _calibrated(one, evidence) if calibrate and one.compares else {}
     suffix = evidence.extractor.suffix if one.uses_extractor else ""
     protocol = {**evidence.protocol(one.uses_extractor, calibrate and one.compares), **one.protocol()}
+    if not one.of_samples:
+        protocol["fake"] = None
     for name, value in numbers.items():
         findings.scores.append(Score(name + suffix, value, lines.get(name), one.better[name], protocol))
     if calibrate:

@@ -43,6 +43,7 @@ class Segmentation(Measure):
 
     better = {"pixel_accuracy": "higher", "class_accuracy": "higher", "class_iou": "higher"}
     uses_extractor = False
+    of_samples = False
 
     def __init__(self, palette: list[list[int]], width: Count = 32, images: Count = 24000) -> None:
         self.palette = torch.tensor(palette)

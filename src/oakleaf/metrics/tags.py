@@ -41,6 +41,7 @@ class Tagging(Measure):
         for number in ("precision", "recall")
     }
     uses_extractor = False
+    of_samples = False
 
     def __init__(
         self,
