@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from oakleaf.errors import Mistake
+from oakleaf.metrics.colours import Colours, histograms
 from oakleaf.metrics.conditional import ConditionalAccuracy
 from oakleaf.metrics.copies import Memorisation, TwoSample
 from oakleaf.metrics.diversity import Diversity, class_entropy, vendi
@@ -203,6 +204,23 @@ def test_diversity_has_its_known_ends() -> None:
     real = normal(500, 6, 0)
     assert Diversity()(sample(real), sample(normal(500, 6, 1, sd=0.5)))["spread"] == pytest.approx(0.5, rel=0.05)
     assert "class_entropy" not in Diversity()(sample(real), sample(real))
+
+
+def test_colours_in_common_are_counted_for_each_coordinate() -> None:
+    def painted(*colours: tuple[int, ...]) -> Sample:
+        pixels = torch.tensor(colours, dtype=torch.uint8)[:, :, None, None].expand(-1, -1, 3, 5)
+        return Sample(Features(torch.zeros(len(pixels), 1), None), pixels)
+
+    red, blue, grey = (255, 0, 0), (0, 0, 255), (119, 119, 119)
+    assert Colours()(painted(red, blue), painted(blue, red)) == dict.fromkeys(Colours.better, 1.0)
+    assert Colours()(painted(red, blue, blue, blue), painted(red, grey)) == dict.fromkeys(Colours.better, 0.25)
+    alike = Colours()(painted(grey), painted((255, 255, 255)))
+    assert alike == {"colours_lightness": 0.0, "colours_red": 1.0, "colours_yellow": 1.0}
+    assert Colours()(painted((0,), (119,)), painted((119,))) == {"colours_lightness": 0.5}
+    lightness, *_ = histograms(painted(grey).pixels)
+    assert int(lightness.argmax()) * 100 / 255 == pytest.approx(50.0, abs=0.3)  # L* of sRGB 119
+    with pytest.raises(Mistake, match="1 or 3 channels, and these have 2"):
+        histograms(torch.zeros(1, 2, 1, 1))
 
 
 def test_two_sample_test_tells_what_can_be_told() -> None:
