@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from oakleaf.cli.door import conf
+from oakleaf.cli.composing import composed
 from oakleaf.recipe import build
 
 COUNTED = 2, 4  # batches that are played to count: what two images more take, and not what each turn takes anyhow
@@ -39,9 +38,9 @@ class System:
 
 
 def counted(name: str, batch_size: int, overrides: list[str]) -> System:
-    with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(conf()), version_base="1.3"):
+    with tempfile.TemporaryDirectory() as folder:
         fixed = ["logger=csv", "trainer=cpu", f"folder={folder}"]
-        module, data, _ = build(compose("train", overrides=[*fixed, *overrides]))
+        module, data, _ = build(composed("train", [*fixed, *overrides]))
     if module.game.condition and not data.input_channels:
         data.prepare_data()
         data.setup("fit")

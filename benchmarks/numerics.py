@@ -19,12 +19,10 @@ from typing import Any
 
 import torch
 from contest import HERE, record
-from hydra import compose, initialize_config_dir
 from lightning.pytorch import Callback
 
-from oakleaf.cli.door import conf
+from oakleaf.cli.composing import composed
 from oakleaf.recipe import build
-from oakleaf.resolvers import register
 from oakleaf.trainer import build_trainer
 
 TURNS = 100
@@ -43,7 +41,6 @@ WAYS: dict[str, list[str]] = {
 
 def losses(way: str) -> list[float]:
     """What D and G paid at each turn."""
-    register()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     paid: list[float] = []
 
@@ -53,8 +50,8 @@ def losses(way: str) -> list[float]:
             paid.extend(taken[f"{player}/adversarial"] for player in pl_module.players)
 
     options = ["logger=csv", "watch_every=1000", f"max_images={64 * TURNS}", *SMALL, *WAYS[way]]
-    with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(conf()), version_base="1.3"):
-        module, data, recipe = build(compose("train", overrides=[*options, f"folder={folder}"]))
+    with tempfile.TemporaryDirectory() as folder:
+        module, data, recipe = build(composed("train", [*options, f"folder={folder}"]))
         if way.startswith("plain"):
             module.to(memory_format=torch.contiguous_format)
             for player in module.players.values():

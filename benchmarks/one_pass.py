@@ -10,13 +10,11 @@ import time
 
 import torch
 from contest import record
-from hydra import compose, initialize_config_dir
 
-from oakleaf.cli.door import conf
+from oakleaf.cli.composing import composed
 from oakleaf.cli.machine import best_precision
 from oakleaf.games import Batch, Game
 from oakleaf.recipe import build
-from oakleaf.resolvers import register
 
 CASES = {
     "ring, R1 + R2": ["experiment=ring"],
@@ -47,11 +45,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=8.0, help="for each case")
     a = parser.parse_args()
-    register()
     rows = []
     for name, recipe in CASES.items():
-        with initialize_config_dir(str(conf()), version_base="1.3"):
-            module, data, _ = build(compose("train", overrides=[*recipe, "logger=csv", "folder=."]))
+        module, data, _ = build(composed("train", [*recipe, "logger=csv", "folder=."]))
         game = module.game.train().to(DEVICE)
         game.get_submodule("generator").requires_grad_(False)
         images = torch.randn(data.batch_size, data.channels, *data.size, device=DEVICE)

@@ -71,14 +71,9 @@ def inside() -> None:
 
 
 def composed(folder: str) -> Any:
-    from hydra import compose, initialize_config_dir
+    from oakleaf.cli import composing
 
-    from oakleaf.cli.door import conf
-    from oakleaf.resolvers import register
-
-    register()
-    with initialize_config_dir(str(conf()), version_base="1.3"):
-        return compose("train", overrides=[*FIRST, f"folder={folder}"])
+    return composing.composed("train", [*FIRST, f"folder={folder}"])
 
 
 def _stop(say: Callable[[], None]) -> Any:

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import get_class
 from lightning.pytorch import LightningDataModule, Trainer
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
+from oakleaf.cli import composing
 from oakleaf.cli.door import conf, register
 from oakleaf.gan import GAN
 from oakleaf.recipe import Recipe, build
@@ -61,8 +61,7 @@ def composed(*overrides: str, folder: Path | str | None = None) -> DictConfig:
 
 @functools.cache
 def _composed(overrides: tuple[str, ...]) -> DictConfig:
-    with initialize_config_dir(str(conf()), version_base="1.3"):
-        return compose("train", overrides=["logger=csv", *overrides])
+    return composing.composed("train", ["logger=csv", *overrides])
 
 
 def built(*overrides: str, folder: Path) -> tuple[GAN, LightningDataModule, Trainer, Recipe]:

@@ -9,13 +9,13 @@ from unittest import mock
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from conftest import FP32, ROOT, Fit, choices
 from oakleaf.check import check
 from oakleaf.cli import theory
+from oakleaf.cli.composing import composed
 from oakleaf.losses import divergences as f
 from oakleaf.networks import dcgan
 from oakleaf.recipe import make
@@ -45,8 +45,7 @@ def verdicts(finding: Finding) -> dict[str, bool]:
 
 @pytest.mark.parametrize("lab", LABS)
 def test_every_lab_holds_its_configuration_and_is_documented(lab: str) -> None:
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        node: Any = OmegaConf.to_container(compose("theory", overrides=[f"lab={lab}"]), resolve=True)
+    node: Any = OmegaConf.to_container(composed("theory", [f"lab={lab}"]), resolve=True)
     check(node["lab"], "lab")
     built = make(node["lab"])
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(built).items()}

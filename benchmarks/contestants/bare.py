@@ -15,14 +15,12 @@ from typing import Any
 
 import torch
 from beat import beat
-from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from oakleaf.cli.door import conf
+from oakleaf.cli.composing import composed
 from oakleaf.cli.machine import best_precision
 from oakleaf.recipe import build
-from oakleaf.resolvers import register
 from oakleaf.round import judges_singly
 
 Cost = Callable[[nn.Module, nn.Module, Tensor, Tensor], Tensor]
@@ -113,9 +111,7 @@ def batches(kind: str, data: Any, device: torch.device, flip: bool) -> Iterator[
 
 def main() -> None:
     kind, turns, word = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-    register()
-    with initialize_config_dir(str(conf()), version_base="1.3"):
-        module, data, recipe = build(compose("train", overrides=[*sys.argv[4:], "folder=."]))
+    module, data, recipe = build(composed("train", [*sys.argv[4:], "folder=."]))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module.to(device)
     if device.type == "cpu":  # what Lightning sets as it is imported: each step would open the GPU driver's library

@@ -12,7 +12,6 @@ from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from conftest import ROOT, choices, composed
@@ -71,11 +70,9 @@ def one(dice: random.Random, keys: list[str]) -> str:
 
 def known(groups: tuple[str, ...]) -> list[str]:
     """The dotted keys of what the groups compose; of the default where they do not."""
-    GlobalHydra.instance().clear()
     try:
         config = composed(*groups)
     except Exception:
-        GlobalHydra.instance().clear()
         config = composed()
     return [*_keys(config, "")]
 

@@ -73,12 +73,12 @@ def _chosen() -> bool:
 def _words(evidence: Any, of_samples: bool) -> str:
     """The protocol, as one line for people."""
     module, data = evidence.module, evidence.data
-    reference, held_out = evidence.calibration
     shape = " x ".join(str(side) for side in data.rows["image"].shape[1:])
     drawn = "the average of G" if evidence.average and module.average else "G"
     samples, after = f"{len(evidence.fake):,} samples ({shape}) of {drawn}", f"after {module.images:,} images"
     if not of_samples:
         return f"{after}, seed {evidence.seed}, on {data.name}; {samples} to look at\nextractor: none"
+    reference, held_out = evidence.calibration
     return (
         f"{samples} {after}, seed {evidence.seed}, beside {len(evidence.real):,} real ones of {data.name}; real: "
         f"{len(held_out):,} held out beside {len(reference):,}\nextractor: {_extractor(evidence)}"

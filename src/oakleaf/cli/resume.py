@@ -15,18 +15,23 @@ from oakleaf.folders import LAST, relative
 log = logging.getLogger(__name__)
 
 
-def begun(resume: str | None, folder: Path, named: str | None) -> tuple[Path, dict[str, Any]] | tuple[None, None]:
-    """The checkpoint that the run goes on with, and its content.
-
-    Raises:
-        Mistake: there is none to go on with, or one that would be written over; or another folder is `named` than the
-            run's own.
+def placed(resume: str | None, folder: Path, named: str | None) -> None:
+    """Raises:
+    Mistake: another folder is `named` than the run's own, or a run would be written over.
     """
     if named and Path(str(named)).expanduser().absolute() != folder.absolute():
         raise Mistake(f"folder={named}: a run that is resumed stays in its own, {relative(folder)}")
+    if resume is None and (folder / LAST).exists():
+        raise Mistake(f"{relative(folder)} holds a run: resume={relative(folder)} goes on with it")
+
+
+def begun(resume: str | None, folder: Path) -> tuple[Path, dict[str, Any]] | tuple[None, None]:
+    """The checkpoint that the run goes on with, and its content.
+
+    Raises:
+        Mistake: there is none to go on with.
+    """
     if resume is None:
-        if (folder / LAST).exists():
-            raise Mistake(f"{relative(folder)} holds a run: resume={relative(folder)} goes on with it")
         return None, None
     if not isinstance(resume, str):
         raise Mistake(f"resume={resume}: the folder of a run, one of its checkpoints, or auto")

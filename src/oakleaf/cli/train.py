@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.cli.door import enter
 from oakleaf.cli.machine import libraries
-from oakleaf.cli.resume import begun, behind, resumed
+from oakleaf.cli.resume import begun, behind, placed, resumed
 from oakleaf.errors import Mistake
 from oakleaf.folders import CONFIG, LAST, OVERRIDES, homeless, relative, same, whole
 
@@ -60,9 +60,10 @@ def train(config: DictConfig) -> None:
 def _train(config: DictConfig, folder: Path, hydra: Any) -> None:
     if isinstance(config.sweep, DictConfig) and config.sweep.status:
         raise Mistake(f"{STATUS}{config.sweep.status} stands alone: python train.py {STATUS}FOLDER")
+    placed(config.resume, folder, config.folder)
     overrides = list(hydra.overrides.task)
     libraries()  # from here on torch and Lightning, seconds after all that needs neither
-    checkpoint, content = begun(config.resume, folder, config.folder)
+    checkpoint, content = begun(config.resume, folder)
     from oakleaf.guard import Diverged
 
     if content:

@@ -15,7 +15,6 @@ from oakleaf.numbers import Natural
 from oakleaf.seeds import stream
 
 Part = Literal["all", "train", "valid", "test"]
-PLAIN = re.compile(r"\w+(?:[-']\w+)*")
 SLICES = 10  # of all groups: two of them test, one validates
 
 
@@ -71,10 +70,9 @@ def part(group: str, fold: int) -> Part:
 
 def spelled(text: str) -> list[str]:
     """The words of a text, in small letters; an accent belongs to its letter, however it was typed."""
-    if text.isascii():
-        return PLAIN.findall(text.lower())
-    text = unicodedata.normalize("NFC", text).lower()
-    marks = "".join(sorted({re.escape(sign) for sign in text if unicodedata.category(sign).startswith("M")}))
+    text, marks = unicodedata.normalize("NFC", text).lower(), ""
+    if not text.isascii():
+        marks = "".join(sorted({re.escape(sign) for sign in text if unicodedata.category(sign).startswith("M")}))
     return re.findall(rf"\w[\w{marks}]*(?:[-'\u2019]\w[\w{marks}]*)*", text)
 
 

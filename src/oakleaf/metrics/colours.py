@@ -8,10 +8,10 @@ from PIL import Image, ImageCms
 from torch import Tensor
 
 from oakleaf.errors import Mistake
+from oakleaf.metrics.evidence import AT_ONCE
 from oakleaf.metrics.measure import Measure
 from oakleaf.metrics.sample import Sample
 
-AT_ONCE = 256
 TO_LAB = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
 
 
