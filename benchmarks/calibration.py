@@ -14,13 +14,13 @@ from torch import Tensor
 
 from oakleaf.data import Images
 from oakleaf.data.sources import torchvision_set
-from oakleaf.data.stacked import StackedMNIST
+from oakleaf.data.stacked_mnist import StackedMNIST
 from oakleaf.data.toy import Grid, Ring
 from oakleaf.metrics.classifier import Training
+from oakleaf.metrics.image_set import Features, Sample
 from oakleaf.metrics.modes import StackedModes, count_modes
 from oakleaf.metrics.neighbours import flat, nearest, shuffled
 from oakleaf.metrics.parzen import Parzen
-from oakleaf.metrics.sample import Features, Sample
 
 ROOT = sys.argv[1] if len(sys.argv) > 1 else "data"
 Split = Literal["train", "test"]

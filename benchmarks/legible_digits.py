@@ -20,11 +20,11 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.svm import SVC
 
+from oakleaf.builder.recipe import load
 from oakleaf.data import Images
 from oakleaf.data.sources import digits
-from oakleaf.modes.latents import draw
-from oakleaf.pictures import to_bytes
-from oakleaf.recipe import load
+from oakleaf.image_grid import to_bytes
+from oakleaf.sampling.latents import draw
 
 SAMPLES, SURE = 1000, 0.9
 

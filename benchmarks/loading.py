@@ -45,8 +45,8 @@ def ours(folder: Path) -> list[float]:
 
     from oakleaf.data import Images
     from oakleaf.data.celeba import CelebA
-    from oakleaf.data.deck import Deck, Resident
     from oakleaf.data.folder import Folder
+    from oakleaf.data.sampling import Deck, Resident
 
     seconds = []
     with tempfile.TemporaryDirectory() as cache:

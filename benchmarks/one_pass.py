@@ -11,10 +11,10 @@ import time
 import torch
 from contest import record
 
-from oakleaf.cli.composing import composed
-from oakleaf.cli.machine import best_precision
+from oakleaf.builder.recipe import build
+from oakleaf.cli.compose import composed
+from oakleaf.cli.hardware import best_precision
 from oakleaf.games import Batch, Game
-from oakleaf.recipe import build
 
 CASES = {
     "ring, R1 + R2": ["experiment=ring"],

@@ -8,7 +8,7 @@ import math
 
 from counting import System, counted
 
-from oakleaf.resolvers import register
+from oakleaf.builder.resolvers import register
 
 ASSUMED = {  # name: value, unit, where it is from
     "peak": (989e12, "FLOP/s", "a GPU, dense bf16: NVIDIA H100 SXM, data sheet"),

@@ -43,7 +43,7 @@ def first_turn() -> dict[str, float]:
 
 def inside() -> None:
     """What train.py does until its first turn is over."""
-    from oakleaf.cli.machine import libraries
+    from oakleaf.cli.hardware import libraries
 
     clock = time.perf_counter()
 
@@ -57,11 +57,11 @@ def inside() -> None:
     part("import torch", lambda: __import__("torch"))
     part("import torchvision, and torchmetrics, which Lightning needs", libraries)
     part("import lightning", lambda: __import__("lightning.pytorch"))
-    part("import oakleaf", lambda: (__import__("oakleaf.recipe"), __import__("oakleaf.callbacks")))
+    part("import oakleaf", lambda: (__import__("oakleaf.builder.recipe"), __import__("oakleaf.callbacks")))
     with tempfile.TemporaryDirectory() as folder:
         config = part("compose", lambda: composed(folder))
-        from oakleaf.recipe import build
-        from oakleaf.trainer import build_trainer
+        from oakleaf.builder.recipe import build
+        from oakleaf.builder.trainer import build_trainer
 
         module, data, recipe = part("build networks", lambda: build(config))
         trainer = part("build trainer", lambda: build_trainer(recipe))
@@ -71,9 +71,9 @@ def inside() -> None:
 
 
 def composed(folder: str) -> Any:
-    from oakleaf.cli import composing
+    from oakleaf.cli import compose
 
-    return composing.composed("train", [*FIRST, f"folder={folder}"])
+    return compose.composed("train", [*FIRST, f"folder={folder}"])
 
 
 def _stop(say: Callable[[], None]) -> Any:

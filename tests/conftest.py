@@ -19,11 +19,12 @@ from lightning.pytorch import LightningDataModule, Trainer
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from oakleaf.cli import composing
-from oakleaf.cli.door import conf, register
+from oakleaf.builder.recipe import Recipe, build
+from oakleaf.builder.resolvers import register
+from oakleaf.builder.trainer import build_trainer
+from oakleaf.cli import compose
+from oakleaf.config.paths import conf_dir
 from oakleaf.gan import GAN
-from oakleaf.recipe import Recipe, build
-from oakleaf.trainer import build_trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ["model.game.generator.width=8", "model.game.discriminator.width=8", "data.batch_size=16"]
@@ -43,7 +44,7 @@ def _surroundings(tmp_path_factory: pytest.TempPathFactory) -> None:
 
     def once(file: Any) -> Any:
         name = str(getattr(file, "name", file))
-        if not name.startswith(str(conf())):
+        if not name.startswith(str(conf_dir())):
             return load(file)
         if name not in known:
             known[name] = load(file)
@@ -61,7 +62,7 @@ def composed(*overrides: str, folder: Path | str | None = None) -> DictConfig:
 
 @functools.cache
 def _composed(overrides: tuple[str, ...]) -> DictConfig:
-    return composing.composed("train", ["logger=csv", *overrides])
+    return compose.composed("train", ["logger=csv", *overrides])
 
 
 def built(*overrides: str, folder: Path) -> tuple[GAN, LightningDataModule, Trainer, Recipe]:

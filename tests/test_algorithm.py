@@ -10,9 +10,9 @@ from torch.func import functional_call
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from conftest import FP32, SMALL, built
-from oakleaf.data.deck import Deck
+from oakleaf.data.sampling import Deck
 from oakleaf.gan import GAN
-from oakleaf.seeds import stream
+from oakleaf.runtime.seeds import stream
 
 
 def batches(data, turns: int, size: int) -> Iterator[Tensor]:

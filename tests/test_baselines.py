@@ -12,16 +12,16 @@ from scipy.stats import multivariate_normal
 from torch.distributions import Categorical, LowRankMultivariateNormal, MixtureSameFamily, Normal, kl_divergence
 
 from conftest import FP32, Fit, choices, composed
-from oakleaf.check import check
+from oakleaf.builder.recipe import load
+from oakleaf.config.validate import check
 from oakleaf.errors import Mistake
 from oakleaf.losses.likelihood import CodeDivergence, GaussianError, NegativeLogLikelihood, SquaredError
 from oakleaf.metrics.modes import count_modes
 from oakleaf.networks.autoencoder import AutoEncoder, Encoder
-from oakleaf.networks.clusters import clusters, component
 from oakleaf.networks.dcgan import Generator
 from oakleaf.networks.density import CodeDensity, fit, joint
+from oakleaf.networks.kmeans import clusters, component
 from oakleaf.networks.mixture import FactorAnalysers
-from oakleaf.recipe import load
 from oakleaf.round import Round, Verdict
 
 MODELS = ["autoencoder", "vae", "gmm"]

@@ -15,8 +15,9 @@ from torch.nn.functional import logsigmoid, softplus
 
 from conftest import FP32, Fit, built, choices, composed
 from conftest import SMALL as NARROW
-from oakleaf.checkpoint import read
-from oakleaf.cli.real import real_images
+from oakleaf.builder.recipe import load
+from oakleaf.cli.real_data import real_images
+from oakleaf.conditioning.priors import Normal, Uniform
 from oakleaf.errors import Mistake
 from oakleaf.games import Bidirectional, Game
 from oakleaf.games.bidirectional import pairs
@@ -24,15 +25,14 @@ from oakleaf.losses import divergences, objectives
 from oakleaf.losses.loss import Loss, blurred
 from oakleaf.losses.penalties import GradientPenalty
 from oakleaf.metrics.encoder import EncoderOneNN
-from oakleaf.metrics.evidence import Evidence
+from oakleaf.metrics.evaluation_data import Evidence
 from oakleaf.metrics.extractors import Pixels
 from oakleaf.metrics.neighbours import shuffled
-from oakleaf.modes import Reconstruct
 from oakleaf.networks import ali, bigan
-from oakleaf.optim import Exponential
-from oakleaf.priors import Normal, Uniform
-from oakleaf.recipe import load
+from oakleaf.optim.player import Exponential
 from oakleaf.round import Mirror, Round, Verdict
+from oakleaf.runtime.checkpoint_io import read
+from oakleaf.sampling import Reconstruct
 from test_commands import quick
 
 SMALL = ["model.game.generator.hidden=[16,16]", "model.game.encoder.hidden=[16,12]",
@@ -290,7 +290,7 @@ def test_the_encoder_looks_ahead_with_the_generator(fit: Fit) -> None:
 def test_the_command_line_wins_over_what_the_encoder_follows(model: str, tmp_path: Path) -> None:
     options = [f"model={model}", "loss=hinge", "optim=wgan_gp", "optim.encoder.lr=1e-5", "optim.encoder.clip=2",
                "optim.generator.every=3", "optim.generator.optimizer.betas=[0.3,0.9]",
-               "+optim.encoder.schedules.lr={_target_: oakleaf.optim.Cosine, to: 0, over: 9}"]  # fmt: skip
+               "+optim.encoder.schedules.lr={_target_: oakleaf.optim.player.Cosine, to: 0, over: 9}"]  # fmt: skip
     module, *_ = built(*FP32, *options, folder=tmp_path)
     assert isinstance(module.game.loss.objective, objectives.Hinge)
     generator, encoder = (module.players[name] for name in ("generator", "encoder"))

@@ -18,9 +18,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from conftest import ROOT, SMALL
+from oakleaf.builder.recipe import load
 from oakleaf.cli import evaluate, export, sample, train, translate
 from oakleaf.errors import Mistake
-from oakleaf.recipe import load
 
 TINY = [*SMALL, "max_images=320", "trainer=cpu", "logger=csv"]
 
@@ -228,7 +228,10 @@ MISTAKES = [
     (["loss.instance_noise=null"], ["loss.instance_noise=null: something is needed"]),
     (["optim.generator.schedules=null"], ["optim.generator.schedules"]),
     (["optim=sgd", "optim.generator.optimizer.momentum=-1"], ["optimizer.momentum=-1: should be greater"]),
-    (["+optim.generator.schedules.rate={_target_: oakleaf.optim.Linear, to: 0, over: 9}"], ["optim.schedules.rate"]),
+    (
+        ["+optim.generator.schedules.rate={_target_: oakleaf.optim.player.Linear, to: 0, over: 9}"],
+        ["optim.schedules.rate"],
+    ),
     (["data.size=[16,16,16]"], ["data.size"]),
     (["data.crop=-5"], ["data.crop"]),
     (["data.size=0"], ["data.size=0"]),
@@ -331,7 +334,7 @@ def test_help_and_typos_are_answered_without_importing_torch() -> None:
 
 
 def test_nothing_slow_is_imported_that_a_run_does_not_use() -> None:
-    code = "import sys; from oakleaf.cli.machine import libraries; libraries(); import lightning.pytorch\n"
+    code = "import sys; from oakleaf.cli.hardware import libraries; libraries(); import lightning.pytorch\n"
     code += (
         "slow = {'matplotlib', 'scipy'} & sys.modules.keys(); import matplotlib.figure, scipy.optimize; sys.exit(slow)"
     )

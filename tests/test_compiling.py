@@ -16,7 +16,7 @@ from conftest import FP32, SMALL, Fit, built
 from oakleaf.callbacks.compiling import Compiling, _left
 from oakleaf.errors import Mistake
 from oakleaf.gan import GAN
-from oakleaf.seeds import sow
+from oakleaf.runtime.seeds import sow
 
 BOTH_PENALTIES = 16  # a turn on which every lazy term is due
 SYSTEMS = [

@@ -10,16 +10,16 @@ import torch
 from PIL import Image
 
 from conftest import SMALL, Fit, built, composed
-from oakleaf.conditions import Label
+from oakleaf.builder.recipe import build, load
+from oakleaf.conditioning.condition import Label
+from oakleaf.conditioning.priors import Codes as CodesPrior
 from oakleaf.errors import Mistake
 from oakleaf.losses.terms import Classification, MutualInformation
 from oakleaf.metrics.codes import assignment_error
-from oakleaf.modes import ByClass, Codes, Interpolate
 from oakleaf.networks import dcgan
 from oakleaf.networks.layers import ConditionalNorm
-from oakleaf.priors import Codes as CodesPrior
-from oakleaf.recipe import build, load
 from oakleaf.round import Round, Verdict
+from oakleaf.sampling import ByClass, Codes, Interpolate
 from test_commands import quick
 
 CONDITIONAL = ["cgan", "cdcgan", "acgan", "projection"]

@@ -16,14 +16,14 @@ from conftest import SMALL, Fit, built
 from oakleaf.data import Images, decoding
 from oakleaf.data.cache import decoded
 from oakleaf.data.celeba import CelebA
-from oakleaf.data.deck import Deck, Resident, Streamed
-from oakleaf.data.finish import flipped
-from oakleaf.data.fit import Fit as Cut
-from oakleaf.data.fit import TooSmall, plain
 from oakleaf.data.folder import Folder
+from oakleaf.data.resize import Fit as Cut
+from oakleaf.data.resize import TooSmall, plain
+from oakleaf.data.sampling import Deck, Resident, Streamed
 from oakleaf.data.sources import digits, torchvision_set
+from oakleaf.data.transforms import flipped
 from oakleaf.errors import Mistake
-from oakleaf.memory import free, granted
+from oakleaf.runtime.memory import free, granted
 from test_commands import quick
 
 

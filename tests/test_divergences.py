@@ -9,11 +9,11 @@ from scipy.special import lambertw
 from torch import Tensor
 
 from conftest import FP32, ROOT, Fit, composed
+from oakleaf.builder.recipe import make
 from oakleaf.losses import divergences
 from oakleaf.losses.divergences import Divergence, FDivergence
 from oakleaf.losses.lambert import lambert_exp
 from oakleaf.losses.objectives import Saturating
-from oakleaf.recipe import make
 from oakleaf.round import Round, Verdict
 from oakleaf.theory.densities import Mixture, grid, integral
 

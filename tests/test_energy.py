@@ -9,14 +9,14 @@ import torch
 from torch import distributed
 
 from conftest import FP32, Fit, built, composed
+from oakleaf.builder.recipe import load
 from oakleaf.errors import Mistake
 from oakleaf.losses.energy import Equilibrium, Margin
 from oakleaf.losses.terms import PullAway
-from oakleaf.modes import Reconstruct
 from oakleaf.networks import mlp
-from oakleaf.networks.energy import Convolutional, Decoder, Perceptron, halved
-from oakleaf.recipe import load
+from oakleaf.networks.autoencoder_critic import Convolutional, Decoder, Perceptron, halved
 from oakleaf.round import Round, Verdict
+from oakleaf.sampling import Reconstruct
 
 BEGAN = ["model=began", "model.game.generator.width=2", "model.game.discriminator.width=2"]
 FAST_K = ["loss.objective.rate=0.5", "loss.objective.gamma=0.9"]  # so that k leaves 0 at once

@@ -17,26 +17,26 @@ from PIL import Image
 from torch import Tensor, nn
 
 from conftest import SMALL, Fit, composed
-from oakleaf import parallel
-from oakleaf.callbacks.score import Score
-from oakleaf.checkpoint import read
-from oakleaf.cli.real import real_images
+from oakleaf.builder.recipe import build, load, make
+from oakleaf.callbacks.evaluate import Score
+from oakleaf.cli.real_data import real_images
 from oakleaf.data.toy import Points, Ring
 from oakleaf.errors import Mistake
 from oakleaf.metrics import scores as scoring
 from oakleaf.metrics.classifier import Training, accuracy, learn
+from oakleaf.metrics.classifier_targets import Attributes, Labels
 from oakleaf.metrics.conditional import GanTrainTest, OneNN
-from oakleaf.metrics.copies import Memorisation
-from oakleaf.metrics.evidence import Evidence
+from oakleaf.metrics.evaluation_data import Evidence
 from oakleaf.metrics.extractors import Classifier, DINOv2, Inception, Pixels
-from oakleaf.metrics.frechet import FrechetDistance
-from oakleaf.metrics.kernel import KernelDistance
-from oakleaf.metrics.likeness import Likeness
+from oakleaf.metrics.fid import FrechetDistance
+from oakleaf.metrics.image_set import Features, Sample
+from oakleaf.metrics.kid import KernelDistance
+from oakleaf.metrics.memorization import Memorisation
 from oakleaf.metrics.modes import StackedModes
-from oakleaf.metrics.sample import Features, Sample
-from oakleaf.metrics.tasks import Attributes, Labels
-from oakleaf.modes.latents import draw
-from oakleaf.recipe import build, load, make
+from oakleaf.metrics.reconstruction import Likeness
+from oakleaf.runtime import distributed
+from oakleaf.runtime.checkpoint_io import read
+from oakleaf.sampling.latents import draw
 from test_commands import Result, quick
 
 LITTLE = ["extractor.training.images=6400", "fake=300"]
@@ -456,11 +456,11 @@ def looking(folder: Path, extractor: Pixels | None = None, fake: int = 300, **mo
 def test_processes_share_the_real_images_and_one_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     evidence = looking(tmp_path)
     whole, (kept,) = evidence.real.features, (tmp_path / "features").iterdir()
-    monkeypatch.setattr(parallel, "gathered", lambda mine: mine)  # the others have nothing to say
-    monkeypatch.setattr(parallel, "all_agree", lambda *_: False)  # but that they do not find it
+    monkeypatch.setattr(distributed, "gathered", lambda mine: mine)  # the others have nothing to say
+    monkeypatch.setattr(distributed, "all_agree", lambda *_: False)  # but that they do not find it
     shares = []
     for rank in range(7):
-        monkeypatch.setattr(parallel, "place", lambda rank=rank: (rank, 7))
+        monkeypatch.setattr(distributed, "place", lambda rank=rank: (rank, 7))
         shares.append(evidence._kept(evidence.real.pixels).features)
         assert kept.is_file() == (rank == 0)
         kept.unlink(missing_ok=True)
@@ -473,7 +473,7 @@ def test_fewer_samples_than_processes_are_refused_by_all(
     rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evidence = looking(tmp_path, fake=6)
-    monkeypatch.setattr(parallel, "place", lambda: (rank, 7))
+    monkeypatch.setattr(distributed, "place", lambda: (rank, 7))
     with pytest.raises(Mistake, match="fake=6: fewer samples than the 7 processes"):
         _ = evidence.fake
 
@@ -620,13 +620,13 @@ def test_toys_train_and_are_measured(tmp_path: Path, mixture: str) -> None:
 
 
 def test_stacked_digits_are_what_their_label_says() -> None:
-    from oakleaf.data import stacked
+    from oakleaf.data import stacked_mnist
     from oakleaf.data.sources import Arrays
 
     digits = np.arange(20, dtype=np.uint8)[:, None, None] * np.ones((1, 28, 28), dtype=np.uint8)
-    with mock.patch.object(stacked, "torchvision_set", return_value=Arrays(digits, np.arange(20) % 10, [])):
-        source = stacked.StackedMNIST(Path("x"), count=50, pool="train")
-        other = stacked.StackedMNIST(Path("x"), count=50, pool="train", seed=1)
+    with mock.patch.object(stacked_mnist, "torchvision_set", return_value=Arrays(digits, np.arange(20) % 10, [])):
+        source = stacked_mnist.StackedMNIST(Path("x"), count=50, pool="train")
+        other = stacked_mnist.StackedMNIST(Path("x"), count=50, pool="train", seed=1)
     for number in range(50):
         red, green, blue = (int(band) % 10 for band in np.asarray(source.read(number))[0, 0])
         assert source.labels["label"][number] == 100 * red + 10 * green + blue

@@ -13,8 +13,8 @@ import torch
 
 import oakleaf
 from conftest import FP32, SMALL, Fit, built, full_disk, needed, suited
+from oakleaf.builder.recipe import load
 from oakleaf.errors import Mistake
-from oakleaf.recipe import load
 from test_commands import quick
 
 SHORT = ["data.batch_size=8", "max_images=16", "callbacks.samples=null"]
@@ -94,7 +94,7 @@ def test_the_card_says_what_a_user_has_to_know(exported: Path) -> None:
     assert card["output"] == {
         "name": "image", "shape": ["batch", 1, 16, 16], "dtype": "float32", "range": [-1.0, 1.0],
     }  # fmt: skip
-    assert card["latent"]["prior"]["_target_"] == "oakleaf.priors.Uniform"
+    assert card["latent"]["prior"]["_target_"] == "oakleaf.conditioning.priors.Uniform"
     assert (card["classes"], card["average"], card["images_seen"], card["measures"]) == (10, True, 16, [])
     assert "root" not in card["recipe"]["data"]
 
@@ -142,7 +142,7 @@ def test_what_does_not_draw_the_same_is_not_left_there(exported: Path, tmp_path:
     def blank(*rows: Any) -> torch.Tensor:
         return torch.zeros(len(rows[0]), 1, 16, 16)
 
-    with mock.patch("oakleaf.formats.Program.read", lambda *_: blank):
+    with mock.patch("oakleaf.export.formats.Program.read", lambda *_: blank):
         result = quick("export", f"checkpoint={exported.parent}/run", "format=pt2", "out=o", folder=tmp_path)
     assert result.returncode == 1
     assert "draws other images" in result.stderr

@@ -11,8 +11,8 @@ from lightning.pytorch import Callback
 
 from conftest import LONG, SMALL, Fit, built, composed, needed
 from oakleaf.callbacks.alarms import ADVICE, Alarm
-from oakleaf.callbacks.glimpse import Glimpse, small
-from oakleaf.loggers import WeightsAndBiases, alert
+from oakleaf.callbacks.pixel_statistics import Glimpse, small
+from oakleaf.runtime.loggers import WeightsAndBiases, alert
 
 QUIET = ["callbacks.samples=null", "callbacks.checkpoint=null", "trainer.enable_progress_bar=false"]
 OFTEN = [*QUIET, "callbacks.health.every=1000", "watch_every=10", "data.batch_size=32"]
@@ -22,10 +22,10 @@ DCGAN = ["model=dcgan", "data=digits", *SMALL, *OFTEN]
 @pytest.fixture
 def said(caplog: pytest.LogCaptureFixture) -> Any:
     """The alarms so far, by name, in order."""
-    caplog.set_level(logging.WARNING, "oakleaf.callbacks.health")
+    caplog.set_level(logging.WARNING, "oakleaf.callbacks.training_monitor")
 
     def names() -> list[str]:
-        return [r.getMessage().split(":")[0] for r in caplog.records if r.name == "oakleaf.callbacks.health"]
+        return [r.getMessage().split(":")[0] for r in caplog.records if r.name == "oakleaf.callbacks.training_monitor"]
 
     return names
 

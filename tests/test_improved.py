@@ -9,21 +9,21 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, softplus
 
 from conftest import Fit, built, composed
-from oakleaf.checkpoint import read
-from oakleaf.cli.door import register
-from oakleaf.data.deck import Deck, Streamed
-from oakleaf.data.labelled import Labelled
+from oakleaf.builder.recipe import load, restore
+from oakleaf.cli.main import register
+from oakleaf.data.sampling import Deck, Streamed
+from oakleaf.data.semi_supervised import Labelled
 from oakleaf.errors import Mistake
+from oakleaf.image_grid import from_bytes
 from oakleaf.losses.objectives import FeatureMatching
 from oakleaf.losses.terms import Supervised
 from oakleaf.metrics.classification import ClassificationError
-from oakleaf.metrics.evidence import Evidence
+from oakleaf.metrics.evaluation_data import Evidence
 from oakleaf.networks import dcgan, perceptron
-from oakleaf.networks.improved import Discriminator, Generator, WeightNorm
 from oakleaf.networks.minibatch import MinibatchDiscrimination
-from oakleaf.pictures import from_bytes
-from oakleaf.recipe import load, restore
+from oakleaf.networks.salimans2016 import Discriminator, Generator, WeightNorm
 from oakleaf.round import Round, Verdict
+from oakleaf.runtime.checkpoint_io import read
 
 NARROW = ["model.game.generator.hidden=[32,32]", "model.game.discriminator.hidden=[64,32,32]"]
 FEW = ["model=improved", *NARROW, "data.labelled=20", "data.batch_size=50", "callbacks={}"]

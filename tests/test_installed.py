@@ -26,7 +26,7 @@ def test_both_commands_work_from_a_wheel_in_another_folder(tmp_path: Path) -> No
         assert result.returncode == 0, result.stderr
         return result.stdout
 
-    where = "import oakleaf, oakleaf.cli.door as door; print(oakleaf.__file__, door.conf())"
+    where = "import oakleaf, oakleaf.config.paths as door; print(oakleaf.__file__, door.conf_dir())"
     found = subprocess.run(
         [sys.executable, "-c", where], cwd=elsewhere, env=environment, capture_output=True, text=True
     )

@@ -5,13 +5,13 @@ import torch
 from torch.nn.functional import avg_pool2d, interpolate, softplus
 
 from conftest import Fit, built, composed
-from oakleaf.check import check
+from oakleaf.config.validate import check
 from oakleaf.errors import Mistake
 from oakleaf.games import Pyramid
 from oakleaf.games.pyramid import pyramid, residuals, up
-from oakleaf.modes import Grid, Levels
 from oakleaf.networks import lapgan
 from oakleaf.networks.pyramid import sizes
+from oakleaf.sampling import Grid, Levels
 
 BASES = ["model.game.generator.base.units=32", "model.game.discriminator.base.units=32"]
 DETAILS = ["model.game.generator.detail.width=8", "model.game.discriminator.detail.width=8"]

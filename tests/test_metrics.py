@@ -11,16 +11,16 @@ from torch import Tensor
 from oakleaf.errors import Mistake
 from oakleaf.metrics.colours import Colours, histograms
 from oakleaf.metrics.conditional import ConditionalAccuracy
-from oakleaf.metrics.copies import Memorisation, TwoSample
 from oakleaf.metrics.diversity import Diversity, class_entropy, vendi
-from oakleaf.metrics.frechet import FrechetDistance, frechet_distance
+from oakleaf.metrics.fid import FrechetDistance, frechet_distance
+from oakleaf.metrics.image_set import Features, Moments, Sample, moments
 from oakleaf.metrics.inception_score import InceptionScore
-from oakleaf.metrics.kernel import KernelDistance
-from oakleaf.metrics.manifold import Prdc, prdc
+from oakleaf.metrics.kid import KernelDistance
+from oakleaf.metrics.memorization import Memorisation, TwoSample
 from oakleaf.metrics.modes import count_modes, reverse_kl
 from oakleaf.metrics.neighbours import nearest
 from oakleaf.metrics.parzen import log_likelihood
-from oakleaf.metrics.sample import Features, Moments, Sample, moments
+from oakleaf.metrics.precision_recall import Prdc, prdc
 
 
 def normal(count: int, dims: int, seed: int, mean: float = 0.0, sd: float = 1.0) -> Tensor:

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from conftest import FP32, SMALL, Fit, built
-from oakleaf.ema import EMA, Average
-from oakleaf.optim import Cosine, Exponential, Linear, Player, adam
+from oakleaf.optim.ema import EMA, Average
+from oakleaf.optim.player import Cosine, Exponential, Linear, Player, adam
 
 
 @pytest.mark.parametrize(("d", "g"), [(1, 1), (1, 5), (2, 1), (3, 2)])

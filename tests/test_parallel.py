@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, distributed
+from oakleaf.data.deck import Deck
+from torch import Tensor
 from torch.nn.functional import softplus
 
 from conftest import FP32, ROOT, built
-from oakleaf import parallel
-from oakleaf.batch_norm import Summed
-from oakleaf.data.deck import Deck
+from oakleaf.builder.recipe import load
 from oakleaf.errors import Mistake
 from oakleaf.losses.penalties import slope
-from oakleaf.recipe import load
-from oakleaf.seeds import stream
+from oakleaf.runtime import distributed
+from oakleaf.runtime.seeds import stream
+from oakleaf.runtime.sync_batchnorm import Summed
 
 TURNS, SIZE = 6, 12
 WITHOUT_NORM = ["model.game.generator.norm=none", "model.game.discriminator.norm=none"]
@@ -124,28 +124,28 @@ def test_what_the_first_process_cannot_do_is_told_to_all(error: Exception, monke
     sent: list[list[str | None]] = []
 
     def broadcast(words: list[str | None]) -> None:
-        if parallel.place()[0] == 0:
+        if distributed.place()[0] == 0:
             sent.append(words[:])
         words[:] = sent[-1]
 
     def fails() -> None:
         raise error
 
-    monkeypatch.setattr(parallel.distributed, "broadcast_object_list", broadcast)
+    monkeypatch.setattr(torch.distributed, "broadcast_object_list", broadcast)
     for rank in (0, 1):
-        monkeypatch.setattr(parallel, "place", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr(distributed, "place", lambda rank=rank: (rank, 2))
         with pytest.raises(type(error) if rank == 0 else Mistake, match="no room"):
-            parallel.once(fails)
+            distributed.once(fails)
     done: list[int] = []
     for rank in (0, 1):
-        monkeypatch.setattr(parallel, "place", lambda rank=rank: (rank, 2))
-        parallel.once(lambda rank=rank: done.append(rank))
+        monkeypatch.setattr(distributed, "place", lambda rank=rank: (rank, 2))
+        distributed.once(lambda rank=rank: done.append(rank))
     assert done == [0] and sent == [["no room" if isinstance(error, Mistake) else "ValueError('no room')"], [None]]
 
 
 def test_sums_over_processes_are_differentiated_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a gradient penalty through joint BatchNorm does; here by three processes that have the same."""
-    monkeypatch.setattr(distributed, "all_reduce", lambda mine: mine.mul_(3))
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda mine: mine.mul_(3))
     x = torch.randn(4, dtype=torch.float64, requires_grad=True)
 
     def curved(x: Tensor) -> Tensor:

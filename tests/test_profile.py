@@ -10,8 +10,19 @@ import pytest
 import torch
 
 from conftest import SMALL, Fit
-from oakleaf.callbacks.costs import CALLBACKS, CASTS, CONVOLUTIONS, DATA, HOST, IDLE, OPTIMIZER, kind, shares, words
-from oakleaf.callbacks.costs import SMALL as OTHERS
+from oakleaf.callbacks.profile_summary import (
+    CALLBACKS,
+    CASTS,
+    CONVOLUTIONS,
+    DATA,
+    HOST,
+    IDLE,
+    OPTIMIZER,
+    kind,
+    shares,
+    words,
+)
+from oakleaf.callbacks.profile_summary import SMALL as OTHERS
 
 LARGE = ["model.game.generator.width=64", "model.game.discriminator.width=64", "data.size=32", "data.batch_size=32"]
 SOON = ["callbacks.profile.after=2", "callbacks.profile.turns=3"]

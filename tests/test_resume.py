@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from conftest import LONG, SMALL, Fit
-from oakleaf.checkpoint import AtomicIO, find, read
+from oakleaf.builder.recipe import load
 from oakleaf.errors import Mistake
 from oakleaf.gan import GAN
-from oakleaf.recipe import load
+from oakleaf.runtime.checkpoint_io import AtomicIO, find, read
 
 RUN = [*SMALL, "data.batch_size=200", "data.flip=true", "model.game.generator.width=4"]  # 8 turns an epoch
 THIN = ["model.game.generator.hidden=[60]", "model.game.discriminator.hidden=[24,24]"]
@@ -29,7 +29,11 @@ def equal(one: GAN, two: GAN, optimizers) -> bool:
     [
         [],
         ["loss=wasserstein_gp", "optim=wgan_gp", "loss.instance_noise.sd=0.1", "loss.instance_noise.images=6000"],
-        ["model=gan", *THIN, "+optim.generator.schedules.lr={_target_: oakleaf.optim.Linear, to: 0, over: 5000}"],
+        [
+            "model=gan",
+            *THIN,
+            "+optim.generator.schedules.lr={_target_: oakleaf.optim.player.Linear, to: 0, over: 5000}",
+        ],
     ],
     ids=["dcgan", "wgan-gp with instance noise", "gan with dropout and a schedule"],
 )

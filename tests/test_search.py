@@ -12,13 +12,13 @@ import pytest
 
 from conftest import composed
 from oakleaf.errors import Mistake
+from oakleaf.sweeps.job_runner import asked
+from oakleaf.sweeps.job_state import STOP, Job, read_job, write_job
 from oakleaf.sweeps.names import job_name
 from oakleaf.sweeps.pruning import scores_of, watched
-from oakleaf.sweeps.record import STOP, Job, read_job, write_job
 from oakleaf.sweeps.search import Settings, search
 from oakleaf.sweeps.space import chosen, params_of, space
 from oakleaf.sweeps.study import Study
-from oakleaf.sweeps.trial import asked
 
 RATE = "optim.generator.lr"
 LINE = [f"{RATE}=tag(log,interval(1e-5,1e-1))", "loss=hinge,least_squares", "logger=csv"]

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from conftest import FP32, SMALL, built
-from oakleaf.checkpoint import read
-from oakleaf.trainer import build_trainer
+from oakleaf.builder.trainer import build_trainer
+from oakleaf.runtime.checkpoint_io import read
 from test_commands import Result, command, quick
 
 TINY = [*SMALL, "max_images=32", "trainer=cpu", "logger=csv", "callbacks.samples=null"]

@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from conftest import FP32, ROOT, SMALL, built, composed, full_disk
-from oakleaf.checkpoint import AtomicIO, newest, read, tidy
 from oakleaf.errors import Mistake
-from oakleaf.guard import Diverged, Guard
+from oakleaf.runtime.checkpoint_io import AtomicIO, newest, read, tidy
+from oakleaf.runtime.nonfinite import Diverged, Guard
 from test_commands import quick
 
 RUN = ["train", "data=digits", *SMALL, *FP32, "logger=csv", "trainer.enable_progress_bar=false"]
@@ -241,7 +241,7 @@ def test_each_rate_is_halved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     config = composed("model=bigan", "data=digits", "non_finite.back=1", folder=tmp_path)
     before = {name: player.lr for name, player in config.optim.items() if player and "lr" in player}
-    monkeypatch.setattr("oakleaf.checkpoint.newest", lambda folder: (tmp_path / "last.ckpt", {}))
+    monkeypatch.setattr("oakleaf.runtime.checkpoint_io.newest", lambda folder: (tmp_path / "last.ckpt", {}))
     behind(config, tmp_path, 0, Mistake("NaN"))
     assert {name: config.optim[name].lr for name in before} == {name: lr / 2 for name, lr in before.items()}
     assert "encoder" in before

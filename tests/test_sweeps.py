@@ -19,13 +19,13 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from conftest import ROOT, SMALL
-from oakleaf.checkpoint import read
 from oakleaf.errors import Mistake
-from oakleaf.sweeps import record
+from oakleaf.runtime.checkpoint_io import read
+from oakleaf.sweeps import job_state
 from oakleaf.sweeps.devices import a_share
+from oakleaf.sweeps.job_state import JOB, SWEEP, Job, locked, read_job, write, write_job
 from oakleaf.sweeps.names import combinations, job_name, quoted, sweep_name
 from oakleaf.sweeps.ranking import ranked
-from oakleaf.sweeps.record import JOB, SWEEP, Job, locked, read_job, write, write_job
 from oakleaf.sweeps.status import status
 from test_commands import command, quick
 
@@ -53,7 +53,7 @@ def test_a_sweep_that_was_killed_goes_on_and_gives_the_same(tmp_path: Path) -> N
     sweep.send_signal(signal.SIGKILL)
     sweep.wait()
     (folder,) = tmp_path.glob("outputs/sweeps/*")
-    until(lambda: not record.is_locked(folder / "seed1"))  # its job ends with it
+    until(lambda: not job_state.is_locked(folder / "seed1"))  # its job ends with it
     assert read(folder / "seed1")["images"] < 3200
     assert "seed1  stopped" in status(folder)
     before = (folder / "seed0" / "checkpoints" / "last.ckpt").stat().st_mtime_ns
@@ -183,16 +183,16 @@ def test_a_lock_is_held_by_who_inherits_it_and_no_longer(tmp_path: Path) -> None
         child = subprocess.Popen(["sleep", "60"], pass_fds=(mine,))
         with locked(tmp_path / "lock") as other:
             assert other is None
-    assert record.is_locked(tmp_path)
+    assert job_state.is_locked(tmp_path)
     child.kill()
     child.wait()
-    assert not record.is_locked(tmp_path)
+    assert not job_state.is_locked(tmp_path)
 
 
 def test_a_sweep_is_a_group_in_wandb(tmp_path: Path) -> None:
-    from oakleaf.loggers import WeightsAndBiases
+    from oakleaf.runtime.loggers import WeightsAndBiases
     from oakleaf.sweeps.dashboard import show
-    from oakleaf.sweeps.trial import _wandb
+    from oakleaf.sweeps.job_runner import _wandb
 
     job = Job("hinge-seed0", [], ["loss=hinge", "seed=0"])
     said = _wandb(tmp_path / "loss-seed-123456" / job.name, job)

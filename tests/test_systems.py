@@ -11,16 +11,16 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from conftest import FP32, LONG, Fit, built, choices, composed, needed, suited
-from oakleaf.check import check
+from oakleaf.builder.recipe import build
+from oakleaf.builder.trainer import build_trainer
+from oakleaf.config.validate import check
 from oakleaf.errors import Mistake
 from oakleaf.networks import dcgan, mlp
-from oakleaf.networks.energy import halved
+from oakleaf.networks.autoencoder_critic import halved
 from oakleaf.networks.layers import halvings, height_width
 from oakleaf.networks.pyramid import sizes
 from oakleaf.networks.resnet import ResNet
 from oakleaf.networks.unet import UNet
-from oakleaf.recipe import build
-from oakleaf.trainer import build_trainer
 
 MODELS, LOSSES = choices("model"), choices("loss")
 PAIRS = [

@@ -11,19 +11,19 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from conftest import FP32, built, composed
+from oakleaf.builder.recipe import build, load, make
 from oakleaf.data.captions import Captions, part
 from oakleaf.data.images import Images
 from oakleaf.data.tags import Album, Tags
-from oakleaf.data.words import word_vectors
+from oakleaf.data.word_vectors import word_vectors
 from oakleaf.errors import Mistake
+from oakleaf.image_grid import captioned, picture
 from oakleaf.metrics.descriptors import Descriptors, cells, colours, oriented
-from oakleaf.metrics.evidence import Evidence
+from oakleaf.metrics.evaluation_data import Evidence
 from oakleaf.metrics.extractors import Pixels
 from oakleaf.metrics.scores import measure, table
 from oakleaf.metrics.tags import Tagging, by_frequency, by_neighbours, by_votes, first, scores
 from oakleaf.networks.tagging import Discriminator, Generator
-from oakleaf.pictures import captioned, picture
-from oakleaf.recipe import build, load, make
 
 TINY = ["data=emoji_tags", "data.pixels=16", "data.width=8", "data.least=1", "data.channels=12"]
 

@@ -13,12 +13,12 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from conftest import FP32, ROOT, Fit, choices
-from oakleaf.check import check
+from oakleaf.builder.recipe import make
 from oakleaf.cli import theory
-from oakleaf.cli.composing import composed
+from oakleaf.cli.compose import composed
+from oakleaf.config.validate import check
 from oakleaf.losses import divergences as f
 from oakleaf.networks import dcgan
-from oakleaf.recipe import make
 from oakleaf.theory import divergences, upsampling
 from oakleaf.theory.critics import Critics
 from oakleaf.theory.densities import Mixture, grid, integral, jensen_shannon

@@ -14,24 +14,24 @@ from torch import nn
 from conftest import FP32, ROOT, Fit, built, composed, full_disk
 from oakleaf.cli.translate import _write
 from oakleaf.data import Images
-from oakleaf.data.ages import UTKFace
-from oakleaf.data.deck import Deck
-from oakleaf.data.finish import Finish
 from oakleaf.data.folder import Folder
 from oakleaf.data.inputs import Edges, Grey, LowResolution, Masked
 from oakleaf.data.pairs import SideBySide, TwoFolders
+from oakleaf.data.sampling import Deck
+from oakleaf.data.transforms import Finish
+from oakleaf.data.utkface import UTKFace
 from oakleaf.errors import Mistake
-from oakleaf.games.pool import Pool
-from oakleaf.metrics.evidence import Evidence
-from oakleaf.metrics.likeness import Likeness
+from oakleaf.games.image_pool import Pool
+from oakleaf.image_grid import abreast, from_bytes, to_bytes
+from oakleaf.metrics.evaluation_data import Evidence
+from oakleaf.metrics.reconstruction import Likeness
 from oakleaf.metrics.segmentation import Segmentation
-from oakleaf.networks.completion import Completion
+from oakleaf.networks.context_encoder import Completion
 from oakleaf.networks.patchgan import LAYERS, PatchGAN
 from oakleaf.networks.resnet import Residual, ResNet
 from oakleaf.networks.unet import UNet
-from oakleaf.pictures import abreast, from_bytes, to_bytes
-from oakleaf.seeds import stream
-from oakleaf.translator import Translator
+from oakleaf.runtime.seeds import stream
+from oakleaf.sampling.translate import Translator
 from test_commands import Result, quick
 
 TINY = ["data.size=16", "data.batch_size=4"]

@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 
 from conftest import FP32, SMALL, Fit, built, composed
-from oakleaf.checkpoint import read
-from oakleaf.cli import door
+from oakleaf.builder.recipe import build, load, make
+from oakleaf.config.allowlist import TRUST, locate
+from oakleaf.config.paths import conf_dir
 from oakleaf.errors import Mistake
-from oakleaf.recipe import build, load, make
-from oakleaf.trust import TRUST, locate
+from oakleaf.runtime.checkpoint_io import read
 from test_commands import quick
 
 TINY = [*SMALL, "data.batch_size=8", "max_images=16"]
@@ -31,8 +31,8 @@ FOREIGN = [
     "torch.nn", "torch.nn.modules.module.OrderedDict", "torchvision.datasets.CIFAR10", "torchvision.io.read_file",
     "lightning.fabric.utilities.cloud_io._load", "lightning.pytorch.Trainer.fit", "lightning.pytorch.cli.LightningCLI",
     "oakleaf.data.cache.os.system", "oakleaf.data.cache.shutil.rmtree", "oakleaf.data.cache.Path",
-    "oakleaf.data.cache.decoded", "oakleaf.cli.train._forget", "oakleaf.checkpoint.AtomicIO", "oakleaf.folders.fresh",
-    "oakleaf.recipe.make", "oakleaf.loggers.uuid", "oakleaf.data.cache.ThreadPoolExecutor", "oakleaf.errors.Mistake",
+    "oakleaf.data.cache.decoded", "oakleaf.cli.train._forget", "oakleaf.runtime.checkpoint_io.AtomicIO", "oakleaf.runtime.run_dir.fresh",
+    "oakleaf.builder.recipe.make", "oakleaf.runtime.loggers.uuid", "oakleaf.data.cache.ThreadPoolExecutor", "oakleaf.errors.Mistake",
     "oakleaf.data.sources.hashlib.file_digest", "oakleaf..data", ".os.system", "oakleaf.data.__builtins__", "",
     "oakleaf",
 ]  # fmt: skip
@@ -280,4 +280,4 @@ def test_nothing_secret_enters_what_a_run_leaves(tmp_path: Path, monkeypatch: py
     assert again.returncode == 0, again.stderr
     drawn = quick("sample", f"checkpoint={run}", f"out={tmp_path}/out", folder=tmp_path, **secrets)
     assert drawn.returncode == 0, drawn.stderr
-    assert door.conf().is_dir()
+    assert conf_dir().is_dir()

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from conftest import FP32, Fit, built
 from oakleaf.errors import Mistake
 from oakleaf.losses.constraints import WeightClipping
-from oakleaf.optim import Player, total_norm
-from oakleaf.unrolling import foreseen
+from oakleaf.optim.player import Player, total_norm
+from oakleaf.optim.unrolled import foreseen
 
 OPTIMIZERS = [
     lambda weights: torch.optim.Adam(weights, lr=0.1, betas=(0.5, 0.9), weight_decay=0.01),

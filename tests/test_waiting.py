@@ -15,10 +15,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from conftest import FP32, SMALL, built
-from oakleaf.data.deck import Resident, ahead
 from oakleaf.data.inputs import Edges, Grey, Masked
-from oakleaf.guard import Guard
-from oakleaf.optim import adam, sgd
+from oakleaf.data.sampling import Resident, ahead
+from oakleaf.optim.player import adam, sgd
+from oakleaf.runtime.nonfinite import Guard
 
 
 class Waits(TorchDispatchMode):

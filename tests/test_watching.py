@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 
 from conftest import SMALL, Fit, full_disk
-from oakleaf import loggers
 from oakleaf.callbacks import Watch
 from oakleaf.gan import GAN
-from oakleaf.loggers import Table, WeightsAndBiases
-from oakleaf.means import Means
+from oakleaf.runtime import loggers
+from oakleaf.runtime.loggers import Table, WeightsAndBiases
+from oakleaf.runtime.running_means import Means
 
 RUN = [*SMALL, "max_images=960", "watch_every=10", "callbacks.samples.every=320"]
 

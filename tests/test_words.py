@@ -16,26 +16,26 @@ from torch.distributions import kl_divergence
 from torch.nn.functional import softplus
 
 from conftest import Fit, composed, first_stage, suited
-from oakleaf.captions import Caption
-from oakleaf.checkpoint import read
-from oakleaf.cli.real import real_images
+from oakleaf.builder.recipe import agree, build, load, make
+from oakleaf.cli.real_data import real_images
+from oakleaf.conditioning.caption import Caption
+from oakleaf.conditioning.priors import Normal
 from oakleaf.data.captions import Captions, spelled
-from oakleaf.data.described import NEEDED, WORDS, sentence
-from oakleaf.data.texts import Captioned, numbered
+from oakleaf.data.celeba_captions import NEEDED, WORDS, sentence
+from oakleaf.data.vocabulary import Captioned, numbered
 from oakleaf.errors import Mistake
 from oakleaf.games import Matching
+from oakleaf.image_grid import from_bytes
 from oakleaf.losses.loss import Loss
 from oakleaf.losses.objectives import NonSaturating
 from oakleaf.metrics.classifier import Training
-from oakleaf.metrics.evidence import Evidence
+from oakleaf.metrics.evaluation_data import Evidence
 from oakleaf.metrics.retrieval import Retrieval, found
 from oakleaf.networks import text
 from oakleaf.networks.layers import Bottleneck
 from oakleaf.networks.stackgan import Augmentation, Second
-from oakleaf.pictures import from_bytes
-from oakleaf.priors import Normal
-from oakleaf.recipe import agree, build, load, make
 from oakleaf.round import Mismatch, Verdict
+from oakleaf.runtime.checkpoint_io import read
 
 SMALL = ["model.game.generator.width=8", "model.game.discriminator.width=8", "data.batch_size=8", "max_images=16"]
 
@@ -158,7 +158,7 @@ def test_a_checkpoint_can_be_asked_in_words(fit: Fit, captions: Path, tmp_path: 
     with pytest.raises(Mistake, match="zorgon or quux"):
         condition.said("red zorgon quux", 1)
     with pytest.raises(Mistake, match="a number asks too"):
-        from oakleaf.conditions import Label
+        from oakleaf.conditioning.condition import Label
 
         Label(3).said("red", 1)
 

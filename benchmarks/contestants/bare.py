@@ -18,9 +18,9 @@ from beat import beat
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from oakleaf.cli.composing import composed
-from oakleaf.cli.machine import best_precision
-from oakleaf.recipe import build
+from oakleaf.builder.recipe import build
+from oakleaf.cli.compose import composed
+from oakleaf.cli.hardware import best_precision
 from oakleaf.round import judges_singly
 
 Cost = Callable[[nn.Module, nn.Module, Tensor, Tensor], Tensor]

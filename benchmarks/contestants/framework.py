@@ -8,10 +8,10 @@ import tempfile
 
 from beat import Beat
 
-from oakleaf.cli.composing import composed
+from oakleaf.builder.recipe import build
+from oakleaf.builder.trainer import build_trainer
+from oakleaf.cli.compose import composed
 from oakleaf.cli.train import _quiet
-from oakleaf.recipe import build
-from oakleaf.trainer import build_trainer
 
 
 def main() -> None:

@@ -4,7 +4,7 @@
 class Mistake(Exception):
     """A user's mistake. The message is the whole answer: what is wrong, and what to do instead.
 
-    The command line prints it alone and ends with exit code 1 (`oakleaf.cli.door`).
+    The command line prints it alone and ends with exit code 1 (`oakleaf.cli.main`).
     """
 
 

@@ -11,16 +11,16 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim import Optimizer
 
-from oakleaf import memory, parallel
-from oakleaf.ema import EMA, Average
+from oakleaf.config.types import Count
 from oakleaf.errors import Mistake
 from oakleaf.games import Batch, Game
-from oakleaf.guard import Guard, heal
-from oakleaf.means import Means
-from oakleaf.numbers import Count
-from oakleaf.optim import Player, total_norm
-from oakleaf.seeds import sow, stream
-from oakleaf.unrolling import foreseen
+from oakleaf.optim.ema import EMA, Average
+from oakleaf.optim.player import Player, total_norm
+from oakleaf.optim.unrolled import foreseen
+from oakleaf.runtime import distributed, memory
+from oakleaf.runtime.nonfinite import Guard, heal
+from oakleaf.runtime.running_means import Means
+from oakleaf.runtime.seeds import sow, stream
 
 RIVAL = "discriminator"  # whose steps a player that looks ahead foresees
 
@@ -141,7 +141,7 @@ class GAN(LightningModule):
         with torch.autocast(self.device.type, enabled=False):  # the precision of each step back is its step's forward
             torch.autograd.backward(sum(losses.values()), inputs=self.weights[name])  # type: ignore[arg-type]
         gradients = [weight.grad for weight in self.weights[name] if weight.grad is not None]
-        parallel.average(gradients)
+        distributed.average(gradients)
         player.steer(optimizer, self.images)
         norm = total_norm(gradients)
         shared = self.trainer.world_size > 1  # then only the gradient is, and all processes must decide alike

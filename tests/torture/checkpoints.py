@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 
 from conftest import FP32, SMALL, built
+from oakleaf.builder.recipe import load
 from oakleaf.errors import Mistake
-from oakleaf.recipe import load
 from torture.within import Outcome, Slow, limited, report, within
 
 FORGED: list[Any] = [

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 
 from conftest import FP32, SMALL
-from oakleaf.checkpoint import read
+from oakleaf.runtime.checkpoint_io import read
 from test_commands import quick
 
 IMAGES = 1600

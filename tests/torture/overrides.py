@@ -23,7 +23,7 @@ VALUES = [
     "0", "-1", "1", "2", "3", "7", "1000000000", "1000000000000000000", "-1000000000", "1e-300", "1e308", "nan", "inf",
     "-inf", "0.5", "true", "false", "null", "", "abc", "[]", "{}", "[1,2]", "[[1],[2]]", "{a: 1}", "${seed}", "${nope}",
     "${model}", "${oc.env:HOME}", "${times:a,2}", "nowhere/else", "/dev/null", "a=b", "grün", "???", "0x10", "1_000",
-    "{_target_: os.system, command: true}", "{_target_: oakleaf.priors.Normal, dim: 3}", "{_target_: torch.nn.ReLU}",
+    "{_target_: os.system, command: true}", "{_target_: oakleaf.conditioning.priors.Normal, dim: 3}", "{_target_: torch.nn.ReLU}",
     "[null]", "'a b'", "mean", "none", "batch", "auto", "1:2", "9" * 400,
 ]  # fmt: skip
 GARBAGE = "={}[]$'\"\\,+~@:.!#()a1 \n\t%é"

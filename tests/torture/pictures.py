@@ -17,9 +17,9 @@ import numpy as np
 from PIL import Image
 
 from oakleaf.data.cache import decoded
-from oakleaf.data.fit import Fit
+from oakleaf.data.decoded import Stock
 from oakleaf.data.folder import Folder
-from oakleaf.data.stock import Stock
+from oakleaf.data.resize import Fit
 from torture.within import Outcome, Slow, limited, report, within
 
 KINDS = [

@@ -7,10 +7,10 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 
 from oakleaf.callbacks.interval import Interval
-from oakleaf.checkpoint import tidy
-from oakleaf.folders import LAST
+from oakleaf.config.types import Count
 from oakleaf.gan import GAN
-from oakleaf.numbers import Count
+from oakleaf.runtime.checkpoint_io import tidy
+from oakleaf.runtime.run_dir import LAST
 
 
 class Checkpoint(LightningCheckpoint):

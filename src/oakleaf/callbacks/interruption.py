@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from torch import distributed
 
-from oakleaf import parallel
+from oakleaf.runtime import distributed
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ class Interruption(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:  # type: ignore[override]
         if trainer.world_size > 1:
             told = torch.tensor([self.received], device=pl_module.device)
-            distributed.all_reduce(told, op=distributed.ReduceOp.MAX)
+            torch.distributed.all_reduce(told, op=torch.distributed.ReduceOp.MAX)
             self.received = int(told)
         if self.received:
             trainer.should_stop = True  # so that this turn is saved
@@ -50,7 +49,7 @@ class Interruption(Callback):
         if number == signal.SIGINT and self.received == number:
             raise KeyboardInterrupt
         self.received = number
-        if parallel.place()[0] == 0:
+        if distributed.place()[0] == 0:
             log.warning("%s: saving, and ending with this turn", signal.Signals(number).name)
 
     def _forget(self) -> None:

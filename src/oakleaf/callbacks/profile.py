@@ -13,9 +13,9 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.profilers import Profiler
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from oakleaf.callbacks.costs import shares, words
+from oakleaf.callbacks.profile_summary import shares, words
+from oakleaf.config.types import Count
 from oakleaf.gan import GAN
-from oakleaf.numbers import Count
 
 log = logging.getLogger(__name__)
 

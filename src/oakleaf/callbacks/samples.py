@@ -10,13 +10,13 @@ from PIL import Image
 from torch import Tensor
 
 from oakleaf.callbacks.interval import Interval
-from oakleaf.folders import Spared, whole
+from oakleaf.config.types import Count
 from oakleaf.games import Batch, Game
 from oakleaf.gan import GAN
-from oakleaf.loggers import show
-from oakleaf.modes.latents import draw
-from oakleaf.numbers import Count
-from oakleaf.pictures import abreast, film, picture
+from oakleaf.image_grid import abreast, film, picture
+from oakleaf.runtime.loggers import show
+from oakleaf.runtime.run_dir import Spared, whole
+from oakleaf.sampling.latents import draw
 
 
 class Samples(Callback):

@@ -6,11 +6,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from oakleaf.cli.door import enter
-from oakleaf.cli.machine import libraries, there
-from oakleaf.cli.real import real_images
+from oakleaf.cli.hardware import libraries, there
+from oakleaf.cli.main import enter
+from oakleaf.cli.real_data import real_images
 from oakleaf.errors import Mistake
-from oakleaf.folders import beside, made
+from oakleaf.runtime.run_dir import beside, made
 
 log = logging.getLogger(__name__)
 
@@ -25,13 +25,13 @@ def evaluate(config: DictConfig) -> None:
     if OmegaConf.is_missing(config, "checkpoint"):
         raise Mistake("checkpoint= is missing: name a run's folder or a checkpoint file")
     libraries()
-    from oakleaf.check import check
-    from oakleaf.checkpoint import digest, find, read
-    from oakleaf.metrics.evidence import Evidence
+    from oakleaf.builder.recipe import make, opened
+    from oakleaf.config.types import Count, Positive
+    from oakleaf.config.validate import check
+    from oakleaf.image_grid import from_bytes, picture
+    from oakleaf.metrics.evaluation_data import Evidence
     from oakleaf.metrics.scores import SHOWN, enough, measure, table, versions, write
-    from oakleaf.numbers import Count, Positive
-    from oakleaf.pictures import from_bytes, picture
-    from oakleaf.recipe import make, opened
+    from oakleaf.runtime.checkpoint_io import digest, find, read
 
     asked: Any = OmegaConf.to_container(config, resolve=True)
     if not asked.get("metric"):

@@ -5,10 +5,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from oakleaf.cli.door import enter
-from oakleaf.cli.machine import libraries
+from oakleaf.cli.hardware import libraries
+from oakleaf.cli.main import enter
 from oakleaf.errors import Mistake
-from oakleaf.folders import made
+from oakleaf.runtime.run_dir import made
 
 log = logging.getLogger(__name__)
 
@@ -22,13 +22,13 @@ def export(config: DictConfig) -> None:
     if OmegaConf.is_missing(config, "checkpoint"):
         raise Mistake("checkpoint= is missing: name a run's folder or a checkpoint file")
     libraries()
-    from oakleaf import card
-    from oakleaf.check import check
-    from oakleaf.checkpoint import find, read
-    from oakleaf.drawer import Drawer
-    from oakleaf.exporting import written
-    from oakleaf.pretrained import push_to_hub
-    from oakleaf.recipe import make, opened, resolved
+    from oakleaf.builder.recipe import make, opened, resolved
+    from oakleaf.config.validate import check
+    from oakleaf.export import model_card
+    from oakleaf.export.generator import Drawer
+    from oakleaf.export.pretrained import push_to_hub
+    from oakleaf.export.write import written
+    from oakleaf.runtime.checkpoint_io import find, read
 
     asked: Any = OmegaConf.to_container(config, resolve=True)
     words: dict[str, Any] = {"checkpoint": str, "out": str, "push_to_hub": str | None}
@@ -43,12 +43,12 @@ def export(config: DictConfig) -> None:
     module = opened(content)
     with module.averaged(asked["average"]) as game:
         drawer = Drawer(game)
-    said = card.card(module, drawer, resolved(content["hyper_parameters"]), file, asked["average"])
+    said = model_card.card(module, drawer, resolved(content["hyper_parameters"]), file, asked["average"])
     out = made(asked["out"])
     for name, one in formats.items():
         said["files"][name] = written(one, name, drawer, said, module.game, out)
-    card.write(said, out)
-    log.info("%s/%s says how to use it", out, card.CARD)
+    model_card.write(said, out)
+    log.info("%s/%s says how to use it", out, model_card.CARD)
     if asked["push_to_hub"]:
         log.info("%s", push_to_hub(out, asked["push_to_hub"], asked["private"]))
 

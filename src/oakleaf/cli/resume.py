@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.errors import Mistake
-from oakleaf.folders import LAST, relative
+from oakleaf.runtime.run_dir import LAST, relative
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def begun(resume: str | None, folder: Path) -> tuple[Path, dict[str, Any]] | tup
     if resume == "auto":
         place, found = (folder / LAST).parent, None
         if list(place.glob("*.ckpt")):
-            from oakleaf.checkpoint import newest
+            from oakleaf.runtime.checkpoint_io import newest
 
             if (found := newest(place)) is None:
                 raise Mistake(
@@ -48,7 +48,7 @@ def begun(resume: str | None, folder: Path) -> tuple[Path, dict[str, Any]] | tup
         words = f"going on with {relative(found[0])}" if found else "no such run yet, beginning one"
         log.info("resume=auto: %s", words)
         return found or (None, None)
-    from oakleaf.checkpoint import find, read
+    from oakleaf.runtime.checkpoint_io import find, read
 
     return (path := find(resume)), read(path)
 
@@ -86,8 +86,8 @@ def behind(config: DictConfig, folder: Path, attempt: int, error: Mistake) -> tu
     Raises:
         Mistake: the error, if it is not wanted again, or there is no checkpoint.
     """
-    from oakleaf.checkpoint import newest
-    from oakleaf.parallel import place
+    from oakleaf.runtime.checkpoint_io import newest
+    from oakleaf.runtime.distributed import place
 
     wanted = attempt < config.non_finite.back and place()[1] == 1
     found = newest((folder / LAST).parent) if wanted else None

@@ -5,11 +5,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from oakleaf.cli.door import enter
-from oakleaf.cli.machine import libraries, there
-from oakleaf.cli.real import real_images
+from oakleaf.cli.hardware import libraries, there
+from oakleaf.cli.main import enter
+from oakleaf.cli.real_data import real_images
 from oakleaf.errors import Mistake
-from oakleaf.folders import made, whole
+from oakleaf.runtime.run_dir import made, whole
 
 log = logging.getLogger(__name__)
 
@@ -29,11 +29,11 @@ def sample(config: DictConfig) -> None:
     import numpy as np
     import torch
 
-    from oakleaf.check import check
-    from oakleaf.checkpoint import read
-    from oakleaf.numbers import Count, Natural
-    from oakleaf.pictures import are_points, picture, to_bytes
-    from oakleaf.recipe import make, opened
+    from oakleaf.builder.recipe import make, opened
+    from oakleaf.config.types import Count, Natural
+    from oakleaf.config.validate import check
+    from oakleaf.image_grid import are_points, picture, to_bytes
+    from oakleaf.runtime.checkpoint_io import read
 
     asked: Any = OmegaConf.to_container(config, resolve=True)
     words: dict[str, Any] = {"checkpoint": str, "out": str, "device": str, "split": str | None, "root": str | None}

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from oakleaf.cli.door import conf, enter
-from oakleaf.cli.machine import libraries
+from oakleaf.cli.hardware import libraries
+from oakleaf.cli.main import enter
+from oakleaf.config.paths import conf_dir
 from oakleaf.errors import Mistake
-from oakleaf.folders import made
+from oakleaf.runtime.run_dir import made
 
 if TYPE_CHECKING:
     from oakleaf.theory.finding import Finding
@@ -29,13 +30,13 @@ def theory(config: DictConfig) -> None:
         Mistake: no lab, or a claim that does not hold.
     """
     if not config.get("lab"):
-        labs = sorted(path.stem for path in (conf() / "lab").glob("*.yaml"))
+        labs = sorted(path.stem for path in (conf_dir() / "lab").glob("*.yaml"))
         raise Mistake(f"lab= is missing: one of {', '.join(labs)}")
     libraries()
     from hydra.core.hydra_config import HydraConfig
 
-    from oakleaf.check import check
-    from oakleaf.recipe import make
+    from oakleaf.builder.recipe import make
+    from oakleaf.config.validate import check
 
     asked: Any = OmegaConf.to_container(config, resolve=True)
     check(asked, fixed={"": {"lab": Any, "out": str, "seed": int}})

@@ -10,11 +10,11 @@ from typing import Any
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from oakleaf.cli.door import enter
-from oakleaf.cli.machine import libraries
+from oakleaf.cli.hardware import libraries
+from oakleaf.cli.main import enter
 from oakleaf.cli.resume import begun, behind, placed, resumed
 from oakleaf.errors import Mistake
-from oakleaf.folders import CONFIG, LAST, OVERRIDES, homeless, relative, same, whole
+from oakleaf.runtime.run_dir import CONFIG, LAST, OVERRIDES, homeless, relative, same, whole
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def train(config: DictConfig) -> None:
 
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN:
-        from oakleaf.sweeps.trial import run
+        from oakleaf.sweeps.job_runner import run
 
         run(config, hydra)
         return
@@ -64,7 +64,7 @@ def _train(config: DictConfig, folder: Path, hydra: Any) -> None:
     overrides = list(hydra.overrides.task)
     libraries()  # from here on torch and Lightning, seconds after all that needs neither
     checkpoint, content = begun(config.resume, folder)
-    from oakleaf.guard import Diverged
+    from oakleaf.runtime.nonfinite import Diverged
 
     if content:
         groups, began = set(hydra.runtime.choices), _lines(folder / OVERRIDES)
@@ -83,9 +83,9 @@ def _fit(
     config: DictConfig, folder: Path, content: dict[str, Any] | None, checkpoint: Path | None, overrides: list[str]
 ) -> None:
     """Build and train; with a checkpoint, from there on."""
+    from oakleaf.builder.recipe import agree, build, restore
+    from oakleaf.builder.trainer import build_trainer
     from oakleaf.callbacks import Interruption
-    from oakleaf.recipe import agree, build, restore
-    from oakleaf.trainer import build_trainer
 
     module, data, recipe = build(config)
     if content:

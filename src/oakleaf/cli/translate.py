@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
-from oakleaf.cli.door import enter
-from oakleaf.cli.machine import libraries, there
+from oakleaf.cli.hardware import libraries, there
+from oakleaf.cli.main import enter
 from oakleaf.errors import Mistake
-from oakleaf.folders import made, whole
+from oakleaf.runtime.run_dir import made, whole
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +30,9 @@ def translate(config: DictConfig) -> None:
 
     from tqdm import tqdm
 
-    from oakleaf.check import check
+    from oakleaf.config.validate import check
     from oakleaf.data.folder import find_pictures
-    from oakleaf.translator import Translator, Unread
+    from oakleaf.sampling.translate import Translator, Unread
 
     asked: Any = OmegaConf.to_container(config, resolve=True)
     words: dict[str, Any] = dict.fromkeys(("checkpoint", "input", "out", "device"), str)

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from oakleaf.data.decoding import faults
-from oakleaf.data.fit import Fit
+from oakleaf.data.resize import Fit
 from oakleaf.data.sources import Source
 from oakleaf.errors import Mistake
 

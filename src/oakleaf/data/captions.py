@@ -9,10 +9,10 @@ from typing import Literal
 
 import numpy as np
 
+from oakleaf.config.types import Natural
 from oakleaf.data.folder import Folder
 from oakleaf.errors import Mistake
-from oakleaf.numbers import Natural
-from oakleaf.seeds import stream
+from oakleaf.runtime.seeds import stream
 
 Part = Literal["all", "train", "valid", "test"]
 SLICES = 10  # of all groups: two of them test, one validates

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from oakleaf.data.fit import Fit, TooSmall
+from oakleaf.data.resize import Fit, TooSmall
 from oakleaf.data.sources import Source
 from oakleaf.errors import Mistake
 

@@ -9,21 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from oakleaf.config.types import Count, Natural
 from oakleaf.data.cache import OnCorrupt
-from oakleaf.data.dealt import Dealt
-from oakleaf.data.deck import Deck, Resident, Rows, Streamed, Together
-from oakleaf.data.finish import Finish
-from oakleaf.data.fit import Crop, Resample
+from oakleaf.data.datamodule import Dealt
+from oakleaf.data.decoded import Stock, together
 from oakleaf.data.inputs import Input
-from oakleaf.data.labelled import Labelled, hidden, parted
+from oakleaf.data.resize import Crop, Resample
+from oakleaf.data.sampling import Deck, Resident, Rows, Streamed, Together
+from oakleaf.data.semi_supervised import Labelled, hidden, parted
 from oakleaf.data.sources import Source
-from oakleaf.data.stock import Stock, together
+from oakleaf.data.transforms import Finish
 from oakleaf.errors import Mistake
-from oakleaf.memory import free
+from oakleaf.image_grid import to_bytes
 from oakleaf.networks.layers import Size
-from oakleaf.numbers import Count, Natural
-from oakleaf.pictures import to_bytes
-from oakleaf.seeds import stream
+from oakleaf.runtime.memory import free
+from oakleaf.runtime.seeds import stream
 
 
 class Images(Dealt):

@@ -8,10 +8,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import conv2d, interpolate, pad
 
+from oakleaf.config.types import Count, Positive
 from oakleaf.data.decoding import UNREADABLE
-from oakleaf.data.fit import plain
+from oakleaf.data.resize import plain
 from oakleaf.errors import Mistake
-from oakleaf.numbers import Count, Positive
 
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
 

@@ -7,8 +7,8 @@ from typing import Literal
 from PIL import Image, ImageOps
 
 from oakleaf.data.decoding import UNREADABLE
-from oakleaf.data.fit import upright
 from oakleaf.data.folder import Folder
+from oakleaf.data.resize import upright
 from oakleaf.data.sources import Source
 from oakleaf.errors import Mistake
 

@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from oakleaf.config.types import Count
 from oakleaf.errors import Mistake, first_line
-from oakleaf.numbers import Count
 
 
 class Source(ABC):

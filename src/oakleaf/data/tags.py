@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from oakleaf.config.types import Count, Natural
 from oakleaf.data.captions import Part
-from oakleaf.data.dealt import Dealt
-from oakleaf.data.deck import Resident, Rows
+from oakleaf.data.datamodule import Dealt
 from oakleaf.data.images import Images
+from oakleaf.data.sampling import Resident, Rows
 from oakleaf.data.sources import Source
-from oakleaf.data.words import word_vectors
+from oakleaf.data.word_vectors import word_vectors
 from oakleaf.errors import Mistake
 from oakleaf.metrics.extractors import Extractor
-from oakleaf.numbers import Count, Natural
 
 
 @dataclass

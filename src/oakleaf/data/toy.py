@@ -16,10 +16,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from oakleaf.data.dealt import Dealt
-from oakleaf.data.deck import Resident, Rows
-from oakleaf.numbers import Count, Natural, Positive
-from oakleaf.seeds import stream
+from oakleaf.config.types import Count, Natural, Positive
+from oakleaf.data.datamodule import Dealt
+from oakleaf.data.sampling import Resident, Rows
+from oakleaf.runtime.seeds import stream
 
 
 @dataclass(kw_only=True)

@@ -1,12 +1,12 @@
 """Families of systems: which networks there are, and how a batch becomes Rounds."""
 
-from oakleaf.games.alone import Likelihood, Reconstruction
+from oakleaf.games.baselines import Likelihood, Reconstruction
 from oakleaf.games.bidirectional import Bidirectional
 from oakleaf.games.game import Batch, Game
 from oakleaf.games.generation import Generation
 from oakleaf.games.matching import Matching
 from oakleaf.games.pyramid import Pyramid
-from oakleaf.games.stacked import Stacked
+from oakleaf.games.stackgan import Stacked
 from oakleaf.games.unpaired import Unpaired
 
 __all__ = [

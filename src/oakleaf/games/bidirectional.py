@@ -6,12 +6,12 @@ from functools import partial
 import torch
 from torch import Size, Tensor, nn
 
+from oakleaf.conditioning.priors import Prior
+from oakleaf.config.types import Count
 from oakleaf.games.game import Batch
 from oakleaf.games.generation import Generation
 from oakleaf.losses.loss import Loss
 from oakleaf.losses.terms import Term
-from oakleaf.numbers import Count
-from oakleaf.priors import Prior
 from oakleaf.round import Mirror, Round, Verdict
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from oakleaf.conditions import Condition
-from oakleaf.losses.adaptive import Adaptive
+from oakleaf.conditioning.condition import Condition
+from oakleaf.image_grid import from_bytes
 from oakleaf.losses.loss import Loss, blurred
+from oakleaf.losses.stateful import Adaptive
 from oakleaf.losses.terms import Term
-from oakleaf.pictures import from_bytes
 from oakleaf.round import Round, judges_singly
 
 Batch = dict[str, Tensor]

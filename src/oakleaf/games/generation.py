@@ -6,13 +6,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from oakleaf.conditions import Condition
+from oakleaf.conditioning.condition import Condition
+from oakleaf.conditioning.priors import Prior
+from oakleaf.config.types import Count
 from oakleaf.errors import Mistake
 from oakleaf.games.game import Batch, Game
 from oakleaf.losses.loss import Loss
 from oakleaf.losses.terms import Term
-from oakleaf.numbers import Count
-from oakleaf.priors import Prior
 from oakleaf.round import Round, Verdict
 
 

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-from oakleaf.conditions import Condition
+from oakleaf.conditioning.condition import Condition
+from oakleaf.conditioning.priors import Prior
+from oakleaf.config.types import Count, Natural
 from oakleaf.errors import Mistake
 from oakleaf.games.game import Batch, Scalars
 from oakleaf.games.generation import Generation
 from oakleaf.losses.loss import Loss
 from oakleaf.losses.terms import Term
 from oakleaf.networks.pyramid import Levels
-from oakleaf.numbers import Count, Natural
-from oakleaf.priors import Prior
 from oakleaf.round import Round
 
 

@@ -5,15 +5,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from oakleaf.conditions import Condition
+from oakleaf.conditioning.condition import Condition
+from oakleaf.config.types import Count, Natural
 from oakleaf.errors import Mistake
 from oakleaf.games.game import Batch, Game
-from oakleaf.games.pool import Pool
+from oakleaf.games.image_pool import Pool
 from oakleaf.losses.loss import Loss
 from oakleaf.losses.terms import Term
-from oakleaf.networks.both import Critics, Translators
+from oakleaf.networks.cyclegan import Critics, Translators
 from oakleaf.networks.layers import Size, height_width
-from oakleaf.numbers import Count, Natural
 from oakleaf.round import Round, Voyage
 
 

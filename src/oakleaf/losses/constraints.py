@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from oakleaf.numbers import Positive
+from oakleaf.config.types import Positive
 
 
 @dataclass

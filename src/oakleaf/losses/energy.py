@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
-from oakleaf import parallel
-from oakleaf.losses.adaptive import Adaptive
-from oakleaf.numbers import NonNegative, Positive
+from oakleaf.config.types import NonNegative, Positive
+from oakleaf.losses.stateful import Adaptive
 from oakleaf.round import Round
+from oakleaf.runtime import distributed
 
 
 class _Energy:
@@ -89,7 +89,7 @@ class Equilibrium(_Energy, Adaptive):
         played = (counts > 0) & sums.isfinite()  # a turn with NaN is as if it had not been
         played[0] &= counts[1] == 0  # D's steps within G's turn are those that an unrolled G foresees
         means = torch.where(played, sums / counts.clamp(min=1), self.means)
-        parallel.average([means])
+        distributed.average([means])
         self.means.copy_(means)
         balance = self.gamma * means[0] - means[1]
         self.k.add_(self.rate * balance * played[1]).clamp_(0, 1)

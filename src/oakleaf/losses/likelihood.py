@@ -5,8 +5,8 @@ from math import log, pi
 import torch
 from torch import Tensor
 
+from oakleaf.config.types import Count, Positive
 from oakleaf.losses.terms import Term
-from oakleaf.numbers import Count, Positive
 from oakleaf.round import Round
 
 

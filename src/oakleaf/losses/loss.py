@@ -7,10 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from oakleaf.config.types import Count, NonNegative, Positive
 from oakleaf.losses.constraints import WeightClipping
 from oakleaf.losses.objectives import Objective
 from oakleaf.losses.terms import Term
-from oakleaf.numbers import Count, NonNegative, Positive
 from oakleaf.round import Critic, Round, Verdict
 
 

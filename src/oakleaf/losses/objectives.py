@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
-from oakleaf.numbers import Share
+from oakleaf.config.types import Share
 from oakleaf.round import Round, needed
 
 

@@ -5,8 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from oakleaf.config.types import Count, NonNegative
 from oakleaf.losses.terms import Term
-from oakleaf.numbers import Count, NonNegative
 from oakleaf.round import Critic, Round, sloped
 
 Point = Literal["real", "fake", "between", "around"]

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
 
+from oakleaf.conditioning.priors import Codes
+from oakleaf.config.types import Count
 from oakleaf.errors import Mistake
-from oakleaf.numbers import Count
-from oakleaf.priors import Codes
 from oakleaf.round import Round, Rows, Verdict, needed
 
 

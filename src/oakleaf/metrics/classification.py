@@ -7,10 +7,10 @@ import torch
 from oakleaf.errors import Mistake
 from oakleaf.games import Generation
 from oakleaf.gan import GAN
+from oakleaf.image_grid import from_bytes
 from oakleaf.metrics.conditional import OnTest
-from oakleaf.metrics.evidence import AT_ONCE, Evidence
-from oakleaf.metrics.sample import Sample
-from oakleaf.pictures import from_bytes
+from oakleaf.metrics.evaluation_data import AT_ONCE, Evidence
+from oakleaf.metrics.image_set import Sample
 
 
 class ClassificationError(OnTest):

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from tqdm import tqdm
 
-from oakleaf import parallel
+from oakleaf.config.types import Count, Positive
 from oakleaf.errors import Mistake
-from oakleaf.folders import whole
-from oakleaf.metrics.tasks import Task
-from oakleaf.numbers import Count, Positive
-from oakleaf.seeds import stream
+from oakleaf.metrics.classifier_targets import Task
+from oakleaf.runtime import distributed
+from oakleaf.runtime.run_dir import whole
+from oakleaf.runtime.seeds import stream
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ def kept(
     whole = (2, key, task.kind, task.outputs, said, astuple(training))
     name = hashlib.blake2b(repr(whole).encode(), digest_size=16).hexdigest()
     file = folder.expanduser() / "classifiers" / f"{name}.pt"
-    parallel.once(lambda: None if file.is_file() else _teach(pixels, task, training, file, device))
+    distributed.once(lambda: None if file.is_file() else _teach(pixels, task, training, file, device))
     content = torch.load(file, map_location="cpu", weights_only=True)
     network = Network(pixels.shape[1], (pixels.shape[2], pixels.shape[3]), task.outputs, training)
     network.load_state_dict(content["weights"])

@@ -6,13 +6,13 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
+from oakleaf.conditioning.priors import Codes
 from oakleaf.errors import Mistake
+from oakleaf.image_grid import from_bytes
 from oakleaf.metrics.conditional import UNLABELLED
-from oakleaf.metrics.evidence import AT_ONCE, Evidence
-from oakleaf.metrics.measure import Measure, labelled
-from oakleaf.metrics.sample import Sample
-from oakleaf.pictures import from_bytes
-from oakleaf.priors import Codes
+from oakleaf.metrics.evaluation_data import AT_ONCE, Evidence
+from oakleaf.metrics.image_set import Sample
+from oakleaf.metrics.metric import Measure, labelled
 
 
 class CodeError(Measure):

@@ -8,9 +8,9 @@ from PIL import Image, ImageCms
 from torch import Tensor
 
 from oakleaf.errors import Mistake
-from oakleaf.metrics.evidence import AT_ONCE
-from oakleaf.metrics.measure import Measure
-from oakleaf.metrics.sample import Sample
+from oakleaf.metrics.evaluation_data import AT_ONCE
+from oakleaf.metrics.image_set import Sample
+from oakleaf.metrics.metric import Measure
 
 TO_LAB = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
 

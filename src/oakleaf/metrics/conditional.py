@@ -6,11 +6,11 @@ import torch
 
 from oakleaf.errors import Mistake
 from oakleaf.metrics.classifier import Training, learn, reading
-from oakleaf.metrics.evidence import Evidence
-from oakleaf.metrics.measure import Measure, labelled
+from oakleaf.metrics.classifier_targets import Labels
+from oakleaf.metrics.evaluation_data import Evidence
+from oakleaf.metrics.image_set import Sample
+from oakleaf.metrics.metric import Measure, labelled
 from oakleaf.metrics.neighbours import nearest
-from oakleaf.metrics.sample import Sample
-from oakleaf.metrics.tasks import Labels
 
 UNTOLD = "needs samples of known labels, and this generator is told none"
 UNLABELLED = "needs real test images with labels, and these have none"

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, normalize, pad
 
-from oakleaf.data.dealt import Dealt
+from oakleaf.config.types import Count
+from oakleaf.data.datamodule import Dealt
 from oakleaf.errors import Mistake
 from oakleaf.metrics.extractors import Extractor
-from oakleaf.metrics.sample import Features
-from oakleaf.numbers import Count
+from oakleaf.metrics.image_set import Features
 
 AT_ONCE = 128  # images described together
 DIRECTIONS = 9  # of gradients, on half a turn: Dalal & Triggs 2005, section 6.3

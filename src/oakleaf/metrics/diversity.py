@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from oakleaf.config.types import Count
 from oakleaf.errors import Mistake
-from oakleaf.metrics.measure import Measure, at_least
+from oakleaf.metrics.image_set import Sample
+from oakleaf.metrics.metric import Measure, at_least
 from oakleaf.metrics.neighbours import shuffled
-from oakleaf.metrics.sample import Sample
-from oakleaf.numbers import Count
 
 
 class Diversity(Measure):

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from oakleaf.errors import Mistake
+from oakleaf.image_grid import from_bytes
 from oakleaf.metrics.conditional import UNLABELLED
-from oakleaf.metrics.evidence import AT_ONCE, Evidence
-from oakleaf.metrics.measure import Measure, labelled
+from oakleaf.metrics.evaluation_data import AT_ONCE, Evidence
+from oakleaf.metrics.image_set import Sample
+from oakleaf.metrics.metric import Measure, labelled
 from oakleaf.metrics.neighbours import flat, nearest
-from oakleaf.metrics.sample import Sample
-from oakleaf.pictures import from_bytes
 
 
 class EncoderOneNN(Measure):

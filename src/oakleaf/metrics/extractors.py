@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
-from oakleaf.data.dealt import Dealt
+from oakleaf.config.types import Count
+from oakleaf.data.datamodule import Dealt
 from oakleaf.errors import Mistake, first_line
 from oakleaf.metrics.classifier import Training, kept, scaled, weights_hash
-from oakleaf.metrics.sample import Features
-from oakleaf.metrics.tasks import Attributes, Labels, Rotations, Task
-from oakleaf.numbers import Count
+from oakleaf.metrics.classifier_targets import Attributes, Labels, Rotations, Task
+from oakleaf.metrics.image_set import Features
 
 INCEPTION = (
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"

@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 
+from oakleaf.config.types import Count
 from oakleaf.errors import Mistake
-from oakleaf.metrics.measure import Measure, at_least
-from oakleaf.metrics.sample import Sample
-from oakleaf.numbers import Count
+from oakleaf.metrics.image_set import Sample
+from oakleaf.metrics.metric import Measure, at_least
 
 
 class InceptionScore(Measure):

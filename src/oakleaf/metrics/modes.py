@@ -8,17 +8,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from oakleaf.config.types import Count, Positive
 from oakleaf.data import Images
 from oakleaf.data.sources import torchvision_set
-from oakleaf.data.stacked import StackedMNIST
+from oakleaf.data.stacked_mnist import StackedMNIST
 from oakleaf.data.toy import Mixture, Points
 from oakleaf.errors import Mistake
 from oakleaf.metrics.classifier import Training, accuracy, kept, reading
-from oakleaf.metrics.evidence import Evidence
-from oakleaf.metrics.measure import Measure, at_least
-from oakleaf.metrics.sample import Sample
-from oakleaf.metrics.tasks import Labels
-from oakleaf.numbers import Count, Positive
+from oakleaf.metrics.classifier_targets import Labels
+from oakleaf.metrics.evaluation_data import Evidence
+from oakleaf.metrics.image_set import Sample
+from oakleaf.metrics.metric import Measure, at_least
 
 log = logging.getLogger(__name__)
 

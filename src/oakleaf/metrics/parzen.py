@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oakleaf.metrics.evidence import Evidence
-from oakleaf.metrics.measure import Measure, at_least
+from oakleaf.config.types import Count
+from oakleaf.metrics.evaluation_data import Evidence
+from oakleaf.metrics.image_set import Sample
+from oakleaf.metrics.metric import Measure, at_least
 from oakleaf.metrics.neighbours import flat
-from oakleaf.metrics.sample import Sample
-from oakleaf.numbers import Count
 
 PIECE = 500  # images whose distances to all samples are held at once
 

@@ -8,18 +8,18 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from oakleaf.data.dealt import Dealt
-from oakleaf.data.texts import bags
+from oakleaf.config.types import Count
+from oakleaf.data.datamodule import Dealt
+from oakleaf.data.vocabulary import bags
 from oakleaf.errors import Mistake
+from oakleaf.image_grid import captioned
 from oakleaf.metrics.classifier import Training, kept, reading
-from oakleaf.metrics.evidence import Evidence
-from oakleaf.metrics.measure import Measure
+from oakleaf.metrics.classifier_targets import Task
+from oakleaf.metrics.evaluation_data import Evidence
+from oakleaf.metrics.image_set import Sample
+from oakleaf.metrics.metric import Measure
 from oakleaf.metrics.neighbours import shuffled
-from oakleaf.metrics.sample import Sample
-from oakleaf.metrics.tasks import Task
-from oakleaf.numbers import Count
-from oakleaf.pictures import captioned
-from oakleaf.seeds import stream
+from oakleaf.runtime.seeds import stream
 
 AT_ONCE = 256  # images generated together
 

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from oakleaf.errors import Mistake
-from oakleaf.folders import whole
-from oakleaf.metrics.evidence import Evidence
-from oakleaf.metrics.measure import Better, Measure
+from oakleaf.metrics.evaluation_data import Evidence
+from oakleaf.metrics.metric import Better, Measure
+from oakleaf.runtime.run_dir import whole
 
 log = logging.getLogger(__name__)
 

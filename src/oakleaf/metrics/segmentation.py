@@ -10,17 +10,17 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from oakleaf import parallel
+from oakleaf.config.types import Count
 from oakleaf.data.images import Images
 from oakleaf.errors import Mistake
 from oakleaf.metrics.classifier import scaled, store, weights_hash
-from oakleaf.metrics.evidence import Evidence
-from oakleaf.metrics.likeness import UNTRANSLATED
-from oakleaf.metrics.measure import Measure
-from oakleaf.metrics.sample import Sample
+from oakleaf.metrics.evaluation_data import Evidence
+from oakleaf.metrics.image_set import Sample
+from oakleaf.metrics.metric import Measure
+from oakleaf.metrics.reconstruction import UNTRANSLATED
 from oakleaf.networks.unet import UNet
-from oakleaf.numbers import Count
-from oakleaf.seeds import stream
+from oakleaf.runtime import distributed
+from oakleaf.runtime.seeds import stream
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ class Segmentation(Measure):
             self._learn(network, pairs, device)
             store(network.state_dict(), file, "segmenter")
 
-        parallel.once(learned)
+        distributed.once(learned)
         network.load_state_dict(torch.load(file, map_location=device, weights_only=True))
         return network.eval().requires_grad_(False)
 

@@ -9,15 +9,15 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
+from oakleaf.config.types import Count
 from oakleaf.data.tags import Album, Tags
 from oakleaf.errors import Mistake
 from oakleaf.gan import GAN
-from oakleaf.metrics.evidence import Evidence
-from oakleaf.metrics.measure import Measure
-from oakleaf.metrics.sample import Sample
-from oakleaf.numbers import Count
-from oakleaf.pictures import captioned
-from oakleaf.seeds import stream
+from oakleaf.image_grid import captioned
+from oakleaf.metrics.evaluation_data import Evidence
+from oakleaf.metrics.image_set import Sample
+from oakleaf.metrics.metric import Measure
+from oakleaf.runtime.seeds import stream
 
 AT_ONCE = 32  # pictures that are tagged together
 Tagger = Callable[[Album], Tensor]  # how strongly each word is proposed for each picture, [N, V]

@@ -13,9 +13,9 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from oakleaf.config.types import Count, NonNegative, Share
 from oakleaf.networks.dcgan import double, halve
 from oakleaf.networks.layers import Size, dcgan_weights, halvings, norm
-from oakleaf.numbers import Count, NonNegative, Share
 from oakleaf.round import Verdict
 
 

@@ -6,8 +6,8 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from oakleaf.config.types import Count, NonNegative
 from oakleaf.networks.layers import MapNorm, Size, dcgan_weights, halvings, norm
-from oakleaf.numbers import Count, NonNegative
 
 
 class Encoder(nn.Module):

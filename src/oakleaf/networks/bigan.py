@@ -10,8 +10,8 @@ from math import prod
 
 from torch import Tensor, nn
 
+from oakleaf.config.types import Count, NonNegative
 from oakleaf.networks.layers import MapNorm, Norm, Size, beside, dcgan_weights, height_width, norm, spectral
-from oakleaf.numbers import Count, NonNegative
 from oakleaf.round import Verdict
 
 

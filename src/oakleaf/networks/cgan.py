@@ -9,8 +9,8 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from oakleaf.config.types import Count, Share
 from oakleaf.networks.layers import AlwaysDropout, Maxout, Size, height_width, uniform_weights
-from oakleaf.numbers import Count, Share
 from oakleaf.round import Verdict
 
 

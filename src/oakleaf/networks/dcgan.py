@@ -8,6 +8,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from oakleaf.config.types import Count, Natural, NonNegative
 from oakleaf.errors import Mistake
 from oakleaf.networks.layers import (
     Bottleneck,
@@ -22,7 +23,6 @@ from oakleaf.networks.layers import (
     spectral,
 )
 from oakleaf.networks.minibatch import MinibatchDiscrimination
-from oakleaf.numbers import Count, Natural, NonNegative
 from oakleaf.round import Verdict
 
 Upsample = Literal["transposed", "nearest", "bilinear", "shuffle"]

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from oakleaf import parallel
-from oakleaf.networks.clusters import clusters, component
-from oakleaf.numbers import Count
+from oakleaf.config.types import Count
+from oakleaf.networks.kmeans import clusters, component
+from oakleaf.runtime import distributed
 
 
 class Mixture(NamedTuple):
@@ -42,7 +42,7 @@ class CodeDensity(nn.Module):
     @torch.no_grad()
     def remember(self, codes: Tensor) -> None:
         """Take in codes [B, code] of all processes; the oldest go."""
-        codes = parallel.gathered(codes.detach().float())[-len(self.memory) :]
+        codes = distributed.gathered(codes.detach().float())[-len(self.memory) :]
         place = (self.seen + torch.arange(len(codes), device=codes.device)) % len(self.memory)
         self.memory[place] = codes.to(self.memory.dtype)
         self.seen += len(codes)

@@ -9,9 +9,9 @@ from math import prod
 
 from torch import Tensor, cat, nn
 
+from oakleaf.config.types import Count, Natural, Share
 from oakleaf.networks import layers
 from oakleaf.networks.layers import MapNorm, Size, beside, height_width
-from oakleaf.numbers import Count, Natural, Share
 from oakleaf.round import Verdict
 
 

@@ -6,8 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from oakleaf.config.types import Count
 from oakleaf.errors import Mistake
-from oakleaf.numbers import Count
 
 MapNorm = Literal["batch", "layer", "instance", "none"]
 Norm = Literal["batch", "layer", "instance", "spectral", "none"]  # a critic's, which may be one of weights

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from oakleaf.numbers import Count
+from oakleaf.config.types import Count
 
 
 class MinibatchDiscrimination(nn.Module):

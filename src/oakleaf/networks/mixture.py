@@ -8,9 +8,9 @@ from math import log, pi, prod
 import torch
 from torch import Tensor, nn
 
-from oakleaf.networks.clusters import clusters, component
+from oakleaf.config.types import Count, Positive
+from oakleaf.networks.kmeans import clusters, component
 from oakleaf.networks.layers import Size, height_width
-from oakleaf.numbers import Count, Positive
 
 MOST = 100_000_000  # values of the images that the mixture begins from
 EACH = 300  # images for each component, as in the authors' code

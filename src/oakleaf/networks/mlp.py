@@ -10,8 +10,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from oakleaf.config.types import Count, Share
 from oakleaf.networks.layers import Maxout, Size, height_width, uniform_weights
-from oakleaf.numbers import Count, Share
 from oakleaf.round import Verdict
 
 

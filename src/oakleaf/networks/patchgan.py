@@ -5,10 +5,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from oakleaf.config.types import Count, Natural, NonNegative
 from oakleaf.errors import Mistake
 from oakleaf.networks import layers
 from oakleaf.networks.layers import Norm, Size
-from oakleaf.numbers import Count, Natural, NonNegative
 from oakleaf.round import Verdict
 
 LAYERS = {1: 0, 16: 1, 34: 2, 70: 3, 142: 4, 286: 5}  # strided convolutions, by the patch that a score depends on

@@ -8,10 +8,10 @@ from math import log, pi, prod
 import torch
 from torch import Tensor, nn
 
+from oakleaf.config.types import Count, Natural, NonNegative, Positive
 from oakleaf.networks.layers import MapNorm, Maxout, Size, he_weights, height_width
 from oakleaf.networks.layers import norm as normalisation
 from oakleaf.networks.minibatch import MinibatchDiscrimination
-from oakleaf.numbers import Count, Natural, NonNegative, Positive
 from oakleaf.round import Verdict
 
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from torch import nn
 
+from oakleaf.config.types import Count, Natural
 from oakleaf.errors import Mistake
 from oakleaf.networks.layers import Size, height_width, rounded
-from oakleaf.numbers import Count, Natural
 
 
 class Levels(nn.Module):

@@ -3,9 +3,9 @@ arXiv:1703.10593, uses them, appendix 7.2."""
 
 from torch import Tensor, nn
 
+from oakleaf.config.types import Count
 from oakleaf.errors import Mistake
 from oakleaf.networks.layers import MapNorm, Size, dcgan_weights, height_width, norm, rounded
-from oakleaf.numbers import Count
 
 
 class ResNet(nn.Module):

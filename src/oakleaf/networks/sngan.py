@@ -7,9 +7,9 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from oakleaf.config.types import Count, NonNegative
 from oakleaf.networks.layers import MapNorm, Norm, Size, dcgan_weights, halvings, spectral
 from oakleaf.networks.layers import norm as normalised
-from oakleaf.numbers import Count, NonNegative
 from oakleaf.round import Verdict
 
 

@@ -6,12 +6,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from oakleaf.config.types import Count, Natural
 from oakleaf.errors import Mistake
 from oakleaf.networks import dcgan, layers
 from oakleaf.networks.layers import MapNorm, Norm, Size, beside, dcgan_weights, height_width
 from oakleaf.networks.resnet import Residual
 from oakleaf.networks.text import Embedding
-from oakleaf.numbers import Count, Natural
 
 SD = 0.1  # where that of c begins: with 1 the text drowned in noise before G had heard it (docs/zoo/words.md)
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from oakleaf.config.types import Count
 from oakleaf.networks.layers import Maxout, Size, he_weights, height_width
-from oakleaf.numbers import Count
 from oakleaf.round import Verdict
 
 

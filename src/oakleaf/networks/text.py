@@ -8,9 +8,9 @@ from math import prod
 from torch import Tensor, nn
 from torch.nn import functional
 
+from oakleaf.config.types import Count, Natural, NonNegative
 from oakleaf.networks import dcgan, layers
 from oakleaf.networks.layers import Bottleneck, MapNorm, Norm, Size, beside, dcgan_weights, halvings, spectral
-from oakleaf.numbers import Count, Natural, NonNegative
 from oakleaf.round import Verdict
 
 

@@ -7,9 +7,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from oakleaf.config.types import Count, NonNegative, Share
 from oakleaf.errors import Mistake
 from oakleaf.networks.layers import AlwaysDropout, MapNorm, Size, dcgan_weights, height_width, norm, rounded
-from oakleaf.numbers import Count, NonNegative, Share
 
 
 class UNet(nn.Module):

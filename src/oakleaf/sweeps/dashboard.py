@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 def show(folder: Path, wandb: Any, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """The ranking as a table, the sheet as a picture, and both files; opened and closed here."""
-    from oakleaf.loggers import WeightsAndBiases
+    from oakleaf.runtime.loggers import WeightsAndBiases
 
     project = OmegaConf.select(wandb, "project") or "oakleaf"
     logger = WeightsAndBiases(str(folder), project, "report", folder.name, ["sweep"], "report")

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from oakleaf.sweeps.record import locked
+from oakleaf.sweeps.job_state import locked
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 

@@ -9,10 +9,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.errors import Mistake
+from oakleaf.sweeps.job_runner import asked
+from oakleaf.sweeps.job_state import SWEEP, Job, read_job, write, write_job
 from oakleaf.sweeps.names import combinations, job_name
-from oakleaf.sweeps.record import SWEEP, Job, read_job, write, write_job
 from oakleaf.sweeps.report import report
-from oakleaf.sweeps.trial import asked
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +63,9 @@ def conclude(config: DictConfig, folder: Path) -> None:
 
 def settled(config: DictConfig) -> dict[str, Any]:
     """The keys below `sweep`, checked before days are spent."""
-    from oakleaf.check import RECIPE, check
-    from oakleaf.cli.door import conf
-    from oakleaf.options import unknown_choice
+    from oakleaf.config.paths import conf_dir
+    from oakleaf.config.suggest import unknown_choice
+    from oakleaf.config.validate import RECIPE, check
 
     if config.folder:
         raise Mistake(f"folder={config.folder}: each job of a sweep has its own; all of them: hydra.sweep.dir=FOLDER")
@@ -78,6 +78,6 @@ def settled(config: DictConfig) -> dict[str, Any]:
     metrics = [settings["metric"]] if isinstance(settings["metric"], str) else settings["metric"]
     for group, names in (("metric", metrics), ("extractor", [settings["extractor"]])):
         for name in names:
-            if not (conf() / group / f"{name}.yaml").is_file():
-                raise Mistake(unknown_choice(f"sweep.{group}", name, conf() / group))
+            if not (conf_dir() / group / f"{name}.yaml").is_file():
+                raise Mistake(unknown_choice(f"sweep.{group}", name, conf_dir() / group))
     return {"measure": settings["measure"] or metrics[0], "fake": settings["fake"]}

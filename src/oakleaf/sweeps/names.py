@@ -9,7 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from oakleaf.errors import Mistake
-from oakleaf.folders import same
+from oakleaf.runtime.run_dir import same
 
 LONGEST = 100  # characters of a job's name
 SEED = "seed"

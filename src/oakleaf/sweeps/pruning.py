@@ -9,7 +9,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oakleaf.sweeps.record import STOP
+from oakleaf.sweeps.job_state import STOP
 
 if TYPE_CHECKING:
     from oakleaf.sweeps.study import Study

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+from oakleaf.sweeps.job_state import Job
 from oakleaf.sweeps.names import without_seed
-from oakleaf.sweeps.record import Job
 
 
 @dataclass

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from oakleaf.sweeps.job_state import SWEEP, Job, checkpoint, read
 from oakleaf.sweeps.ranking import Combination, is_lower_better, ranked
-from oakleaf.sweeps.record import SWEEP, Job, checkpoint, read
-from oakleaf.sweeps.sheet import sheet
+from oakleaf.sweeps.sample_grid import sheet
 from oakleaf.sweeps.status import jobs_of
 
 SHEET = "sheet.png"

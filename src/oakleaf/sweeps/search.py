@@ -10,11 +10,11 @@ from typing import Any
 from omegaconf import DictConfig
 
 from oakleaf.errors import Mistake
-from oakleaf.folders import LENGTH
+from oakleaf.runtime.run_dir import LENGTH
 from oakleaf.sweeps.grid import Launch, Legal, begin, conclude, settled, spoken
+from oakleaf.sweeps.job_runner import asked
+from oakleaf.sweeps.job_state import Job, planned_jobs, read_job
 from oakleaf.sweeps.names import job_name
-from oakleaf.sweeps.record import Job, planned_jobs, read_job
-from oakleaf.sweeps.trial import asked
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ from collections import Counter
 from pathlib import Path
 
 from oakleaf.errors import Mistake
-from oakleaf.folders import LAST
-from oakleaf.sweeps.record import SWEEP, Job, planned_jobs, read_job
+from oakleaf.runtime.run_dir import LAST
+from oakleaf.sweeps.job_state import SWEEP, Job, planned_jobs, read_job
 
 
 def jobs_of(folder: Path) -> list[Job]:

@@ -11,8 +11,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from oakleaf.errors import Mistake
+from oakleaf.sweeps.job_state import Job
 from oakleaf.sweeps.names import job_name
-from oakleaf.sweeps.record import Job
 from oakleaf.sweeps.space import Space, chosen, params_of
 
 OPEN = ("waiting", "running", "stopped", "failed")
@@ -110,8 +110,8 @@ def better(measure: str, evaluated: Sequence[str]) -> str:
     Raises:
         Mistake: it is none of the metric's numbers, or has no better way.
     """
-    from oakleaf.cli.composing import composed
-    from oakleaf.recipe import make
+    from oakleaf.builder.recipe import make
+    from oakleaf.cli.compose import composed
 
     metrics = composed("evaluate", evaluated).metric
     directions = {name: way for node in metrics.values() for name, way in make(node).better.items()}

@@ -8,12 +8,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from oakleaf.conditioning.priors import Normal
+from oakleaf.config.types import Count, NonNegative, Positive
 from oakleaf.games import Generation
 from oakleaf.losses.loss import Loss
-from oakleaf.numbers import Count, NonNegative, Positive
-from oakleaf.priors import Normal
 from oakleaf.round import Verdict
-from oakleaf.seeds import stream
+from oakleaf.runtime.seeds import stream
 from oakleaf.theory.dirac_losses import circling, converging
 from oakleaf.theory.finding import Check, Finding, Row
 

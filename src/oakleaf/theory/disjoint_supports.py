@@ -9,11 +9,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from oakleaf.config.types import Count, Positive
 from oakleaf.losses.objectives import Objective, Saturating, Wasserstein
 from oakleaf.losses.penalties import GradientPenalty
-from oakleaf.numbers import Count, Positive
 from oakleaf.round import Round, Verdict
-from oakleaf.seeds import stream
+from oakleaf.runtime.seeds import stream
 from oakleaf.theory.critics import Critics, descend
 from oakleaf.theory.finding import Check, Finding, Row
 

@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from oakleaf.config.types import Count, Positive
 from oakleaf.losses import divergences
 from oakleaf.losses.divergences import Divergence, FDivergence
-from oakleaf.numbers import Count, Positive
 from oakleaf.round import Round, Verdict
-from oakleaf.seeds import stream
+from oakleaf.runtime.seeds import stream
 from oakleaf.theory.critics import Critics
 from oakleaf.theory.densities import Mixture, grid
 from oakleaf.theory.finding import Check, Finding, Row

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from matplotlib.figure import Figure
 
+from oakleaf.config.types import Count, Positive
 from oakleaf.losses.objectives import NonSaturating
-from oakleaf.numbers import Count, Positive
 from oakleaf.round import Round, Verdict
-from oakleaf.seeds import stream
+from oakleaf.runtime.seeds import stream
 from oakleaf.theory.critics import Critics, descend
 from oakleaf.theory.densities import Mixture, jensen_shannon
 from oakleaf.theory.finding import Check, Finding, Row

@@ -7,9 +7,9 @@ from math import exp, isfinite
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from oakleaf.config.types import Count, Positive
 from oakleaf.data.toy import Grid, Mixture, Ring
 from oakleaf.metrics.modes import count_modes
-from oakleaf.numbers import Count, Positive
 from oakleaf.theory.finding import Check, Finding, Row
 from oakleaf.theory.pictures import train
 

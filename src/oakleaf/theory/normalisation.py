@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from oakleaf.config.types import Count, Positive
 from oakleaf.data import Images
-from oakleaf.numbers import Count, Positive
 from oakleaf.theory.finding import Check, Finding, Row
 from oakleaf.theory.pictures import Trained, figure, frechet, halves, train
 

@@ -6,10 +6,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from oakleaf.config.types import Count, Positive
 from oakleaf.losses.objectives import NonSaturating
-from oakleaf.numbers import Count, Positive
 from oakleaf.round import Round
-from oakleaf.seeds import stream
+from oakleaf.runtime.seeds import stream
 from oakleaf.theory.critics import Critics, descend
 from oakleaf.theory.densities import Mixture, grid, integral
 from oakleaf.theory.finding import Check, Finding, Row

@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import pad
 
-from oakleaf.cli.composing import composed
+from oakleaf.builder.recipe import build
+from oakleaf.builder.trainer import build_trainer
+from oakleaf.cli.compose import composed
 from oakleaf.gan import GAN
-from oakleaf.metrics.frechet import frechet_distance
-from oakleaf.metrics.sample import moments
-from oakleaf.recipe import build
-from oakleaf.seeds import stream
-from oakleaf.trainer import build_trainer
+from oakleaf.metrics.fid import frechet_distance
+from oakleaf.metrics.image_set import moments
+from oakleaf.runtime.seeds import stream
 
 CPU = ["trainer.accelerator=cpu", "trainer.precision=32-true", "logger=csv", "callbacks=default"]
 

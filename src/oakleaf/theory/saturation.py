@@ -8,10 +8,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from oakleaf.config.types import Count, Positive
 from oakleaf.losses.objectives import NonSaturating, Objective, Saturating
-from oakleaf.numbers import Count, Positive
 from oakleaf.round import Round
-from oakleaf.seeds import stream
+from oakleaf.runtime.seeds import stream
 from oakleaf.theory.critics import Critics
 from oakleaf.theory.finding import Check, Finding, Row
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from oakleaf.config.types import Count
 from oakleaf.networks.dcgan import Upsample, double
-from oakleaf.numbers import Count
-from oakleaf.seeds import stream
+from oakleaf.runtime.seeds import stream
 from oakleaf.theory.finding import Check, Finding, Row
 from oakleaf.theory.pictures import Trained, figure, frechet, halves, train
 

@@ -1,0 +1,97 @@
+"""Errors as sentences. Each says what is wrong and what to do; None means that the error is ours."""
+
+import difflib
+import errno
+import logging
+import re
+import shlex
+from typing import Any
+
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+
+from oakleaf.cli.quoting import LISTS, quotation
+from oakleaf.errors import Mistake
+from oakleaf.runtime.run_dir import homeless
+
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # a disk that takes no more
+
+
+class Discreet(logging.Formatter):
+    """What is said and logged, without the home's path; a file's name that is no text, as its bytes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return str(homeless(super().format(record))).encode(errors="backslashreplace").decode()
+
+
+def sentence(error: BaseException, config: str) -> str | None:
+    """What to tell the user about an error of the command whose configuration is `config`, or None if it is no user's
+    mistake."""
+    for link in _chain(error):
+        if isinstance(link, Mistake):
+            return str(link)
+        if isinstance(link, OSError) and link.errno in FULL:
+            file = link.filename or "a file"
+            return f"{file} could not be written ({link.strerror}): make room there, or choose another place"
+    if isinstance(error, MissingConfigException):
+        return _missing(error)
+    if isinstance(error, OverrideParseException):
+        return _unparsed(str(error.override))
+    if isinstance(error, ConfigCompositionException):
+        return _composition(error, config)
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        return flat(error)
+    if type(error).__name__ == "MisconfigurationException":  # Lightning's, by name: importing it takes seconds
+        return flat(error)
+    if type(error).__name__ == "OutOfMemoryError":
+        return "the device's memory is full: lower data.batch_size, data.size or the networks' width"
+    if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):  # PyTorch's
+        return "batch normalisation can't compare in a batch of one: data.batch_size=2 and two pictures at least"
+    return None
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    links = []
+    while error is not None and error not in links:
+        links.append(error)
+        error = error.__cause__ or error.__context__
+    return links
+
+
+def _unparsed(override: str) -> str:
+    value = override.partition("=")[2]
+    if not (value.startswith(LISTS) or value.endswith(",")) and (quoted := quotation(override)):
+        return f"{flat(override)}: the value has signs with a meaning of their own; write {shlex.quote(quoted)}"
+    return f"{flat(override)}: this is no override; write group=choice or some.key=value"
+
+
+PLUGINS = {"joblib": "parallel", "submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
+
+
+def _missing(error: MissingConfigException) -> str:
+    wanted = error.missing_cfg_file or ""
+    group, _, choice = str(wanted).rpartition("/")
+    if group == "hydra/launcher" and choice in PLUGINS:
+        return f"hydra/launcher: {choice} is a plugin of its own: uv pip install 'oakleaf[{PLUGINS[choice]}]'"
+    options = list(error.options or [])
+    near = difflib.get_close_matches(choice, options, n=1, cutoff=0.5)
+    meant = f" Did you mean {group}={near[0]}?" if near else ""
+    return f"{group}={choice}: there is no such {group}.{meant} Choices: {', '.join(options)}"
+
+
+def _composition(error: ConfigCompositionException, config: str) -> str:
+    text = str(error)
+    key = re.search(r"Could not [^']*'([^']+)'", text)
+    if key is None:
+        return flat(f"{text} {error.__cause__ or ''}")
+    from oakleaf.cli.unknown_key import unknown_key
+
+    return unknown_key(key.group(1), config)
+
+
+def flat(text: Any) -> str:
+    """Several lines as one, without OmegaConf's inventory."""
+    lines = [line.strip() for line in str(text).splitlines()]
+    return " ".join(
+        line for line in lines if line and not line.startswith(("full_key", "object_type", "reference_type"))
+    )

@@ -1,0 +1,1 @@
+"""Generators without their training code: formats, model card, upload and download."""

@@ -1,0 +1,76 @@
+"""Writing a generator down, and making sure that it is the same."""
+
+import contextlib
+import copy
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from oakleaf.errors import Mistake, first_line
+from oakleaf.export.formats import Drawn, Format
+from oakleaf.export.generator import Drawer, quiet
+from oakleaf.export.pretrained import revived
+from oakleaf.games import Game
+from oakleaf.runtime.run_dir import whole
+
+log = logging.getLogger(__name__)
+
+CLOSE = 1e-5  # largest difference of a pixel in [-1, 1]
+COUNTS = (1, 7)  # images drawn to compare; traced with another number
+TRACED = 5
+
+
+def written(one: Format, name: str, drawer: Drawer, said: dict[str, Any], game: Game, out: Path) -> dict[str, Any]:
+    """One file, which is there only if it draws the same images.
+
+    Raises:
+        Mistake: it does not, or the format can't hold this generator.
+        OSError: the disk takes no more.
+    """
+    own = copy.deepcopy(drawer)
+    silenced = not one.dice and quiet(own)
+    file = out / f"generator.{one.suffix}"
+    try:
+        with whole(file) as part:
+            with _quiet():
+                one.write(own, tuple(game.request(TRACED).values()), part)
+            back = one.read(part, revived(said, name))
+            apart = max(_apart(own, back, tuple(game.request(count).values())) for count in COUNTS)
+            if not apart <= CLOSE:
+                raise Mistake(f"format={name}: what was read back draws other images, up to {apart:.1e} apart")
+    except (Mistake, OSError):
+        raise
+    except Exception as error:
+        reason = first_line(error)
+        raise Mistake(f"format={name} can't hold this generator ({reason}); format=safetensors can") from error
+    left_out = ", without the dropout that is noise in training's samples" if silenced else ""
+    log.info("%s: read back, images differ by at most %.1e%s", file, apart, left_out)
+    return {"name": file.name, "bytes": file.stat().st_size, "largest_difference": apart, "without_dropout": silenced}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what exporters say of their own working, graphs and all; an error still comes out."""
+    nowhere = io.StringIO()
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _apart(one: Drawn, other: Drawn, rows: tuple[Tensor, ...]) -> float:
+    images = []
+    for draw in (one, other):
+        torch.manual_seed(0)  # of dropout, where it is noise
+        with torch.no_grad():
+            images.append(draw(*rows))
+    return float((images[0] - images[1]).abs().max())

@@ -1,0 +1,1 @@
+"""How networks are updated: players with their optimizers and schedules, moving averages of weights, unrolled optimisation."""
