@@ -17,7 +17,7 @@ from oakleaf.data.sources import torchvision_set
 from oakleaf.data.stacked_mnist import StackedMNIST
 from oakleaf.data.toy import Grid, Ring
 from oakleaf.metrics.classifier import Training
-from oakleaf.metrics.image_set import Features, Sample
+from oakleaf.metrics.image_set import Features, ImageSet
 from oakleaf.metrics.modes import StackedModes, count_modes
 from oakleaf.metrics.neighbours import flat, nearest, shuffled
 from oakleaf.metrics.parzen import Parzen
@@ -33,8 +33,8 @@ def mnist(split: Split) -> tuple[Tensor, Tensor]:
     return data.rows["image"], data.rows["label"]
 
 
-def as_sample(pixels: Tensor) -> Sample:
-    return Sample(Features(torch.empty(len(pixels), 0), None), pixels)
+def as_sample(pixels: Tensor) -> ImageSet:
+    return ImageSet(Features(torch.empty(len(pixels), 0), None), pixels)
 
 
 def centroids(images: Tensor, count: int, steps: int = 2) -> Tensor:
@@ -77,7 +77,7 @@ def stacked() -> None:
     """Perfect samples: real triples; read by their true labels, and by the reader that reads generated ones."""
     source = partial(StackedMNIST, count=128_000)
     data = Images("stacked_mnist", source, ROOT, 28, 3)
-    evidence: Any = SimpleNamespace(data=data, device="cpu")
+    evaluation: Any = SimpleNamespace(data=data, device="cpu")
     data.setup()
     for samples, known in ((26_000, "0.0239 +- 0.0012"), (10_000, "0.0545"), (2_500, "0.226 (916 modes)")):
         found = []
@@ -91,7 +91,7 @@ def stacked() -> None:
         line(f"Stacked-MNIST, {samples:,} real triples, true labels: KL", value, known)
         line("", f"{modes.mean():.0f} modes", "")
     measure = StackedModes(Training())
-    measure.prepare(evidence)
+    measure.prepare(evaluation)
     found = measure(as_sample(data.rows["image"]), as_sample(data.rows["image"]))
     line(f"the same 26,000, by the reader ({100 * measure.accuracy:.2f} %): KL", f"{found['kl']:.4f}", "")
 

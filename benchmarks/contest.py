@@ -60,7 +60,7 @@ class Runner:
     def hold(self) -> None:
         os.killpg(self.process.pid, signal.SIGSTOP)
 
-    def turn(self, seconds: float) -> float:
+    def iteration(self, seconds: float) -> float:
         """Let it train for so long; its images per second."""
         os.killpg(self.process.pid, signal.SIGCONT)
         for _ in range(WARM):
@@ -95,11 +95,11 @@ def race(contestants: Sequence[Contestant], rounds: int = 7, seconds: float = 10
     try:
         for contestant in contestants:  # one after another, so that none warms up while another is timed
             runners.append(Runner(contestant))
-            runners[-1].turn(0.0)
+            runners[-1].iteration(0.0)
         rates: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
         for _ in range(rounds):
             for runner in runners:
-                rates[runner.contestant.name].append(runner.turn(seconds))
+                rates[runner.contestant.name].append(runner.iteration(seconds))
         return rates
     finally:
         for runner in runners:

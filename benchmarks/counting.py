@@ -9,7 +9,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from oakleaf.builder.recipe import build
-from oakleaf.cli.compose import composed
+from oakleaf.cli.compose import compose_config
 
 COUNTED = 2, 4  # batches that are played to count: what two images more take, and not what each turn takes anyhow
 
@@ -40,7 +40,7 @@ class System:
 def counted(name: str, batch_size: int, overrides: list[str]) -> System:
     with tempfile.TemporaryDirectory() as folder:
         fixed = ["logger=csv", "trainer=cpu", f"folder={folder}"]
-        module, data, _ = build(composed("train", [*fixed, *overrides]))
+        module, data, _ = build(compose_config("train", [*fixed, *overrides]))
     if module.game.condition and not data.input_channels:
         data.prepare_data()
         data.setup("fit")
@@ -54,7 +54,7 @@ def counted(name: str, batch_size: int, overrides: list[str]) -> System:
         reduced += 4 * sum(weight.numel() for weight in module.weights[player]) / how.every
     reductions = sum(1 / how.every for how in module.players.values())
     numbers = {player: sum(weight.numel() for weight in weights) for player, weights in module.weights.items()}
-    averaged = sum(numbers[player] for player in module.averages)
+    averaged = sum(numbers[player] for player in module.ema)
     pixels = (data.channels + data.input_channels) * data.size[0] * data.size[1]
     weights = sum(numbers.values())
     return System(name, batch_size, weights, averaged, reduced, reductions, flops, activations, pixels)
@@ -84,6 +84,6 @@ def played(module: Any, player: str, batch: dict[str, torch.Tensor]) -> tuple[fl
 
     with FlopCounterMode(display=False) as counter:
         with saved_tensors_hooks(note, lambda tensor: tensor):
-            losses, _ = module.game.losses(player, batch, 0, 0)
+            losses, _ = module.game.player_losses(player, batch, 0, 0)
         sum(losses.values()).backward()
     return float(counter.get_total_flops()), float(sum(kept.values()))

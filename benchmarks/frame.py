@@ -40,17 +40,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0)
     a = parser.parse_args()
     rows = []
-    for name, (turns, batch, recipe) in CASES.items():
+    for name, (iterations, batch, recipe) in CASES.items():
         if a.only not in name:
             continue
         shared = [*recipe, "logger=csv"]
         # a perceptron's products are too small to share out
         threads = {"OMP_NUM_THREADS": "1"} if name.startswith("perceptrons") else {}
         field = [
-            ("oakleaf", [sys.executable, CONTESTANTS / "framework.py", turns, *shared, "compile=false"]),
-            ("by hand", [sys.executable, CONTESTANTS / "bare.py", "real", turns, "false", *shared]),
+            ("oakleaf", [sys.executable, CONTESTANTS / "framework.py", iterations, *shared, "compile=false"]),
+            ("by hand", [sys.executable, CONTESTANTS / "bare.py", "real", iterations, "false", *shared]),
         ]
-        contestants = [Contestant(who, words, turns * batch, environment=threads) for who, words in field]
+        contestants = [Contestant(who, words, iterations * batch, environment=threads) for who, words in field]
         races = [race(contestants, a.rounds, a.seconds) for _ in range(a.starts)]
         steps = {who: [batch * 1e3 / rate for rates in races for rate in rates[who]] for who, _ in field}
         apart = [x - y for x, y in zip(steps["oakleaf"], steps["by hand"])]

@@ -24,7 +24,7 @@ from oakleaf.builder.recipe import load
 from oakleaf.data import Images
 from oakleaf.data.sources import digits
 from oakleaf.image_grid import to_bytes
-from oakleaf.sampling.latents import draw
+from oakleaf.sampling.latents import seeded_inputs
 
 SAMPLES, SURE = 1000, 0.9
 
@@ -100,7 +100,7 @@ def main() -> None:
     lines = {"real digits": held_out, "mixtures of two": readers.read(readers.mixtures())}
     for run in map(Path, sys.argv[1:]):
         module = load(run)
-        images = to_bytes(module.draw(draw(module.game, SAMPLES, seed=0)))[:, 0].numpy()
+        images = to_bytes(module.sample(seeded_inputs(module.game, SAMPLES, seed=0)))[:, 0].numpy()
         lines[str(run)] = readers.read(images)
     for name, reading in lines.items():
         shares = f"{reading.strict:6.3f} {reading.lenient:7.3f} {reading.rarest:6.3f}"

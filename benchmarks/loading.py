@@ -46,7 +46,7 @@ def ours(folder: Path) -> list[float]:
     from oakleaf.data import Images
     from oakleaf.data.celeba import CelebA
     from oakleaf.data.folder import Folder
-    from oakleaf.data.sampling import Deck, Resident
+    from oakleaf.data.sampling import DeviceLoader, EpochSampler
 
     seconds = []
     with tempfile.TemporaryDirectory() as cache:
@@ -55,12 +55,12 @@ def ours(folder: Path) -> list[float]:
         data = Images("celeba", lambda root: source, str(folder), SIZE, 3, flip=True, batch_size=BATCH, cache=cache)
         data.prepare_data()
         data.setup()
-        turn = 0
-        loader = Resident(data.rows, Deck(len(source), BATCH, seed=0), lambda: turn)
+        iteration = 0
+        loader = DeviceLoader(data.rows, EpochSampler(len(source), BATCH, seed=0), lambda: iteration)
         for _ in range(EPOCHS):
             for batch in loader:
-                data.finish(batch, torch.float32, seed=turn)
-                turn += 1
+                data.transform(batch, torch.float32, seed=iteration)
+                iteration += 1
             seconds.append(time.perf_counter() - begin)
             begin = time.perf_counter()
     return [len(source) / s for s in seconds]

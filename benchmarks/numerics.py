@@ -23,7 +23,7 @@ from lightning.pytorch import Callback
 
 from oakleaf.builder.recipe import build
 from oakleaf.builder.trainer import build_trainer
-from oakleaf.cli.compose import composed
+from oakleaf.cli.compose import compose_config
 
 TURNS = 100
 SMALL = ["model=dcgan", "data=digits", "model.game.generator.width=16", "model.game.discriminator.width=16"]
@@ -46,12 +46,12 @@ def losses(way: str) -> list[float]:
 
     class Note(Callback):
         def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:  # type: ignore[override]
-            taken = pl_module.means.take()
+            taken = pl_module.running_means.take()
             paid.extend(taken[f"{player}/adversarial"] for player in pl_module.players)
 
-    options = ["logger=csv", "watch_every=1000", f"max_images={64 * TURNS}", *SMALL, *WAYS[way]]
+    options = ["logger=csv", "log_every=1000", f"max_images={64 * TURNS}", *SMALL, *WAYS[way]]
     with tempfile.TemporaryDirectory() as folder:
-        module, data, recipe = build(composed("train", [*options, f"folder={folder}"]))
+        module, data, recipe = build(compose_config("train", [*options, f"folder={folder}"]))
         if way.startswith("plain"):
             module.to(memory_format=torch.contiguous_format)
             for player in module.players.values():
@@ -111,7 +111,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(a.seeds):
             for precision, distances in found.items():
-                distances.append(quality(precision, seed, a.images, Path(folder)))
+                distances.append(quality(precision, seed, a.images_seen, Path(folder)))
     rows = [
         {
             "precision": precision.split("=")[1],
@@ -121,7 +121,7 @@ def main() -> None:
         }
         for precision, each in found.items()
     ]
-    record("numerics quality", f"fid-classifier of experiment=digits after {a.images} images, by precision", rows)
+    record("numerics quality", f"fid-classifier of experiment=digits after {a.images_seen} images, by precision", rows)
 
 
 if __name__ == "__main__":

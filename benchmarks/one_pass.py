@@ -12,7 +12,7 @@ import torch
 from contest import record
 
 from oakleaf.builder.recipe import build
-from oakleaf.cli.compose import composed
+from oakleaf.cli.compose import compose_config
 from oakleaf.cli.hardware import best_precision
 from oakleaf.games import Batch, Game
 
@@ -28,13 +28,13 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 HALF = best_precision("auto") == "bf16-mixed"  # without its instructions it is far slower than fp32
 
 
-def turn(game: Game, batch: Batch, jointly: bool) -> float:
+def iteration(game: Game, batch: Batch, jointly: bool) -> float:
     """Seconds."""
-    game.jointly = jointly
+    game.batched = jointly
     game.get_submodule("discriminator").zero_grad()
     begin = time.perf_counter()
     with torch.autocast(DEVICE, torch.bfloat16, enabled=HALF):
-        losses, _ = game.losses("discriminator", batch, 0, 0)
+        losses, _ = game.player_losses("discriminator", batch, 0, 0)
     torch.stack(list(losses.values())).sum().backward()
     if DEVICE == "cuda":
         torch.cuda.synchronize()
@@ -47,14 +47,14 @@ def main() -> None:
     a = parser.parse_args()
     rows = []
     for name, recipe in CASES.items():
-        module, data, _ = build(composed("train", [*recipe, "logger=csv", "folder=."]))
+        module, data, _ = build(compose_config("train", [*recipe, "logger=csv", "folder=."]))
         game = module.game.train().to(DEVICE)
         game.get_submodule("generator").requires_grad_(False)
         images = torch.randn(data.batch_size, data.channels, *data.size, device=DEVICE)
         images = images.contiguous(memory_format=torch.channels_last)
         pairs, end = [], time.perf_counter() + a.seconds
         while time.perf_counter() < end or len(pairs) < WARM + 5:
-            pairs.append((turn(game, {"image": images}, True), turn(game, {"image": images}, False)))
+            pairs.append((iteration(game, {"image": images}, True), iteration(game, {"image": images}, False)))
         one, two = ([pair[i] * 1e3 for pair in pairs[WARM:]] for i in range(2))
         ratios = [b / a for a, b in zip(one, two)]
         low, middle, high = statistics.quantiles(ratios, n=4)

@@ -34,7 +34,7 @@ SYSTEMS = {
 }
 
 
-def turn(system: System, gpus: int) -> tuple[float, float]:
+def iteration(system: System, gpus: int) -> tuple[float, float]:
     """Seconds of computing, and of averaging gradients, which ours does after it and not beside it."""
     if gpus == 1:
         return system.batch * system.flops / (PEAK * USED), 0.0
@@ -74,7 +74,7 @@ def one(system: System) -> dict[str, str]:
 def scaled(system: System) -> list[dict[str, str]]:
     rows = []
     for gpus in GPUS:
-        compute, exchange = turn(system, gpus)
+        compute, exchange = iteration(system, gpus)
         rate = gpus * system.batch / (compute + exchange)
         rows.append(
             {

@@ -43,7 +43,7 @@ def first_turn() -> dict[str, float]:
 
 def inside() -> None:
     """What train.py does until its first turn is over."""
-    from oakleaf.cli.hardware import libraries
+    from oakleaf.cli.hardware import import_torch
 
     clock = time.perf_counter()
 
@@ -55,7 +55,7 @@ def inside() -> None:
         return done
 
     part("import torch", lambda: __import__("torch"))
-    part("import torchvision, and torchmetrics, which Lightning needs", libraries)
+    part("import torchvision, and torchmetrics, which Lightning needs", import_torch)
     part("import lightning", lambda: __import__("lightning.pytorch"))
     part("import oakleaf", lambda: (__import__("oakleaf.builder.recipe"), __import__("oakleaf.callbacks")))
     with tempfile.TemporaryDirectory() as folder:
@@ -73,7 +73,7 @@ def inside() -> None:
 def composed(folder: str) -> Any:
     from oakleaf.cli import compose
 
-    return compose.composed("train", [*FIRST, f"folder={folder}"])
+    return compose.compose_config("train", [*FIRST, f"folder={folder}"])
 
 
 def _stop(say: Callable[[], None]) -> Any:

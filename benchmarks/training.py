@@ -30,17 +30,17 @@ BATCH, TURNS, WORD = (128, 50, "true") if GPU else (64, 1, "false")  # on a CPU 
 TRUST = {"OAKLEAF_TRUST": "resnet32,r3gan64"}  # networks of `contestants/`
 
 
-def framework(name: str, recipe: list[str], batch: int, turns: int, word: str) -> Contestant:
+def framework(name: str, recipe: list[str], batch: int, iterations: int, word: str) -> Contestant:
     words = [*recipe, f"data.batch_size={batch}", "logger=csv", "max_images=1000000000", f"compile={word}"]
     words += ["trainer=gpu"] if GPU else []
-    command = [sys.executable, CONTESTANTS / "framework.py", turns, *words]
-    return Contestant(name, command, turns * batch, environment=TRUST)
+    command = [sys.executable, CONTESTANTS / "framework.py", iterations, *words]
+    return Contestant(name, command, iterations * batch, environment=TRUST)
 
 
-def limit(recipe: list[str], batch: int, turns: int, word: str) -> Contestant:
-    words = ["random", turns, word, *recipe, f"data.batch_size={batch}", "logger=csv"]
+def limit(recipe: list[str], batch: int, iterations: int, word: str) -> Contestant:
+    words = ["random", iterations, word, *recipe, f"data.batch_size={batch}", "logger=csv"]
     command = [sys.executable, CONTESTANTS / "bare.py", *words]
-    return Contestant("limit", command, turns * batch, environment=TRUST)
+    return Contestant("limit", command, iterations * batch, environment=TRUST)
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=10.0)
     a = parser.parse_args()
-    how = a.batch, a.turns, a.compile
+    how = a.batch, a.iterations, a.compile
     compiled = "" if a.compile == "false" else f", compile={a.compile}"
     data = ["data=celeba", f"data.root={a.celeba.resolve()}"]
     for name in (RECIPES if GPU else ["dcgan"]) if a.recipe is None else a.recipe:
@@ -64,7 +64,7 @@ def main() -> None:
         recipe = [*words, *data]
         field = [framework("oakleaf", recipe, *how), limit(recipe, *how)]
         if a.compile != "false":
-            field.append(framework("oakleaf, eager", recipe, a.batch, a.turns, "false"))
+            field.append(framework("oakleaf, eager", recipe, a.batch, a.iterations, "false"))
         if name == "dcgan":
             field += starting(a.celeba.resolve(), a.batch, a.examples)
         rates = race(field, a.rounds, a.seconds)

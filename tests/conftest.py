@@ -62,7 +62,7 @@ def composed(*overrides: str, folder: Path | str | None = None) -> DictConfig:
 
 @functools.cache
 def _composed(overrides: tuple[str, ...]) -> DictConfig:
-    return compose.composed("train", ["logger=csv", *overrides])
+    return compose.compose_config("train", ["logger=csv", *overrides])
 
 
 def built(*overrides: str, folder: Path) -> tuple[GAN, LightningDataModule, Trainer, Recipe]:
@@ -166,7 +166,7 @@ def needed(model: str) -> list[str]:
     file = ROOT / "conf/model" / f"{model}.yaml"
     if "data.input_channels" not in file.read_text():
         return []
-    given = "masked" if "networks.completion" in file.read_text() else "edges"
+    given = "masked" if "networks.context_encoder" in file.read_text() else "edges"
     options = [f"data/input={given}", "data.size=32"]
     for player in ("generator", "discriminator"):
         node, place = OmegaConf.load(file).game[player], f"model.game.{player}"

@@ -10,14 +10,14 @@ from torch.func import functional_call
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from conftest import FP32, SMALL, built
-from oakleaf.data.sampling import Deck
+from oakleaf.data.sampling import EpochSampler
 from oakleaf.gan import GAN
-from oakleaf.runtime.seeds import stream
+from oakleaf.runtime.seeds import derive_seed
 
 
-def batches(data, turns: int, size: int) -> Iterator[Tensor]:
+def batches(data, iterations: int, size: int) -> Iterator[Tensor]:
     """The images of each turn, written out: rows of the seed's shuffle, bytes to [-1, 1]."""
-    for _, (rows, _) in zip(range(turns), Deck(1797, size, seed=0).hands(0)):
+    for _, (rows, _) in zip(range(iterations), EpochSampler(1797, size, seed=0).batches(0)):
         yield data.rows["image"][rows].float() / 127.5 - 1
 
 
@@ -27,16 +27,16 @@ def largest_difference(ours: GAN, generator: torch.nn.Module, discriminator: tor
 
 
 def test_dcgan_equals_algorithm_1_of_goodfellow_with_k_1(tmp_path: Path) -> None:
-    turns, size = 12, 16
-    module, data, trainer, _ = built(*FP32, *SMALL, f"max_images={turns * size}", folder=tmp_path)
+    iterations, size = 12, 16
+    module, data, trainer, _ = built(*FP32, *SMALL, f"max_images={iterations * size}", folder=tmp_path)
     generator, discriminator = copy.deepcopy(module.game.generator), copy.deepcopy(module.game.discriminator)
     start = copy.deepcopy(generator)
     trainer.fit(module, datamodule=data)
 
     for_d = torch.optim.Adam(discriminator.parameters(), lr=2e-4, betas=(0.5, 0.999))
     for_g = torch.optim.Adam(generator.parameters(), lr=2e-4, betas=(0.5, 0.999))
-    for turn, real in enumerate(batches(data, turns, size)):
-        torch.manual_seed(stream(0, turn, 0))
+    for iteration, real in enumerate(batches(data, iterations, size)):
+        torch.manual_seed(derive_seed(0, iteration, 0))
         fake = generator(torch.rand(size, 100) * 2 - 1).detach()
         on_real, on_fake = discriminator(real).score, discriminator(fake).score
         for_d.zero_grad()
@@ -47,19 +47,25 @@ def test_dcgan_equals_algorithm_1_of_goodfellow_with_k_1(tmp_path: Path) -> None
         bce(on_fake, torch.ones(size)).backward()
         for_g.step()
 
-    assert module.turn == turns
+    assert module.iteration == iterations
     assert largest_difference(module, generator, discriminator) < 1e-6
     assert max((a - b).abs().max() for a, b in zip(start.parameters(), generator.parameters())) > 1e-3  # it did learn
 
 
 def test_unrolling_equals_metz_equation_10_written_out(tmp_path: Path) -> None:
-    turns, size, steps, rate = 3, 16, 2, 0.05
+    iterations, size, steps, rate = 3, 16, 2, 0.05
     rates = [
         f"optim.{player}.{key}"
         for player in ("discriminator", "generator")
         for key in ("lr=0.05", "optimizer.momentum=0")
     ]
-    overrides = ["loss=minimax", "optim=sgd", *rates, f"optim.generator.unrolled={steps}", f"max_images={turns * size}"]
+    overrides = [
+        "loss=minimax",
+        "optim=sgd",
+        *rates,
+        f"optim.generator.unrolled={steps}",
+        f"max_images={iterations * size}",
+    ]
     module, data, trainer, _ = built(*FP32, *SMALL, *overrides, folder=tmp_path)
     begun = copy.deepcopy(module.game.generator), copy.deepcopy(module.game.discriminator)
     trainer.fit(module, datamodule=data)
@@ -78,8 +84,8 @@ def test_unrolling_equals_metz_equation_10_written_out(tmp_path: Path) -> None:
             slopes = torch.autograd.grad(loss, list(weights.values()), **options)
             return {name: w - rate * slope for (name, w), slope in zip(weights.items(), slopes)}
 
-        for turn, real in enumerate(batches(data, turns, size)):
-            torch.manual_seed(stream(0, turn, 0))
+        for iteration, real in enumerate(batches(data, iterations, size)):
+            torch.manual_seed(derive_seed(0, iteration, 0))
             mine = dict(discriminator.named_parameters())
             discriminator.load_state_dict(after(mine, pays(mine, real)), strict=False)
             ahead = dict(discriminator.named_parameters())
@@ -95,8 +101,8 @@ def test_unrolling_equals_metz_equation_10_written_out(tmp_path: Path) -> None:
 
 
 def test_wgan_gp_equals_algorithm_1_of_gulrajani_with_k_5(tmp_path: Path) -> None:
-    turns, size = 15, 16
-    overrides = ["loss=wasserstein_gp", "optim=wgan_gp", f"max_images={turns * size}"]
+    iterations, size = 15, 16
+    overrides = ["loss=wasserstein_gp", "optim=wgan_gp", f"max_images={iterations * size}"]
     module, data, trainer, _ = built(*FP32, *SMALL, *overrides, folder=tmp_path)
     generator, critic = copy.deepcopy(module.game.generator), copy.deepcopy(module.game.discriminator)
     trainer.fit(module, datamodule=data)
@@ -104,8 +110,8 @@ def test_wgan_gp_equals_algorithm_1_of_gulrajani_with_k_5(tmp_path: Path) -> Non
     for_d = torch.optim.Adam(critic.parameters(), lr=1e-4, betas=(0.0, 0.9))
     for_g = torch.optim.Adam(generator.parameters(), lr=1e-4, betas=(0.0, 0.9))
     updates = 0
-    for turn, real in enumerate(batches(data, turns, size)):
-        torch.manual_seed(stream(0, turn, 0))
+    for iteration, real in enumerate(batches(data, iterations, size)):
+        torch.manual_seed(derive_seed(0, iteration, 0))
         fake = generator(torch.rand(size, 100) * 2 - 1).detach()
         epsilon = torch.rand(size, 1, 1, 1)
         between = ((1 - epsilon) * real + epsilon * fake).requires_grad_()
@@ -115,7 +121,7 @@ def test_wgan_gp_equals_algorithm_1_of_gulrajani_with_k_5(tmp_path: Path) -> Non
         for_d.zero_grad()
         loss.backward()
         for_d.step()
-        if turn % 5 == 4:  # after five steps of the critic, each on a fresh batch
+        if iteration % 5 == 4:  # after five steps of the critic, each on a fresh batch
             for_g.zero_grad()
             (-critic(generator(torch.rand(size, 100) * 2 - 1)).score.mean()).backward()
             for_g.step()
@@ -129,7 +135,7 @@ def test_only_the_player_in_turn_gets_gradients(tmp_path: Path) -> None:
     module, data, trainer, _ = built(*FP32, *SMALL, "max_images=32", folder=tmp_path)
     graded: dict[str, set[str]] = {}
     asked: dict[str, set[str]] = {}  # what would take part in a graph
-    step, losses = module.play, module.game.losses
+    step, losses = module.player_step, module.game.losses
 
     def spy(name, player, optimizer, batch) -> None:
         module.zero_grad()
@@ -140,6 +146,6 @@ def test_only_the_player_in_turn_gets_gradients(tmp_path: Path) -> None:
         asked[name] = {key.split(".")[0] for key, w in module.game.named_parameters() if w.requires_grad}
         return losses(name, *rest)
 
-    module.play, module.game.losses = spy, ask  # type: ignore[method-assign]
+    module.player_step, module.game.losses = spy, ask  # type: ignore[method-assign]
     trainer.fit(module, datamodule=data)
     assert asked == graded == {"discriminator": {"discriminator"}, "generator": {"generator"}}

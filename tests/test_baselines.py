@@ -13,8 +13,8 @@ from torch.distributions import Categorical, LowRankMultivariateNormal, MixtureS
 
 from conftest import FP32, Fit, choices, composed
 from oakleaf.builder.recipe import load
-from oakleaf.config.validate import check
-from oakleaf.errors import Mistake
+from oakleaf.config.validate import validate
+from oakleaf.errors import UserError
 from oakleaf.losses.likelihood import CodeDivergence, GaussianError, NegativeLogLikelihood, SquaredError
 from oakleaf.metrics.modes import count_modes
 from oakleaf.networks.autoencoder import AutoEncoder, Encoder
@@ -22,7 +22,7 @@ from oakleaf.networks.dcgan import Generator
 from oakleaf.networks.density import CodeDensity, fit, joint
 from oakleaf.networks.kmeans import clusters, component
 from oakleaf.networks.mixture import FactorAnalysers
-from oakleaf.round import Round, Verdict
+from oakleaf.round import CriticOutput, Round
 
 MODELS = ["autoencoder", "vae", "gmm"]
 NARROW = {
@@ -34,7 +34,7 @@ NO_SHEETS = "callbacks.samples=null"
 
 
 def judged(x: torch.Tensor, fake: torch.Tensor | None = None, **asked: torch.Tensor) -> Round:
-    return Round(x, x if fake is None else fake, lambda x: Verdict(x.flatten(1).sum(1)), asked=asked)
+    return Round(x, x if fake is None else fake, lambda x: CriticOutput(x.flatten(1).sum(1)), fake_inputs=asked)
 
 
 def analysers(components: int = 3, factors: int = 2, **more) -> FactorAnalysers:
@@ -121,7 +121,7 @@ def test_gradients_increase_the_likelihood(fit: Fit) -> None:
     for images in (100, 10_000):
         module, trainer = fit(*options, f"max_images={images}", "optim.ema=null", "callbacks={}")
         x = trainer.datamodule.rows["image"].float() / 127.5 - 1
-        found.append(module.game.judge(x).score.mean().item())
+        found.append(module.game.log_likelihood_output(x).score.mean().item())
     assert found[1] > found[0] + 5  # nats an image
 
 
@@ -132,7 +132,7 @@ def test_two_known_gaussians_are_recovered(fit: Fit) -> None:
         *("model.game.generator.components=2", "model.game.generator.factors=2", "model.game.generator.bounded=false"),
         *("optim.generator.lr=5e-3", "max_images=200000", "callbacks={}"),
     )
-    mixture = module.average.network  # without the noise of the last steps
+    mixture = module.generator_ema.network  # without the noise of the last steps
     order = mixture.mean[:, 0].argsort()
     covariances = mixture.factors @ mixture.factors.mT + torch.diag_embed(mixture.variance())
     assert (mixture.logit.softmax(0) - 0.5).abs().max() < 0.02
@@ -144,7 +144,7 @@ def test_two_known_gaussians_are_recovered(fit: Fit) -> None:
 def test_all_modes_are_found(fit: Fit, mixture: str, count: int) -> None:
     module, trainer = fit(f"experiment=gmm_{mixture}", "max_images=10000", "callbacks={}")
     torch.manual_seed(0)
-    points = module.draw(module.game.request(2500)).flatten(1).double()
+    points = module.sample(module.game.sample_inputs(2500)).flatten(1).double()
     truth = trainer.datamodule.mixture
     found = count_modes(points * truth.scale, truth.means, truth.sd)
     assert found["modes"] == count
@@ -245,11 +245,11 @@ def test_resumed_equals_uninterrupted(fit: Fit, tmp_path: Path, model: str) -> N
 def test_samples_need_the_checkpoint_alone(fit: Fit, tmp_path: Path, model: str) -> None:
     module, _ = fit(f"model={model}", *NARROW[model], "data.batch_size=50", "max_images=400")
     again = load(tmp_path / "checkpoints" / "last.ckpt", {"data.root": "nowhere"})
-    request = module.game.request(16)
-    images = again.draw(request)
+    request = module.game.sample_inputs(16)
+    images = again.sample(request)
     assert images.shape == (16, 1, 16, 16)
-    assert torch.equal(images, module.draw(request))
-    assert torch.equal(images, again.draw(request))  # a function of the latents
+    assert torch.equal(images, module.sample(request))
+    assert torch.equal(images, again.sample(request))  # a function of the latents
     assert images.std(0).mean() > 1e-5  # and not the same for all
     assert set(again.players) == {"generator"}
 
@@ -274,7 +274,7 @@ def test_every_optim_composes_and_the_command_line_wins(model: str) -> None:
 
 def test_a_generator_that_pays_nothing_is_refused_and_a_lazy_one_waits(fit: Fit) -> None:
     term = "model.game.terms.generator.negative_log_likelihood"
-    with pytest.raises(Mistake, match="terms alone"):
+    with pytest.raises(UserError, match="terms alone"):
         fit("model=gmm", f"{term}=null", "max_images=100")
     runs = [["max_images=100"], [f"{term}.every=2", "max_images=100"], [f"{term}.every=2", "max_images=200"]]
     lazy = [fit("model=gmm", *NARROW["gmm"], "data.batch_size=100", *run)[0].game.generator.mean for run in runs]
@@ -284,14 +284,14 @@ def test_a_generator_that_pays_nothing_is_refused_and_a_lazy_one_waits(fit: Fit)
 
 
 def test_nobody_is_foreseen(fit: Fit) -> None:
-    with pytest.raises(Mistake, match="no discriminator"):
+    with pytest.raises(UserError, match="no discriminator"):
         fit("model=gmm", *NARROW["gmm"], "optim.generator.unrolled=2", "max_images=100")
 
 
 def test_what_is_seen_is_logged(fit: Fit) -> None:
-    module, _ = fit("model=gmm", *NARROW["gmm"], "data.batch_size=100", "max_images=200", "watch_every=1")
-    assert {"generator/negative_log_likelihood", "generator/log_likelihood_real"} <= module.latest.keys()
-    assert not [name for name in module.latest if "adversarial" in name or "discriminator" in name]
+    module, _ = fit("model=gmm", *NARROW["gmm"], "data.batch_size=100", "max_images=200", "log_every=1")
+    assert {"generator/negative_log_likelihood", "generator/log_likelihood_real"} <= module.last_scalars.keys()
+    assert not [name for name in module.last_scalars if "adversarial" in name or "discriminator" in name]
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -299,7 +299,7 @@ def test_what_is_seen_is_logged(fit: Fit) -> None:
 def test_other_precisions_train(fit: Fit, model: str, precision: str) -> None:
     module, _ = fit(f"model={model}", *NARROW[model], f"trainer.precision={precision}", "max_images=128")
     assert all(torch.isfinite(w).all() for w in module.parameters())
-    assert torch.isfinite(module.draw(module.game.request(4))).all()
+    assert torch.isfinite(module.sample(module.game.sample_inputs(4))).all()
 
 
 @pytest.mark.parametrize(("channels", "size"), [(1, 16), (3, 28), (5, (32, 64))])
@@ -312,15 +312,15 @@ def test_auto_encoders_take_the_sizes_of_dcgan(channels: int, size) -> None:
 
 
 def test_an_auto_encoder_learns_to_reconstruct(fit: Fit) -> None:
-    options = ["model=autoencoder", *FP32, "data.batch_size=64", "optim.generator.lr=2e-3", "watch_every=1", NO_SHEETS]
+    options = ["model=autoencoder", *FP32, "data.batch_size=64", "optim.generator.lr=2e-3", "log_every=1", NO_SHEETS]
     narrow = ["model.game.generator.encoder.width=8", "model.game.generator.decoder.width=8"]
     first, _ = fit(*options, *narrow, "max_images=64")
     last, _ = fit(*options, *narrow, "max_images=3200")
-    assert last.latest["generator/error"] < 0.5 * first.latest["generator/error"]
+    assert last.last_scalars["generator/error"] < 0.5 * first.last_scalars["generator/error"]
 
 
 @pytest.mark.parametrize("experiment", ["autoencoder_mnist", "vae_mnist", "gmm_mnist", "gmm_ring", "gmm_grid"])
 def test_experiments_have_one_player(experiment: str) -> None:
     config = composed(f"experiment={experiment}", folder="x")
     assert config.optim.discriminator is None
-    check(dict(config.optim.generator.schedules), "x")
+    validate(dict(config.optim.generator.schedules), "x")

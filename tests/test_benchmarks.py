@@ -74,7 +74,7 @@ def test_what_an_image_takes_does_not_depend_on_how_many_are_counted(
     assert few.activations == more.activations > 0
     assert few.flops == pytest.approx(more.flops)
     assert few.reductions == 1.2  # D in each turn, G in one of five
-    apart = table.turn(replace(few, reductions=2.2), 8)[1] - table.turn(few, 8)[1]
+    apart = table.iteration(replace(few, reductions=2.2), 8)[1] - table.iteration(few, 8)[1]
     assert apart == pytest.approx(16 * table.LATENCY)  # one more ring of eight, there and back
 
 

@@ -16,22 +16,22 @@ from torch.nn.functional import logsigmoid, softplus
 from conftest import FP32, Fit, built, choices, composed
 from conftest import SMALL as NARROW
 from oakleaf.builder.recipe import load
-from oakleaf.cli.real_data import real_images
+from oakleaf.cli.real_data import real_data
 from oakleaf.conditioning.priors import Normal, Uniform
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 from oakleaf.games import Bidirectional, Game
 from oakleaf.games.bidirectional import pairs
 from oakleaf.losses import divergences, objectives
-from oakleaf.losses.loss import Loss, blurred
+from oakleaf.losses.loss import Loss, with_instance_noise
 from oakleaf.losses.penalties import GradientPenalty
 from oakleaf.metrics.encoder import EncoderOneNN
-from oakleaf.metrics.evaluation_data import Evidence
+from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.extractors import Pixels
 from oakleaf.metrics.neighbours import shuffled
 from oakleaf.networks import ali, bigan
 from oakleaf.optim.player import Exponential
-from oakleaf.round import Mirror, Round, Verdict
-from oakleaf.runtime.checkpoint_io import read
+from oakleaf.round import CriticOutput, EncoderRound, Round
+from oakleaf.runtime.checkpoint_io import read_checkpoint
 from oakleaf.sampling import Reconstruct
 from test_commands import quick
 
@@ -56,8 +56,8 @@ class Flat(nn.Module):
 class Score(nn.Module):
     """D(x, z), the same function for a hand-written formula."""
 
-    def forward(self, x: Tensor, z: Tensor) -> Verdict:
-        return Verdict(
+    def forward(self, x: Tensor, z: Tensor) -> CriticOutput:
+        return CriticOutput(
             (x.flatten(1) * torch.tensor([1.0, 2.0, -1.0, 0.5])).sum(1) + (z * torch.tensor([3.0, -2.0])).sum(1)
         )
 
@@ -97,7 +97,7 @@ def test_the_encoder_pays_what_its_formula_says(name: str) -> None:
     objective, formula = BY_HAND[name]
     playing = game(objective)
     s, t = S([0.3, -1.2, 2.0], requires_grad=True), S([-0.5, 0.8, 0.1])
-    round = Round(s, t, lambda score: Verdict(score))
+    round = Round(s, t, lambda score: CriticOutput(score))
     paid = playing.adversarial("encoder", round)
     expected = formula(s, t).mean()
     torch.testing.assert_close(paid, expected)
@@ -112,7 +112,8 @@ def test_every_loss_draws_the_encoder_against_the_discriminator(loss: str, tmp_p
     s, t = torch.tensor([0.1, 0.3], requires_grad=True), torch.tensor([-0.2, 0.1], requires_grad=True)
     real, fake = (
         torch.autograd.grad(
-            module.game.adversarial(player, Round(s, t, lambda score: Verdict(score, features=score[:, None]))), scores
+            module.game.adversarial(player, Round(s, t, lambda score: CriticOutput(score, features=score[:, None]))),
+            scores,
         )[0]
         for player, scores in (("encoder", s), ("generator", t))
     )
@@ -122,7 +123,7 @@ def test_every_loss_draws_the_encoder_against_the_discriminator(loss: str, tmp_p
 
 def test_for_reflecting_divergences_the_saturating_encoder_has_its_share_of_the_discriminators_objective() -> None:
     s = S([0.3, -1.2, 2.0])
-    round = Round(s, s, lambda score: Verdict(score))
+    round = Round(s, s, lambda score: CriticOutput(score))
     for divergence in (divergences.GAN(), divergences.JensenShannon(), divergences.SquaredHellinger()):
         paid = game(f_gan(divergence, "saturating")).adversarial("encoder", round)
         torch.testing.assert_close(paid, divergence.activation(s).mean())
@@ -131,38 +132,38 @@ def test_for_reflecting_divergences_the_saturating_encoder_has_its_share_of_the_
 def test_a_mirror_exchanges_the_sides_and_reflects_what_was_said() -> None:
     calls: list[Tensor] = []
 
-    def critic(x: Tensor) -> Verdict:
+    def critic(x: Tensor) -> CriticOutput:
         calls.append(x)
-        return Verdict(x, features=x)
+        return CriticOutput(x, features=x)
 
     round = Round(S([1.0]), S([5.0]), critic, {"a": S([1])}, {"b": S([2])})
-    mirror = Mirror(round, 2.0)
+    mirror = EncoderRound(round, 2.0)
     assert mirror.on_real.score.item() == 4 - 5
     assert len(calls) == 1  # lazily
     assert mirror.on_fake.score.item() == 4 - 1
     assert mirror.on_fake.features is round.on_real.features
     assert len(calls) == 2  # the verdicts are the round's own
-    assert (mirror.batch, mirror.asked) == (round.asked, round.batch)
+    assert (mirror.batch, mirror.fake_inputs) == (round.fake_inputs, round.batch)
 
 
 def test_averages_are_of_both_who_draw(tmp_path: Path) -> None:
     module, *_ = built("model=bigan", *SMALL, folder=tmp_path)
-    assert set(module.averages) == {"generator", "encoder"}
+    assert set(module.ema) == {"generator", "encoder"}
     alone, *_ = built("model=bigan", *SMALL, "optim.ema.of=[generator]", folder=tmp_path)
-    assert set(alone.averages) == {"generator"}
+    assert set(alone.ema) == {"generator"}
     none, *_ = built("model=bigan", *SMALL, "optim.ema=null", folder=tmp_path)
-    assert not none.averages
+    assert not none.ema
 
 
 def test_what_is_judged_are_pairs() -> None:
     playing = game(objectives.NonSaturating())
     x = torch.randn(3, 1, 2, 2)
     (round,) = playing.play({"image": x})
-    z = round.asked["latent"]
+    z = round.fake_inputs["latent"]
     assert round.real.shape == round.fake.shape == (3, 4 + 2)
     torch.testing.assert_close(round.on_real.score, playing.discriminator(x, playing.encoder(x)).score)
     torch.testing.assert_close(round.on_fake.score, playing.discriminator(playing.generator(z), z).score)
-    assert playing.view([round]).keys() == {"D(x)", "D(G(z))", "accuracy_real", "accuracy_fake"}
+    assert playing.diagnostics([round]).keys() == {"D(x)", "D(G(z))", "accuracy_real", "accuracy_fake"}
 
 
 def test_penalties_and_noise_are_those_of_pairs() -> None:
@@ -171,7 +172,7 @@ def test_penalties_and_noise_are_those_of_pairs() -> None:
     slope = 1 + 4 + 1 + 0.25 + 9 + 4  # of `Score`, in x and in z
     for at in ("real", "fake", "between"):
         assert GradientPenalty(at, weight=1.0).measure(round).item() == pytest.approx(slope)  # type: ignore[arg-type]
-    noisy = blurred(playing.play({"image": torch.randn(20_000, 1, 2, 2)})[0], torch.tensor(0.5))
+    noisy = with_instance_noise(playing.play({"image": torch.randn(20_000, 1, 2, 2)})[0], torch.tensor(0.5))
     spread = (noisy.critic(noisy.fake).score - playing.discriminator(*_parts(noisy.fake)).score).std()
     assert spread.item() == pytest.approx(0.5 * math.sqrt(slope), rel=0.02)
 
@@ -185,7 +186,7 @@ def test_each_player_alone_learns_in_its_turn(fit: Fit) -> None:
     batch = {"image": torch.rand(8, 1, 16, 16) * 2 - 1}
     for name in module.players:
         before = {key: value.clone() for key, value in module.game.named_parameters()}
-        module.play(name, module.players[name], module.optimizers()[[*module.players].index(name)], batch)
+        module.player_step(name, module.players[name], module.optimizers()[[*module.players].index(name)], batch)
         changed = {
             key.split(".")[0] for key, value in module.game.named_parameters() if not torch.equal(value, before[key])
         }
@@ -203,10 +204,10 @@ def test_the_encoder_learns_to_invert_the_generator() -> None:
         name: torch.optim.Adam(playing.get_submodule(name).parameters(), lr=1e-3, betas=(0.5, 0.999))
         for name in ("discriminator", "generator", "encoder")
     }
-    for turn in range(350):
+    for iteration in range(350):
         x = torch.rand(128, 2, 1, 1) * 1.6 - 0.8
         for name, adam in adams.items():
-            paid, _ = playing.losses(name, {"image": x}, turn, 0)
+            paid, _ = playing.player_losses(name, {"image": x}, iteration, 0)
             adam.zero_grad()
             torch.stack([*paid.values()]).sum().backward()
             adam.step()
@@ -340,7 +341,7 @@ def test_reconstructions_stand_beside_their_originals(run: Path, tmp_path: Path)
     assert stored.shape == (16, 16, 16, 1)
     module = load(run)
     x = torch.from_numpy(stored[0::2]).permute(0, 3, 1, 2).float() / 127.5 - 1
-    with module.averaged() as playing:
+    with module.ema_scope() as playing:
         again = playing.generator(playing.encoder(x))
     expected = again.add(1).mul(127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     np.testing.assert_allclose(stored[1::2].astype(int), expected.astype(int), atol=1)
@@ -353,7 +354,7 @@ def test_reconstructions_stand_beside_their_originals(run: Path, tmp_path: Path)
 def test_originals_and_reconstructions_fill_neighbouring_columns(run: Path) -> None:
     for count in (1, 2, 8, 64):
         mode, module = Reconstruct(count), load(run)
-        mode.meet(lambda: type("Data", (), {"rows": {"image": torch.zeros(99, 1, 16, 16)}}))  # type: ignore[arg-type, return-value]
+        mode.set_data(lambda: type("Data", (), {"rows": {"image": torch.zeros(99, 1, 16, 16)}}))  # type: ignore[arg-type, return-value]
         request, columns = mode(module.game, 0)
         assert len(request["latent"]) == count
         assert columns is not None
@@ -395,7 +396,7 @@ def test_one_nn_of_the_encoder_is_that_of_scikit_learn(run: Path, tmp_path: Path
     assert result.returncode == 0, result.stdout + result.stderr
     (entry,) = json.loads((tmp_path / "metrics.json").read_text())
     module = load(run)
-    rows = real_images(read(run), None, None)[0].rows
+    rows = real_data(read_checkpoint(run), None, None)[0].rows
     order, sixth = shuffled(1797).flip(0), 1797 // 6
     test, training = order[sixth : 2 * sixth], order[2 * sixth :]
     assert (entry["protocol"]["test"], entry["protocol"]["references"]) == (len(test), len(training))
@@ -424,22 +425,22 @@ def test_with_a_test_split_all_training_images_are_references() -> None:
             self.game.encoder = Flat()
             self.game.encoder.features = lambda x: x.flatten(1)  # type: ignore[assignment]
 
-        def averaged(self, average: bool) -> object:
+        def ema_scope(self, ema: bool) -> object:
             return nullcontext(self.game)
 
-    evidence = Evidence(Module(), data(60, 0), Pixels(), 10, 60, test=lambda: data(9, 5))  # type: ignore[arg-type, return-value]
+    evaluation = EvaluationData(Module(), data(60, 0), Pixels(), 10, 60, test=lambda: data(9, 5))  # type: ignore[arg-type, return-value]
     measure = EncoderOneNN()
-    measure.prepare(evidence)
+    measure.prepare(evaluation)
     assert len(measure.training) == 60
     assert measure.split == "test"
     assert measure(None, None) == {"encoder_one_nn": 1.0}  # type: ignore[arg-type]
-    assert measure.line(evidence) == {"encoder_one_nn": 1.0}
+    assert measure.baseline(evaluation) == {"encoder_one_nn": 1.0}
 
 
 def test_games_without_an_encoder_know_no_such_player() -> None:
     assert "encoder" not in composed("model=dcgan", folder="x").optim
     assert not hasattr(Game, "encoder")
     assert torch.equal(pairs(torch.ones(2, 1, 1, 1), torch.zeros(2, 3)), torch.tensor([[1.0, 0, 0, 0]] * 2))
-    with pytest.raises(Mistake):
+    with pytest.raises(UserError):
         Reconstruct()(nn.Module(), 0)  # type: ignore[arg-type]
     torch.testing.assert_close(softplus(S([0.5])), -logsigmoid(S([-0.5])))

@@ -20,7 +20,7 @@ from PIL import Image
 from conftest import ROOT, SMALL
 from oakleaf.builder.recipe import load
 from oakleaf.cli import evaluate, export, sample, train, translate
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 
 TINY = [*SMALL, "max_images=320", "trainer=cpu", "logger=csv"]
 
@@ -176,7 +176,7 @@ def test_a_run_that_was_moved_goes_on_where_it_is(run: Path, tmp_path: Path) -> 
     result = quick("train", "resume=moved", "max_images=1600", "optim.generator.lr=1e-5", folder=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "1,600 images seen. Everything is in moved/" in result.stdout
-    assert load(moved).images == 1600
+    assert load(moved).images_seen == 1600
     assert (run / "checkpoints" / "last.ckpt").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["moved"]
 
@@ -187,7 +187,7 @@ def test_values_are_taken_for_what_they_mean(tmp_path: Path) -> None:
     (folder,) = tmp_path.glob("outputs/*/*")
     recipe = OmegaConf.load(folder / "config.yaml")
     assert (recipe.data.flip, recipe.data.batch_size, recipe.max_images) == (False, 10, 100)
-    drawn = quick("sample", f"checkpoint={folder}", "count=1e1", "average=off", folder=tmp_path)
+    drawn = quick("sample", f"checkpoint={folder}", "count=1e1", "ema=off", folder=tmp_path)
     assert "10 images of 16 x 16" in drawn.stdout, drawn.stderr
 
 
@@ -294,7 +294,7 @@ def test_a_corrupt_picture_is_told_by_name(tmp_path: Path) -> None:
 
 
 def test_the_traceback_comes_on_request(tmp_path: Path) -> None:
-    with pytest.raises(Mistake, match=r"optim\.generator\.lr=-1"):
+    with pytest.raises(UserError, match=r"optim\.generator\.lr=-1"):
         quick("train", "optim.generator.lr=-1", folder=tmp_path, HYDRA_FULL_ERROR="1")
 
 
@@ -334,7 +334,7 @@ def test_help_and_typos_are_answered_without_importing_torch() -> None:
 
 
 def test_nothing_slow_is_imported_that_a_run_does_not_use() -> None:
-    code = "import sys; from oakleaf.cli.hardware import libraries; libraries(); import lightning.pytorch\n"
+    code = "import sys; from oakleaf.cli.hardware import import_torch; import_torch(); import lightning.pytorch\n"
     code += (
         "slow = {'matplotlib', 'scipy'} & sys.modules.keys(); import matplotlib.figure, scipy.optimize; sys.exit(slow)"
     )

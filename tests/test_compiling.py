@@ -14,9 +14,9 @@ from torch import Tensor
 
 from conftest import FP32, SMALL, Fit, built
 from oakleaf.callbacks.compiling import Compiling, _left
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 from oakleaf.gan import GAN
-from oakleaf.runtime.seeds import sow
+from oakleaf.runtime.seeds import seed_generators
 
 BOTH_PENALTIES = 16  # a turn on which every lazy term is due
 SYSTEMS = [
@@ -30,13 +30,13 @@ SYSTEMS = [
 ]
 
 
-def turn(module: GAN, player: str, batch: dict[str, Tensor]) -> tuple[float, list[Tensor]]:
+def iteration(module: GAN, player: str, batch: dict[str, Tensor]) -> tuple[float, list[Tensor]]:
     """What the player pays, and its gradients."""
     for other, weights in module.weights.items():
         for weight in weights:
             weight.requires_grad_(other == player)
     torch.manual_seed(3)
-    paid, _ = module.game.losses(player, batch, BOTH_PENALTIES, 0)
+    paid, _ = module.game.player_losses(player, batch, BOTH_PENALTIES, 0)
     total = torch.stack([*paid.values()]).sum()
     gradients = torch.autograd.grad(total, module.weights[player], allow_unused=True)
     return total.item(), [g for g in gradients if g is not None]
@@ -49,14 +49,14 @@ def test_a_turn_is_one_graph_and_equals_itself_uncompiled(overrides: list[str], 
     data.setup("fit")
     batch, state = data.batch(torch.arange(16)), copy.deepcopy(module.game.state_dict())
     for player in module.players:
-        loss, gradients = turn(module, player, batch)
+        loss, gradients = iteration(module, player, batch)
         assert max(g.abs().max() for g in gradients) > 1e-4
         module.game.load_state_dict(state)
         torch._dynamo.reset()
         # fullgraph raises where the turn breaks into pieces
-        module.game.graphs = {player: torch.compile(module.game.paid, fullgraph=True, backend="aot_eager")}
-        compiled, theirs = turn(module, player, batch)
-        module.game.graphs = {}
+        module.game.compiled = {player: torch.compile(module.game.losses, fullgraph=True, backend="aot_eager")}
+        compiled, theirs = iteration(module, player, batch)
+        module.game.compiled = {}
         module.game.load_state_dict(state)
         assert compiled == pytest.approx(loss, rel=1e-6)
         for mine, other in zip(gradients, theirs, strict=True):
@@ -67,10 +67,10 @@ def test_a_compiled_run_goes_where_the_uncompiled_one_goes(fit: Fit, tmp_path: P
     slow = ["optim.discriminator.lr=1e-2", "optim.generator.lr=1e-2"]
     run = [*SMALL, "optim=sgd", *slow, "max_images=64"]  # Adam's first steps are all of one length, rounding or not
     there, _ = fit(*run, "compile=false", folder=tmp_path / "a")
-    assert not there.game.graphs
+    assert not there.game.compiled
     torch._dynamo.utils.counters.clear()
     graphs, _ = fit(*run, "compile=true", folder=tmp_path / "b")
-    assert set(graphs.game.graphs) == {"discriminator", "generator"}
+    assert set(graphs.game.compiled) == {"discriminator", "generator"}
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 2
     for a, b in zip(there.parameters(), graphs.parameters(), strict=True):
         torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-5)
@@ -80,24 +80,24 @@ def test_a_slope_through_batch_norm_stays_as_it_is(tmp_path: Path, caplog: pytes
     module, *_ = built(*FP32, *SMALL, "loss=relativistic", "loss.norm=batch", folder=tmp_path)
     with caplog.at_level("INFO"):
         Compiling(True).compile(module)
-    assert set(module.game.graphs) == {"generator"}
+    assert set(module.game.compiled) == {"generator"}
     assert "not compiled: the turn of discriminator" in caplog.text
 
 
 def test_without_a_compiler_it_is_said_how_to_go_on(fit: Fit) -> None:
     torch._dynamo.reset()
     broken = {"cpp.cxx": (None, "/bin/false"), "force_disable_caches": True}
-    with torch._inductor.config.patch(broken), pytest.raises(Mistake, match="compile=false goes on without"):
+    with torch._inductor.config.patch(broken), pytest.raises(UserError, match="compile=false goes on without"):
         fit("model=toy", "data=toy", "data.points=500", "data.batch_size=30", "max_images=90", "compile=true")
 
 
 def test_auto_leaves_a_cpu_alone_and_asks_how_long_the_rest_takes(fit: Fit) -> None:
     module, trainer = fit(*SMALL, "max_images=64")
-    assert any(isinstance(callback, Compiling) for callback in trainer.callbacks) and not module.game.graphs
+    assert any(isinstance(callback, Compiling) for callback in trainer.callbacks) and not module.game.compiled
     module.max_images = 64 + 1600
-    assert _left(trainer, module, turn=module.turn - 2, then=10.0, now=14.0) == pytest.approx(100 * 2.0)
+    assert _left(trainer, module, iteration=module.iteration - 2, then=10.0, now=14.0) == pytest.approx(100 * 2.0)
     trainer.callbacks.append(Timer(timedelta(seconds=150)))
-    assert _left(trainer, module, module.turn - 2, 10.0, 14.0) == pytest.approx(150, abs=1)
+    assert _left(trainer, module, module.iteration - 2, 10.0, 14.0) == pytest.approx(150, abs=1)
     module.max_images = None
     trainer.fit_loop.max_epochs = -1
     assert _left(trainer, module, 0, 0.0, 1.0) == pytest.approx(150, abs=1)
@@ -121,7 +121,7 @@ def test_a_way_back_that_cannot_be_compiled_is_known_at_once(
     monkeypatch.setattr(compiling, "on_train_start", lambda trainer, module: compiling.compile(module))
     with caplog.at_level("WARNING"), torch._inductor.config.patch(force_disable_caches=True):
         trainer.fit(module, datamodule=data)
-    assert module.images == 90
+    assert module.images_seen == 90
     assert f"not compiled: {type(error).__name__}{str(error) and ': '}{error}\n" in caplog.text
 
 
@@ -129,20 +129,23 @@ def test_a_way_back_that_cannot_be_compiled_is_known_at_once(
 def test_auto_makes_graphs_on_a_gpu_once_ten_minutes_are_left(
     minutes: int, made: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = Mock(device=torch.device("cuda"), turn=0, images=0, step=1)
+    module = Mock(device=torch.device("cuda"), iteration=0, images_seen=0, global_batch_size=1)
     auto, graphs = Compiling("auto"), Mock()
     monkeypatch.setattr(auto, "compile", graphs)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
-    monkeypatch.setattr("time.perf_counter", lambda: 2.0 * module.turn)
+    monkeypatch.setattr("time.perf_counter", lambda: 2.0 * module.iteration)
     auto.on_train_start(Mock(callbacks=[]), module)
-    for module.turn in range(1, 100):
-        module.images, module.total = module.turn, module.turn + 30 * minutes  # turns of two seconds
+    for module.iteration in range(1, 100):
+        module.images_seen, module.total_images = (
+            module.iteration,
+            module.iteration + 30 * minutes,
+        )  # turns of two seconds
         auto.on_train_batch_end(Mock(callbacks=[]), module)
     assert graphs.call_count == made
 
 
 def test_sowing_is_torchs_manual_seed_where_the_run_is() -> None:
-    sow(17, torch.device("cpu"))
+    seed_generators(17, torch.device("cpu"))
     mine = torch.rand(5)
     torch.manual_seed(17)
     assert torch.equal(mine, torch.rand(5))

@@ -13,12 +13,12 @@ from conftest import SMALL, Fit, built, composed
 from oakleaf.builder.recipe import build, load
 from oakleaf.conditioning.condition import Label
 from oakleaf.conditioning.priors import Codes as CodesPrior
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 from oakleaf.losses.terms import Classification, MutualInformation
 from oakleaf.metrics.codes import assignment_error
 from oakleaf.networks import dcgan
 from oakleaf.networks.layers import ConditionalNorm
-from oakleaf.round import Round, Verdict
+from oakleaf.round import CriticOutput, Round
 from oakleaf.sampling import ByClass, Codes, Interpolate
 from test_commands import quick
 
@@ -63,7 +63,7 @@ def test_the_label_reaches_both_players(tmp_path: Path, model: str) -> None:
     assert len({tuple(image.flatten().tolist()) for image in images}) == 10  # one z, ten images
     batch = {"image": images[:1].expand(10, -1, -1, -1), "label": label}
     (round,) = game.play(batch)
-    assert torch.equal(round.asked["label"], label)  # a fake for each real image, of its class
+    assert torch.equal(round.fake_inputs["label"], label)  # a fake for each real image, of its class
     scores = round.on_real.score
     told = model != "acgan"  # whose D has to say it instead
     assert (len(set(scores.tolist())) == 10) == told
@@ -73,7 +73,7 @@ def test_the_label_reaches_both_players(tmp_path: Path, model: str) -> None:
 
 def test_projection_is_an_inner_product_with_the_features() -> None:
     torch.manual_seed(0)
-    critic = dcgan.Discriminator(1, 16, width=4, classes=3, told="product").eval()
+    critic = dcgan.Discriminator(1, 16, width=4, classes=3, conditioning="projection").eval()
     x, y = torch.randn(5, 1, 16, 16), torch.eye(3)[torch.tensor([0, 1, 2, 0, 1])]
     verdict = critic(x, y)
     v = critic.projection.weight.T  # [classes, features]
@@ -105,17 +105,17 @@ def judged(
 ) -> Round:
     count = len(classes if classes is not None else code)
     images = torch.zeros(count, 1, 1, 1)
-    return Round(images, images, lambda x: Verdict(torch.zeros(count), classes, code))
+    return Round(images, images, lambda x: CriticOutput(torch.zeros(count), classes, code))
 
 
 def test_classification_is_the_cross_entropy_of_what_has_a_label() -> None:
     torch.manual_seed(0)
     logits, label = torch.randn(4, 3), torch.tensor([2, -1, 0, -1])
     round = judged(None, classes=logits)
-    round.batch, round.asked = {"label": label}, {"label": torch.full((4,), -1)}
+    round.batch, round.fake_inputs = {"label": label}, {"label": torch.full((4,), -1)}
     by_hand = -(logits.log_softmax(1)[0, 2] + logits.log_softmax(1)[2, 0]) / 2
     torch.testing.assert_close(Classification()(round), by_hand)
-    round.batch = round.asked = {"attributes": (torch.arange(12).view(4, 3) % 2)}
+    round.batch = round.fake_inputs = {"attributes": (torch.arange(12).view(4, 3) % 2)}
     right = torch.where(round.batch["attributes"] == 1, logits.sigmoid(), 1 - logits.sigmoid())
     torch.testing.assert_close(Classification(fake=False)(round), -right.log().mean())
 
@@ -126,7 +126,7 @@ def test_mutual_information_is_the_code_s_likelihood() -> None:
     z = prior(64)
     said = torch.randn(64, 7)
     round = judged(None, code=said)
-    round.asked = {"latent": z}
+    round.fake_inputs = {"latent": z}
     first, second, numbers = z[:, 2:5].argmax(1), z[:, 5:7].argmax(1), z[:, 7:]
     likely = said[:, :3].log_softmax(1)[range(64), first] + said[:, 3:5].log_softmax(1)[range(64), second]
     gauss = -0.5 * (numbers - said[:, 5:]) ** 2 - 0.5 * log(2 * pi)
@@ -143,7 +143,7 @@ def test_codes_are_drawn_from_their_prior() -> None:
     assert category.mean(0).sub(0.1).abs().max() < 0.01
     assert numbers.var().item() == pytest.approx(1 / 3, rel=0.03)
     assert z[:, :8].var().item() == pytest.approx(1 / 3, rel=0.03)
-    with pytest.raises(Mistake, match="the code alone needs 12"):
+    with pytest.raises(UserError, match="the code alone needs 12"):
         CodesPrior(11, categories=[10], continuous=2)
 
 
@@ -163,9 +163,9 @@ def test_conditional_systems_take_folders_and_attributes(fit: Fit, tmp_path: Pat
     assert module.game.condition.width == 2
     options = [f"model={model}", "data=celeba", f"data.root={faces(tmp_path / 'faces')}", "data.size=16"]
     module, _ = fit(*options, "model/condition=attributes", "data.batch_size=8", "max_images=16")
-    asked = module.game.request(20)["attributes"]
+    asked = module.game.sample_inputs(20)["attributes"]
     assert asked.unique(dim=0).shape[0] > 4  # rows of the data
-    assert module.draw({"latent": torch.randn(20, 100), "attributes": asked}).shape == (20, 3, 16, 16)
+    assert module.sample({"latent": torch.randn(20, 100), "attributes": asked}).shape == (20, 3, 16, 16)
 
 
 def test_a_rows_condition_is_in_the_checkpoint(fit: Fit, tmp_path: Path) -> None:
@@ -173,8 +173,8 @@ def test_a_rows_condition_is_in_the_checkpoint(fit: Fit, tmp_path: Path) -> None
     module, trainer = fit(*options, "model/condition=attributes", "data.batch_size=8", "max_images=16")
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     there = load(tmp_path / "a.ckpt")
-    assert torch.equal(there.game.condition.known, module.game.condition.known)
-    assert there.game.condition.known.any()
+    assert torch.equal(there.game.condition.remembered, module.game.condition.remembered)
+    assert there.game.condition.remembered.any()
 
 
 @pytest.mark.parametrize(
@@ -188,14 +188,14 @@ def test_a_rows_condition_is_in_the_checkpoint(fit: Fit, tmp_path: Path) -> None
 def test_what_lacks_labels_is_told_in_a_sentence(tmp_path: Path, options: list[str], sentence: str) -> None:
     plain = pictures(tmp_path / "plain", classes=1) / "class0"
     places = {"plain": plain, "faces": faces(tmp_path / "faces")}
-    with pytest.raises(Mistake, match=sentence):
+    with pytest.raises(UserError, match=sentence):
         build(composed("model=cgan", *[option.format(**places) for option in options], folder=tmp_path))
 
 
 def test_a_checkpoint_of_other_classes_is_told_in_a_sentence(fit: Fit, tmp_path: Path) -> None:
     _, trainer = fit("model=cgan", "data.batch_size=8", "max_images=8")
     trainer.save_checkpoint(tmp_path / "ten.ckpt")
-    with pytest.raises(Mistake, match="knows 10 classes, and this data has 7"):
+    with pytest.raises(UserError, match="knows 10 classes, and this data has 7"):
         load(tmp_path / "ten.ckpt", {"data.classes": 7})
 
 
@@ -226,22 +226,19 @@ def test_a_checkpoint_knows_its_classes_by_name(fit: Fit, tmp_path: Path) -> Non
     assert "the checkpoint knows 3 classes, and this data has 2" in fewer.stderr
 
 
-def test_a_label_was_described_otherwise_once(fit: Fit, tmp_path: Path) -> None:
-    """Its width was called classes, and a checkpoint had no names of classes."""
+def test_checkpoints_of_older_versions_and_damaged_class_names_are_refused(fit: Fit, tmp_path: Path) -> None:
     fit("model=cdcgan", "data=digits", *SMALL, "max_images=16", folder=tmp_path / "run")
     file = tmp_path / "run" / "checkpoints" / "last.ckpt"
     content = torch.load(file, weights_only=True)
-    condition = content["hyper_parameters"]["model"]["game"]["condition"]
-    condition["classes"] = condition.pop("width")
-    del content["learned"]
-    torch.save(content, file)
-    assert load(file).game.condition.width == 10
     drawn = quick("sample", f"checkpoint={file}", f"out={tmp_path}/out", "condition=7", folder=tmp_path)
     assert drawn.returncode == 0, drawn.stderr
-    for learned in ({"classes": 3}, {"classes": [1]}, {"data": 7}):
-        torch.save({**content, "learned": learned}, file)
-        with pytest.raises(Mistake, match="no list of names"):
+    for changed in ({"classes": 3}, {"classes": [1]}, {"data": 7}):
+        torch.save({**content, "trained_on": {**content["trained_on"], **changed}}, file)
+        with pytest.raises(UserError, match="no list of names"):
             load(file)
+    torch.save({**content, "turn": 1, "images": 16}, file)
+    with pytest.raises(UserError, match=r"written by Oakleaf 0\.1, and only version 0\.1\.0 can read it"):
+        load(file)
 
 
 def test_a_label_can_tell_whatever_reads_a_row(fit: Fit) -> None:
@@ -252,9 +249,9 @@ def test_a_label_can_tell_whatever_reads_a_row(fit: Fit) -> None:
 def test_a_class_can_be_asked_for_and_nothing_else(tmp_path: Path) -> None:
     module, *_ = built("model=cdcgan", *SMALL, folder=tmp_path)
     condition = module.game.condition
-    assert condition.wanted(7, 3).tolist() == [7, 7, 7]
-    with pytest.raises(Mistake, match="0 to 9"):
-        condition.wanted(10, 3)
+    assert condition.from_index(7, 3).tolist() == [7, 7, 7]
+    with pytest.raises(UserError, match="0 to 9"):
+        condition.from_index(10, 3)
     request, columns = ByClass(rows=3)(module.game, seed=0)
     assert columns == 10
     assert request["label"].tolist() == list(range(10)) * 3
@@ -262,7 +259,7 @@ def test_a_class_can_be_asked_for_and_nothing_else(tmp_path: Path) -> None:
     request, columns = Interpolate(pairs=2, steps=4)(module.game, seed=0)
     assert request["label"].tolist() == [0] * 4 + [1] * 4
     unconditional, *_ = built(*SMALL, folder=tmp_path)
-    with pytest.raises(Mistake, match="told no class"):
+    with pytest.raises(UserError, match="told no class"):
         ByClass()(unconditional.game, seed=0)
 
 
@@ -288,8 +285,8 @@ def test_packs_are_judged_as_one_image(tmp_path: Path) -> None:
     assert round.real.shape == (4, 2, 16, 16)
     assert torch.equal(round.real[1], image[2:4, 0])  # two images of the batch beside each other
     assert round.on_fake.score.shape == (4,)
-    assert module.draw(module.game.request(3)).shape == (3, 1, 16, 16)
-    with pytest.raises(Mistake, match="packing=2: classification"):
+    assert module.sample(module.game.sample_inputs(3)).shape == (3, 1, 16, 16)
+    with pytest.raises(UserError, match="packing=2: classification"):
         build(composed("model=acgan", "model.game.packing=2", folder=tmp_path))
     for model in ("gan", "cgan", "cdcgan", "projection", "bigan", "ali"):
         module, *_ = built(f"model={model}", "model.game.packing=3", folder=tmp_path)
@@ -311,7 +308,7 @@ def test_a_conditional_gan_learns_its_condition(fit: Fit, tmp_path: Path) -> Non
         "max_images=1200",
     )
     dark, bright = (
-        module.draw({"latent": module.game.prior(32), "label": torch.full((32,), k)}).mean().item() for k in (0, 1)
+        module.sample({"latent": module.game.prior(32), "label": torch.full((32,), k)}).mean().item() for k in (0, 1)
     )
     assert dark < -0.5
     assert bright > 0.5

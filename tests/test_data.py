@@ -14,16 +14,16 @@ from PIL import Image
 
 from conftest import SMALL, Fit, built
 from oakleaf.data import Images, decoding
-from oakleaf.data.cache import decoded
+from oakleaf.data.cache import decode_to_cache
 from oakleaf.data.celeba import CelebA
 from oakleaf.data.folder import Folder
-from oakleaf.data.resize import Fit as Cut
-from oakleaf.data.resize import TooSmall, plain
-from oakleaf.data.sampling import Deck, Resident, Streamed
+from oakleaf.data.resize import CropResize as Cut
+from oakleaf.data.resize import PictureTooSmall, to_8bit
+from oakleaf.data.sampling import DeviceLoader, EpochSampler, WorkerLoader
 from oakleaf.data.sources import digits, torchvision_set
-from oakleaf.data.transforms import flipped
-from oakleaf.errors import Mistake
-from oakleaf.runtime.memory import free, granted
+from oakleaf.data.transforms import random_flip
+from oakleaf.errors import UserError
+from oakleaf.runtime.memory import available_bytes, total_bytes
 from test_commands import quick
 
 
@@ -87,8 +87,8 @@ def test_classes_are_the_same_in_each_split(tmp_path: Path) -> None:
 def test_every_mode_becomes_eight_bits(mode: str, value: int, grey: int, rgb: int) -> None:
     colour = (value,) * {"RGBA": 4, "LA": 2, "CMYK": 4}.get(mode, 1)
     image = Image.new(mode, (4, 4), colour if len(colour) > 1 else value)
-    assert np.asarray(plain(image, 1))[0, 0] == grey
-    assert np.asarray(plain(image, 3))[0, 0].tolist() == [rgb] * 3
+    assert np.asarray(to_8bit(image, 1))[0, 0] == grey
+    assert np.asarray(to_8bit(image, 3))[0, 0].tolist() == [rgb] * 3
 
 
 @pytest.mark.parametrize("size", [16, [16, 32], [32, 16]])
@@ -141,11 +141,11 @@ def test_a_small_picture_is_refused_by_name_or_skipped_or_enlarged(tmp_path: Pat
     root = tmp_path / "set"
     picture(root / "a.png", (64, 64))
     picture(root / "tiny.png", (8, 8))
-    with pytest.raises(TooSmall):
+    with pytest.raises(PictureTooSmall):
         Cut(3, 16, 16)(Image.new("RGB", (8, 8)))
-    with pytest.raises(Mistake, match=r"tiny\.png: 8 x 8 pixels, smaller than the 16 x 16 wanted"):
+    with pytest.raises(UserError, match=r"tiny\.png: 8 x 8 pixels, smaller than the 16 x 16 wanted"):
         images_of(root)
-    with pytest.raises(Mistake, match=r"smaller data\.size, enlarge \(data\.source\.upscale=true\), or leave"):
+    with pytest.raises(UserError, match=r"smaller data\.size, enlarge \(data\.source\.upscale=true\), or leave"):
         images_of(root)
     assert len(images_of(root, on_corrupt="skip").rows["image"]) == 1
     assert len(images_of(root, partial(Folder, upscale=True)).rows["image"]) == 2
@@ -162,7 +162,7 @@ def test_corrupt_pictures_are_named_or_skipped_and_counted(tmp_path: Path, caplo
     (root / "1" / "1.jpg").write_bytes(whole[: len(whole) // 2])
     (root / "1" / "3.png").write_bytes(b"no picture at all")
     (root / "1" / "4.png").write_bytes(b"")
-    with pytest.raises(Mistake, match=r"1\.jpg: can't be read .*on_corrupt=skip"):
+    with pytest.raises(UserError, match=r"1\.jpg: can't be read .*on_corrupt=skip"):
         images_of(root, channels=3)
     with caplog.at_level(logging.WARNING):
         data = images_of(root, on_corrupt="skip")
@@ -180,7 +180,7 @@ def test_each_picture_stands_in_its_place_whoever_decoded_it(tmp_path: Path, mon
         picture(root / f"{i:02}.png", value=i)
     for i in (0, 7, 8, 39):  # the first, two together, the last
         (root / f"{i:02}.png").write_bytes(b"no picture")
-    stored, kept, skipped = decoded(Folder(root), Cut(3, 16, 16), "skip", tmp_path / "cache")
+    stored, kept, skipped = decode_to_cache(Folder(root), Cut(3, 16, 16), "skip", tmp_path / "cache")
     assert kept.tolist() == [i for i in range(40) if i not in (0, 7, 8, 39)]
     assert len(skipped) == 4
     assert stored.shape == (36, 3, 16, 16)
@@ -202,8 +202,8 @@ def test_a_disk_that_fills_up_while_decoding_is_told(tmp_path: Path, monkeypatch
     monkeypatch.setattr("oakleaf.data.decoding._Decoding.__init__", full)
     picture(tmp_path / "set" / "a.png")
     picture(tmp_path / "set" / "b.png")
-    with pytest.raises(Mistake, match=r"No space left on device; choose another cache"):
-        decoded(Folder(tmp_path / "set"), Cut(3, 16, 16), "skip", tmp_path / "cache")
+    with pytest.raises(UserError, match=r"No space left on device; choose another cache"):
+        decode_to_cache(Folder(tmp_path / "set"), Cut(3, 16, 16), "skip", tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())
 
 
@@ -214,7 +214,7 @@ def test_missing_and_empty_folders_are_told(tmp_path: Path, make: str) -> None:
         root.mkdir()
     elif make == "file":
         root.write_text("x")
-    with pytest.raises(Mistake, match=r"data\.root="):
+    with pytest.raises(UserError, match=r"data\.root="):
         images_of(root)
 
 
@@ -249,13 +249,13 @@ def test_celebas_partition_is_used_if_there(tmp_path: Path) -> None:
     root = celeba(tmp_path / "celeba")
     assert len(CelebA(root, split="train")) == 2
     assert len(CelebA(root, split="valid")) == 2
-    with pytest.raises(Mistake, match="none of the faces"):
+    with pytest.raises(UserError, match="none of the faces"):
         CelebA(root, split="test")
     (root / "list_eval_partition.txt").unlink()
     assert len(CelebA(root)) == 4
-    with pytest.raises(Mistake, match="split=all needs none"):
+    with pytest.raises(UserError, match="split=all needs none"):
         CelebA(root, split="train")
-    with pytest.raises(Mistake, match="img_align_celeba"):
+    with pytest.raises(UserError, match="img_align_celeba"):
         CelebA(tmp_path)
 
 
@@ -268,7 +268,7 @@ def test_torchvisions_sets_say_what_is_missing(tmp_path: Path, monkeypatch) -> N
     for kind in (datasets.MNIST, datasets.CIFAR10):
         monkeypatch.setattr(kind, "download", offline)
     for name in ("MNIST", "FashionMNIST", "CIFAR10"):
-        with pytest.raises(Mistake, match=rf"{name} is not in .*no network.*data\.root="):
+        with pytest.raises(UserError, match=rf"{name} is not in .*no network.*data\.root="):
             torchvision_set(tmp_path, name)
 
 
@@ -276,18 +276,18 @@ def test_the_cache_is_keyed_by_content_and_size(tmp_path: Path) -> None:
     root, cache = tmp_path / "set", tmp_path / "cache"
     picture(root / "a.png", value=10)
     cut = Cut(3, 16, 16)
-    assert decoded(Folder(root), cut, "error", cache).images[0, 0, 0, 0] == 10
+    assert decode_to_cache(Folder(root), cut, "error", cache).images[0, 0, 0, 0] == 10
     assert len(list(cache.iterdir())) == 1
-    decoded(Folder(root), cut, "error", cache)
+    decode_to_cache(Folder(root), cut, "error", cache)
     assert len(list(cache.iterdir())) == 1
-    decoded(Folder(root), Cut(1, 16, 16), "error", cache)
+    decode_to_cache(Folder(root), Cut(1, 16, 16), "error", cache)
     assert len(list(cache.iterdir())) == 2
     picture(root / "a.png", value=20)  # the same name, another content
-    assert decoded(Folder(root), cut, "error", cache).images[0, 0, 0, 0] == 20
+    assert decode_to_cache(Folder(root), cut, "error", cache).images[0, 0, 0, 0] == 20
     (root / "b.png").write_bytes(b"no picture")
-    assert len(decoded(Folder(root), cut, "skip", cache).images) == 1
-    with pytest.raises(Mistake, match=r"b\.png"):  # what was made without it is nothing for who wants all
-        decoded(Folder(root), cut, "error", cache)
+    assert len(decode_to_cache(Folder(root), cut, "skip", cache).images) == 1
+    with pytest.raises(UserError, match=r"b\.png"):  # what was made without it is nothing for who wants all
+        decode_to_cache(Folder(root), cut, "error", cache)
     assert not list(cache.glob("making-*"))
 
 
@@ -298,25 +298,25 @@ def test_channels_and_size_come_from_the_data_and_reach_the_networks(tmp_path: P
             picture(root / f"{i}.png", (48, 32), mode, value=i)
         module, _data, _, recipe = built("data=folder", f"data.root={root}", "data.size=null", *SMALL, folder=tmp_path)
         assert (recipe["data"]["channels"], recipe["data"]["size"]) == (channels, [32, 48])
-        assert module.draw(module.game.request(2)).shape == (2, channels, 32, 48)
+        assert module.sample(module.game.sample_inputs(2)).shape == (2, channels, 32, 48)
 
 
 def test_the_deck_deals_each_image_once_an_epoch_to_one_rank() -> None:
-    decks = [Deck(103, 10, seed=3, rank=rank, world=2) for rank in range(2)]
-    dealt = [row for deck in decks for rows, _ in deck.hands(0) for row in rows.tolist()]
+    decks = [EpochSampler(103, 10, seed=3, rank=rank, world=2) for rank in range(2)]
+    dealt = [row for sampler in decks for rows, _ in sampler.batches(0) for row in rows.tolist()]
     assert len(dealt) == len(set(dealt)) == 100
-    joint = Deck(103, 20, seed=3)
-    for (ours, _), (first, _), (second, _) in zip(joint.hands(0), decks[0].hands(0), decks[1].hands(0)):
+    joint = EpochSampler(103, 20, seed=3)
+    for (ours, _), (first, _), (second, _) in zip(joint.batches(0), decks[0].batches(0), decks[1].batches(0)):
         assert ours.tolist() == [*first.tolist(), *second.tolist()]
 
 
 def test_the_deck_depends_on_seed_and_turn_alone() -> None:
-    deck = Deck(103, 10, seed=3)
-    straight = [rows.tolist() for start in (0, 10) for rows, _ in deck.hands(start)]
-    resumed = [rows.tolist() for rows, _ in Deck(103, 10, seed=3).hands(7)]
+    sampler = EpochSampler(103, 10, seed=3)
+    straight = [rows.tolist() for start in (0, 10) for rows, _ in sampler.batches(start)]
+    resumed = [rows.tolist() for rows, _ in EpochSampler(103, 10, seed=3).batches(7)]
     assert straight[7:17] == resumed  # over the border of the epoch too
     assert straight[:10] != straight[10:]
-    assert straight[0] != next(Deck(103, 10, seed=4).hands(0))[0].tolist()
+    assert straight[0] != next(EpochSampler(103, 10, seed=4).batches(0))[0].tolist()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -324,7 +324,7 @@ def test_streamed_batches_equal_resident_ones(fit: Fit, tmp_path: Path, workers:
     common = [*SMALL, "data.flip=true", "max_images=1840", "data.batch_size=92"]
     resident, _ = fit(*common, "data.keep=device", folder=tmp_path / "a")
     streamed, trainer = fit(*common, "data.keep=workers", f"data.workers={workers}", folder=tmp_path / "b")
-    assert isinstance(trainer.train_dataloader, Streamed)
+    assert isinstance(trainer.train_dataloader, WorkerLoader)
     assert all(torch.equal(a, b) for a, b in zip(resident.parameters(), streamed.parameters()))
 
 
@@ -338,12 +338,12 @@ def test_auto_keeps_on_the_device_what_takes_less_than_a_quarter_of_its_free_mem
     device = SimpleNamespace(root_device=torch.device("cpu"))
     data.trainer = SimpleNamespace(strategy=device, num_devices=2, global_rank=0, world_size=2, lightning_module=None)
     loader = data.train_dataloader()
-    assert isinstance(loader, Resident) and 0 < free() <= granted()
+    assert isinstance(loader, DeviceLoader) and 0 < available_bytes() <= total_bytes()
     assert all(loader.rows[name].is_contiguous(memory_format=torch.channels_last) for name in ("image", "input"))
     assert next(iter(loader))["image"].is_contiguous(memory_format=torch.channels_last)
     needed = 2 * 4 * 3 * 16 * 16 + 4 * 8  # images, inputs, labels; in each of two processes
-    for there, kind in ((8 * needed + 1, Resident), (8 * needed, Streamed)):
-        monkeypatch.setattr("oakleaf.data.images.free", lambda there=there: there)
+    for there, kind in ((8 * needed + 1, DeviceLoader), (8 * needed, WorkerLoader)):
+        monkeypatch.setattr("oakleaf.data.images.available_bytes", lambda there=there: there)
         assert type(data.train_dataloader()) is kind
 
 
@@ -362,7 +362,7 @@ def test_those_that_chance_names_are_mirrored_and_no_others(layout: torch.memory
     images = torch.randint(0, 256, (9, 3, 8, 6), dtype=torch.uint8).contiguous(memory_format=layout)
     mirrored = torch.rand(9) < 0.5
     expected = torch.stack([image.flip(2) if turned else image for image, turned in zip(images, mirrored)])
-    assert torch.equal(flipped(images, mirrored), expected)
+    assert torch.equal(random_flip(images, mirrored), expected)
 
 
 def test_fewer_pictures_than_a_batch_still_train(fit: Fit, tmp_path: Path) -> None:
@@ -371,13 +371,13 @@ def test_fewer_pictures_than_a_batch_still_train(fit: Fit, tmp_path: Path) -> No
         picture(root / f"{i}.png", (20, 20), value=40 * i)
     small = [*SMALL, "data=folder", f"data.root={root}", "data.size=16"]
     module, _ = fit(*small, "data.batch_size=64", "trainer.max_epochs=3")
-    assert (module.turn, module.images) == (3, 15)
-    with pytest.raises(Mistake, match="too few for 8 processes"):
-        images_of(root).deck(rank=0, world=8)
+    assert (module.iteration, module.images_seen) == (3, 15)
+    with pytest.raises(UserError, match="too few for 8 processes"):
+        images_of(root).sampler(rank=0, world=8)
     for i in range(1, 5):
         (root / f"{i}.png").unlink()
     module, _ = fit(*small, "trainer.max_epochs=2", folder=tmp_path / "alone")
-    assert module.images == 2
+    assert module.images_seen == 2
 
 
 def test_unreadable_pictures_in_front_are_skipped_when_the_channels_are_looked_for(tmp_path: Path) -> None:
@@ -386,7 +386,7 @@ def test_unreadable_pictures_in_front_are_skipped_when_the_channels_are_looked_f
         picture(root / f"{i}.png", mode="L")
     (root / "0.png").write_bytes(b"")
     assert images_of(root, on_corrupt="skip").channels == 1
-    with pytest.raises(Mistake, match=r"0\.png: can't be read"):
+    with pytest.raises(UserError, match=r"0\.png: can't be read"):
         images_of(root)
 
 

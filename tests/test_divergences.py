@@ -9,12 +9,12 @@ from scipy.special import lambertw
 from torch import Tensor
 
 from conftest import FP32, ROOT, Fit, composed
-from oakleaf.builder.recipe import make
+from oakleaf.builder.recipe import instantiate_allowed
 from oakleaf.losses import divergences
 from oakleaf.losses.divergences import Divergence, FDivergence
 from oakleaf.losses.lambert import lambert_exp
 from oakleaf.losses.objectives import Saturating
-from oakleaf.round import Round, Verdict
+from oakleaf.round import CriticOutput, Round
 from oakleaf.theory.densities import Mixture, grid, integral
 
 NAMES = sorted(path.stem for path in (ROOT / "conf" / "loss" / "divergence").glob("*.yaml"))
@@ -39,7 +39,7 @@ def derivative(function, x: Tensor) -> Tensor:
 
 def test_every_divergence_has_a_configuration() -> None:
     nodes = [composed("loss=f_divergence", f"loss/divergence={name}", folder="x").loss.objective for name in NAMES]
-    assert {type(make(node).divergence) for node in nodes} == {type(divergence) for divergence in ALL}
+    assert {type(instantiate_allowed(node).divergence) for node in nodes} == {type(divergence) for divergence in ALL}
 
 
 @each
@@ -57,15 +57,15 @@ def test_the_activation_rises_onto_the_domain_of_the_conjugate(divergence: Diver
     assert (t.diff() > 0).all()
     assert torch.isfinite(divergence.conjugate(t)).all()
     threshold = derivative(divergence.f, torch.ones((), dtype=torch.float64))
-    undecided = divergence.activation(torch.tensor(divergence.undecided, dtype=torch.float64))
-    torch.testing.assert_close(undecided, threshold)
+    threshold = divergence.activation(torch.tensor(divergence.threshold, dtype=torch.float64))
+    torch.testing.assert_close(threshold, threshold)
 
 
 @each
 def test_what_is_paid_is_the_conjugate_of_the_activation_and_stays_finite(divergence: Divergence) -> None:
-    torch.testing.assert_close(divergence.paid(V), divergence.conjugate(divergence.activation(V)))
+    torch.testing.assert_close(divergence.fake_loss(V), divergence.conjugate(divergence.activation(V)))
     far = torch.tensor([-1e4, -100.0, 100.0, 1e4], requires_grad=True)
-    for value in (divergence.paid(far), divergence.activation(far)):
+    for value in (divergence.fake_loss(far), divergence.activation(far)):
         (slope,) = torch.autograd.grad(value.sum(), far)
         assert torch.isfinite(value).all()
         assert torch.isfinite(slope).all()
@@ -87,19 +87,19 @@ def test_at_its_optimum_the_bound_is_the_divergence(divergence: Divergence) -> N
 @each
 def test_the_objective_is_the_bound_and_its_generators_are_equations_4_and_section_3_2(divergence: Divergence) -> None:
     real, fake = torch.tensor([0.7, -0.2, 0.4]), torch.tensor([-0.6, 0.1, 0.3])
-    round = Round(real, fake, Verdict)
+    round = Round(real, fake, CriticOutput)
     t = divergence.activation
     bound = t(real).mean() - divergence.conjugate(t(fake)).mean()
     saturating, alternative = FDivergence(divergence, "saturating"), FDivergence(divergence)
     torch.testing.assert_close(saturating.discriminator(round), -bound)
     torch.testing.assert_close(saturating.generator(round), -divergence.conjugate(t(fake)).mean())
     torch.testing.assert_close(alternative.generator(round), -t(fake).mean())
-    torch.testing.assert_close(saturating.belief(real), t(real))
-    assert saturating.boundary(round) == divergence.undecided
+    torch.testing.assert_close(saturating.discriminator_probability(real), t(real))
+    assert saturating.decision_threshold(round) == divergence.threshold
 
 
 def test_with_goodfellows_f_it_is_the_minimax_game() -> None:
-    round = Round(torch.randn(50), torch.randn(50), Verdict)
+    round = Round(torch.randn(50), torch.randn(50), CriticOutput)
     ours, minimax = FDivergence(divergences.GAN(), "saturating"), Saturating()
     torch.testing.assert_close(ours.discriminator(round), minimax.discriminator(round))
     torch.testing.assert_close(ours.generator(round), minimax.generator(round))
@@ -139,5 +139,5 @@ def test_every_divergence_trains(fit: Fit, tmp_path: Path, name: str, generator:
     module, _ = fit(
         *FP32, "loss=f_divergence", f"loss/divergence={name}", f"loss.objective.generator={generator}", *small
     )
-    assert module.turn == 10
+    assert module.iteration == 10
     assert all(torch.isfinite(w).all() for w in module.parameters())

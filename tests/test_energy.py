@@ -10,12 +10,12 @@ from torch import distributed
 
 from conftest import FP32, Fit, built, composed
 from oakleaf.builder.recipe import load
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 from oakleaf.losses.energy import Equilibrium, Margin
 from oakleaf.losses.terms import PullAway
 from oakleaf.networks import mlp
 from oakleaf.networks.autoencoder_critic import Convolutional, Decoder, Perceptron, halved
-from oakleaf.round import Round, Verdict
+from oakleaf.round import CriticOutput, Round
 from oakleaf.sampling import Reconstruct
 
 BEGAN = ["model=began", "model.game.generator.width=2", "model.game.discriminator.width=2"]
@@ -24,19 +24,19 @@ FAST_K = ["loss.objective.rate=0.5", "loss.objective.gamma=0.9"]  # so that k le
 
 def round_of(real: list[float], fake: list[float]) -> Round:
     """A round whose energies are the images themselves."""
-    return Round(torch.tensor(real), torch.tensor(fake), lambda x: Verdict(-x))
+    return Round(torch.tensor(real), torch.tensor(fake), lambda x: CriticOutput(-x))
 
 
 def test_margin_is_the_formula_of_the_paper() -> None:
     loss, round = Margin(2.0), round_of([0.5, 1.0], [0.3, 5.0])
     assert loss.discriminator(round).item() == pytest.approx((0.5 + 1.0) / 2 + (1.7 + 0) / 2)  # eq. (1)
     assert loss.generator(round).item() == pytest.approx((0.3 + 5.0) / 2)  # eq. (2)
-    assert loss.belief(round.on_real.score).tolist() == [0.5, 1.0]
+    assert loss.discriminator_probability(round.on_real.score).tolist() == [0.5, 1.0]
 
 
 def test_beyond_the_margin_and_below_zero_the_critic_is_paid_nothing() -> None:
     real, fake = torch.tensor([0.5, -0.1], requires_grad=True), torch.tensor([1.0, 3.0], requires_grad=True)
-    Margin(2.0).discriminator(Round(real, fake, lambda x: Verdict(-x))).backward()
+    Margin(2.0).discriminator(Round(real, fake, lambda x: CriticOutput(-x))).backward()
     assert real.grad is not None
     assert fake.grad is not None
     assert real.grad.tolist() == [0.5, 0.0]
@@ -53,17 +53,17 @@ def test_k_goes_as_in_a_loop_by_hand() -> None:
     loss = Equilibrium(gamma=0.5, rate=0.1)
     k, real = 0.0, 0.0
     path = []
-    for turn in range(40):
-        rounds = [round_of([3.0 + turn % 3, 2.0], [0.1 + i + 0.2 * turn, 0.4]) for i in (0, 1)]  # two a turn
+    for iteration in range(40):
+        rounds = [round_of([3.0 + iteration % 3, 2.0], [0.1 + i + 0.2 * iteration, 0.4]) for i in (0, 1)]  # two a turn
         energies = [(float(r.real.mean()), float(r.fake.mean())) for r in rounds]
         for round, (on_real, on_fake) in zip(rounds, energies):
             assert loss.discriminator(round).item() == pytest.approx(on_real - k * on_fake, abs=1e-5)
         real = sum(on_real for on_real, _ in energies) / 2
-        loss.settle()
+        loss.update_state()
         assert loss.k.item() == pytest.approx(k)  # D's turn alone moves nothing
-        if turn % 2:  # G plays every other turn
+        if iteration % 2:  # G plays every other turn
             fake = sum(loss.generator(round).item() for round in rounds) / 2
-            loss.settle()
+            loss.update_state()
             k = min(max(k + 0.1 * (0.5 * real - fake), 0.0), 1.0)
         assert loss.k.item() == pytest.approx(k, abs=1e-5)
         path.append(k)
@@ -74,13 +74,13 @@ def test_k_goes_as_in_a_loop_by_hand() -> None:
 def test_k_stays_within_0_and_1_and_generator_first_leaves_it_at_0() -> None:
     loss = Equilibrium(gamma=0.5, rate=1.0)
     loss.generator(round_of([1.0], [2.0]))
-    loss.settle()
+    loss.update_state()
     assert loss.k == 0
     for _ in range(3):
         loss.discriminator(round_of([9.0], [0.0]))
-        loss.settle()
+        loss.update_state()
         loss.generator(round_of([9.0], [0.0]))
-        loss.settle()
+        loss.update_state()
     assert loss.k == 1
 
 
@@ -88,21 +88,21 @@ def test_what_an_unrolled_generator_foresees_moves_nothing() -> None:
     plain, unrolled = Equilibrium(0.5, 0.1), Equilibrium(0.5, 0.1)
     for loss in (plain, unrolled):
         loss.discriminator(round_of([4.0], [0.1]))
-        loss.settle()
+        loss.update_state()
     for _ in range(3):
         unrolled.discriminator(round_of([40.0], [0.0]))
     for loss in (plain, unrolled):
         loss.generator(round_of([4.0], [1.0]))
-        loss.settle()
+        loss.update_state()
     assert plain.k.item() == unrolled.k.item() == pytest.approx(0.1)
 
 
 def test_k_and_the_measure_of_convergence_are_among_the_scalars(fit: Fit) -> None:
-    module, _ = fit(*BEGAN, *FAST_K, "data.batch_size=8", "max_images=40", "watch_every=1")
-    assert module.latest["discriminator/k"] > 0
-    real, fake = module.latest["discriminator/D(x)"], module.latest["discriminator/D(G(z))"]
+    module, _ = fit(*BEGAN, *FAST_K, "data.batch_size=8", "max_images=40", "log_every=1")
+    assert module.last_scalars["discriminator/k"] > 0
+    real, fake = module.last_scalars["discriminator/D(x)"], module.last_scalars["discriminator/D(G(z))"]
     expected = real + abs(0.9 * real - fake)  # section 3.4.1
-    assert module.latest["discriminator/convergence"] == pytest.approx(expected, rel=1e-5)
+    assert module.last_scalars["discriminator/convergence"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_resumed_run_has_the_same_k_bit_for_bit(fit: Fit, tmp_path: Path) -> None:
@@ -132,11 +132,11 @@ def test_two_processes_have_the_k_of_their_joint_batch(tmp_path: Path) -> None:
     for process in ranks:
         process.join(timeout=60)
     joint, expected = Equilibrium(0.5, 0.1), []
-    for turn in range(4):
-        joint.discriminator(round_of([2.0, 4.0 + turn], [0.0]))
-        joint.settle()
-        joint.generator(round_of([0.0], [0.5, 0.1 + turn]))
-        joint.settle()
+    for iteration in range(4):
+        joint.discriminator(round_of([2.0, 4.0 + iteration], [0.0]))
+        joint.update_state()
+        joint.generator(round_of([0.0], [0.5, 0.1 + iteration]))
+        joint.update_state()
         expected.append(joint.k.item())
     assert ks[0] == ks[1]  # to the last bit
     assert ks[0] == pytest.approx(expected)
@@ -147,11 +147,11 @@ def play_equilibrium(rank: int, meeting: Path, found: "multiprocessing.Queue[lis
     """One of two processes, each with half of the images."""
     distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     loss, ks = Equilibrium(0.5, 0.1), []
-    for turn in range(4):
-        loss.discriminator(round_of([[2.0, 4.0 + turn][rank]], [0.0]))
-        loss.settle()
-        loss.generator(round_of([0.0], [[0.5, 0.1 + turn][rank]]))
-        loss.settle()
+    for iteration in range(4):
+        loss.discriminator(round_of([[2.0, 4.0 + iteration][rank]], [0.0]))
+        loss.update_state()
+        loss.generator(round_of([0.0], [[0.5, 0.1 + iteration][rank]]))
+        loss.update_state()
         ks.append(loss.k.item())
     found.put(ks)
     distributed.destroy_process_group()
@@ -166,7 +166,10 @@ def test_a_turn_compiles_as_one_graph_and_notes_what_eager_notes(tmp_path: Path,
         stateful.k.fill_(0.3)
     start = copy.deepcopy(module.game.state_dict())
     found = []
-    for losses in (module.game.losses, torch.compile(module.game.losses, fullgraph=True, backend="aot_eager")):
+    for losses in (
+        module.game.player_losses,
+        torch.compile(module.game.player_losses, fullgraph=True, backend="aot_eager"),
+    ):
         module.game.load_state_dict(start)
         torch.manual_seed(3)
         for name in ("discriminator", "generator"):
@@ -174,7 +177,7 @@ def test_a_turn_compiles_as_one_graph_and_notes_what_eager_notes(tmp_path: Path,
         paid, _ = losses(player, batch, 1, 0)
         gradients = torch.autograd.grad(sum(paid.values()), list(module.network(player).parameters()))
         if stateful:
-            module.game.settle()
+            module.game.update_state()
         found.append([*gradients, *(stateful.buffers() if stateful else [])])
         found[-1] = [tensor.clone() for tensor in found[-1]]
     for eager, compiled in zip(*found):
@@ -231,7 +234,7 @@ def test_images_are_halved_to_8_pixels(size: int, halvings: int, base: tuple[int
 
 def test_a_size_that_halves_to_no_small_base_is_refused() -> None:
     for size in (17, 100):
-        with pytest.raises(Mistake, match="halved only down to"):
+        with pytest.raises(UserError, match="halved only down to"):
             Convolutional(1, size)
 
 
@@ -277,10 +280,10 @@ def test_the_command_line_wins_over_a_models_own_loss_and_optim(model: str) -> N
 def test_mode_reconstruct_shows_what_an_auto_encoder_gives_back(fit: Fit, model: str) -> None:
     module, trainer = fit(f"model={model}", "data.batch_size=8", "max_images=16")
     mode = Reconstruct(count=5)
-    mode.meet(lambda: trainer.datamodule)
+    mode.set_data(lambda: trainer.datamodule)
     module.eval()
     request, columns = mode(module.game, seed=0)
-    shown = mode.shown(module.draw(request), None)
+    shown = mode.arrange(module.sample(request), None)
     giver = module.game.discriminator if model == "ebgan" else module.game
     with torch.no_grad():
         torch.testing.assert_close(shown[1::2], giver.reconstruct(mode.originals))

@@ -17,26 +17,26 @@ from PIL import Image
 from torch import Tensor, nn
 
 from conftest import SMALL, Fit, composed
-from oakleaf.builder.recipe import build, load, make
-from oakleaf.callbacks.evaluate import Score
-from oakleaf.cli.real_data import real_images
+from oakleaf.builder.recipe import build, instantiate_allowed, load
+from oakleaf.callbacks.evaluate import Evaluate
+from oakleaf.cli.real_data import real_data
 from oakleaf.data.toy import Points, Ring
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 from oakleaf.metrics import scores as scoring
 from oakleaf.metrics.classifier import Training, accuracy, learn
 from oakleaf.metrics.classifier_targets import Attributes, Labels
 from oakleaf.metrics.conditional import GanTrainTest, OneNN
-from oakleaf.metrics.evaluation_data import Evidence
+from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.extractors import Classifier, DINOv2, Inception, Pixels
 from oakleaf.metrics.fid import FrechetDistance
-from oakleaf.metrics.image_set import Features, Sample
+from oakleaf.metrics.image_set import Features, ImageSet
 from oakleaf.metrics.kid import KernelDistance
 from oakleaf.metrics.memorization import Memorisation
 from oakleaf.metrics.modes import StackedModes
-from oakleaf.metrics.reconstruction import Likeness
+from oakleaf.metrics.reconstruction import ReconstructionError
 from oakleaf.runtime import distributed
-from oakleaf.runtime.checkpoint_io import read
-from oakleaf.sampling.latents import draw
+from oakleaf.runtime.checkpoint_io import read_checkpoint
+from oakleaf.sampling.latents import seeded_inputs
 from test_commands import Result, quick
 
 LITTLE = ["extractor.training.images=6400", "fake=300"]
@@ -70,10 +70,10 @@ def test_every_number_has_its_protocol_and_its_real_line(run: Path, tmp_path: Pa
         assert name in result.stdout
         assert entry["real"] is not None, name
         protocol = entry["protocol"]
-        wanted = {"data", "data_digest", "crop", "resample", "shape", "fake", "real", "average", "truncation", "seed"}
+        wanted = {"data", "data_digest", "crop", "resample", "shape", "fake", "real", "ema", "truncation", "seed"}
         wanted |= {"images_seen", "split", "torch"}
         assert wanted <= protocol.keys()
-        assert (protocol["fake"], protocol["real"], protocol["average"]) == (300, 1797, True)
+        assert (protocol["fake"], protocol["real"], protocol["ema"]) == (300, 1797, True)
         assert protocol["images_seen"] == 320
         assert "898 held-out" not in protocol["calibration"]  # as many as there are samples
         assert "300 held-out" in protocol["calibration"]
@@ -83,7 +83,7 @@ def test_every_number_has_its_protocol_and_its_real_line(run: Path, tmp_path: Pa
 
 
 def test_earlier_scores_stay_and_equal_ones_are_replaced(run: Path, tmp_path: Path) -> None:
-    for arguments in (["metric=kid"], ["metric=kid"], ["metric=kid", "seed=1"], ["metric=prdc", "average=false"]):
+    for arguments in (["metric=kid"], ["metric=kid"], ["metric=kid", "seed=1"], ["metric=prdc", "ema=false"]):
         options = [f"checkpoint={run}", f"out={tmp_path}/out", "extractor=pixels", "fake=200", *arguments]
         assert quick("evaluate", *options, folder=tmp_path).returncode == 0
     entries = json.loads((tmp_path / "out" / "metrics.json").read_text())
@@ -91,7 +91,7 @@ def test_earlier_scores_stay_and_equal_ones_are_replaced(run: Path, tmp_path: Pa
         ("kid-pixels", 0),
         ("kid-pixels", 1),
     ]
-    assert [e["protocol"]["average"] for e in entries if e["name"] == "precision-pixels"] == [False]
+    assert [e["protocol"]["ema"] for e in entries if e["name"] == "precision-pixels"] == [False]
 
 
 def test_it_writes_beside_the_checkpoint(run: Path, tmp_path: Path) -> None:
@@ -195,18 +195,21 @@ def test_a_broken_generator_is_told(run: Path, tmp_path: Path) -> None:
 
 
 def test_samples_that_nobody_measures_are_not_drawn() -> None:
-    stacked, likeness = StackedModes(QUICK), Likeness()
-    assert scoring.enough(10_000, {"stacked_modes": stacked, "likeness": likeness}) == 26_000
-    assert scoring.enough(10_000, {"likeness": likeness}) == 100 and scoring.enough(50, {"likeness": likeness}) == 50
-    evidence = mock.Mock(real=mock.sentinel.real, fake=mock.sentinel.fake)
-    evidence.protocol.return_value = {"fake": 100}
+    stacked, likeness = StackedModes(QUICK), ReconstructionError()
+    assert scoring.sample_count(10_000, {"stacked_modes": stacked, "likeness": likeness}) == 26_000
+    assert (
+        scoring.sample_count(10_000, {"likeness": likeness}) == 100
+        and scoring.sample_count(50, {"likeness": likeness}) == 50
+    )
+    evaluation = mock.Mock(real=mock.sentinel.real, fake=mock.sentinel.fake)
+    evaluation.protocol.return_value = {"fake": 100}
     for one, drawn in ((likeness, None), (stacked, 100)):
         with (
             mock.patch.object(type(one), "__call__", return_value={next(iter(one.better)): 1.0}),
             mock.patch.object(type(one), "prepare"),
             mock.patch.object(type(one), "protocol", return_value={}),
         ):
-            (score,) = scoring.measure({"one": one}, evidence, calibrate=False).scores
+            (score,) = scoring.evaluate_metrics({"one": one}, evaluation, with_baseline=False).scores
         assert score.protocol["fake"] == drawn
 
 
@@ -313,13 +316,13 @@ def test_inception_takes_a_local_file(tmp_path: Path, digits: tuple[Tensor, Tens
     assert logits is not None
     torch.testing.assert_close(features, network(grey.expand(-1, 3, -1, -1))[0])
     torch.testing.assert_close(extractor(grey[:1]).features, features[:1], rtol=1e-3, atol=1e-4)
-    with pytest.raises(Mistake, match="not 2 channels"):
+    with pytest.raises(UserError, match="not 2 channels"):
         extractor.prepare(mock.Mock(channels=2), "cpu")
     (tmp_path / "other.pth").write_bytes(b"no weights")
-    with pytest.raises(Mistake, match="damaged"):
+    with pytest.raises(UserError, match="damaged"):
         Inception(str(tmp_path / "other.pth")).prepare(mock.Mock(channels=1), "cpu")
     torch.save({"x": torch.zeros(1)}, tmp_path / "wrong.pth")
-    with pytest.raises(Mistake, match="not Inception's"):
+    with pytest.raises(UserError, match="not Inception's"):
         Inception(str(tmp_path / "wrong.pth")).prepare(mock.Mock(channels=1), "cpu")
 
 
@@ -341,16 +344,16 @@ def test_dinov2_takes_a_local_file(tmp_path: Path) -> None:
 def test_gan_train_and_one_nn_tell_good_labels_from_bad_ones(digits: tuple[Tensor, Tensor]) -> None:
     pixels, label = digits
     seen = Features(torch.zeros(len(pixels), 1), None)
-    real = Sample(seen, pixels, label)
+    real = ImageSet(seen, pixels, label)
     half = real[torch.arange(0, 1797, 2)]
-    wrong = Sample(half.seen, half.pixels, label[1::2].roll(7)[: len(half)])
+    wrong = ImageSet(half.extracted, half.pixels, label[1::2].roll(7)[: len(half)])
     wrong.label = torch.cat([wrong.label, label[:1]]) if len(wrong.label) < len(half) else wrong.label
-    evidence = mock.Mock(device="cpu")
-    evidence.data.classes = range(10)
-    evidence.validation_and_test.return_value = (half, real[torch.arange(1, 1797, 2)], "test")
+    evaluation = mock.Mock(device="cpu")
+    evaluation.data.classes = range(10)
+    evaluation.validation_and_test.return_value = (half, real[torch.arange(1, 1797, 2)], "test")
     measures = ((GanTrainTest(QUICK), ("gan_train", "gan_test"), True), (OneNN(), ("one_nn_error",), False))
     for measure, names, good in measures:
-        measure.prepare(evidence)
+        measure.prepare(evaluation)
         told, lied = measure(real, half), measure(real, wrong)
         for name in names:
             right, false = told[name], lied[name]
@@ -361,8 +364,8 @@ def test_gan_train_and_one_nn_tell_good_labels_from_bad_ones(digits: tuple[Tenso
 
 
 def scored(*more: str) -> list[str]:
-    return ["callbacks=scored", "metric@callbacks.score.metric=kid", "extractor@callbacks.score.extractor=pixels",
-            "callbacks.score.best=kid", "callbacks.score.every=64", "callbacks.score.fake=64", *more]  # fmt: skip
+    return ["callbacks=scored", "metric@callbacks.evaluate.metric=kid", "extractor@callbacks.evaluate.extractor=pixels",
+            "callbacks.evaluate.best=kid", "callbacks.evaluate.every=64", "callbacks.evaluate.fake=64", *more]  # fmt: skip
 
 
 def kept_scores(folder: Path, name: str = "kid-pixels") -> dict[int, float]:
@@ -388,34 +391,36 @@ def test_the_best_checkpoint_is_the_best(fit: Fit, tmp_path: Path) -> None:
     assert {images: e["value"] for images, e in protocols.items()} == pytest.approx(found)
     assert all(e["protocol"]["fake"] == 64 and e["protocol"]["extractor"] for e in kept)
     best = min(found, key=found.__getitem__)
-    assert load(tmp_path / "checkpoints" / "best.ckpt").images == best
-    (callback,) = [c for c in trainer.callbacks if isinstance(c, Score)]
+    assert load(tmp_path / "checkpoints" / "best.ckpt").images_seen == best
+    (callback,) = [c for c in trainer.callbacks if isinstance(c, Evaluate)]
     assert callback.record == pytest.approx(found[best])
     _, trainer = fit(*SMALL, "max_images=384", *scored(), checkpoint=tmp_path / "checkpoints" / "last.ckpt")
-    (callback,) = [c for c in trainer.callbacks if isinstance(c, Score)]
+    (callback,) = [c for c in trainer.callbacks if isinstance(c, Evaluate)]
     assert callback.record <= found[best] + 1e-6
 
 
 def test_an_unknown_best_is_a_sentence(fit: Fit) -> None:
-    with pytest.raises(Mistake, match="none of the numbers that are measured: kid"):
-        fit(*SMALL, "max_images=64", *scored("callbacks.score.best=fid"))
+    with pytest.raises(UserError, match="none of the numbers that are measured: kid"):
+        fit(*SMALL, "max_images=64", *scored("callbacks.evaluate.best=fid"))
 
 
 def test_two_processes_score_like_one(tmp_path: Path) -> None:
     """Of 63 samples and 1,797 real images no two shares are alike, and a sample in another's place has its label."""
     from test_parallel import NARROW, train_in_two_processes
 
-    score = scored("callbacks.score.every=72", "metric@callbacks.score.metric=[kid,one_nn]", "callbacks.score.fake=63")
+    score = scored(
+        "callbacks.evaluate.every=72", "metric@callbacks.evaluate.metric=[kid,one_nn]", "callbacks.evaluate.fake=63"
+    )
     options = ["model=cdcgan", *NARROW, "data.batch_size=12", f"data.cache={tmp_path}/cache", *score]
     folder = train_in_two_processes(tmp_path, *options)
     (kept,) = (tmp_path / "cache" / "features").iterdir()
     _, data, _ = build(composed(folder="x"))
     data.prepare_data()
     data.setup()
-    evidence = Evidence(load(folder), data, Pixels(16), 63, 10_000, seed=0)
-    findings = scoring.measure({"kid": KernelDistance(), "one_nn": OneNN()}, evidence, calibrate=False)
+    evaluation = EvaluationData(load(folder), data, Pixels(16), 63, 10_000, seed=0)
+    findings = scoring.evaluate_metrics({"kid": KernelDistance(), "one_nn": OneNN()}, evaluation, with_baseline=False)
     alone = {one.name: one.value for one in findings.scores}
-    assert np.array_equal(np.load(kept)["features"], evidence.real.features)
+    assert np.array_equal(np.load(kept)["features"], evaluation.real.features)
     for name in ("kid-pixels", "one_nn_error"):
         assert list(kept_scores(folder, name).values())[-1] == pytest.approx(alone[name], rel=1e-4)
 
@@ -444,24 +449,24 @@ def test_measures_see_in_fp32_whatever_the_training_is_in(fit: Fit, monkeypatch:
 # --- what measures share
 
 
-def looking(folder: Path, extractor: Pixels | None = None, fake: int = 300, **more: Any) -> Evidence:
+def looking(folder: Path, extractor: Pixels | None = None, fake: int = 300, **more: Any) -> EvaluationData:
     """Evidence on digits, 1,797 of them, and samples of a network that has learned nothing."""
     module, data, _ = build(composed(*SMALL, f"data.cache={folder}", folder="x"))
     data.setup()
-    evidence = Evidence(module.eval(), data, extractor or Pixels(), fake, 2 * fake, **more)
-    evidence.prepare()
-    return evidence
+    evaluation = EvaluationData(module.eval(), data, extractor or Pixels(), fake, 2 * fake, **more)
+    evaluation.prepare()
+    return evaluation
 
 
 def test_processes_share_the_real_images_and_one_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    evidence = looking(tmp_path)
-    whole, (kept,) = evidence.real.features, (tmp_path / "features").iterdir()
-    monkeypatch.setattr(distributed, "gathered", lambda mine: mine)  # the others have nothing to say
-    monkeypatch.setattr(distributed, "all_agree", lambda *_: False)  # but that they do not find it
+    evaluation = looking(tmp_path)
+    whole, (kept,) = evaluation.real.features, (tmp_path / "features").iterdir()
+    monkeypatch.setattr(distributed, "all_gather", lambda mine: mine)  # the others have nothing to say
+    monkeypatch.setattr(distributed, "all_true", lambda *_: False)  # but that they do not find it
     shares = []
     for rank in range(7):
-        monkeypatch.setattr(distributed, "place", lambda rank=rank: (rank, 7))
-        shares.append(evidence._kept(evidence.real.pixels).features)
+        monkeypatch.setattr(distributed, "rank_and_world_size", lambda rank=rank: (rank, 7))
+        shares.append(evaluation._kept(evaluation.real.pixels).features)
         assert kept.is_file() == (rank == 0)
         kept.unlink(missing_ok=True)
     assert {len(share) for share in shares} == {600 // 7, 600 // 7 + 1}
@@ -472,33 +477,33 @@ def test_processes_share_the_real_images_and_one_keeps_them(tmp_path: Path, monk
 def test_fewer_samples_than_processes_are_refused_by_all(
     rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evidence = looking(tmp_path, fake=6)
-    monkeypatch.setattr(distributed, "place", lambda: (rank, 7))
-    with pytest.raises(Mistake, match="fake=6: fewer samples than the 7 processes"):
-        _ = evidence.fake
+    evaluation = looking(tmp_path, fake=6)
+    monkeypatch.setattr(distributed, "rank_and_world_size", lambda: (rank, 7))
+    with pytest.raises(UserError, match="fake=6: fewer samples than the 7 processes"):
+        _ = evaluation.fake
 
 
 @pytest.mark.parametrize("fake", [10, 300, 898])
 def test_what_a_measure_reserves_leaves_others_for_the_real_line(tmp_path: Path, fake: int) -> None:
-    evidence = looking(tmp_path, fake=fake)
-    evidence.validation_and_test()
-    reference, held_out = evidence.calibration
-    assert (len(reference), len(held_out)) == (len(evidence.rows) - fake, fake)
-    images = evidence.data.rows["image"]
-    reserved = {images[row].numpy().tobytes() for row in evidence.reserved}
-    assert len(evidence.reserved) == 2 * (1797 // 6)
+    evaluation = looking(tmp_path, fake=fake)
+    evaluation.validation_and_test()
+    reference, held_out = evaluation.baseline
+    assert (len(reference), len(held_out)) == (len(evaluation.rows) - fake, fake)
+    images = evaluation.data.rows["image"]
+    reserved = {images[row].numpy().tobytes() for row in evaluation.reserved}
+    assert len(evaluation.reserved) == 2 * (1797 // 6)
     assert not reserved & {image.numpy().tobytes() for image in held_out.pixels}
 
 
 def test_images_that_the_run_did_not_see_are_chosen_by(tmp_path: Path) -> None:
     """MNIST's 50,000 and 10,000: by the last sixth of the 50,000 it would be chosen by what was trained on."""
     there = looking(tmp_path).data
-    evidence = looking(tmp_path, test=lambda: there, unseen=lambda: (there, torch.arange(1500, 1797)))
-    validation, test, split = evidence.validation_and_test()
+    evaluation = looking(tmp_path, test=lambda: there, unseen=lambda: (there, torch.arange(1500, 1797)))
+    validation, test, split = evaluation.validation_and_test()
     assert torch.equal(validation.pixels, there.rows["image"][1500:])
-    assert (len(test), split, evidence.reserved) == (1797, "test", set())
-    evidence = looking(tmp_path, test=lambda: there, unseen=lambda: (there, torch.arange(0)))
-    assert torch.equal(evidence.validation_and_test()[0].pixels, there.rows["image"][-(1797 // 6) :])
+    assert (len(test), split, evaluation.reserved) == (1797, "test", set())
+    evaluation = looking(tmp_path, test=lambda: there, unseen=lambda: (there, torch.arange(0)))
+    assert torch.equal(evaluation.validation_and_test()[0].pixels, there.rows["image"][-(1797 // 6) :])
 
 
 def test_a_run_of_the_first_images_has_not_seen_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -511,12 +516,12 @@ def test_a_run_of_the_first_images_has_not_seen_the_others(monkeypatch: pytest.M
     monkeypatch.setattr("torchvision.datasets.MNIST", stored)
     options = ["data=mnist", "data.source.first=10", "data.size=16", f"data.cache={tmp_path}"]
     recipe: Any = OmegaConf.to_container(composed(*options, "data.source.split=train", folder="x"), resolve=True)
-    reals = real_images({"hyper_parameters": recipe}, None, None)
+    reals = real_data({"hyper_parameters": recipe, "trained_on": {"data": ""}}, None, None)
     assert reals.test and reals.unseen and reals.split == "train"
     data, rows = reals.unseen()
     assert rows.tolist() == [10, 11] and data.rows["image"][rows, 0, 0, 0].tolist() == [10, 11]
     assert (len(reals.data.rows["image"]), len(reals.test().rows["image"])) == (10, 3)
-    assert real_images({"hyper_parameters": recipe}, "test", None)[1:] == ("test", None, None)
+    assert real_data({"hyper_parameters": recipe}, "test", None)[1:] == ("test", None, None)
 
 
 def rare(root: Path) -> Path:
@@ -532,15 +537,15 @@ def test_samples_are_asked_for_as_rarely_as_the_data_have_it(fit: Fit, tmp_path:
     options = ["model=cdcgan", "data=folder", f"data.root={rare(tmp_path / 'data')}", "data.size=16", *SMALL]
     module, trainer = fit(*options, "max_images=16")
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    evidence = Evidence(module, data, Pixels(), fake=250, real=100)
-    assert torch.bincount(evidence.fake.label[:200]).tolist() == [20, 180]  # type: ignore[index]
-    assert evidence.protocol(False, False)["conditions"] == "of the data"
-    half = Evidence(module, data, Pixels(), fake=100, real=100)
-    latents = draw(module.game, 250, 0, told=False)["latent"]
-    assert torch.equal(draw(module.game, 100, 0)["latent"], latents[:100])
-    assert torch.equal(half.fake.pixels[:5], evidence.fake.pixels[:5])
-    asked = {"latent": latents[:5], "label": evidence.fake.label[:5]}  # type: ignore[index]
-    assert torch.equal(data.stored(module.draw(asked)), evidence.fake.pixels[:5])
+    evaluation = EvaluationData(module, data, Pixels(), fake=250, real=100)
+    assert torch.bincount(evaluation.fake.label[:200]).tolist() == [20, 180]  # type: ignore[index]
+    assert evaluation.protocol(False, False)["conditions"] == "of the data"
+    half = EvaluationData(module, data, Pixels(), fake=100, real=100)
+    latent_inputs = seeded_inputs(module.game, 250, 0, with_condition=False)["latent"]
+    assert torch.equal(seeded_inputs(module.game, 100, 0)["latent"], latent_inputs[:100])
+    assert torch.equal(half.fake.pixels[:5], evaluation.fake.pixels[:5])
+    asked = {"latent": latent_inputs[:5], "label": evaluation.fake.label[:5]}  # type: ignore[index]
+    assert torch.equal(data.stored(module.sample(asked)), evaluation.fake.pixels[:5])
 
 
 def test_other_pictures_than_those_learned_from_are_told(fit: Fit, tmp_path: Path) -> None:
@@ -551,7 +556,7 @@ def test_other_pictures_than_those_learned_from_are_told(fit: Fit, tmp_path: Pat
     assert same.returncode == 0 and "came, went" not in same.stdout + same.stderr
     part = quick(*command, "split=train", folder=tmp_path)
     assert "learned from, and these are others" in part.stdout + part.stderr
-    reals = real_images(read(tmp_path / "run"), "train", None)
+    reals = real_data(read_checkpoint(tmp_path / "run"), "train", None)
     assert reals.test is None  # the run has seen the test split too
     (root / "few" / "0.png").unlink()
     other = quick(*command, folder=tmp_path)
@@ -566,7 +571,7 @@ def test_features_that_are_no_numbers_spoil_only_what_needs_them(tmp_path: Path)
             return Features(features, None)
 
     measures = {"fid": FrechetDistance(), "memorisation": Memorisation()}
-    findings = scoring.measure(measures, looking(tmp_path, Rotten()))
+    findings = scoring.evaluate_metrics(measures, looking(tmp_path, Rotten()))
     assert "features are no numbers (NaN) for 2 of 300 samples" in str(findings.failures["fid"])
     assert {score.name for score in findings.scores} >= {"nearest_training"}
 
@@ -589,7 +594,7 @@ def test_modes_of_stacked_digits_are_their_triples() -> None:
     for kept, modes, kl in ((1000, 1000, 0.0), (250, 250, math.log(4)), (1, 1, math.log(1000))):
         digits = triples[:kept].repeat(2000 // kept, 1)
         pixels = (20 * digits)[:, :, None, None].expand(-1, 3, 4, 4).to(torch.uint8)
-        found = measure(*[Sample(Features(torch.empty(2000, 0), None), pixels)] * 2)
+        found = measure(*[ImageSet(Features(torch.empty(2000, 0), None), pixels)] * 2)
         assert found == {"modes": modes, "kl": pytest.approx(kl, abs=1e-9)}
 
 
@@ -600,9 +605,9 @@ def test_points_are_fixed_and_measured_in_their_own_units(tmp_path: Path) -> Non
     assert torch.equal(one.rows["image"], two.rows["image"])
     assert one.rows["image"].shape == (5000, 2, 1, 1)
     config = composed("data=toy", "model=toy", folder="x")
-    measure = make({"_target_": "oakleaf.metrics.modes.Modes"})
+    measure = instantiate_allowed({"_target_": "oakleaf.metrics.modes.Modes"})
     measure.prepare(mock.Mock(data=one))
-    rows = Sample(Features(torch.empty(5000, 0), None), one.rows["image"])
+    rows = ImageSet(Features(torch.empty(5000, 0), None), one.rows["image"])
     assert measure(rows, rows)["modes"] == 8
     assert config.data.name == "ring"
 

@@ -14,7 +14,7 @@ import torch
 import oakleaf
 from conftest import FP32, SMALL, Fit, built, full_disk, needed, suited
 from oakleaf.builder.recipe import load
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 from test_commands import quick
 
 SHORT = ["data.batch_size=8", "max_images=16", "callbacks.samples=null"]
@@ -54,14 +54,14 @@ def test_every_kind_of_generator_comes_back(
     assert all(one["largest_difference"] <= 1e-5 for one in card["files"].values())
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"card.json"} | {one["name"] for one in card["files"].values()}
-    drawer, module = oakleaf.from_pretrained(tmp_path / "out"), load(run)
-    asked = module.game.request(3)
+    generator, module = oakleaf.from_pretrained(tmp_path / "out"), load(run)
+    asked = module.game.sample_inputs(3)
     torch.manual_seed(1)
-    wanted = module.draw(asked)
+    wanted = module.sample(asked)
     torch.manual_seed(1)
     with torch.no_grad():
-        assert torch.equal(drawer(*asked.values()), wanted)
-    assert not [name for name in drawer.weights() if "discriminator" in name or "known" in name or "pools" in name]
+        assert torch.equal(generator(*asked.values()), wanted)
+    assert not [name for name in generator.weights() if "discriminator" in name or "known" in name or "pools" in name]
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_the_card_says_what_a_user_has_to_know(exported: Path) -> None:
         "name": "image", "shape": ["batch", 1, 16, 16], "dtype": "float32", "range": [-1.0, 1.0],
     }  # fmt: skip
     assert card["latent"]["prior"]["_target_"] == "oakleaf.conditioning.priors.Uniform"
-    assert (card["classes"], card["average"], card["images_seen"], card["measures"]) == (10, True, 16, [])
+    assert (card["classes"], card["ema"], card["images_seen"], card["measures"]) == (10, True, 16, [])
     assert "root" not in card["recipe"]["data"]
 
 
@@ -114,10 +114,10 @@ def test_it_draws_in_a_process_that_has_only_the_folder(exported: Path, tmp_path
     code = (
         "import sys, oakleaf; assert 'torch' not in sys.modules\n"
         "g = oakleaf.from_pretrained(sys.argv[1]); import torch\n"
-        "a, b = g.draw(4, seed=3), g.draw(4, seed=3)\n"
+        "a, b = g.sample(4, seed=3), g.sample(4, seed=3)\n"
         "assert torch.equal(a, b) and a.shape == (4, 1, 16, 16) and a.abs().max() <= 1\n"
-        "assert not torch.equal(a, g.draw(4, seed=4))\n"
-        "seven = g.draw(4, seed=3, y=torch.full((4,), 7)); assert not torch.equal(a, seven)\n"
+        "assert not torch.equal(a, g.sample(4, seed=4))\n"
+        "seven = g.sample(4, seed=3, y=torch.full((4,), 7)); assert not torch.equal(a, seven)\n"
     )
     result = subprocess.run([sys.executable, "-c", code, str(exported)], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
@@ -142,7 +142,7 @@ def test_what_does_not_draw_the_same_is_not_left_there(exported: Path, tmp_path:
     def blank(*rows: Any) -> torch.Tensor:
         return torch.zeros(len(rows[0]), 1, 16, 16)
 
-    with mock.patch("oakleaf.export.formats.Program.read", lambda *_: blank):
+    with mock.patch("oakleaf.export.formats.ExportedProgram.read", lambda *_: blank):
         result = quick("export", f"checkpoint={exported.parent}/run", "format=pt2", "out=o", folder=tmp_path)
     assert result.returncode == 1
     assert "draws other images" in result.stderr
@@ -179,7 +179,7 @@ def test_a_hostile_card_is_refused(exported: Path, tmp_path: Path) -> None:
         ({"recipe": 7}, "a card of layout"),
         ({"oakleaf_card": 99}, "a card of layout 99"),
     ):
-        with pytest.raises(Mistake, match=words):
+        with pytest.raises(UserError, match=words):
             oakleaf.from_pretrained(edited(exported, tmp_path, **changes))
 
 
@@ -188,25 +188,25 @@ def test_damaged_weights_and_cards_are_told(exported: Path, tmp_path: Path) -> N
     whole = (folder / "generator.safetensors").read_bytes()
     for content in (whole[:100], whole[:-100], b"", b"\xff" * 100):
         (folder / "generator.safetensors").write_bytes(content)
-        with pytest.raises(Mistake, match="damaged"):
+        with pytest.raises(UserError, match="damaged"):
             oakleaf.from_pretrained(folder)
     (folder / "generator.safetensors").unlink()
-    with pytest.raises(Mistake, match="format=safetensors writes one"):
+    with pytest.raises(UserError, match="format=safetensors writes one"):
         oakleaf.from_pretrained(folder)
     for text in ("", "[1]", "{", "[" * 10**5):
         (folder / "card.json").write_text(text)
-        with pytest.raises(Mistake, match=r"no card of Oakleaf's"):
+        with pytest.raises(UserError, match=r"no card of Oakleaf's"):
             oakleaf.from_pretrained(folder)
 
 
 def test_names_that_are_nowhere_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(Mistake, match="no such folder"):
+    with pytest.raises(UserError, match="no such folder"):
         oakleaf.from_pretrained("nowhere")
     offline = mock.patch("huggingface_hub.snapshot_download", side_effect=OSError("no network"))
-    with offline, pytest.raises(Mistake, match="not to be had from the hub"):
+    with offline, pytest.raises(UserError, match="not to be had from the hub"):
         oakleaf.from_pretrained("nobody/nothing")
-    with pytest.raises(Mistake, match="it is no exported generator"):
+    with pytest.raises(UserError, match="it is no exported generator"):
         oakleaf.from_pretrained(tmp_path)
 
 
@@ -220,9 +220,9 @@ def test_the_hub_gets_the_folder_and_gives_it_back(exported: Path, tmp_path: Pat
     api.return_value.create_repo.assert_called_once_with("me/digits", private=True, exist_ok=True)
     assert api.return_value.upload_folder.call_args.kwargs["folder_path"] == f"{tmp_path}/out"
     with mock.patch("huggingface_hub.snapshot_download", return_value=str(tmp_path / "out")) as get:
-        drawer = oakleaf.from_pretrained("me/digits")
+        generator = oakleaf.from_pretrained("me/digits")
     assert get.call_args.kwargs["allow_patterns"] == ["card.json", "generator.safetensors"]
-    assert np.isfinite(drawer.draw(2).numpy()).all()
+    assert np.isfinite(generator.sample(2).numpy()).all()
 
 
 def test_mistakes_at_the_door(exported: Path, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_damaged_and_forged_checkpoints_load_or_are_refused(tmp_path: Path) -> N
         (["data=side_by_side", "experiment=gmm_ring"], "data/mixture"),
         (["resume=[]"], "resume=[]: the folder of a run"),
         (["resume=7"], "resume=7: the folder of a run"),
-        (["non_finite=inf"], "non_finite=inf: it has values of its own"),
+        (["nonfinite=inf"], "nonfinite=inf: it has values of its own"),
         (["++sweep=1e-300"], "sweep=1e-300: it has values of its own"),
         (["~model.game"], "model.game= is missing"),
         (["model.game=null"], "model.game= is missing"),

@@ -11,11 +11,11 @@ from lightning.pytorch import Callback
 
 from conftest import LONG, SMALL, Fit, built, composed, needed
 from oakleaf.callbacks.alarms import ADVICE, Alarm
-from oakleaf.callbacks.pixel_statistics import Glimpse, small
-from oakleaf.runtime.loggers import WeightsAndBiases, alert
+from oakleaf.callbacks.pixel_statistics import PixelStatistics, small
+from oakleaf.runtime.loggers import WeightsAndBiases, send_alert
 
 QUIET = ["callbacks.samples=null", "callbacks.checkpoint=null", "trainer.enable_progress_bar=false"]
-OFTEN = [*QUIET, "callbacks.health.every=1000", "watch_every=10", "data.batch_size=32"]
+OFTEN = [*QUIET, "callbacks.training_monitor.every=1000", "log_every=10", "data.batch_size=32"]
 DCGAN = ["model=dcgan", "data=digits", *SMALL, *OFTEN]
 
 
@@ -37,7 +37,7 @@ class Spoiled(Callback):
         self.images, self.spoil = images, spoil
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, *_: Any) -> None:
-        if pl_module.images >= self.images:
+        if pl_module.images_seen >= self.images:
             self.spoil(pl_module)
 
 
@@ -49,21 +49,21 @@ def spoiled(folder: Path, images: int, spoil: Any, *overrides: str) -> None:
 
 def test_d_has_won_where_it_learns_far_too_fast(fit: Fit, said: Any, tmp_path: Path) -> None:
     fit(*DCGAN, "loss=saturating", "optim.discriminator.lr=2e-2", "max_images=6000")
-    assert said().count("D has won") == 1
+    assert said().count("discriminator_dominates") == 1
     with (tmp_path / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["alarm/D has won"] for row in rows if row["alarm/D has won"]] == ["1.0"]
+    assert [row["alarm/discriminator_dominates"] for row in rows if row["alarm/discriminator_dominates"]] == ["1.0"]
 
 
 @torch.no_grad()
 def deaf(module: Any) -> None:
     """G hears little of its latent: the first weights that see it shrink."""
-    for network in (module.game.generator, module.average.network):
+    for network in (module.game.generator, module.generator_ema.network):
         next(network.parameters()).mul_(0.0)
 
 
 def test_collapse_where_g_no_longer_hears_its_latents(tmp_path: Path, said: Any) -> None:
-    toy = ["model=toy", "data=toy", "max_images=20000", *QUIET, "callbacks.health.every=1000"]
+    toy = ["model=toy", "data=toy", "max_images=20000", *QUIET, "callbacks.training_monitor.every=1000"]
     spoiled(tmp_path, 10_000, deaf, *toy)
     assert said().count("collapse") == 1
 
@@ -71,8 +71,8 @@ def test_collapse_where_g_no_longer_hears_its_latents(tmp_path: Path, said: Any)
 def test_a_glimpse_knows_mirrored_copies_where_training_mirrors() -> None:
     known = torch.randint(0, 256, (200, 1, 12, 12), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     copies = small(known[:50].flip(3))
-    assert Glimpse(known).copied(copies, 0.33) == 0
-    assert Glimpse(known, mirrors=True).copied(copies, 0.33) == 1
+    assert PixelStatistics(known).copied(copies, 0.33) == 0
+    assert PixelStatistics(known, mirrors=True).copied(copies, 0.33) == 1
 
 
 def test_memorisation_where_g_draws_training_images(tmp_path: Path, said: Any) -> None:
@@ -96,20 +96,28 @@ def test_memorisation_where_g_draws_training_images(tmp_path: Path, said: Any) -
 
 
 def test_oscillation_where_rates_are_huge(fit: Fit, said: Any) -> None:
-    fit(*DCGAN, "optim.discriminator.lr=0.1", "optim.generator.lr=0.1", "max_images=6000", "callbacks.health.calm=0")
+    fit(
+        *DCGAN,
+        "optim.discriminator.lr=0.1",
+        "optim.generator.lr=0.1",
+        "max_images=6000",
+        "callbacks.training_monitor.warmup_images=0",
+    )
     assert "oscillation" in said()
 
 
 def test_one_player_alone_is_not_asked_whether_it_oscillates(fit: Fit, tmp_path: Path) -> None:
     for model in ("vae", "dcgan"):
         fit(f"model={model}", "data=digits", *OFTEN, "max_images=2000", folder=tmp_path / model)
-    asked = {model: "health/jump" in (tmp_path / model / "metrics.csv").read_text() for model in ("vae", "dcgan")}
+    asked = {
+        model: "health/sample_change" in (tmp_path / model / "metrics.csv").read_text() for model in ("vae", "dcgan")
+    }
     assert asked == {"vae": False, "dcgan": True}
 
 
 def test_drift_where_the_average_does_not_follow(fit: Fit, said: Any) -> None:
     fit(*DCGAN, "optim.ema.half_life=1e9", "optim.ema.ramp=0", "max_images=10000")
-    assert said().count("drift") == 1
+    assert said().count("ema_lag") == 1
 
 
 HEALTHY = {
@@ -118,7 +126,13 @@ HEALTHY = {
     "relativistic": [*DCGAN, "loss=relativistic", "optim=r3gan"],
     "wgan_gp": ["model=wgan_gp", "data=digits", *SMALL, *OFTEN],
     "acgan": ["model=acgan", "data=digits", *SMALL, *OFTEN],
-    "points": ["model=toy", "data=toy", *QUIET, "callbacks.health.every=2000", "callbacks.health.calm=10000"],
+    "points": [
+        "model=toy",
+        "data=toy",
+        *QUIET,
+        "callbacks.training_monitor.every=2000",
+        "callbacks.training_monitor.warmup_images=10000",
+    ],
     "vae": ["model=vae", "data=digits", *OFTEN],
 }
 
@@ -136,20 +150,20 @@ def test_a_translator_is_not_told_that_it_copies(fit: Fit, said: Any, tmp_path: 
         "model=pix2pix",
         *needed("pix2pix"),
         *QUIET,
-        "callbacks.health.every=128",
+        "callbacks.training_monitor.every=128",
         "data.batch_size=16",
         "max_images=384",
     )
     header = (tmp_path / "metrics.csv").read_text().splitlines()[0]
     assert said() == []
-    assert "health/drift" in header
+    assert "health/ema_lag" in header
     assert "health/copied" not in header
 
 
 def test_looking_changes_nothing_of_the_training(fit: Fit, tmp_path: Path) -> None:
-    alike = [*DCGAN, "max_images=960", "callbacks.health.every=160"]
+    alike = [*DCGAN, "max_images=960", "callbacks.training_monitor.every=160"]
     looked, _ = fit(*alike, folder=tmp_path / "with")
-    alone, _ = fit(*alike, "callbacks.health=null", folder=tmp_path / "without")
+    alone, _ = fit(*alike, "callbacks.training_monitor=null", folder=tmp_path / "without")
     assert "health/" in (tmp_path / "with/metrics.csv").read_text()
     assert "health/" not in (tmp_path / "without/metrics.csv").read_text()
     for name, weights in alone.state_dict().items():
@@ -159,13 +173,13 @@ def test_looking_changes_nothing_of_the_training(fit: Fit, tmp_path: Path) -> No
 def test_an_alarm_is_said_once_until_it_has_been_well_again() -> None:
     alarm = Alarm(patience=2)
     bad = [True, False, True, True, True, True, False, True, True, False, False, True, True]
-    said = [alarm.look(one) for one in bad]
+    said = [alarm.update(one) for one in bad]
     assert [i for i, one in enumerate(said) if one] == [3, 12]
 
 
 def test_every_alarm_is_advised_and_a_threshold_can_be_set() -> None:
     assert all(0 < len(advice) < 120 for advice in ADVICE.values())
-    assert composed("callbacks.health.copied=0.5").callbacks.health.copied == 0.5
+    assert composed("callbacks.training_monitor.max_copied=0.5").callbacks.training_monitor.max_copied == 0.5
 
 
 def test_w_and_b_is_alerted_and_its_failure_ends_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -180,6 +194,6 @@ def test_w_and_b_is_alerted_and_its_failure_ends_nothing(tmp_path: Path, caplog:
     logger = WeightsAndBiases(str(tmp_path))
     logger._run = Run()
     for _ in range(2):
-        alert([logger], "collapse", "samples are alike")
+        send_alert([logger], "collapse", "samples are alike")
     assert Run.told[0] == {"title": "collapse", "text": "samples are alike", "level": "WARN"}
     assert "no network" in caplog.text

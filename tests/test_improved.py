@@ -9,21 +9,21 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, softplus
 
 from conftest import Fit, built, composed
-from oakleaf.builder.recipe import load, restore
+from oakleaf.builder.recipe import load_weights
 from oakleaf.cli.main import register
-from oakleaf.data.sampling import Deck, Streamed
-from oakleaf.data.semi_supervised import Labelled
-from oakleaf.errors import Mistake
+from oakleaf.data.sampling import EpochSampler, WorkerLoader
+from oakleaf.data.semi_supervised import LabelSubset
+from oakleaf.errors import UserError
 from oakleaf.image_grid import from_bytes
 from oakleaf.losses.objectives import FeatureMatching
 from oakleaf.losses.terms import Supervised
 from oakleaf.metrics.classification import ClassificationError
-from oakleaf.metrics.evaluation_data import Evidence
+from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.networks import dcgan, perceptron
 from oakleaf.networks.minibatch import MinibatchDiscrimination
 from oakleaf.networks.salimans2016 import Discriminator, Generator, WeightNorm
-from oakleaf.round import Round, Verdict
-from oakleaf.runtime.checkpoint_io import read
+from oakleaf.round import CriticOutput, Round
+from oakleaf.runtime.checkpoint_io import read_checkpoint
 
 NARROW = ["model.game.generator.hidden=[32,32]", "model.game.discriminator.hidden=[64,32,32]"]
 FEW = ["model=improved", *NARROW, "data.labelled=20", "data.batch_size=50", "callbacks={}"]
@@ -37,7 +37,7 @@ def test_feature_matching_is_the_papers_formula(distance: str) -> None:
     weight = torch.randn(3, 7)
     real, fake = torch.randn(5, 3), torch.randn(5, 3, requires_grad=True)
     objective = FeatureMatching(distance)
-    paid = objective.generator(Round(real, fake, lambda x: Verdict(x.sum(1), features=x @ weight)))
+    paid = objective.generator(Round(real, fake, lambda x: CriticOutput(x.sum(1), features=x @ weight)))
     apart = [
         sum(float(f @ weight[:, k]) for f in fake) / 5 - sum(float(r @ weight[:, k]) for r in real) / 5
         for k in range(7)
@@ -47,8 +47,8 @@ def test_feature_matching_is_the_papers_formula(distance: str) -> None:
     paid.backward()
     assert fake.grad is not None
     assert fake.grad.abs().sum() > 0
-    with pytest.raises(Mistake, match="gives no features, which the loss"):
-        objective.generator(Round(real, fake, lambda x: Verdict(x.sum(1))))
+    with pytest.raises(UserError, match="gives no features, which the loss"):
+        objective.generator(Round(real, fake, lambda x: CriticOutput(x.sum(1))))
 
 
 def test_minibatch_discrimination_is_the_papers_loops() -> None:
@@ -106,11 +106,11 @@ def test_what_the_discriminator_pays_is_twice_the_codes_loss(tmp_path: Path) -> 
     x, few, label = torch.rand(50, 1, 16, 16), torch.rand(50, 1, 16, 16), torch.arange(50) % 10
     batch = {"image": x, "label": torch.full((50,), -1), "labelled_image": few, "labelled_label": label}
     game = module.game
-    game.losses("discriminator", batch, 1, 0)  # from here on its scales stay
+    game.player_losses("discriminator", batch, 1, 0)  # from here on its scales stay
     torch.manual_seed(2)
-    paid, _ = game.losses("discriminator", batch, 1, 0)
+    paid, _ = game.player_losses("discriminator", batch, 1, 0)
     torch.manual_seed(2)
-    fake = game.generate(game.request(50))
+    fake = game.generate(game.sample_inputs(50))
     real_lse, fake_lse = (game.discriminator(images).classes.logsumexp(1) for images in (x, fake))
     labelled = cross_entropy(game.discriminator(few).classes, label)
     unlabelled = (-real_lse + softplus(real_lse)).mean() / 2 + softplus(fake_lse).mean() / 2
@@ -121,11 +121,11 @@ def test_what_the_discriminator_pays_is_twice_the_codes_loss(tmp_path: Path) -> 
 def test_supervised_takes_the_batchs_own_labels_where_all_are_known() -> None:
     torch.manual_seed(0)
     x, label = torch.randn(6, 4), torch.tensor([0, 3, -1, 2, 1, -1])
-    rounds = Round(x, x, lambda x: Verdict(x.logsumexp(1), x), {"label": label})
+    rounds = Round(x, x, lambda x: CriticOutput(x.logsumexp(1), x), {"label": label})
     known = label >= 0
     assert Supervised(2.0)(rounds).item() == pytest.approx(2 * cross_entropy(x[known], label[known]).item(), rel=1e-5)
-    with pytest.raises(Mistake, match="needs labels"):
-        Supervised()(Round(x, x, lambda x: Verdict(x.logsumexp(1), x), {"attributes": label}))
+    with pytest.raises(UserError, match="needs labels"):
+        Supervised()(Round(x, x, lambda x: CriticOutput(x.logsumexp(1), x), {"attributes": label}))
 
 
 def test_the_discriminator_begins_from_real_images_alone(tmp_path: Path) -> None:
@@ -134,10 +134,10 @@ def test_the_discriminator_begins_from_real_images_alone(tmp_path: Path) -> None
     data.setup()
     game = module.game.eval()
     torch.manual_seed(0)
-    game.meet(data.rows)
+    game.initialize_from_data(data.rows)
     first = game.discriminator.layers[1]
     seen = first((from_bytes(data.rows["image"]).flatten(1) + 1) / 2)
-    fakes = first((game.generate(game.request(500)).flatten(1) + 1) / 2)
+    fakes = first((game.generate(game.sample_inputs(500)).flatten(1) + 1) / 2)
     moved = seen.mean(0).abs()
     assert moved.mean() < 0.1  # 500 of the 1,617
     assert (seen.std(0) - 1).abs().mean() < 0.1
@@ -182,11 +182,11 @@ def labels(count: int = 200, classes: int = 4) -> dict[str, Tensor]:
 
 
 def test_labelled_images_are_balanced_and_follow_from_their_seed() -> None:
-    kept = Labelled(20, seed=1).rows(labels())
+    kept = LabelSubset(20, seed=1).rows(labels())
     assert torch.bincount(labels()["label"][kept]).tolist() == [5, 5, 5, 5]
     assert len(kept.unique()) == 20
-    assert torch.equal(kept, Labelled(20, seed=1).rows(labels()))
-    assert not torch.equal(kept, Labelled(20, seed=2).rows(labels()))
+    assert torch.equal(kept, LabelSubset(20, seed=1).rows(labels()))
+    assert not torch.equal(kept, LabelSubset(20, seed=2).rows(labels()))
 
 
 @pytest.mark.parametrize(
@@ -199,37 +199,37 @@ def test_labelled_images_are_balanced_and_follow_from_their_seed() -> None:
     ],
 )
 def test_labels_that_are_not_there_are_a_sentence(count: int, rows: dict[str, Tensor], sentence: str) -> None:
-    with pytest.raises(Mistake, match=sentence):
-        Labelled(count, 0).rows(rows)
+    with pytest.raises(UserError, match=sentence):
+        LabelSubset(count, 0).rows(rows)
 
 
 def test_learning_classes_of_images_without_labels_is_a_sentence(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         Image.new("L", (20, 20)).save(tmp_path / name)
     root = ["data=folder", f"data.root={tmp_path}", "data.size=16"]
-    with pytest.raises(Mistake, match="model=improved needs labels, and data=folder has none"):
+    with pytest.raises(UserError, match="model=improved needs labels, and data=folder has none"):
         built(*root, "model=improved", folder=tmp_path)
     _, data, trainer, _ = built(*root, "data.labelled=2", folder=tmp_path)
     data.prepare_data()
     data.setup()
     data.trainer = trainer
-    with pytest.raises(Mistake, match="these images have no labels"):
+    with pytest.raises(UserError, match="these images have no labels"):
         data.train_dataloader()
 
 
 def test_the_few_are_dealt_in_shuffled_tilings() -> None:
     few = torch.tensor([3, 14, 15, 92, 65, 35, 89])
-    hands = list(Deck(100, 10, seed=0, again=few).hands(0))
+    hands = list(EpochSampler(100, 10, seed=0, oversample=few).batches(0))
     assert all(len(rows) == len(mirrored) == 20 for rows, mirrored in hands)
-    plain = list(Deck(100, 10, seed=0).hands(0))
+    plain = list(EpochSampler(100, 10, seed=0).batches(0))
     assert all(torch.equal(rows[:10], other) for (rows, _), (other, _) in zip(hands, plain))  # others as ever
     dealt = torch.cat([rows[10:] for rows, _ in hands])
     tilings = [dealt[start : start + 7] for start in range(0, 98, 7)]
     assert all(sorted(tiling.tolist()) == sorted(few.tolist()) for tiling in tilings)
     assert len({tuple(tiling.tolist()) for tiling in tilings}) > 10
-    later = list(Deck(100, 10, seed=0, again=few).hands(6))
+    later = list(EpochSampler(100, 10, seed=0, oversample=few).batches(6))
     assert torch.equal(later[0][0], hands[6][0])
-    halves = [next(Deck(100, 5, 0, rank, 2, few).hands(3))[0] for rank in (0, 1)]
+    halves = [next(EpochSampler(100, 5, 0, rank, 2, few).batches(3))[0] for rank in (0, 1)]
     assert torch.equal(torch.cat([halves[0][5:], halves[1][5:]]), hands[3][0][10:])
 
 
@@ -241,7 +241,7 @@ def test_batches_show_the_labels_of_the_few_alone(tmp_path: Path) -> None:
     data.trainer = trainer
     resident = data.train_dataloader()
     one = [data.on_after_batch_transfer(batch, 0) for batch in resident]
-    streamed = Streamed(resident.rows, resident.deck, data.turn, workers=2)
+    streamed = WorkerLoader(resident.rows, resident.sampler, data.iteration, workers=2)
     for batch, other in zip(one, [data.on_after_batch_transfer(batch, 0) for batch in streamed]):
         assert batch.keys() == other.keys() == {"image", "label", "labelled_image", "labelled_label"}
         assert all(torch.equal(batch[name], other[name]) for name in batch)
@@ -267,18 +267,18 @@ def test_few_labels_teach_more_than_chance_and_the_measure_counts_it(fit: Fit, t
     options = [*KEPT, *FAST, "model.game.generator.hidden=[64,64]", "optim.ema.of=[generator,discriminator]"]
     module, trainer = fit(*options, "data.labelled=100", "max_images=5000")
     data = trainer.datamodule
-    evidence = Evidence(module, data, None, fake=10, real=100)
+    evaluation = EvaluationData(module, data, None, fake=10, real=100)
     measure = ClassificationError()
-    measure.prepare(evidence)
+    measure.prepare(evaluation)
     numbers = measure(None, None)
     assert numbers["classification_error"] < 0.35  # chance: 0.9
-    _, test, _ = evidence.validation_and_test()
-    means = module.averages["discriminator"].network
+    _, test, _ = evaluation.validation_and_test()
+    means = module.ema["discriminator"].network
     x = test.pixels.float() / 127.5 - 1
     assert numbers["classification_errors"] == int((means(x).classes.argmax(1) != test.label).sum())
     assert measure.protocol()["average_of_discriminator"] is True
-    evidence = Evidence(module, data, None, fake=10, real=100, average=False)
-    measure.prepare(evidence)
+    evaluation = EvaluationData(module, data, None, fake=10, real=100, ema=False)
+    measure.prepare(evaluation)
     live = module.game.discriminator.eval()
     assert measure.wrong == int((live(x).classes.argmax(1) != test.label).sum())
     assert measure.protocol()["average_of_discriminator"] is False
@@ -287,34 +287,22 @@ def test_few_labels_teach_more_than_chance_and_the_measure_counts_it(fit: Fit, t
 @pytest.mark.parametrize("model", ["gan", "bigan", "lapgan", "autoencoder"])
 def test_the_measure_says_when_the_discriminator_tells_no_classes(fit: Fit, model: str) -> None:
     module, trainer = fit(f"model={model}", "max_images=64", "callbacks={}")
-    with pytest.raises(Mistake, match="tells classes"):
-        ClassificationError().prepare(Evidence(module, trainer.datamodule, None, 10, 100))
+    with pytest.raises(UserError, match="tells classes"):
+        ClassificationError().prepare(EvaluationData(module, trainer.datamodule, None, 10, 100))
 
 
 def test_any_players_can_be_averaged_and_older_checkpoints_load(fit: Fit, tmp_path: Path) -> None:
     module, _ = fit(*KEPT, "optim.ema.of=[generator,discriminator]", "max_images=150")
-    for name, mean in module.averages.items():
-        with module.averaged() as game:
+    for name, mean in module.ema.items():
+        with module.ema_scope() as game:
             assert game.get_submodule(name) is mean.network
-        with module.averaged(False) as game:
+        with module.ema_scope(False) as game:
             assert game.get_submodule(name) is not mean.network
         assert module.game.get_submodule(name) is not mean.network
-    fit(*KEPT, "max_images=50", folder=tmp_path / "old")
-    path = tmp_path / "old" / "checkpoints" / "last.ckpt"
-    content = torch.load(path, weights_only=True)
-    new = content["state_dict"]
-    content["state_dict"] = {key.replace("averages.generator.", "average."): value for key, value in new.items()}
-    assert any(key.startswith("average.network.") for key in content["state_dict"])
-    del content["hyper_parameters"]["optim"]["ema"]["of"]  # as it was
-    torch.save(content, path)
-    loaded = load(path)
-    assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in new.items())
-    again, _ = fit(*KEPT, "max_images=100", checkpoint=path, folder=tmp_path / "again")
-    assert again.images == 100
 
 
 def test_a_strange_player_to_average_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(Mistake, match="of=critic: no player; there are discriminator and generator"):
+    with pytest.raises(UserError, match="of=critic: no player; there are discriminator and generator"):
         built("optim.ema.of=[critic]", folder=tmp_path)
 
 
@@ -330,7 +318,7 @@ def test_the_command_line_wins_over_the_models_choices(tmp_path: Path) -> None:
 
 def test_a_system_that_is_told_labels_refuses_to_have_them_hidden(tmp_path: Path) -> None:
     for model in ("acgan", "cgan"):
-        with pytest.raises(Mistake, match=f"data.labelled=20: model={model} is told each image's label"):
+        with pytest.raises(UserError, match=f"data.labelled=20: model={model} is told each image's label"):
             built(f"model={model}", "data.labelled=20", folder=tmp_path)
 
 
@@ -341,5 +329,5 @@ def test_a_checkpoint_of_other_classes_is_told_by_their_number(tmp_path: Path, f
         Image.new("L", (16, 16)).save(tmp_path / "set" / name / "1.png")
     few = ["model=improved", *NARROW, "data=folder", f"data.root={tmp_path / 'set'}", "data.size=16"]
     module, *_ = built(*few, folder=tmp_path / "three")
-    with pytest.raises(Mistake, match="the checkpoint knows 10 classes, and this data has 3"):
-        restore(module, read(tmp_path / "ten"))
+    with pytest.raises(UserError, match="the checkpoint knows 10 classes, and this data has 3"):
+        load_weights(module, read_checkpoint(tmp_path / "ten"))

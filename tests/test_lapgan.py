@@ -5,8 +5,8 @@ import torch
 from torch.nn.functional import avg_pool2d, interpolate, softplus
 
 from conftest import Fit, built, composed
-from oakleaf.config.validate import check
-from oakleaf.errors import Mistake
+from oakleaf.config.validate import validate
+from oakleaf.errors import UserError
 from oakleaf.games import Pyramid
 from oakleaf.games.pyramid import pyramid, residuals, up
 from oakleaf.networks import lapgan
@@ -51,7 +51,7 @@ def test_a_turn_pays_the_papers_formula(tmp_path, told: bool) -> None:
     batch = {"image": torch.rand(4, 1, 16, 16) * 2 - 1, "label": torch.tensor([0, 3, 3, 9])}
     y = [torch.eye(10)[batch["label"]]] if told else []
     torch.manual_seed(1)
-    paid = game.losses("discriminator", batch, 1, 0)[0]["adversarial"]
+    paid = game.player_losses("discriminator", batch, 1, 0)[0]["adversarial"]
     torch.manual_seed(1)
     z = (torch.rand(4, 256 + 64 + 100) * 2 - 1).split([256, 64, 100], 1)
     real, expected = batch["image"], torch.zeros(())
@@ -70,7 +70,7 @@ def test_a_turn_pays_the_papers_formula(tmp_path, told: bool) -> None:
 
 def test_an_image_grows_from_its_latents_alone(tmp_path) -> None:
     game = game_of(tmp_path).eval()
-    asked = game.request(3)
+    asked = game.sample_inputs(3)
     z = asked["latent"].split([256, 64, 100], 1)
     levels = game.generator.levels
     image = levels[2](z[2]).clamp(-1, 1)
@@ -105,7 +105,7 @@ def test_levels_can_be_trained_one_after_the_other(fit: Fit, tmp_path) -> None:
     trainer.save_checkpoint(tmp_path / "base.ckpt")
     options = [*TINY, "model.game.levels=[0,1]", "max_images=32"]
     second = fit(*options, checkpoint=tmp_path / "base.ckpt", folder=tmp_path / "next")[0]
-    assert second.images == 32
+    assert second.images_seen == 32
     for name, weight in second.state_dict().items():
         if name.startswith("game.") and name in before:
             assert torch.equal(weight, before[name]) == (".levels.2." in name), name
@@ -120,19 +120,19 @@ def test_only_the_levels_asked_for_are_judged(tmp_path, optim: str) -> None:
 
 def test_it_trains_in_colour_in_bfloat16_and_packed(fit: Fit) -> None:
     packed = ["model.game.packing=2", "loss=wasserstein_gp", "loss.instance_noise.sd=0.1"]
-    options = ["data.channels=3", "data.size=[16,24]", "watch_every=1"]
+    options = ["data.channels=3", "data.size=[16,24]", "log_every=1"]
     module, _ = fit(*TINY, *options, *packed, "trainer.precision=bf16-mixed")
-    images = module.draw(module.game.request(2))
+    images = module.sample(module.game.sample_inputs(2))
     assert images.shape == (2, 3, 16, 24)
     assert images.isfinite().all()
-    assert {"D(x)", "D(x) 24px", "D(x) 6px"} <= {name.split("/")[-1] for name in module.latest}
+    assert {"D(x)", "D(x) 24px", "D(x) 6px"} <= {name.split("/")[-1] for name in module.last_scalars}
 
 
 def test_told_the_class_it_draws_that_class(fit: Fit) -> None:
     module, _ = fit(*TINY, TOLD, "max_images=64", "optim.generator.lr=0.01", "optim.ema=null")
-    asked = module.game.request(4)
+    asked = module.game.sample_inputs(4)
     other = {**asked, "label": (asked["label"] + 1) % 10}
-    assert not torch.allclose(module.draw(asked), module.draw(other))
+    assert not torch.allclose(module.sample(asked), module.sample(other))
 
 
 def test_the_mode_shows_how_an_image_came_about(tmp_path) -> None:
@@ -141,12 +141,12 @@ def test_the_mode_shows_how_an_image_came_about(tmp_path) -> None:
     mode = Levels(count=2)
     asked, columns = mode(game, seed=0)
     assert columns == 5
-    coarsest, detail, middle, fine, image = module.draw(asked, how=mode.drawn).unflatten(0, (2, 5)).unbind(1)
+    coarsest, detail, middle, fine, image = module.sample(asked, how=mode.generate).unflatten(0, (2, 5)).unbind(1)
     assert torch.equal(image, game.generate(Grid(2)(game, seed=0)[0]))
     small = interpolate(middle, scale_factor=0.5)  # as it was before it was enlarged
     torch.testing.assert_close(up(small) + fine, image)
     torch.testing.assert_close(up(coarsest[:, :, ::4, ::4]) + detail[:, :, ::2, ::2], small)
-    with pytest.raises(Mistake, match="model=lapgan"):
+    with pytest.raises(UserError, match="model=lapgan"):
         mode(built(folder=tmp_path)[0].game, seed=0)
 
 
@@ -171,15 +171,15 @@ def test_any_network_can_make_the_coarsest_image(fit: Fit) -> None:
         )
     ]
     module, _ = fit(TINY[0], *DETAILS, *swapped, "data.size=32", "model.game.generator.depth=1", *TINY[-2:])
-    assert module.game.request(2)["latent"].shape == (2, 32 * 32 + 20)
+    assert module.game.sample_inputs(2)["latent"].shape == (2, 32 * 32 + 20)
 
 
 def test_mistakes_are_told(tmp_path) -> None:
-    with pytest.raises(Mistake, match="multiple of 4"):
+    with pytest.raises(UserError, match="multiple of 4"):
         sizes(30, 2)
-    with pytest.raises(Mistake, match="depth=1"):
+    with pytest.raises(UserError, match="depth=1"):
         sizes(30, 2)
-    with pytest.raises(Mistake, match="levels 0, the finest, to 2"):
+    with pytest.raises(UserError, match="levels 0, the finest, to 2"):
         game_of(tmp_path, "model.game.levels=[3]")
 
 
@@ -189,5 +189,5 @@ def test_the_experiment_has_the_papers_rates_and_the_command_line_wins() -> None
     assert config.model.game.condition.width is None
     config.data.classes = 10
     assert config.model.game.generator.classes == config.model.game.discriminator.classes == 10
-    check(dict(config.optim.generator.schedules.momentum))
+    validate(dict(config.optim.generator.schedules.momentum))
     assert composed("model=lapgan", folder="x").model.game.generator.classes == 0

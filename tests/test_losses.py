@@ -9,15 +9,15 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from oakleaf.losses import objectives
 from oakleaf.losses.constraints import WeightClipping
-from oakleaf.losses.loss import InstanceNoise, blurred
-from oakleaf.round import Round, Verdict
+from oakleaf.losses.loss import InstanceNoise, with_instance_noise
+from oakleaf.round import CriticOutput, Round
 
 REAL, FAKE = torch.tensor([2.0, -0.5, 0.3]), torch.tensor([-1.0, 0.7, 0.1])
 
 
 def round_of(real: Tensor = REAL, fake: Tensor = FAKE) -> Round:
     """A round whose scores are the images themselves."""
-    return Round(real, fake, Verdict)
+    return Round(real, fake, CriticOutput)
 
 
 def test_saturating_is_the_minimax_value_with_both_signs() -> None:
@@ -35,8 +35,8 @@ def test_non_saturating_and_one_sided_smoothing_are_cross_entropies() -> None:
 
 
 def test_at_the_optimum_of_equal_densities_the_value_is_minus_log_4() -> None:
-    undecided = round_of(torch.zeros(5), torch.zeros(5))
-    assert -objectives.Saturating().discriminator(undecided).item() == pytest.approx(-math.log(4), rel=1e-6)
+    threshold = round_of(torch.zeros(5), torch.zeros(5))
+    assert -objectives.Saturating().discriminator(threshold).item() == pytest.approx(-math.log(4), rel=1e-6)
 
 
 def test_least_squares_hinge_wasserstein_and_relativistic_by_hand() -> None:
@@ -60,9 +60,9 @@ def test_least_squares_hinge_wasserstein_and_relativistic_by_hand() -> None:
 def test_a_verdict_that_no_loss_asks_for_is_never_computed() -> None:
     asked: list[Tensor] = []
 
-    def critic(x: Tensor) -> Verdict:
+    def critic(x: Tensor) -> CriticOutput:
         asked.append(x)
-        return Verdict(x)
+        return CriticOutput(x)
 
     round = Round(REAL, FAKE, critic)
     objectives.Hinge().generator(round)
@@ -80,8 +80,8 @@ def test_clipping_keeps_every_weight_within_its_limit() -> None:
 
 def test_instance_noise_falls_to_zero_and_is_drawn_afresh_at_each_look() -> None:
     noise = InstanceNoise(sd=0.4, images=1000)
-    assert [noise.at(images) for images in (0, 500, 1000, 5000)] == pytest.approx([0.4, 0.2, 0.0, 0.0])
+    assert [noise.sd_at(images) for images in (0, 500, 1000, 5000)] == pytest.approx([0.4, 0.2, 0.0, 0.0])
     torch.manual_seed(0)
-    round = blurred(round_of(torch.zeros(20_000), torch.zeros(20_000)), torch.tensor(noise.at(500)))
+    round = with_instance_noise(round_of(torch.zeros(20_000), torch.zeros(20_000)), torch.tensor(noise.sd_at(500)))
     assert round.on_real.score.std().item() == pytest.approx(0.2, rel=0.03)
     assert not torch.equal(round.on_real.score, round.on_fake.score)

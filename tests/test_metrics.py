@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 from oakleaf.metrics.colours import Colours, histograms
 from oakleaf.metrics.conditional import ConditionalAccuracy
 from oakleaf.metrics.diversity import Diversity, class_entropy, vendi
 from oakleaf.metrics.fid import FrechetDistance, frechet_distance
-from oakleaf.metrics.image_set import Features, Moments, Sample, moments
+from oakleaf.metrics.image_set import Features, ImageSet, Moments, moments
 from oakleaf.metrics.inception_score import InceptionScore
 from oakleaf.metrics.kid import KernelDistance
 from oakleaf.metrics.memorization import Memorisation, TwoSample
@@ -27,8 +27,8 @@ def normal(count: int, dims: int, seed: int, mean: float = 0.0, sd: float = 1.0)
     return mean + sd * torch.randn(count, dims, generator=torch.Generator().manual_seed(seed))
 
 
-def sample(features: Tensor, logits: Tensor | None = None, label: Tensor | None = None) -> Sample:
-    return Sample(Features(features, logits), features[:, None, None, :], label)
+def sample(features: Tensor, logits: Tensor | None = None, label: Tensor | None = None) -> ImageSet:
+    return ImageSet(Features(features, logits), features[:, None, None, :], label)
 
 
 # --- distances between distributions
@@ -52,8 +52,8 @@ def test_frechet_distance_of_gaussians_is_the_closed_form(shift: float, scale: f
 
 
 def test_frechet_distance_of_turned_gaussians_is_the_closed_form() -> None:
-    turn = torch.linalg.qr(normal(6, 6, 3).double())[0]
-    one = Moments(torch.zeros(6).double(), turn @ torch.diag(torch.arange(1.0, 7).double()) @ turn.T)
+    iteration = torch.linalg.qr(normal(6, 6, 3).double())[0]
+    one = Moments(torch.zeros(6).double(), iteration @ torch.diag(torch.arange(1.0, 7).double()) @ iteration.T)
     two = Moments(torch.zeros(6).double(), 4 * one.covariance)
     assert frechet_distance(one, two) == pytest.approx(21.0, rel=1e-9)  # they commute: tr C (1 - 2)^2
 
@@ -145,7 +145,7 @@ def test_frechet_distance_agrees_with_scipys_matrix_root() -> None:
 
 
 def test_too_few_for_a_covariance_is_a_sentence() -> None:
-    with pytest.raises(Mistake, match="30 images are too few: the covariance of 64 features needs at least 65"):
+    with pytest.raises(UserError, match="30 images are too few: the covariance of 64 features needs at least 65"):
         FrechetDistance()(sample(normal(100, 64, 0)), sample(normal(30, 64, 1)))
 
 
@@ -207,9 +207,9 @@ def test_diversity_has_its_known_ends() -> None:
 
 
 def test_colours_in_common_are_counted_for_each_coordinate() -> None:
-    def painted(*colours: tuple[int, ...]) -> Sample:
+    def painted(*colours: tuple[int, ...]) -> ImageSet:
         pixels = torch.tensor(colours, dtype=torch.uint8)[:, :, None, None].expand(-1, -1, 3, 5)
-        return Sample(Features(torch.zeros(len(pixels), 1), None), pixels)
+        return ImageSet(Features(torch.zeros(len(pixels), 1), None), pixels)
 
     red, blue, grey = (255, 0, 0), (0, 0, 255), (119, 119, 119)
     assert Colours()(painted(red, blue), painted(blue, red)) == dict.fromkeys(Colours.better, 1.0)
@@ -219,7 +219,7 @@ def test_colours_in_common_are_counted_for_each_coordinate() -> None:
     assert Colours()(painted((0,), (119,)), painted((119,))) == {"colours_lightness": 0.5}
     lightness, *_ = histograms(painted(grey).pixels)
     assert int(lightness.argmax()) * 100 / 255 == pytest.approx(50.0, abs=0.3)  # L* of sRGB 119
-    with pytest.raises(Mistake, match="1 or 3 channels, and these have 2"):
+    with pytest.raises(UserError, match="1 or 3 channels, and these have 2"):
         histograms(torch.zeros(1, 2, 1, 1))
 
 
@@ -231,52 +231,52 @@ def test_two_sample_test_tells_what_can_be_told() -> None:
     assert TwoSample()(sample(real), sample(real[order]))["two_sample"] < 0.1  # copies
 
 
-def images(count: int, seed: int) -> Sample:
+def images(count: int, seed: int) -> ImageSet:
     pixels = torch.randint(0, 256, (count, 1, 6, 6), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
-    return Sample(Features(torch.zeros(count, 1), None), pixels)
+    return ImageSet(Features(torch.zeros(count, 1), None), pixels)
 
 
 def test_memorisation_finds_copies_and_shows_them() -> None:
     real, new = images(400, 0), images(300, 1)
     measure = Memorisation(shown=3, neighbours=2)
-    evidence = mock.Mock(rows=torch.arange(250))  # copies are found also of images that others do not look at
-    evidence.data.rows, evidence.data.mirrors = {"image": real.pixels}, False
-    measure.prepare(evidence)
+    evaluation = mock.Mock(rows=torch.arange(250))  # copies are found also of images that others do not look at
+    evaluation.data.rows, evaluation.data.mirrors = {"image": real.pixels}, False
+    measure.prepare(evaluation)
     looked_at = real[torch.arange(250)]
     found = measure(looked_at, new)
     assert found["nearest_training"] == pytest.approx(1, abs=0.1)
     assert found["copied"] < 0.05
-    near = Sample(new.seen, real.pixels[:300].clone())
+    near = ImageSet(new.extracted, real.pixels[:300].clone())
     near.pixels[:, 0, 0, 0] ^= 1
     copies = measure(looked_at, near)
     assert copies["nearest_training"] < 0.02
     assert copies["copied"] == 1
     assert measure.pictures(looked_at, near)["neighbours"].size[0] >= 512
-    turned = Sample(near.seen, near.pixels.flip(3))
+    turned = ImageSet(near.extracted, near.pixels.flip(3))
     assert measure(looked_at, turned)["copied"] < 0.05
-    evidence.data.mirrors = True
-    measure.prepare(evidence)
+    evaluation.data.mirrors = True
+    measure.prepare(evaluation)
     assert [measure(looked_at, subject)["copied"] for subject in (near, turned)] == [1, 1]
     assert measure(looked_at, new)["copied"] < 0.05
     row = int(measure._nearest(looked_at, turned.pixels[290:291], 2).row[0, 0])
     assert row == 290  # numbered as `rest` goes on
-    evidence.of_the_run = False
-    with pytest.raises(Mistake, match="these are others"):
-        measure.prepare(evidence)
+    evaluation.of_the_run = False
+    with pytest.raises(UserError, match="these are others"):
+        measure.prepare(evaluation)
 
 
 def test_memorisation_knows_twins_and_small_sets() -> None:
     real = images(200, 0)
     real.pixels[100:120] = real.pixels[:20]
-    evidence = mock.Mock(rows=torch.arange(200))
-    evidence.data.rows, evidence.data.mirrors = {"image": real.pixels}, False
+    evaluation = mock.Mock(rows=torch.arange(200))
+    evaluation.data.rows, evaluation.data.mirrors = {"image": real.pixels}, False
     measure = Memorisation()
-    measure.prepare(evidence)
+    measure.prepare(evaluation)
     assert measure(real, real[torch.arange(100)])["copied"] == 1  # though each of 40 is as near to another
     few = real[torch.arange(12)]
-    evidence = mock.Mock(rows=torch.arange(12))
-    evidence.data.rows, evidence.data.mirrors = {"image": few.pixels}, False
-    measure.prepare(evidence)
+    evaluation = mock.Mock(rows=torch.arange(12))
+    evaluation.data.rows, evaluation.data.mirrors = {"image": few.pixels}, False
+    measure.prepare(evaluation)
     assert set(found := measure(few, few)) == {"nearest_training"}
     assert found["nearest_training"] == 0
 
@@ -288,7 +288,7 @@ def test_twins_are_at_no_distance() -> None:
 
 def test_images_that_are_all_alike_have_no_diversity_to_compare_with() -> None:
     same = sample(torch.ones(20, 4))
-    with pytest.raises(Mistake, match="look the same"):
+    with pytest.raises(UserError, match="look the same"):
         Diversity()(same, same)
 
 
@@ -343,10 +343,10 @@ def test_the_true_density_has_the_papers_ceiling(kind: str) -> None:
 def test_conditional_accuracy_needs_labels() -> None:
     logits = torch.eye(4)
     measure = ConditionalAccuracy()
-    evidence = mock.Mock()
-    evidence.data.classes = range(4)
-    measure.prepare(evidence)
+    evaluation = mock.Mock()
+    evaluation.data.classes = range(4)
+    measure.prepare(evaluation)
     told = sample(logits, logits, torch.tensor([0, 1, 2, 0]))
     assert measure(told, told)["conditional_accuracy"] == 0.75
-    with pytest.raises(Mistake, match="this generator is told none"):
+    with pytest.raises(UserError, match="this generator is told none"):
         measure(told, sample(logits, logits))

@@ -9,24 +9,24 @@ import torch
 from torch import nn
 
 from conftest import FP32, SMALL, Fit, built
-from oakleaf.optim.ema import EMA, Average
+from oakleaf.optim.ema import EMA, AveragedNetwork
 from oakleaf.optim.player import Cosine, Exponential, Linear, Player, adam
 
 
 @pytest.mark.parametrize(("d", "g"), [(1, 1), (1, 5), (2, 1), (3, 2)])
 def test_every_is_k(fit: Fit, d: int, g: int) -> None:
-    turns = 12
+    iterations = 12
     module, trainer = fit(
-        *SMALL, f"optim.discriminator.every={d}", f"optim.generator.every={g}", f"max_images={turns * 16}"
+        *SMALL, f"optim.discriminator.every={d}", f"optim.generator.every={g}", f"max_images={iterations * 16}"
     )
     steps = [int(next(iter(o.state.values()))["step"]) for o in trainer.optimizers]
-    assert steps == [turns // d, turns // g]
-    assert module.turn == turns
-    assert module.images == turns * 16
+    assert steps == [iterations // d, iterations // g]
+    assert module.iteration == iterations
+    assert module.images_seen == iterations * 16
 
 
 def test_a_lazy_penalty_is_paid_on_each_nth_turn_of_its_own_player(fit: Fit, tmp_path: Path) -> None:
-    options = ["loss=relativistic", "optim.discriminator.every=2", "loss.penalties.r1.every=2", "watch_every=2"]
+    options = ["loss=relativistic", "optim.discriminator.every=2", "loss.penalties.r1.every=2", "log_every=2"]
     fit(*SMALL, *options, "max_images=128")
     with (tmp_path / "metrics.csv").open(newline="") as file:
         paid = [bool(row["discriminator/r1"]) for row in csv.DictReader(file)]
@@ -55,7 +55,7 @@ def test_a_schedule_steers_any_number_of_the_optimizer() -> None:
     player = Player(lambda weights, lr: torch.optim.SGD(weights, lr, momentum=0.5), lr=0.1, schedules=schedules)
     optimizer = player.build(network)
     for images, lr, momentum in ((0, 0.1, 0.5), (50, 0.05, 0.6), (100, 0.0, 0.7), (50, 0.05, 0.6)):
-        player.steer(optimizer, images)  # the last one after a resume: no state, so no drift
+        player.apply_schedule(optimizer, images)  # the last one after a resume: no state, so no drift
         assert optimizer.param_groups[0]["lr"] == pytest.approx(lr)
         assert optimizer.param_groups[0]["momentum"] == pytest.approx(momentum)
 
@@ -72,7 +72,7 @@ def test_each_player_is_clipped_to_its_own_norm() -> None:
 
 def test_average_follows_its_formula_with_buffers() -> None:
     network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
-    average = Average(network, EMA(half_life=100, ramp=0))
+    average = AveragedNetwork(network, EMA(half_life=100, ramp=0))
     expected = copy.deepcopy(network)
     for update in range(1, 4):
         network(torch.randn(8, 2))
@@ -90,9 +90,9 @@ def test_average_follows_its_formula_with_buffers() -> None:
 def test_average_forgets_the_initialisation_and_stays_in_eval_mode(fit: Fit) -> None:
     module, _ = fit(*SMALL, "max_images=480")
     module.train()
-    assert module.average is not None
-    assert not any(part.training for part in module.average.modules())
-    live, mean = module.game.generator, module.average.network
+    assert module.generator_ema is not None
+    assert not any(part.training for part in module.generator_ema.modules())
+    live, mean = module.game.generator, module.generator_ema.network
     first = dict(live.named_parameters())
     apart = max((w - first[name]).abs().max().item() for name, w in mean.named_parameters())
     assert 0 < apart < 0.02  # near the live weights, which have moved by ~ 30 steps of 2e-4
@@ -101,12 +101,12 @@ def test_average_forgets_the_initialisation_and_stays_in_eval_mode(fit: Fit) -> 
 
 def test_the_average_takes_in_all_images_since_its_players_last_turn(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[tuple[int, int]] = []
-    monkeypatch.setattr(Average, "update", lambda _, network, images, step: taken.append((images, step)))
+    monkeypatch.setattr(AveragedNetwork, "update", lambda _, network, images, step: taken.append((images, step)))
     fit(*SMALL, "optim.generator.every=3", "max_images=144")
     assert taken == [(48, 48), (96, 48), (144, 48)]
 
 
 def test_no_average_on_request(fit: Fit) -> None:
     module, _ = fit(*SMALL, "optim.ema=null", "max_images=32")
-    assert module.average is None
-    assert module.draw(module.game.request(2)).shape == (2, 1, 16, 16)
+    assert module.generator_ema is None
+    assert module.sample(module.game.sample_inputs(2)).shape == (2, 1, 16, 16)

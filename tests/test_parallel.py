@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from oakleaf.data.deck import Deck
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from conftest import FP32, ROOT, built
 from oakleaf.builder.recipe import load
-from oakleaf.errors import Mistake
-from oakleaf.losses.penalties import slope
+from oakleaf.data.sampling import EpochSampler
+from oakleaf.errors import UserError
+from oakleaf.losses.penalties import input_gradient
 from oakleaf.runtime import distributed
-from oakleaf.runtime.seeds import stream
-from oakleaf.runtime.sync_batchnorm import Summed
+from oakleaf.runtime.seeds import derive_seed
+from oakleaf.runtime.sync_batchnorm import AllReduceSum
 
 TURNS, SIZE = 6, 12
 WITHOUT_NORM = ["model.game.generator.norm=none", "model.game.discriminator.norm=none"]
@@ -37,15 +37,15 @@ def train_in_two_processes(folder: Path, *overrides: str) -> Path:
 
 
 def joint_batches(images: Tensor) -> list[tuple[int, Tensor]]:
-    hands = zip(range(TURNS), Deck(len(images), 2 * SIZE, seed=0).hands(0))
-    return [(turn, images[rows].float() / 127.5 - 1) for turn, (rows, _) in hands]
+    hands = zip(range(TURNS), EpochSampler(len(images), 2 * SIZE, seed=0).batches(0))
+    return [(iteration, images[rows].float() / 127.5 - 1) for iteration, (rows, _) in hands]
 
 
-def drawn(turn: int, *shapes: tuple[int, ...]) -> list[Tensor]:
+def drawn(iteration: int, *shapes: tuple[int, ...]) -> list[Tensor]:
     """What both ranks draw in this turn, in order, side by side."""
     ranks = []
     for rank in range(2):
-        torch.manual_seed(stream(0, turn, rank))
+        torch.manual_seed(derive_seed(0, iteration, rank))
         ranks.append([torch.rand(SIZE, *shape) for shape in shapes])
     joint = [torch.cat(pair) for pair in zip(*ranks)]
     assert not torch.equal(ranks[0][0], ranks[1][0])  # ranks never draw the same latents
@@ -54,10 +54,10 @@ def drawn(turn: int, *shapes: tuple[int, ...]) -> list[Tensor]:
 
 def relativistic(generator, critic, images: Tensor) -> None:
     for_d, for_g = (torch.optim.SGD(m.parameters(), lr=0.01, momentum=0.5) for m in (critic, generator))
-    for turn, real in joint_batches(images):
-        one, two = drawn(turn, (100,), (100,))
+    for iteration, real in joint_batches(images):
+        one, two = drawn(iteration, (100,), (100,))
         fake = generator(2 * one - 1).detach()
-        penalty = sum((slope(critic, x) ** 2).sum(dim=(1, 2, 3)).mean() for x in (real, fake))
+        penalty = sum((input_gradient(critic, x) ** 2).sum(dim=(1, 2, 3)).mean() for x in (real, fake))
         for_d.zero_grad()
         (softplus(critic(fake).score - critic(real).score).mean() + 0.5 * penalty).backward()
         for_d.step()
@@ -68,14 +68,14 @@ def relativistic(generator, critic, images: Tensor) -> None:
 
 def wasserstein_gp(generator, critic, images: Tensor) -> None:
     for_d, for_g = (torch.optim.SGD(m.parameters(), lr=0.01, momentum=0.5) for m in (critic, generator))
-    for turn, real in joint_batches(images):
-        one, epsilon, two = drawn(turn, (100,), (1, 1, 1), (100,))
+    for iteration, real in joint_batches(images):
+        one, epsilon, two = drawn(iteration, (100,), (1, 1, 1), (100,))
         fake = generator(2 * one - 1).detach()
-        norms = slope(critic, real + epsilon * (fake - real)).flatten(1).norm(dim=1)
+        norms = input_gradient(critic, real + epsilon * (fake - real)).flatten(1).norm(dim=1)
         for_d.zero_grad()
         (critic(fake).score.mean() - critic(real).score.mean() + 10 * ((norms - 1) ** 2).mean()).backward()
         for_d.step()
-        if turn % 3 == 2:
+        if iteration % 3 == 2:
             for_g.zero_grad()
             (-critic(generator(2 * two - 1)).score.mean()).backward()
             for_g.step()
@@ -83,8 +83,8 @@ def wasserstein_gp(generator, critic, images: Tensor) -> None:
 
 def non_saturating(generator, critic, images: Tensor) -> None:
     for_d, for_g = (torch.optim.SGD(m.parameters(), lr=0.01, momentum=0.5) for m in (critic, generator))
-    for turn, real in joint_batches(images):
-        one, two = drawn(turn, (100,), (100,))
+    for iteration, real in joint_batches(images):
+        one, two = drawn(iteration, (100,), (100,))
         fake = generator(2 * one - 1).detach()
         for_d.zero_grad()
         (softplus(-critic(real).score).mean() + softplus(critic(fake).score).mean()).backward()
@@ -105,8 +105,8 @@ def non_saturating(generator, critic, images: Tensor) -> None:
 def test_two_processes_equal_one_with_the_joint_batch(tmp_path: Path, options, by_hand) -> None:
     run = train_in_two_processes(tmp_path, *NARROW, *SGD, *options)
     trained = load(run)
-    assert trained.turn == TURNS
-    assert trained.images == TURNS * 2 * SIZE
+    assert trained.iteration == TURNS
+    assert trained.images_seen == TURNS * 2 * SIZE
 
     module, data, *_ = built(*FP32, *NARROW, *SGD, *options, folder=tmp_path)
     data.prepare_data()
@@ -118,13 +118,13 @@ def test_two_processes_equal_one_with_the_joint_batch(tmp_path: Path, options, b
     assert max((a - b).abs().max() for a, b in zip(start, module.game.parameters())) > 1e-4
 
 
-@pytest.mark.parametrize("error", [Mistake("no room"), ValueError("no room")], ids=repr)
+@pytest.mark.parametrize("error", [UserError("no room"), ValueError("no room")], ids=repr)
 def test_what_the_first_process_cannot_do_is_told_to_all(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the others would wait for it for ever."""
     sent: list[list[str | None]] = []
 
     def broadcast(words: list[str | None]) -> None:
-        if distributed.place()[0] == 0:
+        if distributed.rank_and_world_size()[0] == 0:
             sent.append(words[:])
         words[:] = sent[-1]
 
@@ -133,14 +133,14 @@ def test_what_the_first_process_cannot_do_is_told_to_all(error: Exception, monke
 
     monkeypatch.setattr(torch.distributed, "broadcast_object_list", broadcast)
     for rank in (0, 1):
-        monkeypatch.setattr(distributed, "place", lambda rank=rank: (rank, 2))
-        with pytest.raises(type(error) if rank == 0 else Mistake, match="no room"):
-            distributed.once(fails)
+        monkeypatch.setattr(distributed, "rank_and_world_size", lambda rank=rank: (rank, 2))
+        with pytest.raises(type(error) if rank == 0 else UserError, match="no room"):
+            distributed.run_on_rank_zero(fails)
     done: list[int] = []
     for rank in (0, 1):
-        monkeypatch.setattr(distributed, "place", lambda rank=rank: (rank, 2))
-        distributed.once(lambda rank=rank: done.append(rank))
-    assert done == [0] and sent == [["no room" if isinstance(error, Mistake) else "ValueError('no room')"], [None]]
+        monkeypatch.setattr(distributed, "rank_and_world_size", lambda rank=rank: (rank, 2))
+        distributed.run_on_rank_zero(lambda rank=rank: done.append(rank))
+    assert done == [0] and sent == [["no room" if isinstance(error, UserError) else "ValueError('no room')"], [None]]
 
 
 def test_sums_over_processes_are_differentiated_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +149,7 @@ def test_sums_over_processes_are_differentiated_twice(monkeypatch: pytest.Monkey
     x = torch.randn(4, dtype=torch.float64, requires_grad=True)
 
     def curved(x: Tensor) -> Tensor:
-        return Summed.apply(x**2).sin()
+        return AllReduceSum.apply(x**2).sin()
 
-    assert torch.equal(Summed.apply(x), 3 * x)
+    assert torch.equal(AllReduceSum.apply(x), 3 * x)
     assert torch.autograd.gradcheck(curved, x) and torch.autograd.gradgradcheck(curved, x)

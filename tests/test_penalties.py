@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from conftest import FP32, built
-from oakleaf.losses.penalties import GradientPenalty, slope
-from oakleaf.round import Round, Verdict
+from oakleaf.losses.penalties import GradientPenalty, input_gradient
+from oakleaf.round import CriticOutput, Round
 
 
 class Bowl(nn.Module):
@@ -19,8 +19,8 @@ class Bowl(nn.Module):
         torch.manual_seed(0)
         self.layers = nn.Sequential(nn.Flatten(), nn.Linear(2 * 3 * 3, 16), nn.Tanh(), nn.Linear(16, 1)).double()
 
-    def forward(self, x: Tensor) -> Verdict:
-        return Verdict(self.layers(x).squeeze(1))
+    def forward(self, x: Tensor) -> CriticOutput:
+        return CriticOutput(self.layers(x).squeeze(1))
 
 
 def images(seed: int, n: int = 4) -> Tensor:
@@ -40,7 +40,7 @@ def numeric_slope(critic: nn.Module, x: Tensor, h: float = 1e-5) -> Tensor:
 
 def test_slope_is_that_of_finite_differences() -> None:
     critic, x = Bowl(), images(1)
-    torch.testing.assert_close(slope(critic, x), numeric_slope(critic, x), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(input_gradient(critic, x), numeric_slope(critic, x), rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("at", ["real", "fake"])
@@ -141,10 +141,10 @@ def test_real_and_fake_are_judged_in_one_pass_where_that_changes_nothing(
         critic.register_forward_hook(lambda *_: looks.append(1))
     gradients, counts = [], []
     for jointly in (None, False):  # None: to be found out
-        game.jointly = jointly
+        game.batched = jointly
         torch.manual_seed(3)
         looks.clear()
-        paid, _ = game.losses("discriminator", batch, 0, 0)
+        paid, _ = game.player_losses("discriminator", batch, 0, 0)
         counts.append(len(looks))
         gradients.append(torch.autograd.grad(sum(paid.values()), list(game.discriminator.parameters())))
     assert counts[0] == passes

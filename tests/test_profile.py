@@ -25,7 +25,7 @@ from oakleaf.callbacks.profile_summary import (
 from oakleaf.callbacks.profile_summary import SMALL as OTHERS
 
 LARGE = ["model.game.generator.width=64", "model.game.discriminator.width=64", "data.size=32", "data.batch_size=32"]
-SOON = ["callbacks.profile.after=2", "callbacks.profile.turns=3"]
+SOON = ["callbacks.profile.after=2", "callbacks.profile.iterations=3"]
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_a_profiled_run_goes_on_to_the_same_weights(fit: Fit, tmp_path: Path) ->
     profiled, _ = fit(*run, "profile=true", folder=tmp_path / "with")
     assert (tmp_path / "with" / "profile" / "trace.json.gz").is_file()
     assert not (tmp_path / "without" / "profile").exists()
-    assert profiled.images == without.images == 320
+    assert profiled.images_seen == without.images_seen == 320
     for a, b in zip(without.state_dict().values(), profiled.state_dict().values(), strict=True):
         assert torch.equal(a, b)
 
@@ -95,10 +95,10 @@ def test_an_operation_inside_another_counts_once(device: bool) -> None:
         times |= {"device_time_total": whole, "self_device_time_total": own}
         return SimpleNamespace(name=name, cpu_parent=within, thread=1, device_type="DeviceType.CPU", **times)
 
-    turn = event("run_training_batch", None, 1e6, 2e5)
-    outer = event("aten::conv2d", turn, 8e5, 1e5)
+    iteration = event("run_training_batch", None, 1e6, 2e5)
+    outer = event("aten::conv2d", iteration, 8e5, 1e5)
     inner = event("aten::mkldnn_convolution", outer, 7e5, 7e5)
-    found = shares([turn, outer, inner], 1.0, device)
+    found = shares([iteration, outer, inner], 1.0, device)
     assert found == pytest.approx({"convolutions, forward": 0.8, HOST: 0.2} | ({IDLE: 0.0} if device else {}))
 
 

@@ -9,9 +9,9 @@ import torch
 
 from conftest import LONG, SMALL, Fit
 from oakleaf.builder.recipe import load
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 from oakleaf.gan import GAN
-from oakleaf.runtime.checkpoint_io import AtomicIO, find, read
+from oakleaf.runtime.checkpoint_io import AtomicCheckpointIO, checkpoint_path, read_checkpoint
 
 RUN = [*SMALL, "data.batch_size=200", "data.flip=true", "model.game.generator.width=4"]  # 8 turns an epoch
 THIN = ["model.game.generator.hidden=[60]", "model.game.discriminator.hidden=[24,24]"]
@@ -39,25 +39,25 @@ def equal(one: GAN, two: GAN, optimizers) -> bool:
 )
 def test_resumed_equals_uninterrupted_at_every_cut(fit: Fit, tmp_path: Path, options: list[str]) -> None:
     run = [o for o in RUN if "model=gan" not in options or "width" not in o] + options
-    turns = 20
+    iterations = 20
     whole, trainer = fit(
-        *run, f"max_images={turns * 200}", "callbacks.checkpoint.keep_every=200", folder=tmp_path / "a"
+        *run, f"max_images={iterations * 200}", "callbacks.checkpoint.keep_every=200", folder=tmp_path / "a"
     )
     for cut in (1, 7, 8, 9, 16, 19) if LONG else (8, 13):  # 8 and 16 are ends of epochs
         checkpoint = tmp_path / "a" / "checkpoints" / f"{cut * 200:012d}.ckpt"
-        again, other = fit(*run, f"max_images={turns * 200}", checkpoint=checkpoint, folder=tmp_path / f"b{cut}")
-        assert again.turn == whole.turn == turns
+        again, other = fit(*run, f"max_images={iterations * 200}", checkpoint=checkpoint, folder=tmp_path / f"b{cut}")
+        assert again.iteration == whole.iteration == iterations
         assert equal(whole, again, (trainer.optimizers, other.optimizers)), f"cut at {cut}"
 
 
 def test_resumed_equals_uninterrupted_in_epochs_and_with_other_workers(fit: Fit, tmp_path: Path) -> None:
     run = [*RUN, "trainer.max_epochs=3", "callbacks.checkpoint.keep_every=200"]
     whole, trainer = fit(*run, "data.keep=workers", "data.workers=2", folder=tmp_path / "a")
-    assert whole.turn == 24
+    assert whole.iteration == 24
     for cut, keep in ((5, "data.workers=0"), (8, "data.workers=1"), (13, "data.keep=device"), (23, "data.workers=0")):
         checkpoint = tmp_path / "a" / "checkpoints" / f"{cut * 200:012d}.ckpt"
         again, other = fit(*run, "data.keep=workers", keep, checkpoint=checkpoint, folder=tmp_path / f"b{cut}")
-        assert again.turn == 24
+        assert again.iteration == 24
         assert equal(whole, again, (trainer.optimizers, other.optimizers)), f"cut at {cut}"
 
 
@@ -69,8 +69,8 @@ def test_a_finished_run_goes_on_when_it_is_made_longer(fit: Fit, tmp_path: Path)
 
 
 def test_watching_and_sampling_change_nothing(fit: Fit, tmp_path: Path) -> None:
-    bare, _ = fit(*RUN, "max_images=2000", "callbacks={}", "watch_every=1000", folder=tmp_path / "a")
-    watched, _ = fit(*RUN, "max_images=2000", "callbacks.samples.every=200", "watch_every=1", folder=tmp_path / "b")
+    bare, _ = fit(*RUN, "max_images=2000", "callbacks={}", "log_every=1000", folder=tmp_path / "a")
+    watched, _ = fit(*RUN, "max_images=2000", "callbacks.samples.every=200", "log_every=1", folder=tmp_path / "b")
     assert all(torch.equal(a, b) for a, b in zip(bare.state_dict().values(), watched.state_dict().values()))
 
 
@@ -84,14 +84,14 @@ def test_other_draws_in_between_change_nothing(fit: Fit, tmp_path: Path) -> None
 
 def test_a_failing_save_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch) -> None:
     path = tmp_path / "last.ckpt"
-    AtomicIO().save_checkpoint({"value": torch.ones(3)}, path)
+    AtomicCheckpointIO().save_checkpoint({"value": torch.ones(3)}, path)
 
     def half_a_save(content, file) -> None:
         file.write(b"half")
         raise OSError("No space left on device")
 
     monkeypatch.setattr(torch, "save", half_a_save)
-    io = AtomicIO()
+    io = AtomicCheckpointIO()
     io.save_checkpoint({"value": torch.zeros(3)}, path)
     assert "No space left on device" in io.failed
     assert torch.load(path, weights_only=True)["value"].tolist() == [1, 1, 1]
@@ -100,7 +100,7 @@ def test_a_failing_save_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch) -
 
 def test_checkpoints_are_data_alone_and_others_are_refused(fit: Fit, tmp_path: Path) -> None:
     fit(*RUN, "max_images=200")
-    last = find(tmp_path)
+    last = checkpoint_path(tmp_path)
     recipe = torch.load(last, weights_only=True)["hyper_parameters"]
     assert recipe["model"]["name"] == "dcgan"
     assert str(tmp_path) not in str(recipe)  # neither where it ran nor where it cached
@@ -111,18 +111,18 @@ def test_checkpoints_are_data_alone_and_others_are_refused(fit: Fit, tmp_path: P
         ("zero", bytes(9000)),
     ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(Mistake, match="no checkpoint"):
-            read(tmp_path / name)
+        with pytest.raises(UserError, match="no checkpoint"):
+            read_checkpoint(tmp_path / name)
     torch.save({"state_dict": {}}, tmp_path / "foreign")
     torch.save([1, 2], tmp_path / "list")
     torch.save(Path, tmp_path / "code")
     with zipfile.ZipFile(tmp_path / "zip", "w") as archive:
         archive.writestr("x", "y")
     for name in ("foreign", "list", "code", "zip"):
-        with pytest.raises(Mistake, match="no checkpoint"):
-            read(tmp_path / name)
-    with pytest.raises(Mistake, match="holds no"):
-        find(tmp_path.parent)
+        with pytest.raises(UserError, match="no checkpoint"):
+            read_checkpoint(tmp_path / name)
+    with pytest.raises(UserError, match="holds no"):
+        checkpoint_path(tmp_path.parent)
 
 
 def test_a_resumed_run_learns_as_its_recipe_now_says(fit: Fit, tmp_path: Path) -> None:

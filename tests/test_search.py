@@ -11,11 +11,11 @@ import optuna
 import pytest
 
 from conftest import composed
-from oakleaf.errors import Mistake
-from oakleaf.sweeps.job_runner import asked
+from oakleaf.errors import UserError
+from oakleaf.sweeps.job_runner import evaluation_overrides
 from oakleaf.sweeps.job_state import STOP, Job, read_job, write_job
 from oakleaf.sweeps.names import job_name
-from oakleaf.sweeps.pruning import scores_of, watched
+from oakleaf.sweeps.pruning import scores_of, watcher
 from oakleaf.sweeps.search import Settings, search
 from oakleaf.sweeps.space import chosen, params_of, space
 from oakleaf.sweeps.study import Study
@@ -40,7 +40,7 @@ class Pretended:
 
     def __init__(self, killed_at: int | None = None, options: Sequence[str] = (), after: bool = False) -> None:
         self.launched: list[str] = []
-        self.killed_at, self.after, self.evaluated = killed_at, after, asked(composed(*options))
+        self.killed_at, self.after, self.evaluated = killed_at, after, evaluation_overrides(composed(*options))
 
     def __call__(self, folder: Path, jobs: dict[str, list[str]]) -> None:
         for name, overrides in jobs.items():
@@ -122,7 +122,7 @@ def test_another_measure_is_another_study_and_runs_are_measured_again(tmp_path: 
 def test_runs_of_two_lengths_are_not_compared(tmp_path: Path) -> None:
     searched(tmp_path, first := Pretended(), line=[*LINE, "max_images=1000"])
     for line in ([*LINE, "max_images=2000"], LINE, [*LINE, "max_images=1000", "+trainer.max_time=00:01:00:00"]):
-        with pytest.raises(Mistake, match=r"another length \(max_images=1000\)"):
+        with pytest.raises(UserError, match=r"another length \(max_images=1000\)"):
             searched(tmp_path, first, trials=7, line=line)
     searched(tmp_path, one_more := Pretended(), trials=7, line=["max_images=1000", *LINE])
     assert len(one_more.launched) == 1 and not {*one_more.launched} & {*first.launched}
@@ -182,7 +182,7 @@ def test_a_sampler_that_has_tried_everything_ends_the_search(tmp_path: Path, kin
     assert "| 4 | " in (tmp_path / "report.md").read_text()
     if kind == "GridSampler":
         sampler["search_space"] = {RATE: [7], "loss": ["hinge"]}
-        with pytest.raises(Mistake, match=r"hydra\.sweeper\.sampler: .7. not in"):
+        with pytest.raises(UserError, match=r"hydra\.sweeper\.sampler: .7. not in"):
             searched(tmp_path / "other", Pretended(), line=line, sampler=sampler)
 
 
@@ -217,7 +217,7 @@ def test_a_bad_run_is_given_up_by_its_scores(tmp_path: Path) -> None:
         lines += [f"{i},,3.5\n{i},{score},2" for i, score in enumerate(scores)]
         (tmp_path / name / "metrics.csv").write_text("\n".join(lines) + "\n3,0.")
         assert scores_of(tmp_path / name, "fid") == scores
-        with watched(tmp_path, study, [name], every=0.05):
+        with watcher(tmp_path, study, [name], every=0.05):
             time.sleep(0.5)
         assert (tmp_path / name / STOP).exists() is given_up
         job = Job(name, [], swept, "pruned" if given_up else "done", evaluated=["metric=fid"])
@@ -227,5 +227,5 @@ def test_a_bad_run_is_given_up_by_its_scores(tmp_path: Path) -> None:
 
 
 def test_a_measure_without_a_better_way_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Mistake, match="none of the numbers"):
+    with pytest.raises(UserError, match="none of the numbers"):
         Study(tmp_path, {}, Settings(1, 1, None, RANDOM, None), "nothing", ["metric=fid"], 0)

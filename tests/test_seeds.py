@@ -9,7 +9,7 @@ import torch
 
 from conftest import FP32, SMALL, built
 from oakleaf.builder.trainer import build_trainer
-from oakleaf.runtime.checkpoint_io import read
+from oakleaf.runtime.checkpoint_io import read_checkpoint
 from test_commands import Result, command, quick
 
 TINY = [*SMALL, "max_images=32", "trainer=cpu", "logger=csv", "callbacks.samples=null"]
@@ -18,7 +18,7 @@ TINY = [*SMALL, "max_images=32", "trainer=cpu", "logger=csv", "callbacks.samples
 def weights(result: Result, folder: Path) -> dict[str, Any]:
     assert result.returncode == 0, result.stderr
     (run,) = folder.glob("outputs/*/*")
-    return dict(read(run)["state_dict"])
+    return dict(read_checkpoint(run)["state_dict"])
 
 
 def differ(one: dict[str, Any], other: dict[str, Any]) -> list[str]:

@@ -15,16 +15,16 @@ import pytest
 import torch
 
 from conftest import FP32, ROOT, SMALL, built, composed, full_disk
-from oakleaf.errors import Mistake
-from oakleaf.runtime.checkpoint_io import AtomicIO, newest, read, tidy
-from oakleaf.runtime.nonfinite import Diverged, Guard
+from oakleaf.errors import UserError
+from oakleaf.runtime.checkpoint_io import AtomicCheckpointIO, newest_checkpoint, read_checkpoint, remove_partial_files
+from oakleaf.runtime.nonfinite import NonFiniteGuard, TrainingDiverged
 from test_commands import quick
 
 RUN = ["train", "data=digits", *SMALL, *FP32, "logger=csv", "trainer.enable_progress_bar=false"]
 
 
 def same_weights(a: Path, b: Path) -> bool:
-    mine, theirs = read(a)["state_dict"], read(b)["state_dict"]
+    mine, theirs = read_checkpoint(a)["state_dict"], read_checkpoint(b)["state_dict"]
     return mine.keys() == theirs.keys() and all(torch.equal(mine[key], theirs[key]) for key in mine)
 
 
@@ -32,24 +32,24 @@ def same_weights(a: Path, b: Path) -> bool:
 def test_a_signal_ends_the_run_with_a_checkpoint_and_the_code_that_schedulers_know(
     sent: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from oakleaf.callbacks import Watch
+    from oakleaf.callbacks import LogScalars
 
-    began = Watch.on_train_batch_end
+    began = LogScalars.on_train_batch_end
 
     def tell(self: Any, trainer: Any, module: Any, *rest: Any) -> None:
         began(self, trainer, module, *rest)
-        if module.turn == 3:
+        if module.iteration == 3:
             os.kill(os.getpid(), sent)
 
     before = signal.getsignal(sent)
     folder = ["max_images=160", f"hydra.run.dir={tmp_path}/whole"], ["max_images=160", f"hydra.run.dir={tmp_path}/cut"]
     assert quick(*RUN, *folder[0], folder=tmp_path).returncode == 0
-    monkeypatch.setattr(Watch, "on_train_batch_end", tell)
+    monkeypatch.setattr(LogScalars, "on_train_batch_end", tell)
     assert quick(*RUN, *folder[1], folder=tmp_path).returncode == code
     monkeypatch.undo()
     assert signal.getsignal(sent) == before
     last = tmp_path / "cut" / "checkpoints" / "last.ckpt"
-    assert 3 <= read(last)["turn"] < 10
+    assert 3 <= read_checkpoint(last)["iteration"] < 10
     assert quick(*RUN, *folder[1], "resume=auto", folder=tmp_path).returncode == 0
     assert same_weights(last, tmp_path / "whole" / "checkpoints" / "last.ckpt")
 
@@ -76,10 +76,12 @@ def test_resume_auto_skips_a_damaged_checkpoint_and_says_so(tmp_path: Path) -> N
     result = quick(*run, "max_images=160", "resume=auto", folder=tmp_path)
     assert result.returncode == 0 and "last.ckpt is no checkpoint, or a damaged one" in result.stdout + result.stderr
     assert "000000000128.ckpt" in result.stdout + result.stderr
-    again = read(last)
-    assert again["images"] == 160
+    again = read_checkpoint(last)
+    assert again["images_seen"] == 160
     last.write_bytes(whole)
-    assert all(torch.equal(read(last)["state_dict"][key], again["state_dict"][key]) for key in again["state_dict"])
+    assert all(
+        torch.equal(read_checkpoint(last)["state_dict"][key], again["state_dict"][key]) for key in again["state_dict"]
+    )
 
 
 def test_resume_auto_writes_nothing_over_a_run_without_a_whole_checkpoint(tmp_path: Path) -> None:
@@ -128,21 +130,25 @@ def test_a_disk_too_full_for_sheets_rows_and_scores_ends_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first sheet and row are written, and those of the last turns; in between there is no room."""
-    from oakleaf.callbacks import Watch
+    from oakleaf.callbacks import LogScalars
 
-    began, room = Watch.on_train_batch_end, contextlib.ExitStack()
+    began, room = LogScalars.on_train_batch_end, contextlib.ExitStack()
 
     def fill(self: Any, trainer: Any, module: Any, *rest: Any) -> None:
-        if module.turn == 2:
+        if module.iteration == 2:
             room.enter_context(full_disk(40))  # less than a row
-        if module.turn == 8:
+        if module.iteration == 8:
             room.close()
         began(self, trainer, module, *rest)
 
-    monkeypatch.setattr(Watch, "on_train_batch_end", fill)
-    often = ["max_images=160", "watch_every=1", "callbacks.samples.every=16", "callbacks.checkpoint.every=160"]
-    often += ["callbacks=scored", "metric@callbacks.score.metric=kid", "extractor@callbacks.score.extractor=pixels"]
-    often += ["callbacks.score.best=null", "callbacks.score.every=48", "callbacks.score.fake=32"]
+    monkeypatch.setattr(LogScalars, "on_train_batch_end", fill)
+    often = ["max_images=160", "log_every=1", "callbacks.samples.every=16", "callbacks.checkpoint.every=160"]
+    often += [
+        "callbacks=scored",
+        "metric@callbacks.evaluate.metric=kid",
+        "extractor@callbacks.evaluate.extractor=pixels",
+    ]
+    often += ["callbacks.evaluate.best=null", "callbacks.evaluate.every=48", "callbacks.evaluate.fake=32"]
     with room:
         result = quick(*RUN, *often, f"hydra.run.dir={tmp_path}/run", folder=tmp_path)
     said = result.stdout + result.stderr
@@ -159,12 +165,12 @@ def test_a_disk_too_full_for_sheets_rows_and_scores_ends_no_run(
     assert [file.name for file in (tmp_path / "run" / "scores").iterdir()] == ["metrics.json"]
 
 
-def poisoned(module: Any, turns: range) -> None:
+def poisoned(module: Any, iterations: range) -> None:
     """Batches of these turns hold a NaN."""
     real = module.training_step
 
     def step(batch: Any, batch_idx: int) -> None:
-        if module.turn + 1 in turns:
+        if module.iteration + 1 in iterations:
             batch = {**batch, "image": batch["image"].clone()}
             batch["image"][0] = float("nan")
         real(batch, batch_idx)
@@ -177,25 +183,27 @@ def test_steps_with_nan_are_skipped_and_statistics_put_right(tmp_path: Path) -> 
     poisoned(module, range(4, 6))
     trainer.fit(module, datamodule=data)
     assert {name: int(count) for name, count in module.guard.skipped.items()} == {"discriminator": 2}
-    assert not module.guard.bad
-    assert module.latest["discriminator/skipped"] == 2
+    assert not module.guard.consecutive
+    assert module.last_scalars["discriminator/skipped"] == 2
     assert all(bool(tensor.isfinite().all()) for tensor in module.state_dict().values())
 
 
 def test_after_too_many_the_run_ends_with_player_term_and_batch_named(tmp_path: Path) -> None:
-    module, data, trainer, _ = built(*FP32, *SMALL, "max_images=320", "non_finite.in_a_row=3", folder=tmp_path)
+    module, data, trainer, _ = built(*FP32, *SMALL, "max_images=320", "nonfinite.max_consecutive=3", folder=tmp_path)
     poisoned(module, range(5, 100))
-    with pytest.raises(Diverged, match=r"discriminator/adversarial is NaN .* 3 steps in a row.* turn 7; .* own image"):
+    with pytest.raises(
+        TrainingDiverged, match=r"discriminator/adversarial is NaN .* 3 steps in a row.* turn 7; .* own image"
+    ):
         trainer.fit(module, datamodule=data)
     assert all(bool(weight.isfinite().all()) for weight in module.parameters())
 
 
 def test_a_generator_that_blew_up_is_named_by_whoever_pays_first(tmp_path: Path) -> None:
-    module, data, trainer, _ = built(*FP32, *SMALL, "max_images=320", "non_finite.in_a_row=3", folder=tmp_path)
+    module, data, trainer, _ = built(*FP32, *SMALL, "max_images=320", "nonfinite.max_consecutive=3", folder=tmp_path)
     with torch.no_grad():
         next(module.network("generator").parameters()).fill_(1e38)
     words = r"discriminator/adversarial is NaN .* what the generator draws is not finite\..* Lower optim\.generator\.lr"
-    with pytest.raises(Diverged, match=words):
+    with pytest.raises(TrainingDiverged, match=words):
         trainer.fit(module, datamodule=data)
 
 
@@ -203,11 +211,11 @@ def test_what_cannot_even_be_drawn_hides_nothing() -> None:
     def draws() -> torch.Tensor:
         raise torch.linalg.LinAlgError("not positive definite")
 
-    guard = Guard(in_a_row=1)
+    guard = NonFiniteGuard(max_consecutive=1)
     nan = {"adversarial": torch.tensor(float("nan"))}
-    assert not guard.allows("discriminator", None, nan, torch.tensor(1.0))
-    with pytest.raises(Diverged, match=r"discriminator/adversarial is NaN .* Lower optim\.discriminator\.lr"):
-        guard.look(1, {}, draws)
+    assert not guard.check("discriminator", None, nan, torch.tensor(1.0))
+    with pytest.raises(TrainingDiverged, match=r"discriminator/adversarial is NaN .* Lower optim\.discriminator\.lr"):
+        guard.raise_if_diverged(1, {}, draws)
 
 
 def test_it_goes_back_to_the_last_checkpoint_with_half_the_rates(
@@ -220,29 +228,29 @@ def test_it_goes_back_to_the_last_checkpoint_with_half_the_rates(
 
     def step(self: Any, batch: Any, index: int) -> None:
         rates.append(self.players["discriminator"].lr)
-        if self.turn >= 6 and rates[-1] > 1e-4:
+        if self.iteration >= 6 and rates[-1] > 1e-4:
             batch = {**batch, "image": batch["image"] * float("nan")}
         real(self, batch, index)
 
     monkeypatch.setattr(GAN, "training_step", step)
-    options = ["max_images=160", "callbacks.checkpoint.every=64", "non_finite.in_a_row=2"]
+    options = ["max_images=160", "callbacks.checkpoint.every=64", "nonfinite.max_consecutive=2"]
     result = quick(*RUN, *options, f"hydra.run.dir={tmp_path}/a", folder=tmp_path)
     assert result.returncode == 1 and "NaN" in result.stderr
     rates.clear()
-    result = quick(*RUN, *options, "non_finite.back=1", f"hydra.run.dir={tmp_path}/b", folder=tmp_path)
+    result = quick(*RUN, *options, "nonfinite.max_rollbacks=1", f"hydra.run.dir={tmp_path}/b", folder=tmp_path)
     assert result.returncode == 0 and "on with half the rates" in result.stdout + result.stderr
     assert set(rates) == {2e-4, 1e-4} and rates[-1] == 1e-4
-    assert read(tmp_path / "b" / "checkpoints" / "last.ckpt")["images"] == 160
+    assert read_checkpoint(tmp_path / "b" / "checkpoints" / "last.ckpt")["images_seen"] == 160
 
 
 def test_each_rate_is_halved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The encoder's is written as that of G."""
-    from oakleaf.cli.resume import behind
+    from oakleaf.cli.resume import rollback
 
-    config = composed("model=bigan", "data=digits", "non_finite.back=1", folder=tmp_path)
+    config = composed("model=bigan", "data=digits", "nonfinite.max_rollbacks=1", folder=tmp_path)
     before = {name: player.lr for name, player in config.optim.items() if player and "lr" in player}
-    monkeypatch.setattr("oakleaf.runtime.checkpoint_io.newest", lambda folder: (tmp_path / "last.ckpt", {}))
-    behind(config, tmp_path, 0, Mistake("NaN"))
+    monkeypatch.setattr("oakleaf.runtime.checkpoint_io.newest_checkpoint", lambda folder: (tmp_path / "last.ckpt", {}))
+    rollback(config, tmp_path, 0, UserError("NaN"))
     assert {name: config.optim[name].lr for name in before} == {name: lr / 2 for name, lr in before.items()}
     assert "encoder" in before
 
@@ -257,20 +265,20 @@ def test_where_memory_ends_the_batch_that_fits_is_named(tmp_path: Path) -> None:
         return real(x, *rest)
 
     module.game.discriminator.forward = greedy
-    with pytest.raises(Mistake, match=r"a batch of 16 does not fit .* data\.batch_size=4"):
+    with pytest.raises(UserError, match=r"a batch of 16 does not fit .* data\.batch_size=4"):
         trainer.fit(module, datamodule=data)
 
 
 def test_a_checkpoint_is_whole_or_not_there(tmp_path: Path) -> None:
-    io = AtomicIO()
+    io = AtomicCheckpointIO()
     io.save_checkpoint({"a": torch.ones(2)}, tmp_path / "x.ckpt")
     assert not io.failed
     (tmp_path / ".x.ckpt.1.part").write_bytes(b"half")
-    tidy(tmp_path)
+    remove_partial_files(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.ckpt"]
-    assert newest(tmp_path) is None  # whole, but none of ours
-    with pytest.raises(Mistake, match="no checkpoint of Oakleaf's: its recipe is missing"):
-        read(tmp_path / "x.ckpt")
+    assert newest_checkpoint(tmp_path) is None  # whole, but none of ours
+    with pytest.raises(UserError, match="no checkpoint of Oakleaf's: its recipe is missing"):
+        read_checkpoint(tmp_path / "x.ckpt")
 
 
 def test_the_state_of_an_objective_survives_nan(tmp_path: Path) -> None:
@@ -286,10 +294,10 @@ def test_a_run_from_before_an_option_goes_on_with_the_options_default(tmp_path: 
     assert quick(*run, "max_images=32", folder=tmp_path).returncode == 0
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     content = torch.load(last, weights_only=True)
-    for key in ("compile", "profile", "non_finite", "sweep"):
+    for key in ("compile", "profile", "nonfinite", "sweep"):
         del content["hyper_parameters"][key]
     del content["hyper_parameters"]["trainer"]["sync_batchnorm"]
     torch.save(content, last)
     result = quick("train", f"resume={tmp_path}/run", "max_images=64", "callbacks=default", folder=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert read(last)["images"] == 64
+    assert read_checkpoint(last)["images_seen"] == 64

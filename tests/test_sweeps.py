@@ -19,10 +19,10 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from conftest import ROOT, SMALL
-from oakleaf.errors import Mistake
-from oakleaf.runtime.checkpoint_io import read
+from oakleaf.errors import UserError
+from oakleaf.runtime.checkpoint_io import read_checkpoint
 from oakleaf.sweeps import job_state
-from oakleaf.sweeps.devices import a_share
+from oakleaf.sweeps.devices import reserve_gpus
 from oakleaf.sweeps.job_state import JOB, SWEEP, Job, locked, read_job, write, write_job
 from oakleaf.sweeps.names import combinations, job_name, quoted, sweep_name
 from oakleaf.sweeps.ranking import ranked
@@ -42,7 +42,7 @@ def until(happened: Any, seconds: float = 240.0) -> None:
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    return read(run / "checkpoints" / "last.ckpt")["state_dict"]
+    return read_checkpoint(run / "checkpoints" / "last.ckpt")["state_dict"]
 
 
 def test_a_sweep_that_was_killed_goes_on_and_gives_the_same(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_a_sweep_that_was_killed_goes_on_and_gives_the_same(tmp_path: Path) -> N
     sweep.wait()
     (folder,) = tmp_path.glob("outputs/sweeps/*")
     until(lambda: not job_state.is_locked(folder / "seed1"))  # its job ends with it
-    assert read(folder / "seed1")["images"] < 3200
+    assert read_checkpoint(folder / "seed1")["images_seen"] < 3200
     assert "seed1  stopped" in status(folder)
     before = (folder / "seed0" / "checkpoints" / "last.ckpt").stat().st_mtime_ns
 
@@ -88,7 +88,7 @@ def test_jobs_of_several_processes_run_in_a_sweep_and_outlive_a_failure(tmp_path
     assert "batches of 2 x 16 = 32" in result.stdout
     (folder,) = tmp_path.glob("outputs/sweeps/*")
     assert not list(tmp_path.glob("outputs/dcgan*"))  # no rank made a folder of its own
-    assert read(folder / "size16")["images"] == 320
+    assert read_checkpoint(folder / "size16")["images_seen"] == 320
     states = {job["job"]: (job["state"], job["images"]) for job in csv.DictReader((folder / "results.csv").open())}
     assert states == {"size17": ("failed", "0"), "size16": ("done", "320")}
     report = (folder / "report.md").read_text()
@@ -126,7 +126,7 @@ def test_a_sweep_is_known_by_its_command() -> None:
     assert job_name(["data.root=/a/b c"]) != job_name(["data.root=/a/b_c"])
     (overrides, _), *_ = combinations(["~loss.penalties.r2", "+x=1,2"])
     assert overrides == ["~loss.penalties.r2", "+x=1"]
-    with pytest.raises(Mistake, match="hydra/sweeper=optuna"):
+    with pytest.raises(UserError, match="hydra/sweeper=optuna"):
         combinations(["optim.generator.lr=interval(0,1)"])
 
 
@@ -137,7 +137,7 @@ def test_a_longer_sweep_goes_on_and_another_is_refused(tmp_path: Path) -> None:
     longer = read_job(tmp_path, Job("seed0", ["seed=0", "max_images=200"], ["seed=0"]))
     assert longer is not None
     assert (longer.state, longer.overrides[1]) == ("stopped", "max_images=200")
-    with pytest.raises(Mistake, match="another folder"):
+    with pytest.raises(UserError, match="another folder"):
         read_job(tmp_path, Job("seed0", ["seed=0", "model=gan"], ["seed=0"]))
     (tmp_path / JOB).write_text("{ half")
     assert read_job(tmp_path) is None
@@ -166,14 +166,14 @@ def test_each_job_gets_a_gpu_of_its_own(tmp_path: Path) -> None:
     gpu = {"CUDA_VISIBLE_DEVICES": "0,2,GPU-5"}
     wants = lambda devices: SimpleNamespace(accelerator="auto", devices=devices)  # noqa: E731
     with mock.patch.dict(os.environ, gpu), mock.patch("tempfile.gettempdir", return_value=str(tmp_path)):
-        with a_share(wants(1)) as first, a_share(wants(1)) as second:
+        with reserve_gpus(wants(1)) as first, reserve_gpus(wants(1)) as second:
             assert (first["CUDA_VISIBLE_DEVICES"], second["CUDA_VISIBLE_DEVICES"]) == ("0", "2")
-            with a_share(wants(2)) as third:  # only one is left
+            with reserve_gpus(wants(2)) as third:  # only one is left
                 assert third["CUDA_VISIBLE_DEVICES"] == "GPU-5,0"
-        with a_share(wants(2)) as two:
+        with reserve_gpus(wants(2)) as two:
             assert two["CUDA_VISIBLE_DEVICES"] == "0,2"
         for all_of_them in (wants(3), wants("auto"), SimpleNamespace(accelerator="cpu", devices=1)):
-            with a_share(all_of_them) as share:
+            with reserve_gpus(all_of_them) as share:
                 assert share == {}
 
 
@@ -253,12 +253,12 @@ def test_the_status_tells_what_is_damaged(tmp_path: Path, text: str) -> None:
     for damaged in (text, f'{{"jobs": {text}}}', f'{{"jobs": [{text}]}}'):
         if damaged != '{"jobs": []}':
             (tmp_path / SWEEP).write_text(damaged)
-            with pytest.raises(Mistake, match=r"sweep\.json is damaged; the sweep's command, given again"):
+            with pytest.raises(UserError, match=r"sweep\.json is damaged; the sweep's command, given again"):
                 status(tmp_path)
 
 
 def test_a_sweep_of_another_folder_is_no_sweep(tmp_path: Path) -> None:
-    with pytest.raises(Mistake, match="no sweep was begun there"):
+    with pytest.raises(UserError, match="no sweep was begun there"):
         status(tmp_path)
     write(tmp_path / SWEEP, {"jobs": [{"name": "a", "overrides": [], "swept": []}]})
     assert status(tmp_path).splitlines()[-1] == "1 waiting"

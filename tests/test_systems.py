@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from conftest import FP32, LONG, Fit, built, choices, composed, needed, suited
 from oakleaf.builder.recipe import build
 from oakleaf.builder.trainer import build_trainer
-from oakleaf.config.validate import check
-from oakleaf.errors import Mistake
+from oakleaf.config.validate import validate
+from oakleaf.errors import UserError
 from oakleaf.networks import dcgan, mlp
 from oakleaf.networks.autoencoder_critic import halved
 from oakleaf.networks.layers import halvings, height_width
@@ -45,9 +45,9 @@ def test_stages_round_odd_sides_up(size: Any, stages: int, base: tuple[int, int]
 
 
 def test_stages_that_leave_nothing_or_round_down_are_refused() -> None:
-    with pytest.raises(Mistake, match="at most 3"):
+    with pytest.raises(UserError, match="at most 3"):
         dcgan.Generator(10, 1, 5, stages=6)
-    with pytest.raises(Mistake, match="only odd ones"):
+    with pytest.raises(UserError, match="only odd ones"):
         dcgan.Discriminator(1, 28, kernel=4, stages=4)
 
 
@@ -69,9 +69,9 @@ def test_every_model_trains_with_every_loss(tmp_path: Path, captions: Path, mode
     narrow(config.model.game)
     module, dealt, recipe = build(config)
     build_trainer(recipe).fit(module, datamodule=dealt)
-    assert module.turn == 2
+    assert module.iteration == 2
     assert all(torch.isfinite(w).all() for w in module.parameters())
-    images = module.draw(module.game.request(3))
+    images = module.sample(module.game.sample_inputs(3))
     assert images.shape == (3, dealt.channels, *dealt.size)
     assert images.abs().max() <= 1 or model in ("toy", "tagging")  # points and vectors know no bounds
 
@@ -80,14 +80,14 @@ def test_every_model_trains_with_every_loss(tmp_path: Path, captions: Path, mode
 @pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
 def test_every_loss_trains_in_other_precisions(fit: Fit, loss: str, precision: str) -> None:
     options = [f"loss={loss}", f"trainer.precision={precision}", "loss.instance_noise.sd=0.1"]
-    module, _ = fit(*options, "data.batch_size=8", "max_images=16", "watch_every=1")
+    module, _ = fit(*options, "data.batch_size=8", "max_images=16", "log_every=1")
     assert all(torch.isfinite(w).all() for w in module.parameters())
 
 
 @pytest.mark.parametrize("optim", choices("optim"))
 def test_every_optim_trains(fit: Fit, optim: str) -> None:
     module, _ = fit(f"optim={optim}", "data.batch_size=8", "max_images=40")
-    assert module.turn == 5
+    assert module.iteration == 5
 
 
 @pytest.mark.parametrize("experiment", choices("experiment"))
@@ -95,7 +95,7 @@ def test_every_experiment_composes(experiment: str) -> None:
     config = composed(f"experiment={experiment}", folder="x")
     config.data.channels, config.data.size = config.data.channels or 3, config.data.size or 64
     config.data.classes, config.data.input_channels = 10, config.data.input_channels or 1
-    check(OmegaConf.to_container(config, resolve=True))
+    validate(OmegaConf.to_container(config, resolve=True))
 
 
 def both(key: str, value: Any, d: Any = None) -> dict[str, Any]:
@@ -183,7 +183,7 @@ def test_every_data_set_composes_with_every_model(data: str) -> None:
     for model in MODELS[some]:
         config = composed(f"data={data}", f"model={model}", folder="x")
         config.data.channels, config.data.classes, config.data.input_channels = config.data.channels or 3, 10, 1
-        check(OmegaConf.to_container(config, resolve=True))
+        validate(OmegaConf.to_container(config, resolve=True))
 
 
 @pytest.mark.parametrize("size", [16, 32, 64, 128, 256, 28, (32, 64)])
@@ -211,7 +211,7 @@ SIZED = {
 def test_a_size_that_does_not_fit_is_refused_with_the_nearest_that_does(make, size) -> None:
     try:
         make(size)
-    except Mistake as mistake:
+    except UserError as mistake:
         near = literal_eval(re.split("nearest: ", str(mistake))[1].split(";")[0])
         make(near)
         ratio = np.array(height_width(near)) / np.maximum(height_width(size), 16)
@@ -220,7 +220,7 @@ def test_a_size_that_does_not_fit_is_refused_with_the_nearest_that_does(make, si
 
 def test_dcgan_refuses_other_sizes() -> None:
     for size in (4, 8, 15, 36, 100):
-        with pytest.raises(Mistake, match="nearest"):
+        with pytest.raises(UserError, match="nearest"):
             halvings(size)
 
 

@@ -11,17 +11,17 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from conftest import FP32, built, composed
-from oakleaf.builder.recipe import build, load, make
-from oakleaf.data.captions import Captions, part
+from oakleaf.builder.recipe import build, instantiate_allowed, load
+from oakleaf.data.captions import Captions, split_of
 from oakleaf.data.images import Images
 from oakleaf.data.tags import Album, Tags
 from oakleaf.data.word_vectors import word_vectors
-from oakleaf.errors import Mistake
-from oakleaf.image_grid import captioned, picture
+from oakleaf.errors import UserError
+from oakleaf.image_grid import render, with_captions
 from oakleaf.metrics.descriptors import Descriptors, cells, colours, oriented
-from oakleaf.metrics.evaluation_data import Evidence
+from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.extractors import Pixels
-from oakleaf.metrics.scores import measure, table
+from oakleaf.metrics.scores import evaluate_metrics, table
 from oakleaf.metrics.tags import Tagging, by_frequency, by_neighbours, by_votes, first, scores
 from oakleaf.networks.tagging import Discriminator, Generator
 
@@ -30,7 +30,7 @@ TINY = ["data=emoji_tags", "data.pixels=16", "data.width=8", "data.least=1", "da
 
 def tags(*overrides: str) -> Tags:
     """The data of a recipe, resolved as `build` does."""
-    return make(OmegaConf.to_container(composed(*TINY, *overrides), resolve=True)["data"])
+    return instantiate_allowed(OmegaConf.to_container(composed(*TINY, *overrides), resolve=True)["data"])
 
 
 def album(features, words, told=None, group=None) -> Album:
@@ -74,8 +74,8 @@ def test_no_group_is_in_two_parts_and_the_five_test_parts_are_all(captions: Path
 
 
 def test_a_picture_that_is_added_moves_no_other() -> None:
-    assert [part(f"group {i}", 3) for i in range(50)] == [part(f"group {i}", 3) for i in range(50)]
-    shares = np.array([part(f"group {i}", 0) for i in range(5000)])
+    assert [split_of(f"group {i}", 3) for i in range(50)] == [split_of(f"group {i}", 3) for i in range(50)]
+    shares = np.array([split_of(f"group {i}", 0) for i in range(5000)])
     for name, share in (("train", 0.7), ("valid", 0.1), ("test", 0.2)):
         assert (shares == name).mean() == pytest.approx(share, abs=0.02)
 
@@ -146,12 +146,16 @@ def test_neighbours_vote_and_ties_go_to_the_nearer_then_to_the_more_frequent() -
 
 def test_tags_of_held_out_pictures_are_learned_and_shown(captions: Path, tmp_path: Path) -> None:
     options = ["experiment=emoji_tags", *TINY, f"data.root={captions}", "data.width=32", "data.batch_size=32"]
-    data_seen = ["max_images=6400", "model.game.generator.told_units=64", "model.game.discriminator.told_units=64"]
+    data_seen = [
+        "max_images=6400",
+        "model.game.generator.condition_units=64",
+        "model.game.discriminator.condition_units=64",
+    ]
     module, data, trainer, _ = built(*FP32, *options, *data_seen, folder=tmp_path)
     trainer.fit(module, datamodule=data)
     assert isinstance(data, Tags)
     measured = Tagging(samples=20, closest=3, neighbours=[1, 4], count=3)
-    findings = measure({"tags": measured}, Evidence(load(tmp_path), data, Pixels(), 10, 100))
+    findings = evaluate_metrics({"tags": measured}, EvaluationData(load(tmp_path), data, Pixels(), 10, 100))
     assert not findings.failures
     found = {score.name: score for score in findings.scores}
     assert found["tags_recall"].value > found["tags_recall_frequency"].value + 0.2
@@ -167,14 +171,14 @@ def test_tags_of_held_out_pictures_are_learned_and_shown(captions: Path, tmp_pat
 
 
 def test_other_data_are_refused_in_a_sentence(captions: Path, tmp_path: Path) -> None:
-    with pytest.raises(Mistake, match="is told `features`, and data=digits has `label`"):
+    with pytest.raises(UserError, match="is told `features`, and data=digits has `label`"):
         build(composed("model=tagging", folder=tmp_path))
-    with pytest.raises(Mistake, match=r"captions\.txt is missing: .* data\.root=FOLDER"):
+    with pytest.raises(UserError, match=r"captions\.txt is missing: .* data\.root=FOLDER"):
         build(composed("model=tagging", "data=emoji_tags", f"data.root={tmp_path}", folder=tmp_path))
-    with pytest.raises(Mistake, match="names no column colour"):
+    with pytest.raises(UserError, match="names no column colour"):
         build(composed("model=tagging", *TINY, f"data.root={captions}", "data.source.group=colour", folder=tmp_path))
     data = tags(f"data.root={captions}", "data.least=99")
-    with pytest.raises(Mistake, match="no word is told of so many"):
+    with pytest.raises(UserError, match="no word is told of so many"):
         data.setup()
 
 
@@ -190,7 +194,7 @@ def test_captioned_pictures_may_have_any_size_and_mode_and_a_missing_one_is_name
     assert images.rows["image"][:, :, 8, 8].tolist() == [[255, 0, 0], [99, 99, 99]]
     assert images.source.captions == [["a wall"], ["fog"]]
     (tmp_path / "grey.png").unlink()
-    with pytest.raises(Mistake, match=r"grey\.png: captions.txt names it, and it is not there"):
+    with pytest.raises(UserError, match=r"grey\.png: captions.txt names it, and it is not there"):
         Images("pictures", source, str(tmp_path), 16, 3, cache=str(tmp_path / "cache")).setup()
 
 
@@ -226,7 +230,7 @@ def test_a_product_critic_is_linear_in_the_condition_and_directions_have_length_
     torch.manual_seed(0)
     critic = Discriminator(8, 5, 1, 4, 6, 3, joins="product").eval()
     x, y = torch.randn(7, 5, 1, 1), torch.randn(7, 8)
-    told = torch.relu(y @ critic.told[0].weight.T + critic.told[0].bias)
+    told = torch.relu(y @ critic.condition_net[0].weight.T + critic.condition_net[0].bias)
     product = (x.flatten(1) * critic.match(told)).sum(1) / 6**0.5
     alone = critic.score(critic.joint(torch.relu(critic.word[0](x.flatten(1))))).squeeze(1)
     torch.testing.assert_close(critic(x, y).score, alone + product)
@@ -255,11 +259,11 @@ def test_descriptors_have_axes_of_the_pictures_they_were_prepared_with(captions:
     covariance = torch.cov(seen.T)
     torch.testing.assert_close(covariance, covariance.diag().diag(), atol=1e-4, rtol=0)
     assert (covariance.diag().diff() <= 0).all()
-    with pytest.raises(Mistake, match="components at most"):
+    with pytest.raises(UserError, match="components at most"):
         Descriptors(5000).prepare(images, "cpu")
 
 
 def test_vectors_and_captions_become_pictures() -> None:
-    assert picture(torch.randn(9, 30, 1, 1)).height >= 9
-    shown = captioned(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), [["told: a", "tags: b " * 40]] * 3)
+    assert render(torch.randn(9, 30, 1, 1)).height >= 9
+    shown = with_captions(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), [["told: a", "tags: b " * 40]] * 3)
     assert shown.size == (2 * 496, 2 * 104)

@@ -13,10 +13,10 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from conftest import FP32, ROOT, Fit, choices
-from oakleaf.builder.recipe import make
+from oakleaf.builder.recipe import instantiate_allowed
 from oakleaf.cli import theory
-from oakleaf.cli.compose import composed
-from oakleaf.config.validate import check
+from oakleaf.cli.compose import compose_config
+from oakleaf.config.validate import validate
 from oakleaf.losses import divergences as f
 from oakleaf.networks import dcgan
 from oakleaf.theory import divergences, upsampling
@@ -45,9 +45,9 @@ def verdicts(finding: Finding) -> dict[str, bool]:
 
 @pytest.mark.parametrize("lab", LABS)
 def test_every_lab_holds_its_configuration_and_is_documented(lab: str) -> None:
-    node: Any = OmegaConf.to_container(composed("theory", [f"lab={lab}"]), resolve=True)
-    check(node["lab"], "lab")
-    built = make(node["lab"])
+    node: Any = OmegaConf.to_container(compose_config("theory", [f"lab={lab}"]), resolve=True)
+    validate(node["lab"], "lab")
+    built = instantiate_allowed(node["lab"])
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(built).items()}
     assert vars(type(built)(seed=0)) == given  # the same defaults in code and configuration
     assert "arXiv" in (type(built).__doc__ or "")
@@ -132,14 +132,14 @@ def test_two_divergences_are_fitted_by_the_game() -> None:
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_to_double_doubles_and_trains(fit: Fit, way: dcgan.Upsample) -> None:
     for kernel in (3, 4, 5):
-        assert dcgan.double(3, 2, kernel, way)(torch.zeros(1, 3, 4, 7)).shape == (1, 2, 8, 14)
+        assert dcgan.upsample_layer(3, 2, kernel, way)(torch.zeros(1, 3, 4, 7)).shape == (1, 2, 8, 14)
     module, _ = fit(*FP32, *TINY, f"model.game.generator.upsample={way}")
     assert all(torch.isfinite(weight).all() for weight in module.parameters())
-    assert module.draw(module.game.request(2)).shape == (2, 1, 16, 16)
+    assert module.sample(module.game.sample_inputs(2)).shape == (2, 1, 16, 16)
 
 
 def test_shuffle_interleaves_four_maps() -> None:
-    layer = dcgan.double(1, 1, 3, "shuffle")
+    layer = dcgan.upsample_layer(1, 1, 3, "shuffle")
     x = torch.randn(1, 1, 4, 4)
     maps = layer[0](x)
     image = layer(x)

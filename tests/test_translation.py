@@ -17,20 +17,20 @@ from oakleaf.data import Images
 from oakleaf.data.folder import Folder
 from oakleaf.data.inputs import Edges, Grey, LowResolution, Masked
 from oakleaf.data.pairs import SideBySide, TwoFolders
-from oakleaf.data.sampling import Deck
-from oakleaf.data.transforms import Finish
+from oakleaf.data.sampling import EpochSampler
+from oakleaf.data.transforms import BatchTransform
 from oakleaf.data.utkface import UTKFace
-from oakleaf.errors import Mistake
-from oakleaf.games.image_pool import Pool
-from oakleaf.image_grid import abreast, from_bytes, to_bytes
-from oakleaf.metrics.evaluation_data import Evidence
-from oakleaf.metrics.reconstruction import Likeness
+from oakleaf.errors import UserError
+from oakleaf.games.image_pool import ImagePool
+from oakleaf.image_grid import from_bytes, interleave, to_bytes
+from oakleaf.metrics.evaluation_data import EvaluationData
+from oakleaf.metrics.reconstruction import ReconstructionError
 from oakleaf.metrics.segmentation import Segmentation
 from oakleaf.networks.context_encoder import Completion
 from oakleaf.networks.patchgan import LAYERS, PatchGAN
 from oakleaf.networks.resnet import Residual, ResNet
 from oakleaf.networks.unet import UNet
-from oakleaf.runtime.seeds import stream
+from oakleaf.runtime.seeds import derive_seed
 from oakleaf.sampling.translate import Translator
 from test_commands import Result, quick
 
@@ -63,20 +63,24 @@ def folders(root: Path, first: int = 8, second: int = 8, side: int = 16) -> Path
 
 
 def test_cyclegan_equals_a_loop_written_by_hand_history_included(tmp_path: Path) -> None:
-    turns, size = 5, 4
+    iterations, size = 5, 4
     root = halves(tmp_path / "data", 24)
     options = [*CYCLE, *TINY, "data=side_by_side", f"data.root={root}", "data.unpaired=true", "data.flip=false"]
     # without normalisations: a bias before one has no gradient but rounding, which Adam would make steps of
     options += [f"model.game.{player}.network.norm=none" for player in ("generator", "discriminator")]
-    options += ["trainer=cpu", "trainer.precision=64-true", f"max_images={turns * size}"]
+    options += ["trainer=cpu", "trainer.precision=64-true", f"max_images={iterations * size}"]
     module, data, trainer, _ = built(*options, folder=tmp_path / "run")
     networks = [copy.deepcopy(pair).double() for pair in (module.game.generator, module.game.discriminator)]
     start = copy.deepcopy(networks)
     trainer.fit(module, datamodule=data)
 
-    (g, f), (d_y, d_x) = ((pair.there, pair.back) for pair in networks)
+    generators, critics = networks
+    g, f, d_y, d_x = generators.to_image, generators.to_input, critics.of_images, critics.of_inputs
     for_g, for_d = (torch.optim.Adam(pair.parameters(), lr=2e-4, betas=(0.5, 0.999)) for pair in networks)
-    shown, given = Deck(24, size, seed=0).hands(0), Deck(24, size, seed=stream(0, "inputs")).hands(0)
+    shown, given = (
+        EpochSampler(24, size, seed=0).batches(0),
+        EpochSampler(24, size, seed=derive_seed(0, "inputs")).batches(0),
+    )
     past: dict[nn.Module, list[torch.Tensor]] = {d_y: [], d_x: []}
 
     def history(critic: nn.Module, fakes: torch.Tensor) -> torch.Tensor:
@@ -89,9 +93,9 @@ def test_cyclegan_equals_a_loop_written_by_hand_history_included(tmp_path: Path)
             out.append(fake)
         return torch.stack(out)
 
-    for turn, (rows, _), (others, _) in zip(range(turns), shown, given):
+    for iteration, (rows, _), (others, _) in zip(range(iterations), shown, given):
         y, x = (data.rows[name][hand].double() / 127.5 - 1 for name, hand in (("image", rows), ("input", others)))
-        torch.manual_seed(stream(0, turn, 0))
+        torch.manual_seed(derive_seed(0, iteration, 0))
         fakes = {d_y: g(x), d_x: f(y)}
         old = {critic: history(critic, fake) for critic, fake in fakes.items()}
         of_d = sum(
@@ -117,7 +121,7 @@ def test_cyclegan_equals_a_loop_written_by_hand_history_included(tmp_path: Path)
 
 
 def test_the_pool_keeps_no_fake_that_is_not_a_number() -> None:
-    pool = Pool(4, (1, 2, 2))
+    pool = ImagePool(4, (1, 2, 2))
     fakes = torch.arange(8.0).view(8, 1, 1, 1).expand(8, 1, 2, 2).clone()
     fakes[::2] = float("nan")
     assert torch.equal(pool(fakes).isnan(), fakes.isnan())
@@ -128,7 +132,7 @@ def test_the_pool_keeps_no_fake_that_is_not_a_number() -> None:
 
 def test_the_pool_gives_back_half_new_fakes_and_each_old_one_once_at_most() -> None:
     torch.manual_seed(0)
-    pool = Pool(50, (1, 1, 1))
+    pool = ImagePool(50, (1, 1, 1))
     first = torch.arange(50.0).view(50, 1, 1, 1)
     assert torch.equal(pool(first), first)  # while it fills, all pass
     out = torch.cat([pool(torch.full((1, 1, 1, 1), float(i))) for i in range(50, 4050)]).flatten()
@@ -137,7 +141,7 @@ def test_the_pool_gives_back_half_new_fakes_and_each_old_one_once_at_most() -> N
     assert len(out.unique()) == len(out)
     ages = torch.arange(50.0, 4050.0) - out
     assert 90 < ages[ages > 0].mean() < 110  # of those exchanged: 50 places, each changed by half of the turns
-    assert torch.equal(Pool(0, (1, 1, 1))(first), first)
+    assert torch.equal(ImagePool(0, (1, 1, 1))(first), first)
 
 
 @pytest.mark.parametrize("patch", [1, 16, 34, 70, 142, 286])
@@ -161,7 +165,7 @@ def test_patches_larger_than_the_image_allows_are_refused_with_one_that_fits() -
         for patch in LAYERS:
             try:
                 network = PatchGAN(3, size, patch=patch, width=2)
-            except Mistake as mistake:
+            except UserError as mistake:
                 network = PatchGAN(3, size, patch=int(str(mistake).split("=")[-1]), width=2)
                 assert "model.game.discriminator.network.patch=" in str(mistake)  # cyclegan's
             assert network(torch.randn(2, 3, size, size)).score.isfinite().all()
@@ -195,7 +199,7 @@ def test_cyclegans_network_keeps_any_size_that_four_divides() -> None:
     network = ResNet(3, 1, 64, width=2, blocks=2)
     assert network(torch.randn(2, 3, 20, 36)).shape == (2, 1, 20, 36)
     assert len([m for m in ResNet(1, 1, 256, width=1).modules() if type(m).__name__ == "Residual"]) == 9
-    with pytest.raises(Mistake, match="multiple of 4"):
+    with pytest.raises(UserError, match="multiple of 4"):
         ResNet(3, 3, 30)
 
 
@@ -278,14 +282,14 @@ def test_a_mask_hides_its_region_and_says_where(tmp_path: Path) -> None:
     assert drawn[:, :8, :6].all()
     assert drawn.float().mean() == 0.25
     for region in ("center", str(tmp_path / "none.png")):
-        with pytest.raises(Mistake, match="white parts are missing"):
+        with pytest.raises(UserError, match="white parts are missing"):
             Masked(region)
     (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(Mistake, match=r"text\.png: can't be read as a picture"):
+    with pytest.raises(UserError, match=r"text\.png: can't be read as a picture"):
         Masked(str(tmp_path / "text.png"))
     for grey, words in ((0, "all of it would be left"), (255, "nothing of it would be left")):
         Image.new("L", (8, 8), grey).save(tmp_path / "flat.png")
-        with pytest.raises(Mistake, match=words):
+        with pytest.raises(UserError, match=words):
             Masked(str(tmp_path / "flat.png"))
 
 
@@ -295,7 +299,7 @@ def test_a_mask_reaches_a_run_from_the_command_line(tmp_path: Path) -> None:
     _, data, *_ = built("model=pix2pix", *options, folder=tmp_path)
     data.prepare_data()
     data.setup()
-    missing = data.finish({"image": data.rows["image"][:4]}, torch.float32, 0)["input"][:, -1] > 0
+    missing = data.transform({"image": data.rows["image"][:4]}, torch.float32, 0)["input"][:, -1] > 0
     assert missing[:, :16].all()
     assert not missing[:, 16:].any()
 
@@ -305,7 +309,7 @@ def test_two_pictures_of_one_name_are_no_pair(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         Image.new("RGB", (32, 32)).save(tmp_path / folder / "1.png")
     Image.new("RGB", (32, 32)).save(tmp_path / "trainA" / "1.jpg")
-    with pytest.raises(Mistake, match=r"1\.\w+ and .*1\.\w+: two pictures of one name"):
+    with pytest.raises(UserError, match=r"1\.\w+ and .*1\.\w+: two pictures of one name"):
         built("model=pix2pix", "data=paired", f"data.root={tmp_path}", "data.size=32", folder=tmp_path)
 
 
@@ -321,17 +325,17 @@ def test_the_other_direction_is_the_command_of_the_yaml(tmp_path: Path, split: s
 def test_chance_moves_an_image_and_its_input_alike_and_others_on_their_own() -> None:
     bytes_ = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8)
     mirrored = torch.tensor([True, False] * 3)
-    finish = Finish(flip=True, jitter=5, input=None)
+    transform = BatchTransform(flip=True, jitter=5, input=None)
     pair = {"image": bytes_, "input": bytes_.clone(), "mirrored": mirrored}
-    moved = finish(pair, torch.float32, 1)
+    moved = transform(pair, torch.float32, 1)
     assert torch.equal(moved["image"], moved["input"])
     assert moved["image"].shape == bytes_.shape
-    assert not torch.equal(moved["image"], finish(pair, torch.float32, 2)["image"])
-    assert torch.equal(moved["image"], finish(pair, torch.float32, 1)["image"])
-    alone = finish({**pair, "input_mirrored": ~mirrored}, torch.float32, 1)
+    assert not torch.equal(moved["image"], transform(pair, torch.float32, 2)["image"])
+    assert torch.equal(moved["image"], transform(pair, torch.float32, 1)["image"])
+    alone = transform({**pair, "input_mirrored": ~mirrored}, torch.float32, 1)
     assert torch.equal(alone["image"], moved["image"])
     assert not torch.equal(alone["input"], moved["input"])
-    still = Finish(True, 5, Grey())(pair, torch.float32, 1, train=False)
+    still = BatchTransform(True, 5, Grey())(pair, torch.float32, 1, train=False)
     assert torch.equal(still["image"], bytes_ / 127.5 - 1)
     assert still["input"].shape == (6, 1, 16, 16)
 
@@ -373,7 +377,7 @@ def test_colours_that_are_classes_are_not_mixed(tmp_path: Path) -> None:
         data.setup()
         seen = data.rows["input"].permute(0, 2, 3, 1).reshape(-1, 3).unique(dim=0)
         assert len(seen) == 3 if colours == 3 else len(seen) > colours
-        moved = Finish(False, 4, None, data.finish.classes)(dict(data.rows), torch.float32, seed=0)["input"]
+        moved = BatchTransform(False, 4, None, data.transform.classes)(dict(data.rows), torch.float32, seed=0)["input"]
         moved = moved.permute(0, 2, 3, 1).reshape(-1, 3).unique(dim=0)
         assert len(moved) == 3 if colours == 3 else len(moved) > colours
 
@@ -381,17 +385,17 @@ def test_colours_that_are_classes_are_not_mixed(tmp_path: Path) -> None:
 def test_pairs_that_are_none_are_named(tmp_path: Path) -> None:
     root = folders(tmp_path / "a")
     (root / "trainA" / "3.png").rename(root / "trainA" / "odd.png")
-    with pytest.raises(Mistake, match=r"trainB/3: no picture of that name .*\(2 such\)"):
+    with pytest.raises(UserError, match=r"trainB/3: no picture of that name .*\(2 such\)"):
         TwoFolders(root)
     root = folders(tmp_path / "b")
     Image.new("L", (16, 17)).save(root / "trainA" / "5.png")
-    with pytest.raises(Mistake, match=r"5.png has 16 x 16 pixels, .*5.png 16 x 17"):
+    with pytest.raises(UserError, match=r"5.png has 16 x 16 pixels, .*5.png 16 x 17"):
         TwoFolders(root)
     root = folders(tmp_path / "c", second=0)
-    with pytest.raises(Mistake, match="trainB holds no pictures"):
+    with pytest.raises(UserError, match="trainB holds no pictures"):
         TwoFolders(root)
     Image.new("L", (21, 8)).save(halves(tmp_path / "d") / "9.png")
-    with pytest.raises(Mistake, match=r"9.png: can't be read \(21 pixels wide"):
+    with pytest.raises(UserError, match=r"9.png: can't be read \(21 pixels wide"):
         built("data=side_by_side", f"data.root={tmp_path / 'd'}", *TINY, *PIX, *SMALL, folder=tmp_path / "x")[1].setup()
 
 
@@ -420,13 +424,13 @@ def test_unpaired_inputs_are_dealt_on_their_own_and_go_on_over_epochs(fit: Fit, 
     options = [*CYCLE, *TINY, "~model.game.terms.generator.identity", "data=unpaired", f"data.root={root}"]
     options += [f"data.keep={keep}", "trainer.max_epochs=3", "callbacks.checkpoint.keep_every=4"]
     whole, trainer = fit(*options, folder=tmp_path / "a")
-    assert whole.turn == 12
-    own, given = Deck(9, 4, stream(0, "inputs")), []
+    assert whole.iteration == 12
+    own, given = EpochSampler(9, 4, derive_seed(0, "inputs")), []
     for start in range(0, 12, 2):
-        given += [rows.sort().values.tolist() for rows, _ in own.hands(start)]
+        given += [rows.sort().values.tolist() for rows, _ in own.batches(start)]
     loader = trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
     known = trainer.datamodule.rows["input"]  # type: ignore[attr-defined]
-    whole.turn, found = 0, []
+    whole.iteration, found = 0, []
     for batch in loader:
         found.append([int((known == one).flatten(1).all(1).nonzero()) for one in batch["input"]])
     trainer.datamodule.teardown("fit")  # type: ignore[attr-defined]
@@ -449,10 +453,10 @@ def test_faces_are_told_apart_by_the_age_in_their_names(fit: Fit, tmp_path: Path
     _, trainer = fit(*options, folder=tmp_path / ".run")
     rows = trainer.datamodule.rows  # type: ignore[attr-defined]
     assert rows["image"].min() >= 55 and rows["input"].max() <= 30
-    with pytest.raises(Mistake, match="nobody there is 80 to 90 years old"):
+    with pytest.raises(UserError, match="nobody there is 80 to 90 years old"):
         UTKFace(tmp_path, (80, 90))
     Image.fromarray(face).save(tmp_path / "someone.png")
-    with pytest.raises(Mistake, match=r"someone\.png: the name should begin with an age"):
+    with pytest.raises(UserError, match=r"someone\.png: the name should begin with an age"):
         UTKFace(tmp_path, (18, 30))
 
 
@@ -464,23 +468,23 @@ def _later(tmp_path: Path) -> dict[str, torch.Tensor]:
 def test_a_translator_remembers_pictures_and_shows_them_beside_its_images(fit: Fit, tmp_path: Path) -> None:
     options = ["data/input=edges", *TINY, *PIX, *SMALL, "max_images=8", "callbacks.samples.every=8"]
     module, trainer = fit(*options)
-    asked = module.game.request(70)
+    asked = module.game.sample_inputs(70)
     some = trainer.datamodule.batch(torch.arange(1797))["input"]  # type: ignore[attr-defined]
     for picture in asked["input"][:5]:
         assert ((some - picture).abs().flatten(1).amax(1) < 1 / 127).any()
     assert torch.equal(asked["input"][0], asked["input"][64])
     first = np.asarray(Image.open(tmp_path / "samples" / f"{0:012d}.png"))
     assert first.std() > 10
-    assert torch.equal(module.game.condition.wanted(3, 2)[1], asked["input"][3])
+    assert torch.equal(module.game.condition.from_index(3, 2)[1], asked["input"][3])
 
 
 def test_what_lacks_an_input_is_told_in_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(Mistake, match="data=paired, data=facades, or data/input=grey"):
+    with pytest.raises(UserError, match="data=paired, data=facades, or data/input=grey"):
         built("model=pix2pix", folder=tmp_path)
-    with pytest.raises(Mistake, match="differ in channels"):
+    with pytest.raises(UserError, match="differ in channels"):
         module, data, trainer, _ = built(*FP32, *CYCLE, *TINY, "data/input=masked", folder=tmp_path)
         trainer.fit(module, datamodule=data)
-    with pytest.raises(Mistake, match="no way back in this game"):
+    with pytest.raises(UserError, match="no way back in this game"):
         options = [*PIX, *SMALL, *TINY, "data/input=edges"]
         options += ["+model.game.terms.generator.cycle={_target_: oakleaf.losses.translation.Cycle}"]
         module, data, trainer, _ = built(*FP32, *options, folder=tmp_path)
@@ -494,7 +498,7 @@ def test_l1_pulls_a_translator_to_the_answer(fit: Fit) -> None:
     def miss(images: int) -> float:
         module, trainer = fit(*options, f"max_images={images}")
         batch = trainer.datamodule.batch(torch.arange(64))  # type: ignore[attr-defined]
-        return float((module.draw({"input": batch["input"]}) - batch["image"]).abs().mean())
+        return float((module.sample({"input": batch["input"]}) - batch["image"]).abs().mean())
 
     assert miss(1600) < 0.25 * miss(16)  # grey of grey is the image itself
 
@@ -529,11 +533,11 @@ def test_a_completion_of_other_pictures_is_refused(tmp_path: Path) -> None:
 
 def test_a_sheet_shows_grey_pictures_without_their_mask() -> None:
     image = torch.rand(2, 1, 4, 4)
-    sides = abreast(torch.cat([image, torch.ones(2, 1, 4, 4)], 1), image.expand(-1, 3, -1, -1), image)
+    sides = interleave(torch.cat([image, torch.ones(2, 1, 4, 4)], 1), image.expand(-1, 3, -1, -1), image)
     assert torch.allclose(sides[:3], image[:1].expand(3, -1, -1, -1))
     colour = torch.rand(2, 3, 4, 4)
-    assert torch.equal(abreast(torch.cat([colour, image], 1), image, colour)[0], colour[0])
-    assert torch.equal(abreast(image, colour)[0], image[0].expand(3, -1, -1))
+    assert torch.equal(interleave(torch.cat([colour, image], 1), image, colour)[0], colour[0])
+    assert torch.equal(interleave(image, colour)[0], image[0].expand(3, -1, -1))
 
 
 def door(*arguments: str) -> Result:
@@ -571,7 +575,9 @@ def test_a_folder_is_translated_under_its_own_names_and_the_broken_one_told(run:
     refused = door("translate", f"checkpoint={run}", f"input={tmp_path / 'in'}", f"out={out}", "on_corrupt=error")
     assert refused.returncode == 1
     assert "broken.png: can't be read" in refused.stderr
-    unmade = door("translate", f"checkpoint={run}", f"input={tmp_path / 'in'}", f"out={tmp_path / 'no'}", "back=true")
+    unmade = door(
+        "translate", f"checkpoint={run}", f"input={tmp_path / 'in'}", f"out={tmp_path / 'no'}", "inverse=true"
+    )
     assert unmade.returncode == 1 and not (tmp_path / "no").exists()
     nowhere = door("translate", f"checkpoint={run}", f"input={tmp_path / 'nowhere'}", f"out={out}")
     assert "Name yours: input=FOLDER" in nowhere.stderr
@@ -614,9 +620,9 @@ def test_a_translation_is_that_of_the_game_and_the_same_for_the_same_seed(run: P
     assert (one == again).all()
     assert (one != other).any()  # dropout
     image = from_bytes(torch.from_numpy(np.array(Image.open(file).convert("RGB")))).permute(2, 0, 1)[None]
-    torch.manual_seed(stream(1, "translate"))
+    torch.manual_seed(derive_seed(1, "translate"))
     padded = torch.nn.functional.pad(image, (0, 8, 0, 8), "reflect")
-    drawn = to_bytes(whole.module.draw({"input": padded}))[0, :, :40, :40]
+    drawn = to_bytes(whole.module.sample({"input": padded}))[0, :, :40, :40]
     assert (drawn.permute(1, 2, 0).numpy() == one).all()
 
 
@@ -645,29 +651,29 @@ def test_inputs_are_made_for_translation_where_asked_and_both_ways_known(fit: Fi
     model = ["model=context_encoder", "model.game.generator.network.width=4", "model.game.discriminator.width=4"]
     options = [*model, "model.game.generator.network.bottleneck=4", "data/input=masked", *TINY, "max_images=8"]
     fit(*options, folder=tmp_path / "a")
-    with pytest.raises(Mistake, match="made=true"):
+    with pytest.raises(UserError, match="make_input=true"):
         Translator(str(tmp_path / "a"))
-    completed = np.asarray(Translator(str(tmp_path / "a"), made=True)(file)).astype(int)
+    completed = np.asarray(Translator(str(tmp_path / "a"), make_input=True)(file)).astype(int)
     cut = np.asarray(Image.open(file).convert("L").resize((16, 16), Image.Resampling.BILINEAR)).astype(int)
     known = np.pad(np.zeros((8, 8), bool), 4, constant_values=True)
     assert np.abs(completed - cut)[known].max() <= 1
-    half = np.asarray(Translator(str(tmp_path / "a"), made=True, region="half")(file)).astype(int)
+    half = np.asarray(Translator(str(tmp_path / "a"), make_input=True, region="half")(file)).astype(int)
     assert np.abs(half - cut)[:, :8].max() <= 1 < np.abs(half - cut)[:, 8:].max()
     for made, way in ((False, "half"), (True, "nowhere.png")):
-        with pytest.raises(Mistake, match=r"no part is missing here|nowhere\.png"):
-            Translator(str(tmp_path / "a"), made=made, region=way)
-    with pytest.raises(Mistake, match="one way alone"):
-        Translator(str(tmp_path / "a"), back=True)
+        with pytest.raises(UserError, match=r"no part is missing here|nowhere\.png"):
+            Translator(str(tmp_path / "a"), make_input=made, region=way)
+    with pytest.raises(UserError, match="one way alone"):
+        Translator(str(tmp_path / "a"), inverse=True)
     fit(*CYCLE, *TINY, "data/input=edges", "max_images=8", folder=tmp_path / "b")
-    with pytest.raises(Mistake, match="no part is missing"):
-        Translator(str(tmp_path / "b"), made=True, region="half")
+    with pytest.raises(UserError, match="no part is missing"):
+        Translator(str(tmp_path / "b"), make_input=True, region="half")
     there, back = (Translator(str(tmp_path / "b"), back=way)(file) for way in (False, True))
     assert np.asarray(there).shape == np.asarray(back).shape == (16, 16)
     assert (np.asarray(there) != np.asarray(back)).any()
     fit(
         *TINY, "max_images=8", "model.game.generator.width=4", "model.game.discriminator.width=4", folder=tmp_path / "c"
     )
-    with pytest.raises(Mistake, match="given no pictures"):
+    with pytest.raises(UserError, match="given no pictures"):
         Translator(str(tmp_path / "c"))
 
 
@@ -697,27 +703,27 @@ def test_a_perfect_translator_has_a_segmenters_full_marks_and_a_blind_one_has_no
     data: Images = trainer.datamodule  # type: ignore[attr-defined, assignment]
     test = copy.copy(data)
     test.source = SideBySide(tmp_path / "data", image=image, classes="right", split="test")
-    test.stock, test.others = copy.copy(data.stock), copy.copy(data.others)
-    test.stock.source, test.others.source = test.source, test.source.inputs  # type: ignore[union-attr]
+    test.decoded_images, test.others = copy.copy(data.decoded_images), copy.copy(data.others)
+    test.decoded_images.source, test.others.source = test.source, test.source.inputs  # type: ignore[union-attr]
     test.setup()
     answers = {bytes(a.numpy()): b for a, b in zip(test.rows["input"], test.rows["image"])}
 
     class Perfect:
-        game, device, averages = module.game, module.device, module.averages
+        game, device, ema = module.game, module.device, module.ema
 
-        def draw(self, batch, average=True):
+        def sample(self, batch, ema=True):
             return torch.stack([from_bytes(answers[bytes(one.numpy())]) for one in to_bytes(batch["input"])])
 
     class Blind(Perfect):
-        def draw(self, batch, average=True):
-            return super().draw(batch).roll(1, 0)
+        def sample(self, batch, ema=True):
+            return super().sample(batch).roll(1, 0)
 
     scores = []
     for one in (Perfect(), Blind()):
-        evidence = Evidence(one, data, extractor=None, fake=8, real=8, test=lambda: test)  # type: ignore[arg-type]
+        evaluation = EvaluationData(one, data, extractor=None, fake=8, real=8, test=lambda: test)  # type: ignore[arg-type]
         measure = Segmentation(PALETTE, width=8, images=4000)
-        measure.prepare(evidence)
-        scores.append((measure(None, None), measure.line(evidence)))  # type: ignore[arg-type]
+        measure.prepare(evaluation)
+        scores.append((measure(None, None), measure.baseline(evaluation)))  # type: ignore[arg-type]
     (perfect, line), (blind, _) = scores
     assert line["pixel_accuracy"] > 0.9  # the segmenter has learned
     assert perfect["pixel_accuracy"] == (1.0 if image == "right" else line["pixel_accuracy"])
@@ -735,10 +741,10 @@ def test_a_likeness_is_that_of_the_formula_and_of_the_missing_part_alone(fit: Fi
     options += [*PIX, *SMALL, *TINY, "data/input=masked", "max_images=8"]
     module, trainer = fit(*options)
     data: Images = trainer.datamodule  # type: ignore[attr-defined, assignment]
-    evidence = Evidence(module, data, extractor=None, fake=8, real=8, test=lambda: data)  # type: ignore[arg-type]
-    measure = Likeness()
-    measure.prepare(evidence)
-    numbers, line = measure(None, None), measure.line(evidence)  # type: ignore[arg-type]
+    evaluation = EvaluationData(module, data, extractor=None, fake=8, real=8, test=lambda: data)  # type: ignore[arg-type]
+    measure = ReconstructionError()
+    measure.prepare(evaluation)
+    numbers, line = measure(None, None), measure.baseline(evaluation)  # type: ignore[arg-type]
     image = data.rows["image"].double() / 127.5 - 1
     hole = torch.zeros(16, 16, dtype=torch.bool)
     hole[4:12, 4:12] = True
@@ -748,11 +754,11 @@ def test_a_likeness_is_that_of_the_formula_and_of_the_missing_part_alone(fit: Fi
     assert line["l1_percent"] == pytest.approx(50 * wrong.abs().mean().item(), rel=1e-5)
     assert numbers["psnr"] != line["psnr"]
     data.pairs = False
-    with pytest.raises(Mistake, match="needs pairs"):
-        Likeness().prepare(evidence)
-    lacking = Evidence(module, data, extractor=None, fake=8, real=8)  # type: ignore[arg-type]
-    with pytest.raises(Mistake, match=r"data.source.split=train"):
-        Likeness().prepare(lacking)
+    with pytest.raises(UserError, match="needs pairs"):
+        ReconstructionError().prepare(evaluation)
+    lacking = EvaluationData(module, data, extractor=None, fake=8, real=8)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"data.source.split=train"):
+        ReconstructionError().prepare(lacking)
 
 
 def test_translations_are_shown_between_their_inputs_and_the_images(run: Path, tmp_path: Path) -> None:

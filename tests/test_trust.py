@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 
 from conftest import FP32, SMALL, Fit, built, composed
-from oakleaf.builder.recipe import build, load, make
+from oakleaf.builder.recipe import build, instantiate_allowed, load
 from oakleaf.config.allowlist import TRUST, locate
 from oakleaf.config.paths import conf_dir
-from oakleaf.errors import Mistake
-from oakleaf.runtime.checkpoint_io import read
+from oakleaf.errors import UserError
+from oakleaf.runtime.checkpoint_io import read_checkpoint
 from test_commands import quick
 
 TINY = [*SMALL, "data.batch_size=8", "max_images=16"]
@@ -31,8 +31,8 @@ FOREIGN = [
     "torch.nn", "torch.nn.modules.module.OrderedDict", "torchvision.datasets.CIFAR10", "torchvision.io.read_file",
     "lightning.fabric.utilities.cloud_io._load", "lightning.pytorch.Trainer.fit", "lightning.pytorch.cli.LightningCLI",
     "oakleaf.data.cache.os.system", "oakleaf.data.cache.shutil.rmtree", "oakleaf.data.cache.Path",
-    "oakleaf.data.cache.decoded", "oakleaf.cli.train._forget", "oakleaf.runtime.checkpoint_io.AtomicIO", "oakleaf.runtime.run_dir.fresh",
-    "oakleaf.builder.recipe.make", "oakleaf.runtime.loggers.uuid", "oakleaf.data.cache.ThreadPoolExecutor", "oakleaf.errors.Mistake",
+    "oakleaf.data.cache.decode_to_cache", "oakleaf.cli.train._forget", "oakleaf.runtime.checkpoint_io.AtomicCheckpointIO", "oakleaf.runtime.run_dir.new_run_dir",
+    "oakleaf.builder.recipe.instantiate_allowed", "oakleaf.runtime.loggers.uuid", "oakleaf.data.cache.ThreadPoolExecutor", "oakleaf.errors.UserError",
     "oakleaf.data.sources.hashlib.file_digest", "oakleaf..data", ".os.system", "oakleaf.data.__builtins__", "",
     "oakleaf",
 ]  # fmt: skip
@@ -40,20 +40,20 @@ FOREIGN = [
 
 @pytest.mark.parametrize("target", FOREIGN)
 def test_a_foreign_target_is_never_found(target: str) -> None:
-    with pytest.raises(Mistake, match=r"builds networks|there is no such class"):
+    with pytest.raises(UserError, match=r"builds networks|there is no such class"):
         locate(target)
 
 
 @pytest.mark.parametrize("target", [7, None, ["os.system"], {"a": "b"}])
 def test_a_target_is_a_name(target: Any) -> None:
-    with pytest.raises(Mistake, match="builds networks"):
+    with pytest.raises(UserError, match="builds networks"):
         locate(target)
 
 
 def test_nothing_foreign_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bite.py").write_text(f"open({str(tmp_path / 'bitten')!r}, 'w')\nclass Network: ...\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(Mistake, match=f"{TRUST}=PACKAGE"):
+    with pytest.raises(UserError, match=f"{TRUST}=PACKAGE"):
         build(composed("model.game.generator._target_=bite.Network", folder=tmp_path))
     assert not (tmp_path / "bitten").exists()
     monkeypatch.setenv(TRUST, "else.where, bite")
@@ -74,17 +74,17 @@ NESTED = {
 def test_make_vouches_for_every_node_before_the_first_is_built(wrapped: Callable[[Any], Any]) -> None:
     called: list[str] = []
     bad = {"_target_": "os.putenv", "_args_": ["OAKLEAF_BITTEN", "1"]}
-    with pytest.raises(Mistake, match=r"os\.putenv"):
-        make(wrapped(bad))
+    with pytest.raises(UserError, match=r"os\.putenv"):
+        instantiate_allowed(wrapped(bad))
     assert "OAKLEAF_BITTEN" not in os.environ
     assert not called
 
 
 def test_what_an_interpolation_becomes_is_looked_at_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(Mistake, match="interpolation"):
-        make({"_target_": "torch.nn.Linear", "in_features": "${oc.env:HOME}", "out_features": 1})
+    with pytest.raises(UserError, match="interpolation"):
+        instantiate_allowed({"_target_": "torch.nn.Linear", "in_features": "${oc.env:HOME}", "out_features": 1})
     config = composed("model.name=os.system", "model.game.generator._target_=${model.name}", folder=tmp_path)
-    with pytest.raises(Mistake, match=r"os\.system"):
+    with pytest.raises(UserError, match=r"os\.system"):
         build(config)
 
 
@@ -136,7 +136,7 @@ HOSTILE = {
     "the same, escaped": ("model.name", "\\${oc.env:WANDB_API_KEY}", "look at this machine"),
     "the same, by a hidden resolver": ("model.name", "${${loss.norm}:HOME}", "look at this machine"),
     "the same, behind what is allowed": ("data.cache", "${oc.env:OAKLEAF_CACHE,${oc.env:A}}", "look at this machine"),
-    "a folder made by reading": ("model.name", "${run_folder:null,null,../../bitten,[]}", "look at this machine"),
+    "a folder made by reading": ("model.name", "${run_dir:null,null,../../bitten,[]}", "look at this machine"),
     "a list within itself": ("model.name", LOOP, "that is no recipe"),
     "a billion laughs": ("model.name", LAUGHS, "that is no recipe"),
     "a tensor": ("model.name", torch.zeros(3), "only text and numbers"),
@@ -157,9 +157,9 @@ def test_a_hostile_recipe_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save(changed(honest, "model.name", "dcgan"), tmp_path / "good.ckpt")
-    assert load(tmp_path / "good.ckpt").images == 16
+    assert load(tmp_path / "good.ckpt").images_seen == 16
     torch.save(changed(honest, place, value), tmp_path / "bad.ckpt")
-    with pytest.raises(Mistake, match=words):
+    with pytest.raises(UserError, match=words):
         load(tmp_path / "bad.ckpt")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.ckpt", "good.ckpt"]
 
@@ -181,20 +181,20 @@ def test_every_door_refuses_it_in_a_sentence(honest: dict[str, Any], tmp_path: P
 
 def test_what_the_user_takes_from_the_environment_is_stored_as_a_value(fit: Fit, tmp_path: Path) -> None:
     fit(*TINY, "data.root=${oc.env:OAKLEAF_NOWHERE,here}")
-    stored = read(tmp_path)["hyper_parameters"]
+    stored = read_checkpoint(tmp_path)["hyper_parameters"]
     assert stored["data"]["root"] == "here"
     assert stored["data"]["cache"].startswith("${oc.env:OAKLEAF_CACHE,"), "ours stays open, for another machine"
-    assert load(tmp_path).images == 16
+    assert load(tmp_path).images_seen == 16
 
 
 def test_a_class_that_is_gone_and_not_needed_does_not_close_a_checkpoint(
     honest: dict[str, Any], tmp_path: Path
 ) -> None:
-    torch.save(changed(honest, "callbacks.watch._target_", "oakleaf.callbacks.Renamed"), tmp_path / "old.ckpt")
-    assert load(tmp_path / "old.ckpt").images == 16
+    torch.save(changed(honest, "callbacks.log_scalars._target_", "oakleaf.callbacks.Renamed"), tmp_path / "old.ckpt")
+    assert load(tmp_path / "old.ckpt").images_seen == 16
 
 
-@pytest.mark.parametrize("part", ["optimizer_states", "loops", "callbacks", "turn", "epoch", "state_dict"])
+@pytest.mark.parametrize("part", ["optimizer_states", "loops", "callbacks", "iteration", "epoch", "state_dict"])
 def test_a_part_of_another_kind_is_told_before_a_run_goes_on(honest: dict[str, Any], tmp_path: Path, part: str) -> None:
     torch.save({**honest, part: "abc"}, tmp_path / "bad.ckpt")
     result = quick("train", "resume=bad.ckpt", "logger=csv", folder=tmp_path)
@@ -215,8 +215,8 @@ def test_a_pickle_that_calls_is_refused(
     torch.save({**honest, "state_dict": Bite()}, "bad.ckpt")
     (tmp_path / "raw.ckpt").write_bytes(pickle.dumps(Bite()))
     for name in ("bad.ckpt", "raw.ckpt"):
-        with pytest.raises(Mistake, match="no checkpoint, or a damaged one"):
-            read(tmp_path / name)
+        with pytest.raises(UserError, match="no checkpoint, or a damaged one"):
+            read_checkpoint(tmp_path / name)
     assert not (tmp_path / "bitten").exists()
 
 
@@ -229,16 +229,16 @@ def test_a_packed_archive_is_not_unfolded(honest: dict[str, Any], tmp_path: Path
         for entry in wide.infolist():
             bomb.writestr(entry.filename, wide.read(entry))
     assert (tmp_path / "bomb.ckpt").stat().st_size < (tmp_path / "wide.ckpt").stat().st_size / 50
-    with pytest.raises(Mistake, match="damaged"):
-        read(tmp_path / "bomb.ckpt")
+    with pytest.raises(UserError, match="damaged"):
+        read_checkpoint(tmp_path / "bomb.ckpt")
 
 
 def test_an_archive_that_points_outside_writes_nothing(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "out.ckpt", "w") as archive:
         archive.writestr("../../bitten", "x")
         archive.writestr("archive/data.pkl", pickle.dumps({}))
-    with pytest.raises(Mistake, match="no checkpoint"):
-        read(tmp_path / "out.ckpt")
+    with pytest.raises(UserError, match="no checkpoint"):
+        read_checkpoint(tmp_path / "out.ckpt")
     assert not list(tmp_path.parent.glob("bitten")) + list(tmp_path.parent.parent.glob("bitten"))
 
 
@@ -273,7 +273,7 @@ def test_nothing_secret_enters_what_a_run_leaves(tmp_path: Path, monkeypatch: py
         content = path.read_bytes()
         assert key.encode() not in content, path
         assert "wandb" in path.parts or str(home).encode() not in content, path
-    recipe = read(run)["hyper_parameters"]
+    recipe = read_checkpoint(run)["hyper_parameters"]
     assert (recipe["data"]["root"], recipe["data"]["cache"]) == ("~/pictures", "~/cache")
     assert str(home) not in result.stdout + result.stderr
     again = quick("train", *TINY, *options, "logger=csv", f"resume={run}", "max_images=32", folder=tmp_path, **secrets)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from conftest import FP32, Fit, built
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 from oakleaf.losses.constraints import WeightClipping
 from oakleaf.optim.player import Player, total_norm
-from oakleaf.optim.unrolled import foreseen
+from oakleaf.optim.unrolled import unrolled_weights
 
 OPTIMIZERS = [
     lambda weights: torch.optim.Adam(weights, lr=0.1, betas=(0.5, 0.9), weight_decay=0.01),
@@ -49,7 +49,7 @@ def test_foreseen_weights_are_those_that_the_optimizer_reaches(make: Callable, b
 
     for _ in range(before):  # the look ahead starts from the optimizer's momentum
         step()
-    ahead = foreseen(lambda w: paid(w, outer), weights, optimizer, 4, player.clipped, bound.bound)
+    ahead = unrolled_weights(lambda w: paid(w, outer), weights, optimizer, 4, player.clipped, bound.project)
     untouched = {name: weight.detach().clone() for name, weight in weights.items()}
     for name, weight in weights.items():
         assert torch.equal(weight, untouched[name])
@@ -66,7 +66,7 @@ def test_the_gradient_goes_through_every_step(make: Callable) -> None:
     optimizer = make(weights.values())
 
     def after(outer: Tensor) -> Tensor:
-        ahead = foreseen(lambda w: paid(w, outer), weights, optimizer, 3)
+        ahead = unrolled_weights(lambda w: paid(w, outer), weights, optimizer, 3)
         return sum(weight.square().sum() for weight in ahead.values())
 
     outer = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
@@ -108,7 +108,7 @@ def test_what_is_foreseen_answers_to_g_through_d_s_penalties_too(fit: Fit, loss:
         torch.manual_seed(0)
         torch.set_default_dtype(torch.float64)  # of latents
         try:
-            return torch.stack([ahead.square().sum() for ahead in module.foreseen(2, batch).values()]).sum()
+            return torch.stack([ahead.square().sum() for ahead in module._unrolled_weights(2, batch).values()]).sum()
         finally:
             torch.set_default_dtype(torch.float32)
 
@@ -127,13 +127,13 @@ def test_what_is_foreseen_answers_to_g_through_d_s_penalties_too(fit: Fit, loss:
 def test_what_is_foreseen_is_played_without_graphs(fit: Fit) -> None:
     module, trainer = fit("model=toy", "data=toy", "data.batch_size=8", "max_images=8")
     graphs = dict.fromkeys(module.players, lambda *_: pytest.fail("a graph has no second way back"))
-    module.game.graphs = graphs
-    module.foreseen(1, next(iter(trainer.train_dataloader)))
-    assert module.game.graphs is graphs
+    module.game.compiled = graphs
+    module._unrolled_weights(1, next(iter(trainer.train_dataloader)))
+    assert module.game.compiled is graphs
 
 
 def test_nobody_foresees_its_own_steps(fit: Fit) -> None:
-    with pytest.raises(Mistake, match="its own are the steps"):
+    with pytest.raises(UserError, match="its own are the steps"):
         fit("model=toy", "data=toy", "+optim.discriminator.unrolled=1", "max_images=8")
 
 
@@ -146,5 +146,5 @@ def test_nobody_foresees_its_own_steps(fit: Fit) -> None:
 )
 def test_an_optimizer_without_a_rule_is_told_in_a_sentence(tmp_path: Path, options: list[str], words: str) -> None:
     module, data, trainer, _ = built(*FP32, *options, "optim.generator.unrolled=1", folder=tmp_path)
-    with pytest.raises(Mistake, match=words):
+    with pytest.raises(UserError, match=words):
         trainer.fit(module, datamodule=data)

@@ -16,9 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from conftest import FP32, SMALL, built
 from oakleaf.data.inputs import Edges, Grey, Masked
-from oakleaf.data.sampling import Resident, ahead
+from oakleaf.data.sampling import DeviceLoader, prefetch
 from oakleaf.optim.player import adam, sgd
-from oakleaf.runtime.nonfinite import Guard
+from oakleaf.runtime.nonfinite import NonFiniteGuard
 
 
 class Waits(TorchDispatchMode):
@@ -44,7 +44,7 @@ def test_a_turn_on_a_gpu_waits_for_nothing(tmp_path: Path, monkeypatch: pytest.M
     module, data, *_ = built(*FP32, *SMALL, *options, "data.labelled=20", folder=tmp_path)
     data.prepare_data()
     data.setup()
-    monkeypatch.setattr("oakleaf.gan.sow", lambda *_: None)  # it and the way back want a real GPU
+    monkeypatch.setattr("oakleaf.gan.seed_generators", lambda *_: None)  # it and the way back want a real GPU
     monkeypatch.setattr(torch.autograd, "backward", _slopes)
     module._trainer = SimpleNamespace(world_size=1, global_rank=0)  # type: ignore[assignment]
     with FakeTensorMode(allow_non_fake_inputs=True):
@@ -55,12 +55,12 @@ def test_a_turn_on_a_gpu_waits_for_nothing(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setattr(module, "_optimizers", lambda: optimizers)
         monkeypatch.setattr(module, "_step", lambda optimizer: optimizer.optimizer.step())
         rows = {name: values.to("cuda") for name, values in data.rows.items()}
-        loader = iter(Resident(rows, data.deck(0, 1, torch.arange(20)), data.turn))
+        loader = iter(DeviceLoader(rows, data.sampler(0, 1, torch.arange(20)), data.iteration))
         next(loader)  # an epoch's order is copied as it begins
         with Waits() as waits:
             for _ in range(2):  # the first is looked into
                 module.training_step(data.on_after_batch_transfer(next(loader), 0), 0)
-    assert module.turn == 2 and not waits.found
+    assert module.iteration == 2 and not waits.found
 
 
 def _slopes(_: Tensor, inputs: list[nn.Parameter]) -> None:
@@ -82,19 +82,19 @@ class OnGPU(Tensor):
 
 
 def test_the_guard_counts_and_forbids_on_the_device() -> None:
-    guard, optimizer = Guard(in_a_row=3), SimpleNamespace(defaults={"fused": True}, found_inf=None)
+    guard, optimizer = NonFiniteGuard(max_consecutive=3), SimpleNamespace(defaults={"fused": True}, found_inf=None)
     told, counts = [], []
     for loss, norm in [(1.0, 2.0), (torch.nan, 2.0), (1.0, torch.inf), (1.0, 2.0), (-torch.inf, 2.0)]:
         losses = {"adversarial": torch.tensor(loss).as_subclass(OnGPU), "r1": torch.tensor(0.5).as_subclass(OnGPU)}
-        assert guard.allows("generator", optimizer, losses, torch.tensor(norm).as_subclass(OnGPU))
+        assert guard.check("generator", optimizer, losses, torch.tensor(norm).as_subclass(OnGPU))
         told.append(float(optimizer.found_inf))
-        counts.append((int(guard.bad["generator"]), int(guard.skipped["generator"])))
+        counts.append((int(guard.consecutive["generator"]), int(guard.skipped["generator"])))
         losses["adversarial"].fill_(7.0)  # a CUDA graph that is replayed
-        kept = {name: float(value) for name, value in guard.paid["generator"].items()}
+        kept = {name: float(value) for name, value in guard.last_losses["generator"].items()}
         assert kept == pytest.approx({"adversarial": loss, "r1": 0.5}, nan_ok=True)
     assert told == [0, 1, 1, 0, 1]
     assert counts == [(0, 0), (1, 1), (2, 2), (0, 2), (1, 3)]
-    assert guard.look(5, {}) and "generator" in guard.bad
+    assert guard.raise_if_diverged(5, {}) and "generator" in guard.consecutive
 
 
 @pytest.mark.parametrize("make", [adam, lambda weights, lr: sgd(weights, lr, momentum=0.5)], ids=["adam", "sgd"])
@@ -125,7 +125,7 @@ def test_a_batch_goes_to_the_gpu_while_the_one_before_it_is_used(monkeypatch: py
 
     given = [
         (int(batch["image"][0]), len(asked), current.wait_event.call_args.args[0])
-        for batch in ahead(batches(), torch.device("cpu"))
+        for batch in prefetch(batches(), torch.device("cpu"))
     ]
     assert given == [
         (0, 2, 0),

@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 
 from conftest import SMALL, Fit, full_disk
-from oakleaf.callbacks import Watch
+from oakleaf.callbacks import LogScalars
 from oakleaf.gan import GAN
 from oakleaf.runtime import loggers
-from oakleaf.runtime.loggers import Table, WeightsAndBiases
-from oakleaf.runtime.running_means import Means
+from oakleaf.runtime.loggers import MetricsCSV, WeightsAndBiases
+from oakleaf.runtime.running_means import RunningMeans
 
-RUN = [*SMALL, "max_images=960", "watch_every=10", "callbacks.samples.every=320"]
+RUN = [*SMALL, "max_images=960", "log_every=10", "callbacks.samples.every=320"]
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:
@@ -84,14 +84,14 @@ def test_sheets_of_an_abandoned_course_go_when_the_run_goes_back(fit: Fit, tmp_p
 
 @pytest.mark.parametrize("every", [1, 3])
 def test_every_player_is_watched_however_seldom_it_plays(fit: Fit, tmp_path: Path, every: int) -> None:
-    options = [f"optim.discriminator.every={every}", "watch_every=100"]  # a run shorter than an interval
+    options = [f"optim.discriminator.every={every}", "log_every=100"]  # a run shorter than an interval
     fit(*[o for o in RUN if "watch" not in o], *options)
     (row,) = rows_of(tmp_path)
     assert {"discriminator/D(x)", "discriminator/gradient_norm", "generator/gradient_norm"} <= row.keys()
 
 
 def test_a_table_makes_room_for_new_columns(tmp_path: Path) -> None:
-    table = Table(str(tmp_path))
+    table = MetricsCSV(str(tmp_path))
     table.log_metrics({"a": 1.0}, step=10)
     table.log_metrics({"a": 2.0, "b": 3.0}, step=20)
     table.log_metrics({"a": 4.0}, step=30)
@@ -101,12 +101,12 @@ def test_a_table_makes_room_for_new_columns(tmp_path: Path) -> None:
 
 
 def test_means_are_exact_also_for_terms_that_are_seldom_paid() -> None:
-    means = Means()
+    means = RunningMeans()
     for i in range(4):
         paid = {"adversarial": torch.tensor(float(i))}
         means.add("discriminator", paid | ({"lazy": torch.tensor(8.0)} if i % 4 == 0 else {}))
-    assert means.take() == {"discriminator/adversarial": 1.5, "discriminator/lazy": 8.0}
-    assert means.take() == {}
+    assert means.pop() == {"discriminator/adversarial": 1.5, "discriminator/lazy": 8.0}
+    assert means.pop() == {}
 
 
 def test_wandb_runs_offline_without_a_login(fit: Fit, tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_wandb_that_fails_in_any_way_ends_no_training(fit: Fit, tmp_path: Path, 
 
     monkeypatch.setattr(wandb, "init", broken)
     module, _ = fit(*RUN, "logger=wandb")
-    assert module.images == 960
+    assert module.images_seen == 960
 
 
 @pytest.mark.parametrize(
@@ -166,17 +166,17 @@ def test_tensorboard_on_a_full_disk_ends_no_run(
     fit: Fit, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("tensorboard")
-    began, room = Watch.on_train_batch_end, contextlib.ExitStack()
+    began, room = LogScalars.on_train_batch_end, contextlib.ExitStack()
 
     def fill(self: Any, trainer: Any, module: GAN, *rest: Any) -> None:
-        if module.turn == 12:
+        if module.iteration == 12:
             room.enter_context(full_disk(100))
-        if module.turn == 50:
+        if module.iteration == 50:
             room.close()
         began(self, trainer, module, *rest)
         [one.save() for one in trainer.loggers]  # to disk, which by itself happens every two minutes
 
-    monkeypatch.setattr(Watch, "on_train_batch_end", fill)
+    monkeypatch.setattr(LogScalars, "on_train_batch_end", fill)
     module, _ = fit(*RUN, "logger=tensorboard", "trainer.enable_progress_bar=false")
-    assert module.images == 960
+    assert module.images_seen == 960
     assert caplog.text.count("tensorboard could not be written (File too large), and the run goes on") == 1

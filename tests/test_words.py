@@ -16,26 +16,26 @@ from torch.distributions import kl_divergence
 from torch.nn.functional import softplus
 
 from conftest import Fit, composed, first_stage, suited
-from oakleaf.builder.recipe import agree, build, load, make
-from oakleaf.cli.real_data import real_images
+from oakleaf.builder.recipe import build, check_classes, instantiate_allowed, load
+from oakleaf.cli.real_data import real_data
 from oakleaf.conditioning.caption import Caption
 from oakleaf.conditioning.priors import Normal
-from oakleaf.data.captions import Captions, spelled
+from oakleaf.data.captions import Captions, tokenize
 from oakleaf.data.celeba_captions import NEEDED, WORDS, sentence
-from oakleaf.data.vocabulary import Captioned, numbered
-from oakleaf.errors import Mistake
+from oakleaf.data.vocabulary import Captioned, word_indices
+from oakleaf.errors import UserError
 from oakleaf.games import Matching
 from oakleaf.image_grid import from_bytes
 from oakleaf.losses.loss import Loss
 from oakleaf.losses.objectives import NonSaturating
 from oakleaf.metrics.classifier import Training
-from oakleaf.metrics.evaluation_data import Evidence
+from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.retrieval import Retrieval, found
 from oakleaf.networks import text
 from oakleaf.networks.layers import Bottleneck
 from oakleaf.networks.stackgan import Augmentation, Second
-from oakleaf.round import Mismatch, Verdict
-from oakleaf.runtime.checkpoint_io import read
+from oakleaf.round import CriticOutput, MismatchedRound
+from oakleaf.runtime.checkpoint_io import read_checkpoint
 
 SMALL = ["model.game.generator.width=8", "model.game.discriminator.width=8", "data.batch_size=8", "max_images=16"]
 
@@ -47,8 +47,8 @@ class Linear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(4, 5))
 
-    def forward(self, x: Tensor, y: Tensor) -> Verdict:
-        return Verdict(((x.flatten(1) @ self.weight) * y).sum(1))
+    def forward(self, x: Tensor, y: Tensor) -> CriticOutput:
+        return CriticOutput(((x.flatten(1) @ self.weight) * y).sum(1))
 
 
 class Told(nn.Module):
@@ -78,7 +78,7 @@ def test_the_matching_aware_loss_is_the_papers() -> None:
     """Reed 2016, Algorithm 1: log s_r + (log(1 - s_w) + log(1 - s_f)) / 2, s_w: real images with others' texts."""
     game, rows = matching(), batch()
     torch.manual_seed(1)
-    paid, _ = game.losses("discriminator", rows, 1, 0)
+    paid, _ = game.player_losses("discriminator", rows, 1, 0)
     torch.manual_seed(1)
     x, y = rows["image"], game.condition(rows)  # type: ignore[misc]
     fake = game.generator(torch.randn(6, 4), y)
@@ -90,9 +90,9 @@ def test_the_matching_aware_loss_is_the_papers() -> None:
 
 def test_without_mismatches_it_is_a_conditional_gan() -> None:
     game, rows = matching(mismatched=False, interpolated=False), batch()
-    paid, _ = game.losses("discriminator", rows, 1, 0)
+    paid, _ = game.player_losses("discriminator", rows, 1, 0)
     round = game.play(rows)[0]
-    assert len(game.faced("discriminator", [round])) == len(game.faced("generator", [round])) == 1
+    assert len(game.rounds_for("discriminator", [round])) == len(game.rounds_for("generator", [round])) == 1
     assert paid.keys() == {"adversarial"}
 
 
@@ -101,7 +101,7 @@ def test_a_mismatch_judges_each_real_image_once() -> None:
     round = game.play(batch())[0]
     critic = round.critic
     round.critic = lambda x: (seen.append(x), critic(x))[1]  # type: ignore[func-returns-value]
-    mismatch = Mismatch(round)
+    mismatch = MismatchedRound(round)
     assert mismatch.on_real is round.on_real and len(seen) == 1
     assert torch.equal(mismatch.on_fake.score, critic(round.real.roll(1, 0)).score)
 
@@ -111,7 +111,7 @@ def test_g_is_asked_for_texts_between_texts() -> None:
     game, rows = matching(), batch()
     y = game.condition(rows)  # type: ignore[misc]
     torch.manual_seed(1)
-    paid, _ = game.losses("generator", rows, 1, 0)
+    paid, _ = game.player_losses("generator", rows, 1, 0)
     told = game.generator.told  # type: ignore[union-attr]
     torch.testing.assert_close(told[1], (y[:3] + y[3:]) / 2)
     torch.manual_seed(1)
@@ -121,24 +121,24 @@ def test_g_is_asked_for_texts_between_texts() -> None:
         terms.append(softplus(-game.discriminator(fake, asked).score).mean())
     torch.testing.assert_close(paid["adversarial"], sum(terms) / 2)
     game.generator.told.clear()  # type: ignore[union-attr]
-    game.losses("discriminator", rows, 1, 0)
+    game.player_losses("discriminator", rows, 1, 0)
     assert len(game.generator.told) == 1  # type: ignore[arg-type, union-attr]
 
 
 def test_a_word_is_one_however_its_accents_were_typed() -> None:
-    assert spelled("Caf\u00e9, cafe\u0301!") == ["caf\u00e9"] * 2
-    assert spelled("\u0939\u093f\u0928\u094d\u0926\u0940 \u092e\u0947\u0902") == [
+    assert tokenize("Caf\u00e9, cafe\u0301!") == ["caf\u00e9"] * 2
+    assert tokenize("\u0939\u093f\u0928\u094d\u0926\u0940 \u092e\u0947\u0902") == [
         "\u0939\u093f\u0928\u094d\u0926\u0940",
         "\u092e\u0947\u0902",
     ]
-    assert spelled("I \u2764\ufe0f caf\u00e9") == ["i", "caf\u00e9"]
-    assert spelled("a light-skinned man's_hat 2") == ["a", "light-skinned", "man's_hat", "2"]
+    assert tokenize("I \u2764\ufe0f caf\u00e9") == ["i", "caf\u00e9"]
+    assert tokenize("a light-skinned man's_hat 2") == ["a", "light-skinned", "man's_hat", "2"]
 
 
 def test_a_caption_is_the_mean_of_its_words() -> None:
     """A linear map of y is the mean of the words' embeddings, and unknown words count for nothing."""
     condition, embed = Caption(3), nn.Linear(3, 7, bias=False)
-    rows = numbered([["red", "heart"], ["red", "red", "nobody"], []], ["red", "heart", "blue"])
+    rows = word_indices([["red", "heart"], ["red", "red", "nobody"], []], ["red", "heart", "blue"])
     assert rows.tolist() == [[1, 2, 0], [1, 1, -1], [0, 0, 0]]
     found = embed(condition({"caption": torch.from_numpy(rows)}))
     red, heart = embed.weight.T[:2]
@@ -150,17 +150,17 @@ def test_a_checkpoint_can_be_asked_in_words(fit: Fit, captions: Path, tmp_path: 
     module = load(tmp_path)
     condition: Any = module.game.condition
     assert "square" in condition.words
-    asked = condition.said("Red square", 4)
+    asked = condition.from_text("Red square", 4)
     assert condition.texts(asked) == ["red square"] * 4
-    request = {**module.game.request(4), "caption": asked}
-    assert module.draw(request).shape == (4, 3, 16, 16)
-    assert torch.equal(condition.request(2), condition.known[:2]) and condition.known.any()
-    with pytest.raises(Mistake, match="zorgon or quux"):
-        condition.said("red zorgon quux", 1)
-    with pytest.raises(Mistake, match="a number asks too"):
+    request = {**module.game.sample_inputs(4), "caption": asked}
+    assert module.sample(request).shape == (4, 3, 16, 16)
+    assert torch.equal(condition.sample(2), condition.remembered[:2]) and condition.remembered.any()
+    with pytest.raises(UserError, match="zorgon or quux"):
+        condition.from_text("red zorgon quux", 1)
+    with pytest.raises(UserError, match="a number asks too"):
         from oakleaf.conditioning.condition import Label
 
-        Label(3).said("red", 1)
+        Label(3).from_text("red", 1)
 
 
 def folder(root: Path, captions: Path, change: Any) -> Path:
@@ -173,7 +173,7 @@ def folder(root: Path, captions: Path, change: Any) -> Path:
 
 def test_an_empty_caption_is_named(captions: Path, tmp_path: Path) -> None:
     root = folder(tmp_path / "a", captions, lambda lines: [lines[0], 'red-square-0.png,"..."', *lines[2:]])
-    with pytest.raises(Mistake, match=r"red-square-0\.png: its caption has no word"):
+    with pytest.raises(UserError, match=r"red-square-0\.png: its caption has no word"):
         Captioned(root)
 
 
@@ -191,7 +191,7 @@ def test_an_empty_caption_is_named(captions: Path, tmp_path: Path) -> None:
 )
 def test_a_damaged_table_is_told_by_its_line(tmp_path: Path, text: bytes, words: str) -> None:
     (tmp_path / "captions.txt").write_bytes(text)
-    with pytest.raises(Mistake, match=words):
+    with pytest.raises(UserError, match=words):
         Captions(tmp_path)
 
 
@@ -202,13 +202,13 @@ def test_a_table_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
 
 
 def test_a_text_needs_another_to_be_wrong(fit: Fit, captions: Path, tmp_path: Path) -> None:
-    with pytest.raises(Mistake, match="two at least"):
+    with pytest.raises(UserError, match="two at least"):
         fit("model=gan_cls", *suited("gan_cls", captions), "data.batch_size=1", "max_images=4")
 
 
 def test_a_caption_without_its_picture_is_named(captions: Path, tmp_path: Path) -> None:
     root = folder(tmp_path / "a", captions, lambda lines: [*lines, "nowhere.png,a red nothing"])
-    with pytest.raises(Mistake, match=r"nowhere\.png"):
+    with pytest.raises(UserError, match=r"nowhere\.png"):
         build(composed("model=gan_cls", "data=emoji_captions", f"data.root={root}", "data.source.group=null",
                        "data.source.split=train", "data.size=16", folder="x"))  # fmt: skip
     data = build(composed("model=gan_cls", "data=emoji_captions", f"data.root={root}", "data.source.group=null",
@@ -226,19 +226,17 @@ def test_without_a_table_of_groups_each_picture_is_one(captions: Path, tmp_path:
 def test_a_run_goes_on_with_its_own_words_alone(fit: Fit, captions: Path, tmp_path: Path) -> None:
     options = suited("gan_cls", captions)
     fit("model=gan_cls", *options, *SMALL, folder=tmp_path / "run")
-    content = read(tmp_path / "run")
+    content = read_checkpoint(tmp_path / "run")
     same, fold = (
         build(composed("model=gan_cls", *options, *more, folder="x"))[1] for more in ([], ["data.source.fold=1"])
     )
-    agree(content, same)
-    del content["learned"]  # as in older ones
-    agree(content, same)
-    with pytest.raises(Mistake, match=r"words that the checkpoint knows|knows \d+ words"):
-        agree(content, fold)
+    check_classes(content, same)
+    with pytest.raises(UserError, match=r"words that the checkpoint knows|knows \d+ words"):
+        check_classes(content, fold)
 
 
 def test_what_has_no_captions_is_refused() -> None:
-    with pytest.raises(Mistake, match="is told `caption`"):
+    with pytest.raises(UserError, match="is told `caption`"):
         build(composed("model=gan_cls", "data=digits", folder="x"))
 
 
@@ -302,7 +300,7 @@ def test_the_term_is_twice_the_mean_divergence(captions: Path) -> None:
     module, _, _ = build(composed("model=stackgan", *suited("stackgan", captions), folder="x"))
     game: Any = module.game
     rows = {"image": torch.rand(4, 3, 16, 16), "caption": torch.randint(0, 9, (4, 3))}
-    paid, _ = game.losses("generator", rows, 1, 0)
+    paid, _ = game.player_losses("generator", rows, 1, 0)
     mine = game.generator.augmentation.divergence(game.condition(rows)).mean() / 128
     torch.testing.assert_close(paid["kl"], 2 * mine)
     assert paid.keys() == {"adversarial", "kl"}
@@ -312,14 +310,14 @@ def test_the_frozen_stage_stays_as_it_was(fit: Fit, captions: Path, tmp_path: Pa
     run = first_stage(captions)
     options = ["model=stackgan_2", *suited("stackgan_2", captions), "data.batch_size=8", "max_images=32"]
     module, _ = fit(*options)
-    first, was = module.game.stage1, load(run).average.network.state_dict()  # type: ignore[union-attr]
+    first, was = module.game.stage1, load(run).generator_ema.network.state_dict()  # type: ignore[union-attr]
     now = first.network.state_dict()  # type: ignore[union-attr]
     assert not first.training and module.game.training
     assert was.keys() == now.keys() and all(torch.equal(was[name], now[name]) for name in was)
     held = {id(weight) for group in module.optimizers()[1].param_groups for weight in group["params"]}  # type: ignore
     assert held and not held & {id(weight) for weight in first.parameters()}
     told = load(tmp_path)  # which needs no first run
-    request = told.game.request(3)
+    request = told.game.sample_inputs(3)
     assert torch.equal(told.game.stage1(request["latent"], told.game.condition(request)),
                        first(request["latent"], module.game.condition(request)))  # fmt: skip
 
@@ -334,21 +332,21 @@ def test_the_second_stage_sees_the_first_ones_images() -> None:
 
 def test_the_second_stage_says_what_it_lacks(fit: Fit, captions: Path, tmp_path: Path) -> None:
     options = [*suited("stackgan_2", captions), "model=stackgan_2", "data.batch_size=8", "max_images=8"]
-    with pytest.raises(Mistake, match="run= is missing"):
+    with pytest.raises(UserError, match="run= is missing"):
         fit(*options, "model.game.stage1.run=null")
-    with pytest.raises(Mistake, match="is not that of"):
+    with pytest.raises(UserError, match="is not that of"):
         fit(*options, "model.game.stage1.network.width=16")
-    with pytest.raises(Mistake, match="other words"):
+    with pytest.raises(UserError, match="other words"):
         fit(*options, "data.source.fold=1")
-    with pytest.raises(Mistake, match="2, 4"):
+    with pytest.raises(UserError, match="2, 4"):
         fit(*options, "model.game.stage1.network.size=24")
 
 
 @pytest.mark.parametrize("model", ["stackgan", "stackgan_2"])
 def test_given_latents_always_draw_the_same(captions: Path, model: str) -> None:
     module, _, _ = build(composed(f"model={model}", *suited(model, captions), folder="x"))
-    request = module.game.request(3)
-    assert torch.equal(module.draw(request), module.draw(request))
+    request = module.game.sample_inputs(3)
+    assert torch.equal(module.sample(request), module.sample(request))
 
 
 def test_what_is_found_is_told_by_hand() -> None:
@@ -369,11 +367,13 @@ def test_retrieval_is_chance_for_what_knows_nothing() -> None:
 def test_retrieval_finds_copies_and_not_what_is_dealt_anew(fit: Fit, captions: Path, tmp_path: Path) -> None:
     options = [*suited("gan_cls", captions), "data.source.group=null", "data.batch_size=8", "max_images=8"]
     module, _ = fit("model=gan_cls", *options)
-    data, _, test, _ = real_images(read(tmp_path / "checkpoints/last.ckpt"), None, None)
-    evidence = Evidence(module, data, make({"_target_": "oakleaf.metrics.extractors.Pixels"}), 16, 32, test=test)
+    data, _, test, _ = real_data(read_checkpoint(tmp_path / "checkpoints/last.ckpt"), None, None)
+    evaluation = EvaluationData(
+        module, data, instantiate_allowed({"_target_": "oakleaf.metrics.extractors.Pixels"}), 16, 32, test=test
+    )
     measure = Retrieval(among=10, images=60, training=Training(images=6000, batch=32, width=8, features=32))
-    measure.prepare(evidence)
-    real = measure.line(evidence)
+    measure.prepare(evaluation)
+    real = measure.baseline(evaluation)
     assert real["retrieval"] > 0.8 and real["retrieval_held_out"] > 0.5
 
     rows = {name: data.rows[name] for name in ("caption", "image")}
@@ -382,7 +382,7 @@ def test_retrieval_finds_copies_and_not_what_is_dealt_anew(fit: Fit, captions: P
         place = (batch["caption"][:, None] == rows["caption"][None]).all(2).float().argmax(1)
         return from_bytes(rows["image"][place])
 
-    module.draw = copy  # type: ignore[method-assign, assignment]
+    module.sample = copy  # type: ignore[method-assign, assignment]
     assert measure(*[None] * 2)["retrieval"] == pytest.approx(real["retrieval"])  # type: ignore[arg-type]
     rows["image"] = rows["image"][torch.randperm(len(rows["image"]))]
     assert measure(*[None] * 2)["retrieval"] < 0.35  # type: ignore[arg-type]
@@ -406,15 +406,15 @@ def test_an_encoder_of_ones_own_tells_the_players(
     own = ["model/condition=sentence", "model.game.condition.width=2", "data.source.sentences=mine"]
     options = ["model=gan_cls", *suited("gan_cls", captions), *own, "data.batch_size=8", "max_images=16"]
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(Mistake, match="is not installed"):
+    with pytest.raises(UserError, match="is not installed"):
         fit(*options)
     monkeypatch.setitem(sys.modules, "sentence_transformers", SimpleNamespace(SentenceTransformer=Encoder))
-    with pytest.raises(Mistake, match="other is not a folder"):
+    with pytest.raises(UserError, match="other is not a folder"):
         fit(*options, "data.source.sentences=other")
-    with pytest.raises(Mistake, match="is told `sentence`"):
+    with pytest.raises(UserError, match="is told `sentence`"):
         fit(*options, "data.source.sentences=null")
     module, _ = fit(*options)
-    asked = load(tmp_path).game.condition.said("a red heart", 3)  # type: ignore[union-attr]
+    asked = load(tmp_path).game.condition.from_text("a red heart", 3)  # type: ignore[union-attr]
     assert asked.tolist() == [[11, 2]] * 3
     assert module.game.condition({"sentence": asked}).shape == (3, 2)  # type: ignore[misc]
 
@@ -438,4 +438,4 @@ def test_attributes_make_sentences() -> None:
     assert sentence({**no, "Young": 1, "Black_Hair": 1, "Smiling": 1}) == "a young woman with black hair, smiling"
     assert sentence({**no, "Male": 1, "Bald": 1, "Eyeglasses": 1}) == "bald, an old man, wearing eyeglasses"
     every = sentence(dict.fromkeys(NEEDED, 1)), sentence({**dict.fromkeys(NEEDED, 1), "Bald": 0})
-    assert not {word for text in every for word in spelled(text)} - set(WORDS)
+    assert not {word for text in every for word in tokenize(text)} - set(WORDS)

@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from oakleaf.builder.recipe import build
-from oakleaf.cli.compose import composed
+from oakleaf.cli.compose import compose_config
 from oakleaf.cli.hardware import best_precision
-from oakleaf.round import judges_singly
+from oakleaf.round import is_per_sample
 
 Cost = Callable[[nn.Module, nn.Module, Tensor, Tensor], Tensor]
 
 
-def sloped(D: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+def output_and_input_gradient(D: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     """Scores, and the squared norm of each one's gradient, [B], in one pass."""
     if torch.compiler.is_compiling():
 
@@ -44,7 +44,7 @@ def sloped(D: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
 
 def both(D: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """Scores of both, in one pass where there is no BatchNorm."""
-    if judges_singly(D):
+    if is_per_sample(D):
         on_real, on_fake = D(torch.cat([real, fake])).score.chunk(2)
         return on_real, on_fake
     return D(real).score, D(fake).score
@@ -62,7 +62,7 @@ def dcgan_g(G: nn.Module, D: nn.Module, real: Tensor, z: Tensor) -> Tensor:
 def wgan_gp_d(G: nn.Module, D: nn.Module, real: Tensor, z: Tensor) -> Tensor:
     fake = G(z)
     between = torch.lerp(real, fake.to(real.dtype), torch.rand(len(real), 1, 1, 1, device=real.device))
-    penalty = (sloped(D, between)[1].sqrt() - 1).square().mean()
+    penalty = (output_and_input_gradient(D, between)[1].sqrt() - 1).square().mean()
     on_real, on_fake = both(D, real, fake)
     return on_fake.mean() - on_real.mean() + 10 * penalty
 
@@ -72,7 +72,7 @@ def wgan_gp_g(G: nn.Module, D: nn.Module, real: Tensor, z: Tensor) -> Tensor:
 
 
 def r3gan_d(G: nn.Module, D: nn.Module, real: Tensor, z: Tensor) -> Tensor:
-    score, steepness = sloped(D, torch.cat([real, G(z)]))
+    score, steepness = output_and_input_gradient(D, torch.cat([real, G(z)]))
     on_real, on_fake = score.chunk(2)
     penalty = steepness.mean() * 2  # R1 and R2, each a mean of its half
     return softplus(on_fake - on_real).mean() + penalty * 0.5
@@ -110,8 +110,8 @@ def batches(kind: str, data: Any, device: torch.device, flip: bool) -> Iterator[
 
 
 def main() -> None:
-    kind, turns, word = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-    module, data, recipe = build(composed("train", [*sys.argv[4:], "folder=."]))
+    kind, iterations, word = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    module, data, recipe = build(compose_config("train", [*sys.argv[4:], "folder=."]))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module.to(device)
     if device.type == "cpu":  # what Lightning sets as it is imported: each step would open the GPU driver's library
@@ -143,14 +143,14 @@ def main() -> None:
 
     weights_g, weights_d = module.weights["generator"], module.weights["discriminator"]
     images = 0
-    for turn, real in enumerate(batches(kind, data, device, bool(recipe["data"].get("flip"))), start=1):
+    for iteration, real in enumerate(batches(kind, data, device, bool(recipe["data"].get("flip"))), start=1):
         play(cost_d, step_d, weights_d, weights_g, real)
         images += len(real)
-        if turn % every == 0:
+        if iteration % every == 0:
             play(cost_g, step_g, weights_g, weights_d, real)
-            if kind == "real" and module.average:
-                module.average.update(G, images, every * len(real))  # type: ignore[arg-type]
-        if turn % turns == 0:
+            if kind == "real" and module.generator_ema:
+                module.generator_ema.update(G, images, every * len(real))  # type: ignore[arg-type]
+        if iteration % iterations == 0:
             beat()
 
 

@@ -16,9 +16,9 @@ def beat() -> None:
 class Beat(Callback):
     """A beat every so many turns of a Lightning run."""
 
-    def __init__(self, turns: int) -> None:
-        self.turns = turns
+    def __init__(self, iterations: int) -> None:
+        self.iterations = iterations
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:  # type: ignore[override]
-        if pl_module.turn % self.turns == 0:
+        if pl_module.iteration % self.iterations == 0:
             beat()

@@ -10,14 +10,14 @@ from beat import Beat
 
 from oakleaf.builder.recipe import build
 from oakleaf.builder.trainer import build_trainer
-from oakleaf.cli.compose import composed
+from oakleaf.cli.compose import compose_config
 from oakleaf.cli.train import _quiet
 
 
 def main() -> None:
     _quiet()
     with tempfile.TemporaryDirectory() as folder:
-        module, data, recipe = build(composed("train", [*sys.argv[2:], f"folder={folder}"]))
+        module, data, recipe = build(compose_config("train", [*sys.argv[2:], f"folder={folder}"]))
         trainer = build_trainer(recipe)
         trainer.callbacks.append(Beat(int(sys.argv[1])))  # type: ignore[attr-defined]
         trainer.fit(module, datamodule=data)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d, leaky_relu
 
-from oakleaf.round import Verdict
+from oakleaf.round import CriticOutput
 
 WIDTHS, CARDINALITIES = (768, 768, 768, 768, 384), (96, 96, 96, 96, 48)  # from 4 x 4 to 64 x 64
 BLOCKS, EXPANSION = 2, 2
@@ -48,9 +48,9 @@ class Discriminator(nn.Module):
         self.score = nn.Linear(widths[-1], 1, bias=False)
         nn.init.normal_(self.score.weight, 0.0, widths[-1] ** -0.5)
 
-    def forward(self, x: Tensor) -> Verdict:
+    def forward(self, x: Tensor) -> CriticOutput:
         """x [B, C, 64, 64] -> score [B]"""
-        return Verdict(self.score(self.basis(self.stages(x)).flatten(1)).squeeze(1).float())
+        return CriticOutput(self.score(self.basis(self.stages(x)).flatten(1)).squeeze(1).float())
 
 
 class Block(nn.Module):

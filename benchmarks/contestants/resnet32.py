@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
 from oakleaf.networks.layers import Norm, norm
-from oakleaf.round import Verdict
+from oakleaf.round import CriticOutput
 
 
 class Generator(nn.Module):
@@ -48,10 +48,10 @@ class Discriminator(nn.Module):
         self.blocks = nn.Sequential(Down(channels, width, norm, halves=True, first=True), *blocks, nn.ReLU())
         self.score = nn.Linear(width, 1)
 
-    def forward(self, x: Tensor) -> Verdict:
+    def forward(self, x: Tensor) -> CriticOutput:
         """x [B, C, 32, 32] -> score [B], features [B, width]"""
         features = self.blocks(x).sum((2, 3))
-        return Verdict(self.score(features).squeeze(1).float(), features=features)
+        return CriticOutput(self.score(features).squeeze(1).float(), features=features)
 
 
 class Down(nn.Module):

@@ -1,7 +1,7 @@
 """What a person did wrong, said in one sentence."""
 
 
-class Mistake(Exception):
+class UserError(Exception):
     """A user's mistake. The message is the whole answer: what is wrong, and what to do instead.
 
     The command line prints it alone and ends with exit code 1 (`oakleaf.cli.main`).
@@ -13,6 +13,6 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
-def in_a_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """All that it says as one line, 200 letters at most."""
     return " ".join(str(error).split())[:200]

@@ -18,13 +18,13 @@ def to_bytes(images: Tensor) -> Tensor:
     return images.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).cpu()
 
 
-def sheet(images: Tensor, columns: int | None = None) -> Image.Image:
+def image_grid(images: Tensor, columns: int | None = None) -> Image.Image:
     """Images [B, C, H, W] in [-1, 1] side by side, as square as it goes unless `columns` says otherwise."""
     columns = columns or math.ceil(math.sqrt(len(images)))
     grid = make_grid(to_bytes(images), nrow=columns, padding=2, pad_value=255)
-    picture = Image.fromarray(grid.permute(1, 2, 0).numpy())
-    zoom = math.ceil(LEAST_WIDTH / picture.width)
-    return picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST)
+    render = Image.fromarray(grid.permute(1, 2, 0).numpy())
+    zoom = math.ceil(LEAST_WIDTH / render.width)
+    return render.resize((render.width * zoom, render.height * zoom), Image.Resampling.NEAREST)
 
 
 def from_bytes(pixels: Tensor) -> Tensor:
@@ -38,11 +38,11 @@ def scatter(points: Tensor) -> Image.Image:
     inside = place[((place >= 0) & (place < LEAST_WIDTH)).all(1)]
     count = torch.zeros(LEAST_WIDTH, LEAST_WIDTH)
     count.index_put_((LEAST_WIDTH - 1 - inside[:, 1], inside[:, 0]), torch.ones(len(inside)), accumulate=True)
-    blurred = torch.nn.functional.max_pool2d(count[None, None], 3, 1, 1)[0, 0]  # a dot of three pixels
-    return Image.fromarray((255 * 0.5 ** (blurred + (blurred > 0))).to(torch.uint8).numpy())
+    with_instance_noise = torch.nn.functional.max_pool2d(count[None, None], 3, 1, 1)[0, 0]  # a dot of three pixels
+    return Image.fromarray((255 * 0.5 ** (with_instance_noise + (with_instance_noise > 0))).to(torch.uint8).numpy())
 
 
-def abreast(*columns: Tensor) -> Tensor:
+def interleave(*columns: Tensor) -> Tensor:
     """The first of each of the columns [B, c, H, W], then their second, ...: [n B, C, H, W], all with the channels of
     the last column. Pictures with one channel are shown grey, and where those have one, so are colours; a channel that
     is beside grey or colours (a mask) is left out."""
@@ -62,18 +62,18 @@ def are_points(images: Tensor) -> bool:
     return images.shape[2:] == (1, 1)
 
 
-def picture(images: Tensor, columns: int | None = None, most: int | None = None) -> Image.Image:
+def render(images: Tensor, columns: int | None = None, most: int | None = None) -> Image.Image:
     """What to look at: a sheet of images, the first `most` of them; where all points of the plane lie; or vectors as
     the rows of one image, 0 in grey, black and white three standard deviations away."""
     if not are_points(images):
-        return sheet(images[:most], columns)
+        return image_grid(images[:most], columns)
     if images.shape[1] == 2:
         return scatter(images)
     vectors = images[:most].float().flatten(1)
-    return sheet(vectors[None, None] / (3 * vectors.square().mean().sqrt() + 1e-8))
+    return image_grid(vectors[None, None] / (3 * vectors.square().mean().sqrt() + 1e-8))
 
 
-def captioned(pixels: Tensor, lines: Sequence[Sequence[str]], columns: int = 2) -> Image.Image:
+def with_captions(pixels: Tensor, lines: Sequence[Sequence[str]], columns: int = 2) -> Image.Image:
     """Images uint8 [N, 3, H, W] with lines of text at the right of each, wrapped."""
     font, high = ImageFont.load_default(13), 96
     wide, rows = high + 400, math.ceil(len(pixels) / columns)
@@ -89,7 +89,7 @@ def captioned(pixels: Tensor, lines: Sequence[Sequence[str]], columns: int = 2) 
     return whole
 
 
-def film(frames: Sequence[Path], path: Path, seconds: float = 6.0) -> None:
+def save_gif(frames: Sequence[Path], path: Path, seconds: float = 6.0) -> None:
     """An animated GIF of pictures, its last one held for a second. All have one palette: one for each would take half a
     second a picture."""
     palette = _palette(frames[:: -math.ceil(len(frames) / 8)])
@@ -105,7 +105,7 @@ def film(frames: Sequence[Path], path: Path, seconds: float = 6.0) -> None:
 def _palette(frames: Sequence[Path]) -> Image.Image:
     """The 256 colours that pictures of one size need together."""
     each = [Image.open(frame).convert("RGB") for frame in frames]
-    strip = Image.new("RGB", (each[0].width, sum(picture.height for picture in each)))
-    for i, picture in enumerate(each):
-        strip.paste(picture, (0, i * each[0].height))
+    strip = Image.new("RGB", (each[0].width, sum(render.height for render in each)))
+    for i, render in enumerate(each):
+        strip.paste(render, (0, i * each[0].height))
     return strip.reduce(2).quantize()

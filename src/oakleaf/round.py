@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 
 
-class Verdict(NamedTuple):
+class CriticOutput(NamedTuple):
     """What every critic returns."""
 
     score: Tensor  # [B], or [B, 1, h, w] from a PatchGAN; larger = more real
@@ -19,15 +19,15 @@ class Verdict(NamedTuple):
     features: Tensor | None = None  # [B, f] an inner layer
 
 
-Critic = Callable[[Tensor], Verdict]
+Critic = Callable[[Tensor], CriticOutput]
 Rows = Mapping[str, Tensor]
-NOTHING: Rows = {}
+EMPTY: Rows = {}
 
 
 class Round:
     """Real and fake images [B, C, H, W] in [-1, 1] and the critic that judges them, its condition already bound.
 
-    batch: the rows that the real images came with; asked: the rows that the fake ones were made from.
+    batch: the rows that the real images came with; fake_inputs: the rows that the fake ones were made from.
 
     A verdict is computed when a loss first asks for it and then kept, so that hinge's generator never pays for
     `on_real` while the relativistic one has it. Plain properties: `functools.cached_property` holds a lock that
@@ -37,102 +37,113 @@ class Round:
     each image by itself (`judges_singly`).
     """
 
-    joint = False
+    batched = False
 
     def __init__(
-        self, real: Tensor, fake: Tensor, critic: Critic, batch: Rows = NOTHING, asked: Rows = NOTHING
+        self, real: Tensor, fake: Tensor, critic: Critic, batch: Rows = EMPTY, fake_inputs: Rows = EMPTY
     ) -> None:
-        self.real, self.fake, self.critic, self.batch, self.asked = real, fake, critic, batch, asked
-        self._on_real: Verdict | None = None
-        self._on_fake: Verdict | None = None
-        self._slopes: dict[str, Tensor | None] = {}
+        self.real, self.fake, self.critic, self.batch, self.fake_inputs = real, fake, critic, batch, fake_inputs
+        self._on_real: CriticOutput | None = None
+        self._on_fake: CriticOutput | None = None
+        self._input_gradients: dict[str, Tensor | None] = {}
 
     @property
-    def on_real(self) -> Verdict:
-        if self._on_real is None and not self._judged_jointly():
-            self._on_real = self._judged("real", self.real)
+    def on_real(self) -> CriticOutput:
+        if self._on_real is None and not self._run_batched():
+            self._on_real = self._run_critic("real", self.real)
         return self._on_real  # type: ignore[return-value]
 
     @property
-    def on_fake(self) -> Verdict:
-        if self._on_fake is None and not self._judged_jointly():
-            self._on_fake = self._judged("fake", self.fake)
+    def on_fake(self) -> CriticOutput:
+        if self._on_fake is None and not self._run_batched():
+            self._on_fake = self._run_critic("fake", self.fake)
         return self._on_fake  # type: ignore[return-value]
 
-    def _judged(self, at: str, x: Tensor) -> Verdict:
-        if at not in self._slopes:
+    def _run_critic(self, at: str, x: Tensor) -> CriticOutput:
+        if at not in self._input_gradients:
             return self.critic(x)
-        verdict, self._slopes[at] = sloped(self.critic, x)
+        verdict, self._input_gradients[at] = output_and_input_gradient(self.critic, x)
         return verdict
 
-    def _judged_jointly(self) -> bool:
+    def _run_batched(self) -> bool:
         """Unless the slope is wanted on one side alone, whose way back would then lead through both."""
-        if not self.joint or len(self._slopes) == 1 or self.real.shape != self.fake.shape:
+        if not self.batched or len(self._input_gradients) == 1 or self.real.shape != self.fake.shape:
             return False
         both = torch.cat([self.real, self.fake])
-        if self._slopes:
-            verdict, slopes = sloped(self.critic, both)
-            self._slopes = dict(zip(("real", "fake"), slopes.chunk(2)))
+        if self._input_gradients:
+            verdict, slopes = output_and_input_gradient(self.critic, both)
+            self._input_gradients = dict(zip(("real", "fake"), slopes.chunk(2)))
         else:
             verdict = self.critic(both)
         halves = zip(*((None, None) if part is None else part.chunk(2) for part in verdict))
-        self._on_real, self._on_fake = (Verdict(*half) for half in halves)
+        self._on_real, self._on_fake = (CriticOutput(*half) for half in halves)
         return True
 
-    def steep(self, at: str) -> None:
-        """Before the verdicts are asked for: at = real or fake, where `slope` will be."""
-        self._slopes.setdefault(at)
+    def retain_input_gradient(self, at: str) -> None:
+        """Before the verdicts are fake_inputs for: at = real or fake, where `slope` will be."""
+        self._input_gradients.setdefault(at)
 
-    def slope(self, at: str) -> Tensor | None:
+    def input_gradient(self, at: str) -> Tensor | None:
         """The gradient of the scores with respect to the images, itself differentiable; from the verdicts that the
         objective asks for anyway. None: nobody said before them that it would be wanted."""
-        if at in self._slopes and self._slopes[at] is None:
+        if at in self._input_gradients and self._input_gradients[at] is None:
             _ = self.on_real if at == "real" else self.on_fake
-        return self._slopes.get(at)
+        return self._input_gradients.get(at)
 
 
-def sloped(critic: Critic, x: Tensor) -> tuple[Verdict, Tensor]:
+def output_and_input_gradient(critic: Critic, x: Tensor) -> tuple[CriticOutput, Tensor]:
     """The verdict on x [B, C, H, W], and the gradient of each sample's score with respect to the sample, the same
     shape, itself differentiable."""
     if torch.compiler.is_compiling():  # AOTAutograd has no double backward; functorch's transform is traced instead
 
         def scored(x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
             verdict = critic(x)  # of which no part may be None
-            return verdict.score.sum(), {name: part for name, part in zip(Verdict._fields, verdict) if part is not None}
+            return verdict.score.sum(), {
+                name: part for name, part in zip(CriticOutput._fields, verdict) if part is not None
+            }
 
         slope, parts = torch.func.grad(scored, has_aux=True)(x.detach())
-        return Verdict(**parts), slope
+        return CriticOutput(**parts), slope
     # not functorch here: it refuses BatchNorm's in-place count of batches
     x = x if x.requires_grad else x.detach().requires_grad_()  # a G that looks ahead pays for its fakes' slopes too
     verdict = critic(x)
     return verdict, torch.autograd.grad(verdict.score.sum(), x, create_graph=True)[0]
 
 
-def judges_singly(critic: nn.Module) -> bool:
+def is_per_sample(critic: nn.Module) -> bool:
     """Whether no layer lets an image's verdict depend on the others of its batch."""
     return not any(isinstance(layer, _BatchNorm) or getattr(layer, "mixes_images", False) for layer in critic.modules())
 
 
-class Voyage(Round):
-    """A round of a translator that has another for the way back: `there` made the fake of x, and `back` is the other.
+class CycleRound(Round):
+    """A round of two generators that translate between two domains in opposite directions.
 
-    Zhu 2017, arXiv:1703.10593, section 3.
+    The round's fake is G(x). `inverse` is the generator F of the other direction.
+
+    Args:
+        real: images y of the target domain, [B, C, H, W] in [-1, 1].
+        x: images of the source domain, [B, C', H, W] in [-1, 1].
+        generator: G, from x to y.
+        inverse: F, from y to x.
+        critic: the discriminator of the target domain.
+
+    Reference: Zhu 2017, arXiv:1703.10593, section 3.
     """
 
-    def __init__(self, real: Tensor, x: Tensor, there: nn.Module, back: nn.Module, critic: Critic) -> None:
-        super().__init__(real, there(x), critic)
-        self.x, self.there, self.back = x, there, back
+    def __init__(self, real: Tensor, x: Tensor, generator: nn.Module, inverse: nn.Module, critic: Critic) -> None:
+        super().__init__(real, generator(x), critic)
+        self.x, self.generator, self.inverse = x, generator, inverse
 
-    def returned(self) -> Tensor:
-        """x, there and back again."""
-        return self.back(self.fake)
+    def reconstruction(self) -> Tensor:
+        """F(G(x)), [B, C', H, W]; the cycle loss compares it with x (eq. (2))."""
+        return self.inverse(self.fake)
 
-    def kept(self) -> Tensor:
-        """What `there` makes of the real, which is already where it leads."""
-        return self.there(self.real)
+    def identity(self) -> Tensor:
+        """G(y), [B, C, H, W]; the identity loss compares it with y (section 5.2)."""
+        return self.generator(self.real)
 
 
-class Telling(Round):
+class ConditionalRound(Round):
     """A round whose fakes `generator` made of what it was told, y [B, width]."""
 
     def __init__(
@@ -142,14 +153,14 @@ class Telling(Round):
         critic: Critic,
         generator: nn.Module,
         y: Tensor,
-        batch: Rows = NOTHING,
-        asked: Rows = NOTHING,
+        batch: Rows = EMPTY,
+        fake_inputs: Rows = EMPTY,
     ) -> None:
-        super().__init__(real, fake, critic, batch, asked)
+        super().__init__(real, fake, critic, batch, fake_inputs)
         self.generator, self.y = generator, y
 
 
-class Mismatch(Round):
+class MismatchedRound(Round):
     """A round with the same real images and, as fakes, real images that were told something else: those of the next
     row. What is said of the real ones is said once. Reed 2016, arXiv:1605.05396, Algorithm 1.
     """
@@ -160,47 +171,47 @@ class Mismatch(Round):
         super().__init__(round.real, round.real.roll(1, 0), round.critic, round.batch, others)
 
     @property
-    def on_real(self) -> Verdict:
+    def on_real(self) -> CriticOutput:
         return self.round.on_real
 
-    def steep(self, at: str) -> None:
-        self.round.steep(at) if at == "real" else super().steep(at)
+    def retain_input_gradient(self, at: str) -> None:
+        self.round.retain_input_gradient(at) if at == "real" else super().retain_input_gradient(at)
 
-    def slope(self, at: str) -> Tensor | None:
-        return self.round.slope(at) if at == "real" else super().slope(at)
+    def input_gradient(self, at: str) -> Tensor | None:
+        return self.round.input_gradient(at) if at == "real" else super().input_gradient(at)
 
-    def _judged_jointly(self) -> bool:
+    def _run_batched(self) -> bool:
         return False  # only one of the verdicts is of its own
 
 
-class Mirror(Round):
+class EncoderRound(Round):
     """A round from the other side: real and fake are exchanged, and so is what their scores mean, each as far beyond
     `middle` as it was before it. The verdicts are the round's own.
     """
 
     def __init__(self, round: Round, middle: float) -> None:
-        super().__init__(round.fake, round.real, round.critic, round.asked, round.batch)
+        super().__init__(round.fake, round.real, round.critic, round.fake_inputs, round.batch)
         self.round, self.middle = round, middle
 
     @property
-    def on_real(self) -> Verdict:
+    def on_real(self) -> CriticOutput:
         return self._reflected(self.round.on_fake)
 
     @property
-    def on_fake(self) -> Verdict:
+    def on_fake(self) -> CriticOutput:
         return self._reflected(self.round.on_real)
 
-    def _reflected(self, verdict: Verdict) -> Verdict:
+    def _reflected(self, verdict: CriticOutput) -> CriticOutput:
         return verdict._replace(score=2 * self.middle - verdict.score)
 
 
-def needed(part: Tensor | None, name: str, key: str | None = None) -> Tensor:
-    """A part of a Verdict.
+def require(part: Tensor | None, name: str, key: str | None = None) -> Tensor:
+    """A part of a CriticOutput.
 
     Raises:
-        Mistake: this critic does not say it.
+        UserError: this critic does not say it.
     """
     if part is None:
         how = f": model.game.discriminator.{key}" if key else ""
-        raise Mistake(f"the discriminator gives no {name}, which the loss or one of the players' terms asks for{how}")
+        raise UserError(f"the discriminator gives no {name}, which the loss or one of the players' terms asks for{how}")
     return part

@@ -19,7 +19,7 @@ import torch
 
 from conftest import FP32, SMALL, built
 from oakleaf.builder.recipe import load
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 from torture.within import Outcome, Slow, limited, report, within
 
 FORGED: list[Any] = [
@@ -94,10 +94,10 @@ def tried(content: bytes, file: Path, seconds: int = 60) -> Outcome:
     try:
         with within(seconds):
             module = load(file)
-            module.draw(module.game.request(2))
+            module.sample(module.game.sample_inputs(2))
     except Slow:
         return Outcome("hung", f"after {seconds} s")
-    except Mistake as error:
+    except UserError as error:
         return Outcome("sentence" if "\n" not in str(error) else "several lines", str(error)[:300])
     except Exception as error:
         return Outcome("traceback", repr(error)[:300])

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 
 from conftest import FP32, SMALL
-from oakleaf.runtime.checkpoint_io import read
+from oakleaf.runtime.checkpoint_io import read_checkpoint
 from test_commands import quick
 
 IMAGES = 1600
@@ -92,10 +92,10 @@ def attempt(folder: Path, trap: Trap | None) -> int:
 
 
 def same(a: Path, b: Path) -> bool:
-    mine, theirs = (read(path / "checkpoints" / "last.ckpt") for path in (a, b))
+    mine, theirs = (read_checkpoint(path / "checkpoints" / "last.ckpt") for path in (a, b))
     weights, others = mine["state_dict"], theirs["state_dict"]
     alike = weights.keys() == others.keys() and all(torch.equal(weights[key], others[key]) for key in weights)
-    return alike and mine["images"] == theirs["images"] == IMAGES
+    return alike and mine["images_seen"] == theirs["images_seen"] == IMAGES
 
 
 def torture(kills: int, seed: int, place: Path) -> Counter[str]:

@@ -16,10 +16,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 from PIL import Image
 
-from oakleaf.data.cache import decoded
-from oakleaf.data.decoded import Stock
+from oakleaf.data.cache import decode_to_cache
+from oakleaf.data.decoded import DecodedImages
 from oakleaf.data.folder import Folder
-from oakleaf.data.resize import Fit
+from oakleaf.data.resize import CropResize
 from torture.within import Outcome, Slow, limited, report, within
 
 KINDS = [
@@ -73,8 +73,8 @@ def tried(content: bytes, suffix: str, folder: Path, name: str, seconds: int = 2
     Image.new("L", (16, 16)).save(root / "whole.png")
     try:
         with within(seconds):
-            found = decoded(Folder(root), Fit(3, 16, 16, upscale=True), "skip", folder / "cache")
-            stock = Stock(Folder(root, upscale=True), None, 16, "center", "bilinear", "skip", folder / "cache")
+            found = decode_to_cache(Folder(root), CropResize(3, 16, 16, upscale=True), "skip", folder / "cache")
+            stock = DecodedImages(Folder(root, upscale=True), None, 16, "center", "bilinear", "skip", folder / "cache")
             stock.prepare()
             stock.read()
     except Slow:

@@ -5,17 +5,17 @@ from collections.abc import Sequence
 from omegaconf import OmegaConf
 
 from oakleaf.cli.hardware import best_precision
-from oakleaf.errors import Mistake
-from oakleaf.runtime.run_dir import run_folder
-from oakleaf.sweeps.devices import at_once
+from oakleaf.errors import UserError
+from oakleaf.runtime.run_dir import run_dir
+from oakleaf.sweeps.devices import parallel_jobs
 from oakleaf.sweeps.names import sweep_name
 
 
 def register() -> None:
     """Teach OmegaConf our resolvers."""
-    OmegaConf.register_new_resolver("run_folder", run_folder, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("run_dir", run_dir, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
-    OmegaConf.register_new_resolver("at_once", at_once, replace=True)
+    OmegaConf.register_new_resolver("parallel_jobs", parallel_jobs, replace=True)
     OmegaConf.register_new_resolver("best_precision", best_precision, replace=True)
     OmegaConf.register_new_resolver("times", times, replace=True)
     OmegaConf.register_new_resolver("part", part, replace=True)
@@ -28,7 +28,7 @@ def times(*factors: int | None) -> int | None:
         if factor is None:
             return None
         if not isinstance(factor, int):
-            raise Mistake(f"times: {factor} is no whole number")
+            raise UserError(f"times: {factor} is no whole number")
         product *= factor
     return product
 

@@ -6,10 +6,10 @@
 from oakleaf.callbacks.checkpoint import Checkpoint
 from oakleaf.callbacks.compiling import Compiling
 from oakleaf.callbacks.interruption import Interruption
-from oakleaf.callbacks.log_scalars import Watch
+from oakleaf.callbacks.log_scalars import LogScalars
 from oakleaf.callbacks.profile import Profile
 from oakleaf.callbacks.progress import Progress
 from oakleaf.callbacks.samples import Samples
-from oakleaf.callbacks.training_monitor import Health
+from oakleaf.callbacks.training_monitor import TrainingMonitor
 
-__all__ = ["Checkpoint", "Compiling", "Health", "Interruption", "Profile", "Progress", "Samples", "Watch"]
+__all__ = ["Checkpoint", "Compiling", "TrainingMonitor", "Interruption", "Profile", "Progress", "Samples", "LogScalars"]

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 ADVICE = {
-    "D has won": "a lower optim.discriminator.lr, or a penalty or noise for it: loss=relativistic, loss.instance_noise",
+    "discriminator_dominates": "a lower optim.discriminator.lr, or a penalty or noise for it: loss=relativistic, loss.instance_noise",
     "collapse": "loss=relativistic or wasserstein_gp, a lower optim.generator.lr, or model.game.packing=2",
     "memorisation": "more data or data.flip=true, a smaller network, or an earlier checkpoint",
     "oscillation": "a lower optim.generator.lr and optim.discriminator.lr",
-    "drift": "a lower optim.ema.half_life, or average=false for samples",
+    "ema_lag": "a lower optim.ema.half_life, or ema=false for samples",
 }
 
-GONE = ("discriminator/adversarial", "generator/gradient_norm")  # both vanish when D has won
+VANISHING = ("discriminator/adversarial", "generator/gradient_norm")  # both vanish when discriminator_dominates
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Alarm:
     raised: bool = False
     row: int = 0  # looks in a row that contradict `raised`
 
-    def look(self, bad: bool, patience: int = 0) -> bool:
+    def update(self, bad: bool, patience: int = 0) -> bool:
         """Whether it is to be said now. patience: if more is asked for than its own."""
         self.row = self.row + 1 if bad != self.raised else 0
         if self.row < max(self.patience, patience):
@@ -31,21 +31,21 @@ class Alarm:
         return bad
 
 
-def won(seen: Mapping[str, float], most: Mapping[str, float], accuracy: float, left: float) -> bool:
+def discriminator_dominates(seen: Mapping[str, float], most: Mapping[str, float], accuracy: float, left: float) -> bool:
     """Whether D tells all real images from all fake ones, and what it pays and G's gradient are at most `left` of the
     most that they ever were. A loss without a floor at 0 (Wasserstein's) never gets there; nor does G's gradient where
     its loss does not saturate (hinge), and there G goes on."""
     if any(seen.get(f"discriminator/accuracy_{side}", 0.0) < accuracy for side in ("real", "fake")):
         return False
-    return all(name in seen and 0 <= seen[name] <= left * most[name] for name in GONE)
+    return all(name in seen and 0 <= seen[name] <= left * most[name] for name in VANISHING)
 
 
-def fallen(now: float, best: float, share: float) -> bool:
+def has_collapsed(now: float, best: float, share: float) -> bool:
     """Whether it is below that share of its best, of which what is above 1, real images', does not count."""
     return now < share * min(best, 1.0)
 
 
-def left_behind(apart: float, moved: float, most: float) -> bool:
+def ema_lags(apart: float, moved: float, most: float) -> bool:
     """Whether the average draws other images than G, farther off than G goes between two looks: not because G moves,
     but because the average does not follow."""
     return apart > most and apart > 1.5 * moved

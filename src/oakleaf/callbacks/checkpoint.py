@@ -7,9 +7,9 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 
 from oakleaf.callbacks.interval import Interval
-from oakleaf.config.types import Count
+from oakleaf.config.types import PositiveInt
 from oakleaf.gan import GAN
-from oakleaf.runtime.checkpoint_io import tidy
+from oakleaf.runtime.checkpoint_io import remove_partial_files
 from oakleaf.runtime.run_dir import LAST
 
 
@@ -20,18 +20,18 @@ class Checkpoint(LightningCheckpoint):
     images between two that stay; null: none does. Saved at the end of a turn only, where a resumed run goes on exactly.
     """
 
-    def __init__(self, folder: str, every: Count | None = None, keep_every: Count | None = None) -> None:
+    def __init__(self, folder: str, every: PositiveInt | None = None, keep_every: PositiveInt | None = None) -> None:
         self.folder = Path(folder)
         self.interval = Interval(every, parts=20)
         self.kept = Interval(keep_every) if keep_every else None
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         if trainer.is_global_zero:
-            tidy(self.folder)
+            remove_partial_files(self.folder)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: GAN, *_: Any) -> None:  # type: ignore[override]
         if self.kept and self.kept.due(pl_module):
-            trainer.save_checkpoint(self.folder / f"{pl_module.images:012d}.ckpt")
+            trainer.save_checkpoint(self.folder / f"{pl_module.images_seen:012d}.ckpt")
         if self.interval.due(pl_module) or self._is_last(trainer):
             trainer.save_checkpoint(self.folder / LAST.name)
 

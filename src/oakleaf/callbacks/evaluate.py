@@ -9,21 +9,21 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 
 from oakleaf.callbacks.interval import Interval
-from oakleaf.config.types import Count
-from oakleaf.errors import Mistake
+from oakleaf.config.types import PositiveInt
+from oakleaf.errors import UserError
 from oakleaf.gan import GAN
-from oakleaf.metrics.evaluation_data import Evidence
+from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.extractors import Extractor
-from oakleaf.metrics.metric import Measure
-from oakleaf.metrics.scores import enough, measure, versions, write
+from oakleaf.metrics.metric import Metric
+from oakleaf.metrics.scores import evaluate_metrics, sample_count, versions, write
 from oakleaf.runtime import distributed
-from oakleaf.runtime.loggers import tell
-from oakleaf.runtime.run_dir import BEST, Spared
+from oakleaf.runtime.loggers import log_scalars
+from oakleaf.runtime.run_dir import BEST, IgnoreFullDisk
 
 log = logging.getLogger(__name__)
 
 
-class Score(Callback):
+class Evaluate(Callback):
     """Scores `fake` samples of the average of G against at most `real` real images, logs `score/<name>`, and saves
     `<folder>/checkpoints/best.ckpt` whenever the number called `best` is the best so far.
 
@@ -35,22 +35,22 @@ class Score(Callback):
         self,
         folder: str,
         extractor: Extractor,
-        metric: Mapping[str, Measure],
+        metric: Mapping[str, Metric],
         best: str | None = None,
-        every: Count | None = None,
-        fake: Count = 2500,
-        real: Count = 10_000,
+        every: PositiveInt | None = None,
+        fake: PositiveInt = 2500,
+        real: PositiveInt = 10_000,
     ) -> None:
         self.folder, self.extractor, self.metric, self.best = Path(folder), extractor, dict(metric), best
         self.fake, self.real, self.interval = fake, real, Interval(every, parts=10)
         self.record: float | None = None
-        self.spared = Spared()
+        self.ignore_full_disk = IgnoreFullDisk()
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         directions = {name: way for one in self.metric.values() for name, way in one.better.items()}
         if self.best is not None and not directions.get(self.best):
             known = ", ".join(sorted(name for name, way in directions.items() if way))
-            raise Mistake(f"callbacks.score.best={self.best}: none of the numbers that are measured: {known}")
+            raise UserError(f"callbacks.evaluate.best={self.best}: none of the numbers that are measured: {known}")
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: GAN, *_: Any) -> None:  # type: ignore[override]
         if self.interval.due(pl_module):
@@ -58,19 +58,21 @@ class Score(Callback):
 
     def take(self, trainer: Trainer, module: GAN) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        fake = enough(self.fake, self.metric)
-        evidence = Evidence(module, data, self.extractor, fake, self.real, seed=module.seed)
-        findings = measure(self.metric, evidence, calibrate=False)
+        fake = sample_count(self.fake, self.metric)
+        evaluation = EvaluationData(module, data, self.extractor, fake, self.real, seed=module.seed)
+        findings = evaluate_metrics(self.metric, evaluation, with_baseline=False)
         for name, reason in findings.failures.items():
             log.warning("%s: %s", name, reason)
-        tell(trainer.loggers, {f"score/{score.name}": score.value for score in findings.scores}, module.images)
+        log_scalars(
+            trainer.loggers, {f"score/{score.name}": score.value for score in findings.scores}, module.images_seen
+        )
         if trainer.is_global_zero:
-            with self.spared(place := self.folder / "scores"):
+            with self.ignore_full_disk(place := self.folder / "scores"):
                 write(findings, place, versions())
         suffix = self.extractor.suffix
         found = {score.name: score for score in findings.scores}
         best = next((found[name] for name in (self.best, f"{self.best}{suffix}") if name in found), None)
-        value = distributed.first(best.value if best else nan, module.device)
+        value = distributed.broadcast_scalar(best.value if best else nan, module.device)
         if best and not isnan(value):
             self._keep(trainer, value, best.better == "lower")
 

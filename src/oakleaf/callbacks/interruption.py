@@ -49,7 +49,7 @@ class Interruption(Callback):
         if number == signal.SIGINT and self.received == number:
             raise KeyboardInterrupt
         self.received = number
-        if distributed.place()[0] == 0:
+        if distributed.rank_and_world_size()[0] == 0:
             log.warning("%s: saving, and ending with this turn", signal.Signals(number).name)
 
     def _forget(self) -> None:

@@ -15,8 +15,8 @@ class Interval:
     def due(self, module: GAN) -> bool:
         """Whether a boundary was crossed in the turn that has just been played."""
         every = self.every or self._share(module)
-        return module.images // every > (module.images - module.step) // every
+        return module.images_seen // every > (module.images_seen - module.global_batch_size) // every
 
     def _share(self, module: GAN) -> int:
-        total = module.total or module.trainer.num_training_batches * module.step * self.parts
+        total = module.total_images or module.trainer.num_training_batches * module.global_batch_size * self.parts
         return max(1, int(total // self.parts))

@@ -9,7 +9,7 @@ from oakleaf.metrics.neighbours import flat, nearest
 SIDE = 16  # pixels: larger images are shrunk to it, so that a look costs the same at any size
 
 
-class Glimpse:
+class PixelStatistics:
     """real: training images [N, C, H, W] as they are stored, in an order by chance; mirrors: whether training mirrors
     them, and copies may be mirrored too. All distances are Euclidean, and are given as shares of the mean distance
     between two real images."""
@@ -40,7 +40,7 @@ class Glimpse:
         found = nearest(samples, self.learned)
         return float((found.distance[:, 0] <= near * self.own[found.row[:, 0] % len(self.own)]).float().mean())
 
-    def apart(self, these: Tensor, those: Tensor) -> float:
+    def distance(self, these: Tensor, those: Tensor) -> float:
         """Mean distance between images of the same latents."""
         return float((these - those).norm(dim=1).mean()) / self.scale
 

@@ -14,7 +14,7 @@ from lightning.pytorch.profilers import Profiler
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from oakleaf.callbacks.profile_summary import shares, words
-from oakleaf.config.types import Count
+from oakleaf.config.types import PositiveInt
 from oakleaf.gan import GAN
 
 log = logging.getLogger(__name__)
@@ -34,29 +34,31 @@ class Profile(Callback):
     turns: how many are recorded, rounded up until each player has played equally often as in the long run.
     """
 
-    def __init__(self, enabled: bool, folder: Path, after: Count | None = None, turns: Count = 10) -> None:
-        self.enabled, self.folder, self.after, self.turns = enabled, Path(folder), after, turns
+    def __init__(
+        self, enabled: bool, folder: Path, after: PositiveInt | None = None, iterations: PositiveInt = 10
+    ) -> None:
+        self.enabled, self.folder, self.after, self.iterations = enabled, Path(folder), after, iterations
         self.profiler: profile | None = None
         if enabled:
             os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else it reports its own start and stop
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         gpu = pl_module.device.type == "cuda"
-        self.begin = pl_module.turn + (self.after or (WARM_GPU if gpu else WARM))
+        self.begin = pl_module.iteration + (self.after or (WARM_GPU if gpu else WARM))
         cycle = math.lcm(*(player.every for player in pl_module.players.values()))
-        self.end = self.begin + cycle * math.ceil(self.turns / cycle)
+        self.end = self.begin + cycle * math.ceil(self.iterations / cycle)
         self.enabled = self.enabled and trainer.is_global_zero
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: GAN, *_: Any) -> None:  # type: ignore[override]
         if not self.enabled:
             return
-        if pl_module.turn == self.end:
+        if pl_module.iteration == self.end:
             self._stop(trainer, pl_module)
-        elif pl_module.turn == self.begin:
+        elif pl_module.iteration == self.begin:
             self._start(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        if self.profiler and pl_module.turn > self.began:
+        if self.profiler and pl_module.iteration > self.began:
             self._stop(trainer, pl_module)
         elif self.enabled:
             log.warning(
@@ -76,20 +78,20 @@ class Profile(Callback):
         self.profiler = profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if gpu else [])])
         self.named, trainer.profiler = trainer.profiler, Scopes()  # type: ignore[attr-defined]
         self.profiler.start()
-        self.began, self.since = module.turn, _now(module)
+        self.began, self.since = module.iteration, _now(module)
 
     def _stop(self, trainer: Trainer, module: GAN) -> None:
         assert self.profiler
-        seconds, turns = _now(module) - self.since, module.turn - self.began
+        seconds, iterations = _now(module) - self.since, module.iteration - self.began
         self.profiler.stop()
         trainer.profiler = self.named  # type: ignore[attr-defined]
         found = shares(self.profiler.events() or [], seconds, device=module.device.type == "cuda")
         self.folder.mkdir(parents=True, exist_ok=True)
         self.profiler.export_chrome_trace(str(self.folder / "trace.json.gz"))
         self.enabled, self.profiler = False, None
-        content = {"seconds_per_turn": seconds / turns, "turns": turns, "shares": found}
+        content = {"seconds_per_turn": seconds / iterations, "turns": iterations, "shares": found}
         (self.folder / "costs.json").write_text(json.dumps(content, indent=1) + "\n")
-        log.info("profile: %s\ntrace and costs are in %s/", words(found, seconds / turns * 1e3), self.folder)
+        log.info("profile: %s\ntrace and costs are in %s/", words(found, seconds / iterations * 1e3), self.folder)
 
 
 class Scopes(Profiler):

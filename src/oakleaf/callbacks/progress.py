@@ -23,9 +23,9 @@ class Progress(Callback):
             return
         if self.bar is None:
             self.bar = self._open(pl_module)
-        self.bar.update(pl_module.step)
-        if pl_module.turn % pl_module.watch_every == 0:
-            self.bar.set_postfix_str(_paid(pl_module.latest), refresh=False)
+        self.bar.update(pl_module.global_batch_size)
+        if pl_module.iteration % pl_module.log_every == 0:
+            self.bar.set_postfix_str(_paid(pl_module.last_scalars), refresh=False)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         self._close()
@@ -35,8 +35,8 @@ class Progress(Callback):
 
     def _open(self, module: GAN) -> "tqdm[Any]":
         return tqdm(
-            total=module.total,
-            initial=module.images - module.step,
+            total=module.total_images,
+            initial=module.images_seen - module.global_batch_size,
             desc="training",
             unit="img",
             unit_scale=True,

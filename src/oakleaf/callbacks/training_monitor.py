@@ -7,15 +7,15 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
-from oakleaf.callbacks.alarms import ADVICE, GONE, Alarm, fallen, left_behind, won
+from oakleaf.callbacks.alarms import ADVICE, VANISHING, Alarm, discriminator_dominates, ema_lags, has_collapsed
 from oakleaf.callbacks.interval import Interval
-from oakleaf.callbacks.pixel_statistics import Glimpse, small
-from oakleaf.config.types import Count, Natural, Positive, Share
+from oakleaf.callbacks.pixel_statistics import PixelStatistics, small
+from oakleaf.config.types import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 from oakleaf.games import Batch
 from oakleaf.gan import GAN
 from oakleaf.metrics.neighbours import shuffled
-from oakleaf.runtime.loggers import alert, tell
-from oakleaf.sampling.latents import draw
+from oakleaf.runtime.loggers import log_scalars, send_alert
+from oakleaf.sampling.latents import seeded_inputs
 
 log = logging.getLogger(__name__)
 
@@ -24,14 +24,14 @@ SOON = 10  # turns after which the same latents are drawn again
 SMALLEST = 16  # values of an image; of fewer, as of points, neighbours are near by chance
 
 
-class Health(Callback):
+class TrainingMonitor(Callback):
     """Raises an alarm in the log, on W&B, and as `alarm/<name>` = 1 (0 when it is well again), once each time. Numbers
-    are logged as `health/<name>`; distances are shares of that between two real images (`Glimpse`).
+    are logged as `health/<name>`; distances are shares of that between two real images (`PixelStatistics`).
 
     every: images between two looks at `count` samples of G and of its average, by fixed latents; null: 20 in the run,
     or as many as cost little. most: training images that they are held against, chosen by a fixed order.
-    accuracy, paid, looks, run: D has won, if both its accuracies are at least so, and what it pays and G's gradient are
-    at most this share of the most that they were, at so many looks of `Watch` in a row and for that share of the run.
+    accuracy, paid, looks, run: discriminator_dominates, if both its accuracies are at least so, and what it pays and G's gradient are
+    at most this share of the most that they were, at so many looks of `LogScalars` in a row and for that share of the run.
     fallen, alike: collapse, if diversity or coverage of G's own samples falls below this share of its best; or if after
     half of the run diversity is below `alike`. near, copied: memorisation, if more than this share of the samples are
     `near` times as far from a training image as that is from its nearest other one, or nearer. jump, calm: oscillation,
@@ -45,126 +45,144 @@ class Health(Callback):
 
     def __init__(
         self,
-        every: Count | None = None,
-        count: Count = 128,
-        most: Count = 2048,
-        accuracy: Share = 0.99,
-        paid: Share = 0.01,
-        looks: Count = 5,
-        run: Share = 0.03,
-        fallen: Share = 0.33,
-        alike: Share = 0.05,
-        near: Positive = 0.33,
-        copied: Share = 0.3,
-        jump: Positive = 0.5,
-        calm: Natural = 100_000,
-        apart: Positive = 0.6,
-        patience: Count = 3,
+        every: PositiveInt | None = None,
+        count: PositiveInt = 128,
+        max_real: PositiveInt = 2048,
+        min_accuracy: Fraction = 0.99,
+        max_loss_fraction: Fraction = 0.01,
+        min_checks: PositiveInt = 5,
+        min_fraction_of_run: Fraction = 0.03,
+        collapse_fraction: Fraction = 0.33,
+        min_diversity: Fraction = 0.05,
+        copy_distance: PositiveFloat = 0.33,
+        max_copied: Fraction = 0.3,
+        max_change: PositiveFloat = 0.5,
+        warmup_images: NonNegativeInt = 100_000,
+        max_ema_distance: PositiveFloat = 0.6,
+        patience: PositiveInt = 3,
     ) -> None:
-        self.every, self.count, self.most = every, count, most
-        self.accuracy, self.paid, self.run = accuracy, paid, run
-        self.fallen, self.alike, self.near, self.copied, self.jump, self.calm, self.apart = (
-            fallen, alike, near, copied, jump, calm, apart,
+        self.every, self.count, self.max_real = every, count, max_real
+        self.min_accuracy, self.max_loss_fraction, self.min_fraction_of_run = (
+            min_accuracy,
+            max_loss_fraction,
+            min_fraction_of_run,
+        )
+        self.collapse_fraction, self.min_diversity, self.copy_distance, self.max_copied, self.max_change, self.warmup_images, self.max_ema_distance = (
+            collapse_fraction, min_diversity, copy_distance, max_copied, max_change, warmup_images, max_ema_distance,
         )  # fmt: skip
         self.interval = Interval(every, parts=20)
-        self.alarms = {name: Alarm(looks if name == "D has won" else patience) for name in ADVICE}
-        self.best = dict.fromkeys((*GONE, "diversity", "coverage"), 0.0)  # the largest values so far
+        self.alarms = {name: Alarm(min_checks if name == "discriminator_dominates" else patience) for name in ADVICE}
+        self.best = dict.fromkeys((*VANISHING, "diversity", "coverage"), 0.0)  # the largest values so far
         self.request: Batch = {}
-        self.glimpse: Glimpse | None = None
-        self.before: Tensor | None = None  # G's last samples
-        self.drawn = self.turn = 0  # when: in images, in turns
+        self.statistics: PixelStatistics | None = None
+        self.previous: Tensor | None = None  # G's last samples
+        self.checked_images = self.checked_iteration = 0  # when: in images, in turns
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         if not trainer.is_global_zero:
             return
-        request = draw(pl_module.game, self.count, pl_module.seed)  # each turn seeds anew, so this changes no turn
+        request = seeded_inputs(
+            pl_module.game, self.count, pl_module.seed
+        )  # each turn seeds anew, so this changes no turn
         self.request = {name: values.to(pl_module.device) for name, values in request.items()}
-        self.drawn, self.turn, self.before = pl_module.images, 0, None
+        self.checked_images, self.checked_iteration, self.previous = pl_module.images_seen, 0, None
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: GAN, *_: Any) -> None:  # type: ignore[override]
         if not trainer.is_global_zero:
             return
-        if pl_module.turn % pl_module.watch_every == 0:
-            self.judge(trainer, pl_module)
-        if self.interval.due(pl_module) and (self.every or pl_module.images - self.drawn >= DEAR * self.count):
-            self.draw(trainer, pl_module)
-        elif self.before is not None and pl_module.turn == self.turn + SOON and "discriminator" in pl_module.players:
-            self.again(trainer, pl_module)  # players chase each other; one alone has nobody to
+        if pl_module.iteration % pl_module.log_every == 0:
+            self.check_discriminator(trainer, pl_module)
+        if self.interval.due(pl_module) and (
+            self.every or pl_module.images_seen - self.checked_images >= DEAR * self.count
+        ):
+            self.check_samples(trainer, pl_module)
+        elif (
+            self.previous is not None
+            and pl_module.iteration == self.checked_iteration + SOON
+            and "discriminator" in pl_module.players
+        ):
+            self.check_sample_change(trainer, pl_module)  # players chase each other; one alone has nobody to
 
-    def judge(self, trainer: Trainer, module: GAN) -> None:
-        """D, by the last look of `Watch`."""
-        seen = module.latest
-        for name in GONE:
+    def check_discriminator(self, trainer: Trainer, module: GAN) -> None:
+        """D, by the last look of `LogScalars`."""
+        seen = module.last_scalars
+        for name in VANISHING:
             self.best[name] = max(self.best[name], seen.get(name, 0.0))
-        bad = won(seen, self.best, self.accuracy, self.paid)
-        patience = math.ceil(self.run * (module.total or 0) / (module.watch_every * module.step))
-        paid, gradient = (seen.get(name, 0.0) for name in GONE)
+        bad = discriminator_dominates(seen, self.best, self.min_accuracy, self.max_loss_fraction)
+        patience = math.ceil(
+            self.min_fraction_of_run * (module.total_images or 0) / (module.log_every * module.global_batch_size)
+        )
+        paid, gradient = (seen.get(name, 0.0) for name in VANISHING)
         words = f"it tells all images apart and pays {paid:.2g}; G's gradient is {gradient:.2g}"
-        self._look(trainer, module, "D has won", bad, words, patience)
+        self._raise_or_clear(trainer, module, "discriminator_dominates", bad, words, patience)
 
-    def draw(self, trainer: Trainer, module: GAN) -> None:
+    def check_samples(self, trainer: Trainer, module: GAN) -> None:
         """Samples of G and of its average."""
-        glimpse, raw = self._held(trainer), self._samples(trainer, module, average=False)
-        drawn = self._samples(trainer, module) if module.average else raw
-        scalars = {"health/diversity": glimpse.diversity(raw), "health/coverage": glimpse.coverage(raw)}
+        statistics, live = self._pixel_statistics(trainer), self._samples(trainer, module, ema=False)
+        drawn = self._samples(trainer, module) if module.generator_ema else live
+        scalars = {"health/diversity": statistics.diversity(live), "health/coverage": statistics.coverage(live)}
         if "latent" in self.request:  # a translator draws what its input says
             self._collapse(trainer, module, scalars)
-            if not self._told_rows(module) and drawn.shape[1] >= SMALLEST:
-                copied = scalars["health/copied"] = glimpse.copied(drawn, self.near)
+            if not self._repeats_training_rows(module) and drawn.shape[1] >= SMALLEST:
+                copied = scalars["health/copied"] = statistics.copied(drawn, self.copy_distance)
                 words = f"{copied:.0%} of the samples are nearly copies of training images"
-                self._look(trainer, module, "memorisation", copied > self.copied, words)
-        if module.average and self.before is not None:
-            apart, moved = glimpse.apart(drawn, raw), glimpse.apart(self.before, raw)
-            scalars["health/drift"] = apart
+                self._raise_or_clear(trainer, module, "memorisation", copied > self.max_copied, words)
+        if module.generator_ema and self.previous is not None:
+            apart, moved = statistics.distance(drawn, live), statistics.distance(self.previous, live)
+            scalars["health/ema_lag"] = apart
             words = f"G's average draws other images than G, {apart:.2f} of the distance between real ones away"
-            self._look(trainer, module, "drift", left_behind(apart, moved, self.apart), words)
-        self.before, self.drawn, self.turn = raw, module.images, module.turn
-        tell(trainer.loggers, scalars, module.images)
+            self._raise_or_clear(trainer, module, "ema_lag", ema_lags(apart, moved, self.max_ema_distance), words)
+        self.previous, self.checked_images, self.checked_iteration = live, module.images_seen, module.iteration
+        log_scalars(trainer.loggers, scalars, module.images_seen)
 
-    def again(self, trainer: Trainer, module: GAN) -> None:
+    def check_sample_change(self, trainer: Trainer, module: GAN) -> None:
         """The same samples a few turns later."""
-        assert self.before is not None
-        jumped = self._held(trainer).apart(self.before, self._samples(trainer, module, average=False))
-        bad = jumped > self.jump and module.images >= self.calm
+        assert self.previous is not None
+        jumped = self._pixel_statistics(trainer).distance(self.previous, self._samples(trainer, module, ema=False))
+        bad = jumped > self.max_change and module.images_seen >= self.warmup_images
         words = f"G's samples change within {SOON} turns by {jumped:.2f} of the distance between real images"
-        self._look(trainer, module, "oscillation", bad, words)
-        tell(trainer.loggers, {"health/jump": jumped}, module.images)
+        self._raise_or_clear(trainer, module, "oscillation", bad, words)
+        log_scalars(trainer.loggers, {"health/sample_change": jumped}, module.images_seen)
 
     def _collapse(self, trainer: Trainer, module: GAN, scalars: dict[str, float]) -> None:
-        bad = scalars["health/diversity"] < self.alike and 2 * module.images > (module.total or math.inf)
+        bad = scalars["health/diversity"] < self.min_diversity and 2 * module.images_seen > (
+            module.total_images or math.inf
+        )
         for name in ("diversity", "coverage"):
             value = scalars[f"health/{name}"]
             self.best[name] = max(self.best[name], value)
             # before that all samples are alike because nothing is learned yet, and counts are small
-            bad |= self.best[name] > 0.2 and fallen(value, self.best[name], self.fallen)
+            bad |= self.best[name] > 0.2 and has_collapsed(value, self.best[name], self.collapse_fraction)
         diversity, coverage = scalars["health/diversity"], scalars["health/coverage"]
         words = f"samples have {diversity:.0%} of real images' diversity and meet {coverage:.0%} of them"
-        self._look(trainer, module, "collapse", bad, words)
+        self._raise_or_clear(trainer, module, "collapse", bad, words)
 
-    def _look(self, trainer: Trainer, module: GAN, name: str, bad: bool, words: str, patience: int = 0) -> None:
+    def _raise_or_clear(
+        self, trainer: Trainer, module: GAN, name: str, bad: bool, words: str, patience: int = 0
+    ) -> None:
         alarm = self.alarms[name]
         was = alarm.raised
-        if alarm.look(bad, patience):
+        if alarm.update(bad, patience):
             log.warning("%s: %s; try: %s", name, words, ADVICE[name])
-            alert(trainer.loggers, name, f"{words}; try: {ADVICE[name]}")
+            send_alert(trainer.loggers, name, f"{words}; try: {ADVICE[name]}")
         if alarm.raised != was:
-            tell(trainer.loggers, {f"alarm/{name}": float(alarm.raised)}, module.images)
+            log_scalars(trainer.loggers, {f"alarm/{name}": float(alarm.raised)}, module.images_seen)
 
-    def _held(self, trainer: Trainer) -> Glimpse:
-        if self.glimpse is None:
+    def _pixel_statistics(self, trainer: Trainer) -> PixelStatistics:
+        if self.statistics is None:
             data: Any = trainer.datamodule  # type: ignore[attr-defined]
             rows = data.rows["image"]
-            self.glimpse = Glimpse(rows[shuffled(len(rows), self.most)], data.mirrors)
-        return self.glimpse
+            self.statistics = PixelStatistics(rows[shuffled(len(rows), self.max_real)], data.mirrors)
+        return self.statistics
 
-    def _samples(self, trainer: Trainer, module: GAN, average: bool = True) -> Tensor:
+    def _samples(self, trainer: Trainer, module: GAN, ema: bool = True) -> Tensor:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        return small(data.stored(module.draw(self.request, average)))
+        return small(data.stored(module.sample(self.request, ema)))
 
     @staticmethod
-    def _told_rows(module: GAN) -> bool:
+    def _repeats_training_rows(module: GAN) -> bool:
         """Whether it is told what is known of certain training images, which it then should draw."""
-        return hasattr(module.game.condition, "known")
+        return hasattr(module.game.condition, "remembered")
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": dict(self.best), "alarms": {name: [a.raised, a.row] for name, a in self.alarms.items()}}

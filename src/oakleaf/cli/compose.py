@@ -10,7 +10,7 @@ from oakleaf.builder.resolvers import register
 from oakleaf.config.paths import conf_dir
 
 
-def composed(config: str, overrides: Sequence[str] = ()) -> DictConfig:
+def compose_config(config: str, overrides: Sequence[str] = ()) -> DictConfig:
     """What a command line would compose: `conf/`'s file of this name, with the overrides.
 
     Raises:

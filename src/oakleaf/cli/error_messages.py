@@ -10,25 +10,25 @@ from typing import Any
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from oakleaf.cli.quoting import LISTS, quotation
-from oakleaf.errors import Mistake
-from oakleaf.runtime.run_dir import homeless
+from oakleaf.cli.quoting import LISTS, quoted_override
+from oakleaf.errors import UserError
+from oakleaf.runtime.run_dir import redact_home
 
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # a disk that takes no more
 
 
-class Discreet(logging.Formatter):
+class WithoutHome(logging.Formatter):
     """What is said and logged, without the home's path; a file's name that is no text, as its bytes."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return str(homeless(super().format(record))).encode(errors="backslashreplace").decode()
+        return str(redact_home(super().format(record))).encode(errors="backslashreplace").decode()
 
 
-def sentence(error: BaseException, config: str) -> str | None:
+def error_message(error: BaseException, config: str) -> str | None:
     """What to tell the user about an error of the command whose configuration is `config`, or None if it is no user's
     mistake."""
     for link in _chain(error):
-        if isinstance(link, Mistake):
+        if isinstance(link, UserError):
             return str(link)
         if isinstance(link, OSError) and link.errno in FULL:
             file = link.filename or "a file"
@@ -40,9 +40,9 @@ def sentence(error: BaseException, config: str) -> str | None:
     if isinstance(error, ConfigCompositionException):
         return _composition(error, config)
     if isinstance(error, (HydraException, OmegaConfBaseException)):
-        return flat(error)
+        return one_line_text(error)
     if type(error).__name__ == "MisconfigurationException":  # Lightning's, by name: importing it takes seconds
-        return flat(error)
+        return one_line_text(error)
     if type(error).__name__ == "OutOfMemoryError":
         return "the device's memory is full: lower data.batch_size, data.size or the networks' width"
     if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):  # PyTorch's
@@ -60,9 +60,11 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 
 def _unparsed(override: str) -> str:
     value = override.partition("=")[2]
-    if not (value.startswith(LISTS) or value.endswith(",")) and (quoted := quotation(override)):
-        return f"{flat(override)}: the value has signs with a meaning of their own; write {shlex.quote(quoted)}"
-    return f"{flat(override)}: this is no override; write group=choice or some.key=value"
+    if not (value.startswith(LISTS) or value.endswith(",")) and (quoted := quoted_override(override)):
+        return (
+            f"{one_line_text(override)}: the value has signs with a meaning of their own; write {shlex.quote(quoted)}"
+        )
+    return f"{one_line_text(override)}: this is no override; write group=choice or some.key=value"
 
 
 PLUGINS = {"joblib": "parallel", "submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
@@ -83,13 +85,13 @@ def _composition(error: ConfigCompositionException, config: str) -> str:
     text = str(error)
     key = re.search(r"Could not [^']*'([^']+)'", text)
     if key is None:
-        return flat(f"{text} {error.__cause__ or ''}")
+        return one_line_text(f"{text} {error.__cause__ or ''}")
     from oakleaf.cli.unknown_key import unknown_key
 
     return unknown_key(key.group(1), config)
 
 
-def flat(text: Any) -> str:
+def one_line_text(text: Any) -> str:
     """Several lines as one, without OmegaConf's inventory."""
     lines = [line.strip() for line in str(text).splitlines()]
     return " ".join(

@@ -5,52 +5,52 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from oakleaf.cli.hardware import libraries
-from oakleaf.cli.main import enter
-from oakleaf.errors import Mistake
-from oakleaf.runtime.run_dir import made
+from oakleaf.cli.hardware import import_torch
+from oakleaf.cli.main import run_command
+from oakleaf.errors import UserError
+from oakleaf.runtime.run_dir import make_output_dir
 
 log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    enter("export", export)
+    run_command("export", export)
 
 
 def export(config: DictConfig) -> None:
     """Write the generator in each format, read it back and compare; then its card."""
     if OmegaConf.is_missing(config, "checkpoint"):
-        raise Mistake("checkpoint= is missing: name a run's folder or a checkpoint file")
-    libraries()
-    from oakleaf.builder.recipe import make, opened, resolved
-    from oakleaf.config.validate import check
+        raise UserError("checkpoint= is missing: name a run's folder or a checkpoint file")
+    import_torch()
+    from oakleaf.builder.recipe import instantiate_allowed, module_from_checkpoint, resolve_recipe
+    from oakleaf.config.validate import validate
     from oakleaf.export import model_card
-    from oakleaf.export.generator import Drawer
+    from oakleaf.export.generator import ExportedGenerator
     from oakleaf.export.pretrained import push_to_hub
-    from oakleaf.export.write import written
-    from oakleaf.runtime.checkpoint_io import find, read
+    from oakleaf.export.write import write_and_verify
+    from oakleaf.runtime.checkpoint_io import checkpoint_path, read_checkpoint
 
-    asked: Any = OmegaConf.to_container(config, resolve=True)
+    options: Any = OmegaConf.to_container(config, resolve=True)
     words: dict[str, Any] = {"checkpoint": str, "out": str, "push_to_hub": str | None}
-    check(asked, fixed={"": {**words, "average": bool, "private": bool, "format": Any}})
-    formats = {name: make(node) for name, node in (asked.get("format") or {}).items()}
+    validate(options, fixed={"": {**words, "ema": bool, "private": bool, "format": Any}})
+    formats = {name: instantiate_allowed(node) for name, node in (options.get("format") or {}).items()}
     if not formats:
-        raise Mistake("format= is empty: safetensors, onnx or pt2, or several as format=[safetensors,onnx]")
+        raise UserError("format= is empty: safetensors, onnx or pt2, or several as format=[safetensors,onnx]")
     for one in formats.values():
         one.ready()
-    file = find(asked["checkpoint"])
-    content = read(file)
-    module = opened(content)
-    with module.averaged(asked["average"]) as game:
-        drawer = Drawer(game)
-    said = model_card.card(module, drawer, resolved(content["hyper_parameters"]), file, asked["average"])
-    out = made(asked["out"])
+    file = checkpoint_path(options["checkpoint"])
+    content = read_checkpoint(file)
+    module = module_from_checkpoint(content)
+    with module.ema_scope(options["ema"]) as game:
+        generator = ExportedGenerator(game)
+    said = model_card.model_card(module, generator, resolve_recipe(content["hyper_parameters"]), file, options["ema"])
+    out = make_output_dir(options["out"])
     for name, one in formats.items():
-        said["files"][name] = written(one, name, drawer, said, module.game, out)
+        said["files"][name] = write_and_verify(one, name, generator, said, module.game, out)
     model_card.write(said, out)
     log.info("%s/%s says how to use it", out, model_card.CARD)
-    if asked["push_to_hub"]:
-        log.info("%s", push_to_hub(out, asked["push_to_hub"], asked["private"]))
+    if options["push_to_hub"]:
+        log.info("%s", push_to_hub(out, options["push_to_hub"], options["private"]))
 
 
 if __name__ == "__main__":

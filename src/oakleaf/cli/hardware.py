@@ -4,20 +4,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from oakleaf.errors import Mistake, first_line
+from oakleaf.errors import UserError, first_line
 
 
-def libraries() -> None:
+def import_torch() -> None:
     """Import torch and what stands on it: seconds, after all that needs none of it.
 
     Raises:
-        Mistake: torch and torchvision do not belong together; a library that needs both would fail in the midst of it.
+        UserError: torch and torchvision do not belong together; a library that needs both would fail in the midst of it.
     """
     try:
         import torchvision  # noqa: F401
     except (RuntimeError, ImportError, OSError) as error:
         reason = first_line(error)
-        raise Mistake(
+        raise UserError(
             f"torchvision does not fit this torch ({reason}); install both from the same place: "
             "pip install --force-reinstall torch torchvision"
         ) from error
@@ -32,7 +32,7 @@ def _hidden(packages: set[str]) -> Iterator[None]:
     from lightning_utilities.core.imports import RequirementCache
 
     met, absent = RequirementCache.__bool__, packages - sys.modules.keys()
-    RequirementCache.__bool__ = lambda asked: asked.requirement not in absent and met(asked)  # type: ignore
+    RequirementCache.__bool__ = lambda options: options.requirement not in absent and met(options)  # type: ignore
     sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # None: can't be imported
     try:
         yield
@@ -54,11 +54,11 @@ def best_precision(accelerator: str) -> str:
     return "32-true"
 
 
-def there(name: str) -> str:
+def resolve_device(name: str) -> str:
     """The device of that name; auto: a GPU if there is one.
 
     Raises:
-        Mistake: it is not on this machine.
+        UserError: it is not on this machine.
     """
     import torch
 
@@ -67,5 +67,5 @@ def there(name: str) -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise Mistake(f"device={name}: not on this machine; device=auto takes what is there") from error
+        raise UserError(f"device={name}: not on this machine; device=auto takes what is there") from error
     return name

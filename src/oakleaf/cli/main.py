@@ -17,8 +17,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from oakleaf.builder.resolvers import register
-from oakleaf.cli.error_messages import flat, sentence
-from oakleaf.cli.quoting import spoken
+from oakleaf.cli.error_messages import error_message, one_line_text
+from oakleaf.cli.quoting import quote_argument
 from oakleaf.config.paths import conf_dir
 
 FULL = "HYDRA_FULL_ERROR"
@@ -26,7 +26,7 @@ TAKING = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn",
 Task = Callable[[DictConfig], None]
 
 
-def enter(name: str, task: Task) -> None:
+def run_command(name: str, task: Task) -> None:
     """Run a task with the configuration `<name>.yaml` and this process's command line."""
     register()
     logging.raiseExceptions = False  # a full disk leaves a line of the log out, and tells no story about it
@@ -48,7 +48,7 @@ def enter(name: str, task: Task) -> None:
             os.environ[FULL] = "1"
 
     os.environ[FULL] = "1"  # Hydra hands its errors over instead of printing them
-    sys.argv[1:] = [one if before in TAKING else spoken(one) for before, one in pairwise(sys.argv)]
+    sys.argv[1:] = [one if before in TAKING else quote_argument(one) for before, one in pairwise(sys.argv)]
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(job)()
     except KeyboardInterrupt:
@@ -58,8 +58,10 @@ def enter(name: str, task: Task) -> None:
     except Exception as error:
         if wanted == "1":
             raise
-        if not began and sentence(error, name) is None:  # whatever went wrong in composing, the command line did it
-            said = "" if isinstance(error, AssertionError) else flat(error)  # Hydra's own have no words
+        if (
+            not began and error_message(error, name) is None
+        ):  # whatever went wrong in composing, the command line did it
+            said = "" if isinstance(error, AssertionError) else one_line_text(error)  # Hydra's own have no words
             _end(said or "this is no command line: write group=choice or some.key=value", 1)
         _tell(error, name)
     finally:
@@ -68,7 +70,7 @@ def enter(name: str, task: Task) -> None:
 
 def _tell(error: Exception, config: str) -> NoReturn:
     """End with the error's sentence; with the whole story if it has none, for then the fault is ours."""
-    said = sentence(error, config)
+    said = error_message(error, config)
     if said is None:
         traceback.print_exception(error)
         sys.exit(1)

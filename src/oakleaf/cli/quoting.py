@@ -6,16 +6,16 @@ from hydra.errors import HydraException
 LISTS = ("[", "{", "${")  # what begins so, or has a comma, may have been meant as several values
 
 
-def spoken(argument: str) -> str:
+def quote_argument(argument: str) -> str:
     """An override that can't be read, with its value in quotes where it then can and is a single one, so that
     `data.root=/home/José/faces (small)` means what it says; anything else as it is."""
     _, _, value = argument.partition("=")
     if argument.startswith("-") or "," in value or value.startswith(LISTS) or "${" in value or _readable(argument):
         return argument
-    return quotation(argument) or argument
+    return quoted_override(argument) or argument
 
 
-def quotation(override: str) -> str | None:
+def quoted_override(override: str) -> str | None:
     """With the value in quotes of its own; None if that does not help."""
     key, equals, value = override.partition("=")
     mark = "'" if '"' in value and "'" not in value else '"'

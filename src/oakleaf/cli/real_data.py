@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 
 log = logging.getLogger(__name__)
 
 
-class Reals(NamedTuple):
+class RealData(NamedTuple):
     """data: the module, ready; split: which part of the set it is. If that is the training split, test: how to get
     the module of the test split; unseen: if the run saw only the first of the training split, how to get the module of
     all of it, and the other rows, [N].
@@ -24,35 +24,35 @@ class Reals(NamedTuple):
     unseen: Callable[[], tuple[Any, Any]] | None = None
 
 
-def real_images(content: dict[str, Any], split: str | None, root: str | None) -> Reals:
+def real_data(content: dict[str, Any], split: str | None, root: str | None) -> RealData:
     """content: of the checkpoint; split: another one of the set's; root: where the data are now."""
-    from oakleaf.builder.recipe import agree, make
+    from oakleaf.builder.recipe import check_classes, instantiate_allowed
     from oakleaf.config.allowlist import locate
-    from oakleaf.config.validate import check
+    from oakleaf.config.validate import validate
 
     recipe = content["hyper_parameters"]
     whole: Any = OmegaConf.to_container(OmegaConf.masked_copy(OmegaConf.create(recipe), ["data", "seed"]), resolve=True)
     node = whole["data"]
     if root and "root" not in node:
-        raise Mistake(f"root={root}: data={node['name']} are made here, and lie nowhere")
+        raise UserError(f"root={root}: data={node['name']} are made here, and lie nowhere")
     if root:
         node["root"] = root
     node["classes"] = None  # compared by name
     source = node.get("source", {})
     has = source and "split" in inspect.signature(locate(source["_target_"], "data.source._target_")).parameters
     if split and not has:
-        raise Mistake(f"split={split}: data={node['name']} has no splits")
+        raise UserError(f"split={split}: data={node['name']} has no splits")
 
     def ready(part: str | None, entire: bool = False) -> Any:
         described = {**node, "source": {**source, "split": part}} if part else node
         if entire and "first" in source:
             described["source"]["first"] = None
-        check(described, "data")
+        validate(described, "data")
         try:
-            data = make(described)
-        except Mistake as error:
-            raise Mistake(str(error).replace("data.root=", "root=")) from error  # as it is called here
-        agree(content, data)
+            data = instantiate_allowed(described)
+        except UserError as error:
+            raise UserError(str(error).replace("data.root=", "root=")) from error  # as it is called here
+        check_classes(content, data)
         data.prepare_data()
         data.setup()
         return data
@@ -66,8 +66,8 @@ def real_images(content: dict[str, Any], split: str | None, root: str | None) ->
     learned = source.get("split") if has else None
     split = split or learned
     data = ready(split, entire=split == "test")
-    if split == learned and data.hash != content.get("learned", {}).get("data", data.hash):
+    if split == learned and data.hash != content["trained_on"]["data"]:
         log.warning("these are not the pictures that the run learned from: others came, went or were changed")
     if split != "train" or learned == "all":  # of which it has seen what the test split has
-        return Reals(data, split)
-    return Reals(data, split, lambda: ready("test", entire=True), unseen if source.get("first") else None)
+        return RealData(data, split)
+    return RealData(data, split, lambda: ready("test", entire=True), unseen if source.get("first") else None)

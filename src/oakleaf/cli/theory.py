@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from oakleaf.cli.hardware import libraries
-from oakleaf.cli.main import enter
+from oakleaf.cli.hardware import import_torch
+from oakleaf.cli.main import run_command
 from oakleaf.config.paths import conf_dir
-from oakleaf.errors import Mistake
-from oakleaf.runtime.run_dir import made
+from oakleaf.errors import UserError
+from oakleaf.runtime.run_dir import make_output_dir
 
 if TYPE_CHECKING:
     from oakleaf.theory.finding import Finding
@@ -20,39 +20,39 @@ log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    enter("theory", theory)
+    run_command("theory", theory)
 
 
 def theory(config: DictConfig) -> None:
     """Run one lab, print its table and its checks, and write `<out>/<lab>.png` and `<out>/<lab>.json`.
 
     Raises:
-        Mistake: no lab, or a claim that does not hold.
+        UserError: no lab, or a claim that does not hold.
     """
     if not config.get("lab"):
         labs = sorted(path.stem for path in (conf_dir() / "lab").glob("*.yaml"))
-        raise Mistake(f"lab= is missing: one of {', '.join(labs)}")
-    libraries()
+        raise UserError(f"lab= is missing: one of {', '.join(labs)}")
+    import_torch()
     from hydra.core.hydra_config import HydraConfig
 
-    from oakleaf.builder.recipe import make
-    from oakleaf.config.validate import check
+    from oakleaf.builder.recipe import instantiate_allowed
+    from oakleaf.config.validate import validate
 
-    asked: Any = OmegaConf.to_container(config, resolve=True)
-    check(asked, fixed={"": {"lab": Any, "out": str, "seed": int}})
+    options: Any = OmegaConf.to_container(config, resolve=True)
+    validate(options, fixed={"": {"lab": Any, "out": str, "seed": int}})
     name = HydraConfig.get().runtime.choices["lab"]
-    finding = make(asked["lab"]).run()
+    finding = instantiate_allowed(options["lab"]).run()
     log.info("%s\n%s", name, finding)
-    place = write(finding, Path(asked["out"]), name)
+    place = write(finding, Path(options["out"]), name)
     log.info("%s.png, %s.json", place, place)
     failed = [claim for claim in finding.checks if not claim.held]
     if failed:
-        raise Mistake(f"lab={name}: {len(failed)} of {len(finding.checks)} claims failed")
+        raise UserError(f"lab={name}: {len(failed)} of {len(finding.checks)} claims failed")
 
 
 def write(finding: "Finding", out: Path, name: str) -> Path:
     """The picture and the numbers; returns their path without suffix."""
-    place = made(out) / name
+    place = make_output_dir(out) / name
     finding.figure.savefig(place.with_suffix(".png"), dpi=90)
     content = {"table": finding.table, "checks": [claim.plain() for claim in finding.checks]}
     place.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")

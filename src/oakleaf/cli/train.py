@@ -10,11 +10,19 @@ from typing import Any
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from oakleaf.cli.hardware import libraries
-from oakleaf.cli.main import enter
-from oakleaf.cli.resume import begun, behind, placed, resumed
-from oakleaf.errors import Mistake
-from oakleaf.runtime.run_dir import CONFIG, LAST, OVERRIDES, homeless, relative, same, whole
+from oakleaf.cli.hardware import import_torch
+from oakleaf.cli.main import run_command
+from oakleaf.cli.resume import check_run_dir, find_checkpoint, resumed_config, rollback
+from oakleaf.errors import UserError
+from oakleaf.runtime.run_dir import (
+    CONFIG,
+    LAST,
+    OVERRIDES,
+    atomic_write,
+    canonical_overrides,
+    redact_home,
+    relative_to_cwd,
+)
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +33,7 @@ def main() -> None:
     if len(sys.argv) == 2 and sys.argv[1].startswith(STATUS):
         tell_status(Path(sys.argv[1].removeprefix(STATUS)))
     else:
-        enter("train", train)
+        run_command("train", train)
 
 
 def tell_status(folder: Path) -> None:
@@ -34,7 +42,7 @@ def tell_status(folder: Path) -> None:
 
     try:
         print(status(folder.expanduser()))
-    except Mistake as error:
+    except UserError as error:
         sys.exit(str(error))
 
 
@@ -52,60 +60,60 @@ def train(config: DictConfig) -> None:
     folder = Path(hydra.runtime.output_dir)
     try:
         _train(config, folder, hydra)
-    except (Mistake, OSError):
+    except (UserError, OSError):
         _forget(folder, f"{hydra.job.name}.log")
         raise
 
 
 def _train(config: DictConfig, folder: Path, hydra: Any) -> None:
     if isinstance(config.sweep, DictConfig) and config.sweep.status:
-        raise Mistake(f"{STATUS}{config.sweep.status} stands alone: python train.py {STATUS}FOLDER")
-    placed(config.resume, folder, config.folder)
+        raise UserError(f"{STATUS}{config.sweep.status} stands alone: python train.py {STATUS}FOLDER")
+    check_run_dir(config.resume, folder, config.folder)
     overrides = list(hydra.overrides.task)
-    libraries()  # from here on torch and Lightning, seconds after all that needs neither
-    checkpoint, content = begun(config.resume, folder)
-    from oakleaf.runtime.nonfinite import Diverged
+    import_torch()  # from here on torch and Lightning, seconds after all that needs neither
+    checkpoint, content = find_checkpoint(config.resume, folder)
+    from oakleaf.runtime.nonfinite import TrainingDiverged
 
     if content:
         groups, began = set(hydra.runtime.choices), _lines(folder / OVERRIDES)
         known = [o for o in began if config.resume == "auto" or o.split("=")[0] in groups]  # said again
-        config = resumed(config, content, [o for o in overrides if homeless(o) not in known], groups)
-    config.folder = relative(folder)
+        config = resumed_config(config, content, [o for o in overrides if redact_home(o) not in known], groups)
+    config.folder = relative_to_cwd(folder)
     _quiet()
     for attempt in itertools.count():
         try:
             return _fit(config, folder, content, checkpoint, overrides)
-        except Diverged as error:
-            checkpoint, content = behind(config, folder, attempt, error)
+        except TrainingDiverged as error:
+            checkpoint, content = rollback(config, folder, attempt, error)
 
 
 def _fit(
     config: DictConfig, folder: Path, content: dict[str, Any] | None, checkpoint: Path | None, overrides: list[str]
 ) -> None:
     """Build and train; with a checkpoint, from there on."""
-    from oakleaf.builder.recipe import agree, build, restore
+    from oakleaf.builder.recipe import build, check_classes, load_weights
     from oakleaf.builder.trainer import build_trainer
     from oakleaf.callbacks import Interruption
 
     module, data, recipe = build(config)
     if content:
-        agree(content, data)
-        restore(module, content)
+        check_classes(content, data)
+        load_weights(module, content)
         content.clear()  # three or four times the weights; Lightning reads the optimizers' state by itself
-    if module.max_images and module.images >= module.max_images:
-        log.info("nothing left to do: %s images were seen. More: max_images=...\n%s", module.images, config.folder)
+    if module.max_images and module.images_seen >= module.max_images:
+        log.info("nothing left to do: %s images were seen. More: max_images=...\n%s", module.images_seen, config.folder)
         return
     trainer = build_trainer(recipe)
     if trainer.is_global_zero:
         _record(recipe, folder, overrides, new=content is None)
         log.info("%s", _first_words(module, data, trainer, recipe))
     for logger in trainer.loggers:
-        logger.log_hyperparams(homeless(recipe))
+        logger.log_hyperparams(redact_home(recipe))
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     if trainer.is_global_zero:
         log.info("%s", _last_words(module, config.folder))
     if failed := getattr(trainer.strategy.checkpoint_io, "failed", ""):
-        raise Mistake(f"the run's end is not saved: {failed}")
+        raise UserError(f"the run's end is not saved: {failed}")
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     if stopped := max((c.received for c in callbacks if isinstance(c, Interruption)), default=0):
         log.info("stopped by %s; the same command with resume=auto goes on", signal.Signals(stopped).name)
@@ -129,11 +137,11 @@ def _lines(file: Path) -> list[str]:
 def _record(recipe: dict[str, Any], folder: Path, overrides: list[str], new: bool) -> None:
     """config.yaml, and for a new run the command line's overrides, by which resume=auto knows it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with whole(folder / CONFIG) as part:
-        OmegaConf.save(OmegaConf.create(homeless(recipe)), part)
+    with atomic_write(folder / CONFIG) as part:
+        OmegaConf.save(OmegaConf.create(redact_home(recipe)), part)
     if new:
-        with whole(folder / OVERRIDES) as part:
-            part.write_text("".join(f"{override}\n" for override in same(overrides)))
+        with atomic_write(folder / OVERRIDES) as part:
+            part.write_text("".join(f"{override}\n" for override in canonical_overrides(overrides)))
 
 
 def _first_words(module: Any, data: Any, trainer: Any, recipe: dict[str, Any]) -> str:
@@ -160,7 +168,7 @@ def _batch(each: int, processes: int) -> str:
 
 def _last_words(module: Any, folder: str) -> str:
     """What the run left, and what to do with it."""
-    if not module.turn:
+    if not module.iteration:
         return "no image was seen, so there is nothing to show"
     left = {
         "samples": "samples/  the same latents through the run, and film.gif",
@@ -168,7 +176,7 @@ def _last_words(module: Any, folder: str) -> str:
         str(LAST): f"{LAST}  to go on, or to draw from: python sample.py checkpoint={folder}",
     }
     lines = [f"  {words}" for name, words in left.items() if (Path(folder) / name).exists()]
-    return "\n".join([f"{module.images:,} images seen. Everything is in {folder}/", *lines])
+    return "\n".join([f"{module.images_seen:,} images seen. Everything is in {folder}/", *lines])
 
 
 def _quiet() -> None:

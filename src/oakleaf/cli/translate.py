@@ -7,16 +7,16 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
-from oakleaf.cli.hardware import libraries, there
-from oakleaf.cli.main import enter
-from oakleaf.errors import Mistake
-from oakleaf.runtime.run_dir import made, whole
+from oakleaf.cli.hardware import import_torch, resolve_device
+from oakleaf.cli.main import run_command
+from oakleaf.errors import UserError
+from oakleaf.runtime.run_dir import atomic_write, make_output_dir
 
 log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    enter("translate", translate)
+    run_command("translate", translate)
 
 
 def translate(config: DictConfig) -> None:
@@ -24,39 +24,39 @@ def translate(config: DictConfig) -> None:
     code 1 if some could not be read."""
     for key in ("checkpoint", "input"):
         if OmegaConf.is_missing(config, key):
-            raise Mistake(f"{key}= is missing: name {'a run' if key == 'checkpoint' else 'a folder of pictures'}")
-    libraries()
+            raise UserError(f"{key}= is missing: name {'a run' if key == 'checkpoint' else 'a folder of pictures'}")
+    import_torch()
     from pathlib import Path
 
     from tqdm import tqdm
 
-    from oakleaf.config.validate import check
+    from oakleaf.config.validate import validate
     from oakleaf.data.folder import find_pictures
-    from oakleaf.sampling.translate import Translator, Unread
+    from oakleaf.sampling.translate import Translator, UnreadablePicture
 
-    asked: Any = OmegaConf.to_container(config, resolve=True)
+    options: Any = OmegaConf.to_container(config, resolve=True)
     words: dict[str, Any] = dict.fromkeys(("checkpoint", "input", "out", "device"), str)
     choices = {"size": Literal["trained", "own"], "on_corrupt": Literal["skip", "error"]}
-    switches = dict.fromkeys(("made", "back", "average"), bool)
-    check(asked, fixed={"": {**words, **choices, **switches, "region": str | None, "seed": int}})
-    place = Path(asked["input"]).expanduser()
+    switches = dict.fromkeys(("make_input", "inverse", "ema"), bool)
+    validate(options, fixed={"": {**words, **choices, **switches, "region": str | None, "seed": int}})
+    place = Path(options["input"]).expanduser()
     files = [place] if place.is_file() else find_pictures(place, "input")
     root = place.parent if place.is_file() else place
-    out = Path(asked["out"]).expanduser()
+    out = Path(options["out"]).expanduser()
     if out.resolve() == root.resolve():
-        raise Mistake(f"out={asked['out']}: the pictures themselves are there, and would be written over")
+        raise UserError(f"out={options['out']}: the pictures themselves are there, and would be written over")
     if out.resolve().is_relative_to(root.resolve()):  # what an earlier call wrote there is no input
         files = [file for file in files if not file.resolve().is_relative_to(out.resolve())]
-    how = {key: asked[key] for key in ("size", "made", "region", "back", "average")}
-    translator = Translator(asked["checkpoint"], **how, device=there(asked["device"]))
-    made(asked["out"])
+    how = {key: options[key] for key in ("size", "make_input", "region", "inverse", "ema")}
+    translator = Translator(options["checkpoint"], **how, device=resolve_device(options["device"]))
+    make_output_dir(options["out"])
     unread = []
     for number, file in enumerate(tqdm(files, desc="translating", unit="img", leave=False, disable=None)):
         try:
-            image = translator(file, asked["seed"] + number)
-        except Unread as error:
-            if asked["on_corrupt"] == "error":
-                raise Mistake(f"{file}: {error}. Leave such pictures out: on_corrupt=skip") from error
+            image = translator(file, options["seed"] + number)
+        except UnreadablePicture as error:
+            if options["on_corrupt"] == "error":
+                raise UserError(f"{file}: {error}. Leave such pictures out: on_corrupt=skip") from error
             unread.append(f"{file}: {error}")
             continue
         _write(image, out / file.relative_to(root))
@@ -72,7 +72,7 @@ def _write(image: Any, path: Any) -> None:
     coded.name = path.name  # which tells Pillow the format
     image.save(coded, **({"quality": 95} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_bytes(coded.getbuffer())
 
 

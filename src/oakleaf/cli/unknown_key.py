@@ -6,20 +6,20 @@ from typing import Any
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from oakleaf.config.suggest import instead, unknown
+from oakleaf.config.suggest import trainer_alternative, unknown_key_message
 
 
 def unknown_key(key: str, config: str) -> str:
     """The sentence for a key that the composed configuration does not have, after the command line's other groups."""
-    from oakleaf.cli.compose import composed
+    from oakleaf.cli.compose import compose_config
 
-    if ours := instead(key):
+    if ours := trainer_alternative(key):
         return ours
     node: Any
     try:
-        node = composed(config, _groups_on_command_line())
+        node = compose_config(config, _groups_on_command_line())
     except HydraException:  # one of them is another command's, or does not go with the others
-        node = composed(config)
+        node = compose_config(config)
     parts = key.split("@")[0].split(".")
     for depth, part in enumerate(parts):  # noqa: B007, how deep the key holds
         if not isinstance(node, DictConfig) or part not in node:
@@ -29,7 +29,7 @@ def unknown_key(key: str, config: str) -> str:
         return f"{key}: this option is there, but not to be changed in that way"
     if not isinstance(node, DictConfig):
         return f"{key}: {'.'.join(parts[:depth])} is a value and has no options below it"
-    return unknown(".".join(parts[: depth + 1]), node)
+    return unknown_key_message(".".join(parts[: depth + 1]), node)
 
 
 def _groups_on_command_line() -> list[str]:

@@ -1,4 +1,4 @@
-"""What a generator is asked for and its critic is told. A Condition turns rows of a batch into y [B, width], or y
+"""What a generator is index for and its critic is told. A Condition turns rows of a batch into y [B, width], or y
 [B, width, H, W], and asks for samples when there is no batch.
 """
 
@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from oakleaf.config.types import Count
-from oakleaf.data.datamodule import Dealt
-from oakleaf.errors import Mistake
+from oakleaf.config.types import PositiveInt
+from oakleaf.data.datamodule import ImageDataModule
+from oakleaf.errors import UserError
 from oakleaf.image_grid import from_bytes, to_bytes
 from oakleaf.networks.layers import Size, height_width
 
@@ -26,39 +26,39 @@ class Condition(nn.Module, ABC):
     key: str
     width: int
     classes: int = 0
-    whence: str = ""
+    source_hint: str = ""
 
     @abstractmethod
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The batch's rows as y [B, width, ...]."""
 
     @abstractmethod
-    def request(self, count: int) -> Tensor:
+    def sample(self, count: int) -> Tensor:
         """Rows to ask for, [count, ...]: each class in turn, or what is remembered of the data."""
 
     @abstractmethod
-    def wanted(self, asked: int, count: int) -> Tensor:
+    def from_index(self, index: int, count: int) -> Tensor:
         """The rows that ask for one thing, `count` times.
 
         Raises:
-            Mistake: there is no such thing.
+            UserError: there is no such thing.
         """
 
-    def said(self, text: str, count: int) -> Tensor:
+    def from_text(self, text: str, count: int) -> Tensor:
         """The rows that ask for what a text says, `count` times.
 
         Raises:
-            Mistake: this condition is no text, or the text has words that nobody knows.
+            UserError: this condition is no text, or the text has words that nobody knows.
         """
-        raise Mistake(
+        raise UserError(
             f"condition={text}: this checkpoint is told `{self.key}`, and none is called so; a number asks too"
         )
 
-    def meet(self, data: Dealt) -> None:
+    def fit(self, data: ImageDataModule) -> None:
         """See the data, before the training; most know all that there is."""
 
-    def shown(self, batch: Mapping[str, Tensor]) -> Tensor | None:
-        """What to show beside each image that was asked for, [B, C, H, W] in [-1, 1]; None: nothing."""
+    def preview(self, batch: Mapping[str, Tensor]) -> Tensor | None:
+        """What to show beside each image that was index for, [B, C, H, W] in [-1, 1]; None: nothing."""
         return None
 
 
@@ -68,7 +68,7 @@ class Label(Condition):
     key = "label"
     kinds: Tensor  # [width, width], a one-hot vector for each class
 
-    def __init__(self, width: Count) -> None:
+    def __init__(self, width: PositiveInt) -> None:
         super().__init__()
         self.width = self.classes = width
         self.register_buffer("kinds", torch.eye(width), persistent=False)
@@ -77,47 +77,47 @@ class Label(Condition):
         label = batch[self.key]
         return self.kinds[label.clamp(min=0)] * (label >= 0)[:, None]
 
-    def request(self, count: int) -> Tensor:
+    def sample(self, count: int) -> Tensor:
         return torch.arange(count) % self.width
 
-    def wanted(self, asked: int, count: int) -> Tensor:
-        if not 0 <= asked < self.width:
-            raise Mistake(f"condition={asked}: the checkpoint knows the classes 0 to {self.width - 1}")
-        return torch.full((count,), asked)
+    def from_index(self, index: int, count: int) -> Tensor:
+        if not 0 <= index < self.width:
+            raise UserError(f"condition={index}: the checkpoint knows the classes 0 to {self.width - 1}")
+        return torch.full((count,), index)
 
 
-class Row(Condition):
+class Vector(Condition):
     """A row of numbers for each image: attributes, features of an image, an embedded caption. Without a batch it asks
     for rows that it remembers from the data.
     """
 
-    known: Tensor  # [REMEMBERED, width]
+    remembered: Tensor  # [REMEMBERED, width]
 
-    def __init__(self, key: str, width: Count) -> None:
+    def __init__(self, key: str, width: PositiveInt) -> None:
         super().__init__()
         self.key, self.width = key, width
-        self.register_buffer("known", torch.zeros(REMEMBERED, width))
+        self.register_buffer("remembered", torch.zeros(REMEMBERED, width))
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
-        return batch[self.key].to(self.known.dtype)
+        return batch[self.key].to(self.remembered.dtype)
 
-    def request(self, count: int) -> Tensor:
-        return self.known.cpu()[torch.arange(count) % REMEMBERED]
+    def sample(self, count: int) -> Tensor:
+        return self.remembered.cpu()[torch.arange(count) % REMEMBERED]
 
-    def wanted(self, asked: int, count: int) -> Tensor:
-        if not 0 <= asked < REMEMBERED:
-            raise Mistake(f"condition={asked}: the checkpoint remembers {REMEMBERED} rows of {self.key}, from 0 on")
-        return self.known.cpu()[asked].expand(count, -1)
+    def from_index(self, index: int, count: int) -> Tensor:
+        if not 0 <= index < REMEMBERED:
+            raise UserError(f"condition={index}: the checkpoint remembers {REMEMBERED} rows of {self.key}, from 0 on")
+        return self.remembered.cpu()[index].expand(count, -1)
 
-    def meet(self, data: Dealt) -> None:
+    def fit(self, data: ImageDataModule) -> None:
         there = data.rows[self.key]
         if there.dim() != 2 or there.shape[1] != self.width:
-            raise Mistake(
+            raise UserError(
                 f"{self.key}: rows of {self.width} numbers an image are expected, there are {list(there.shape[1:])}"
                 + (f": model.game.condition.width={there.shape[1]}" if there.dim() == 2 else "")
             )
         some = torch.randperm(len(there), generator=torch.Generator().manual_seed(0))
-        self.known.copy_(there[some[torch.arange(REMEMBERED) % len(there)]])
+        self.remembered.copy_(there[some[torch.arange(REMEMBERED) % len(there)]])
 
 
 class Picture(Condition):
@@ -128,28 +128,28 @@ class Picture(Condition):
     """
 
     key = "input"
-    known: Tensor  # [PICTURES, channels, H, W] uint8
+    remembered: Tensor  # [PICTURES, channels, H, W] uint8
 
-    def __init__(self, channels: Count, size: Size) -> None:
+    def __init__(self, channels: PositiveInt, size: Size) -> None:
         super().__init__()
         self.width = channels
-        self.register_buffer("known", torch.zeros(PICTURES, channels, *height_width(size), dtype=torch.uint8))
+        self.register_buffer("remembered", torch.zeros(PICTURES, channels, *height_width(size), dtype=torch.uint8))
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         return batch[self.key]
 
-    def request(self, count: int) -> Tensor:
-        return from_bytes(self.known.cpu()[torch.arange(count) % PICTURES])
+    def sample(self, count: int) -> Tensor:
+        return from_bytes(self.remembered.cpu()[torch.arange(count) % PICTURES])
 
-    def wanted(self, asked: int, count: int) -> Tensor:
-        if not 0 <= asked < PICTURES:
-            raise Mistake(f"condition={asked}: the checkpoint remembers {PICTURES} pictures, from 0 on")
-        return from_bytes(self.known.cpu()[asked]).expand(count, -1, -1, -1)
+    def from_index(self, index: int, count: int) -> Tensor:
+        if not 0 <= index < PICTURES:
+            raise UserError(f"condition={index}: the checkpoint remembers {PICTURES} pictures, from 0 on")
+        return from_bytes(self.remembered.cpu()[index]).expand(count, -1, -1, -1)
 
-    def meet(self, data: Dealt) -> None:
+    def fit(self, data: ImageDataModule) -> None:
         count = len(data.rows["image"])
         some = torch.randperm(count, generator=torch.Generator().manual_seed(0))[torch.arange(PICTURES) % count]
-        self.known.copy_(to_bytes(data.batch(some)[self.key]))
+        self.remembered.copy_(to_bytes(data.batch(some)[self.key]))
 
-    def shown(self, batch: Mapping[str, Tensor]) -> Tensor:
+    def preview(self, batch: Mapping[str, Tensor]) -> Tensor:
         return batch[self.key]

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from oakleaf.config.types import Count, Natural, Positive
-from oakleaf.errors import Mistake
+from oakleaf.config.types import NonNegativeInt, PositiveFloat, PositiveInt
+from oakleaf.errors import UserError
 
 
 class Prior(Protocol):
@@ -25,8 +25,8 @@ class Normal:
     """z ~ N(0, I); with `truncation` from the part of it within +-truncation in each coordinate (Brock 2018,
     arXiv:1809.11096, section 3.1)."""
 
-    dim: Count
-    truncation: Positive | None = None
+    dim: PositiveInt
+    truncation: PositiveFloat | None = None
 
     def __call__(self, n: int, device: torch.device | str = "cpu") -> Tensor:
         z = torch.randn(n, self.dim, device=device)
@@ -39,7 +39,7 @@ class Normal:
 class Uniform:
     """z ~ U(low, high) in every coordinate. Radford 2015 uses (-1, 1); +-sqrt(3) has variance 1."""
 
-    dim: Count
+    dim: PositiveInt
     low: float = -1.0
     high: float = 1.0
 
@@ -55,18 +55,18 @@ class Codes:
     dim: of all of it together.
 
     Raises:
-        Mistake: no room for the code.
+        UserError: no room for the code.
     """
 
-    dim: Count
-    categories: list[Count] = field(default_factory=list)
-    continuous: Natural = 0
+    dim: PositiveInt
+    categories: list[PositiveInt] = field(default_factory=list)
+    continuous: NonNegativeInt = 0
     low: float = -1.0
     high: float = 1.0
 
     def __post_init__(self) -> None:
         if self.width > self.dim:
-            raise Mistake(f"prior.dim={self.dim}: the code alone needs {self.width}")
+            raise UserError(f"prior.dim={self.dim}: the code alone needs {self.width}")
 
     @property
     def width(self) -> int:

@@ -11,11 +11,12 @@ from typing import Any, get_type_hints
 
 from hydra.utils import get_object
 
-from oakleaf.errors import Mistake, first_line
+from oakleaf.errors import UserError, first_line
 
 TRUST = "OAKLEAF_TRUST"  # in the environment: further packages, `mine,yours.networks`; no file can set it
 PARTS = {  # by package, where those of its classes are defined that a recipe is made of
-    "oakleaf": "callbacks conditioning data export games losses metrics networks optim runtime sampling theory",
+    "oakleaf": "callbacks conditioning data export.formats games losses metrics networks optim runtime.distributed "
+    "runtime.loggers sampling theory",
     "torch": "nn optim",
     "torchvision": "ops transforms",
     "torchmetrics": "aggregation classification image regression",
@@ -37,32 +38,32 @@ def locate(target: Any, where: str = "_target_") -> Any:
     """The class, or the function that makes one, of that name.
 
     Raises:
-        Mistake: there is none, or it is none that a recipe may build; then nothing has been imported.
+        UserError: there is none, or it is none that a recipe may build; then nothing has been imported.
     """
-    trusted = named(target, where)
+    trusted = require_allowed_name(target, where)
     module, _, name = target.rpartition(".")
     try:
         found = getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         reason = first_line(error)
-        raise Mistake(f"{where}={target}: there is no such class ({reason})") from error
+        raise UserError(f"{where}={target}: there is no such class ({reason})") from error
     home = getattr(found, "__module__", None) or ""
     fit = _within(home, trusted) or (_within(home, PLACES) and _buildable(found))
     if not callable(found) or not fit or get_object(target) is not found:  # what Hydra will find
-        raise Mistake(_refusal(target, where))
+        raise UserError(_refusal(target, where))
     return found
 
 
-def named(target: Any, where: str) -> tuple[str, ...]:
+def require_allowed_name(target: Any, where: str) -> tuple[str, ...]:
     """Whether a recipe may ask for that name, whatever is there; the packages that the user trusts besides.
 
     Raises:
-        Mistake: it may not.
+        UserError: it may not.
     """
     trusted = tuple(filter(None, re.split(r"[,\s]+", os.environ.get(TRUST, ""))))
     module = str(target).rpartition(".")[0]
     if not isinstance(target, str) or not NAME.fullmatch(target) or not _within(module, PLACES + trusted, parents=True):
-        raise Mistake(_refusal(target, where))
+        raise UserError(_refusal(target, where))
     return trusted
 
 
@@ -94,44 +95,44 @@ def _refusal(target: Any, where: str) -> str:
     )
 
 
-def vouch(node: Any) -> None:
+def require_allowed(node: Any) -> None:
     """Look through plain, resolved containers for every class that they name.
 
     Raises:
-        Mistake: one that is not to be built; an interpolation, which would be resolved behind our back.
+        UserError: one that is not to be built; an interpolation, which would be resolved behind our back.
     """
     for where, key, value in _walk(node):
         if isinstance(value, str) and "${" in value:
-            raise Mistake(f"{where}={value}: an interpolation is left there, where a value is expected")
+            raise UserError(f"{where}={value}: an interpolation is left there, where a value is expected")
         if key == "_target_":
             locate(value, where)
 
 
-def examine(recipe: Any, of: str) -> None:
+def scan_untrusted(recipe: Any, of: str) -> None:
     """Look through a stranger's recipe as it was stored, before any of it is resolved or built.
 
     Raises:
-        Mistake: no plain text, numbers and containers; a class that no recipe may build; a resolver that looks at the
+        UserError: no plain text, numbers and containers; a class that no recipe may build; a resolver that looks at the
             environment or touches the disk.
     """
     places = {}
     for where, key, value in _walk(recipe, of):
         strange = [type(thing).__name__ for thing in (key, value) if not isinstance(thing, PLAIN)]
         if strange:
-            raise Mistake(f"{of}: its recipe holds a {strange[0]} at {where}, where only text and numbers belong")
-        if not harmless(value):
-            raise Mistake(f"{of}: its recipe would look at this machine, by {where}={value}; it is not opened")
+            raise UserError(f"{of}: its recipe holds a {strange[0]} at {where}, where only text and numbers belong")
+        if not is_safe_interpolation(value):
+            raise UserError(f"{of}: its recipe would look at this machine, by {where}={value}; it is not opened")
         if key == "_target_":
             try:
-                named(value, where)
-            except Mistake as error:
-                raise Mistake(f"{of} is not opened: {error}") from error
+                require_allowed_name(value, where)
+            except UserError as error:
+                raise UserError(f"{of} is not opened: {error}") from error
         places[where] = value
     if _resolved_length("", places, {}, 0) > LONG:
-        raise Mistake(f"{of}: its recipe refers to itself, or grows without bound when it is read; that is no recipe")
+        raise UserError(f"{of}: its recipe refers to itself, or grows without bound when it is read; that is no recipe")
 
 
-def harmless(value: Any) -> bool:
+def is_safe_interpolation(value: Any) -> bool:
     """Whether resolving it computes, and does nothing else."""
     return not isinstance(value, str) or all(HARMLESS.match(rest) for rest in value.split("${")[1:])
 
@@ -165,7 +166,7 @@ def _walk(node: Any, of: str = "recipe") -> Iterator[tuple[str, Any, Any]]:
     itself.
 
     Raises:
-        Mistake: too deep, or too many.
+        UserError: too deep, or too many.
     """
     waiting: list[tuple[str, Any, Any, int]] = [("", None, node, 0)]
     seen = 0
@@ -173,7 +174,7 @@ def _walk(node: Any, of: str = "recipe") -> Iterator[tuple[str, Any, Any]]:
         where, key, value, depth = waiting.pop()
         seen += 1
         if depth > DEEP or seen > MANY:
-            raise Mistake(f"{of}: nested deeper than {DEEP}, or more than {MANY:,} values; that is no recipe")
+            raise UserError(f"{of}: nested deeper than {DEEP}, or more than {MANY:,} values; that is no recipe")
         yield where, key, value
         inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
         waiting += [(_below(where, name), name, below, depth + 1) for name, below in inner]

@@ -15,11 +15,11 @@ INSTEAD = {  # what manual optimization can't have from the Trainer, and our way
     "callbacks": "callbacks are a group of their own: callbacks.samples.every=10000",
     "enable_checkpointing": "the callback saves: ~callbacks.checkpoint leaves it out",
     "overfit_batches": "for few pictures take a folder with few: data=folder data.root=FOLDER",
-    "log_every_n_steps": "scalars are looked at every watch_every= turns",
+    "log_every_n_steps": "scalars are looked at every log_every= turns",
 }
 
 
-def instead(key: str) -> str | None:
+def trainer_alternative(key: str) -> str | None:
     """The sentence for an argument of the Trainer that two players can't have."""
     parent, _, name = key.rpartition(".")
     return (
@@ -27,7 +27,7 @@ def instead(key: str) -> str | None:
     )
 
 
-def unknown(key: str, known: Iterable[Any]) -> str:
+def unknown_key_message(key: str, known: Iterable[Any]) -> str:
     """The sentence for a key that is none of its parent's."""
     parent, _, name = key.rpartition(".")
     shown = sorted({str(name) for name in known if not str(name).startswith("_")})
@@ -37,7 +37,7 @@ def unknown(key: str, known: Iterable[Any]) -> str:
     return f"{key}: there is no such option.{meant}{has}"
 
 
-def unknown_choice(key: str, choice: str, group: Path) -> str:
+def unknown_choice_message(key: str, choice: str, group: Path) -> str:
     """The sentence for a choice that its group, a folder of the configuration, does not have."""
     choices = sorted(path.stem for path in group.glob("*.yaml"))
     near = difflib.get_close_matches(choice, choices, n=1, cutoff=0.5)

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Lt
 
-Count = Annotated[int, Ge(1)]  # how many: 1, 2, ...
-Natural = Annotated[int, Ge(0)]  # 0, 1, 2, ...
-Positive = Annotated[float, Gt(0)]
-NonNegative = Annotated[float, Ge(0)]
-Share = Annotated[float, Ge(0), Lt(1)]  # [0, 1)
+PositiveInt = Annotated[int, Ge(1)]  # how many: 1, 2, ...
+NonNegativeInt = Annotated[int, Ge(0)]  # 0, 1, 2, ...
+PositiveFloat = Annotated[float, Gt(0)]
+NonNegativeFloat = Annotated[float, Ge(0)]
+Fraction = Annotated[float, Ge(0), Lt(1)]  # [0, 1)

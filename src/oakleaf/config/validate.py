@@ -11,19 +11,31 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from pydantic_core import SchemaError
 
 from oakleaf.config.allowlist import locate
-from oakleaf.config.suggest import instead, unknown
-from oakleaf.config.types import Count, Natural
-from oakleaf.errors import Mistake
+from oakleaf.config.suggest import trainer_alternative, unknown_key_message
+from oakleaf.config.types import NonNegativeInt, PositiveInt
+from oakleaf.errors import UserError
 
 Fixed = Mapping[str, Mapping[str, Any]]  # for nodes that are no class's arguments: their keys, and what may stand there
 
 RECIPE: Fixed = {
-    "": dict.fromkeys(("data", "loss", "optim", "model", "non_finite", "trainer", "callbacks", "logger", "sweep"), Any)
-    | {"seed": int, "max_images": Count | None, "watch_every": Count, "resume": str | None, "folder": str | None}
+    "": dict.fromkeys(("data", "loss", "optim", "model", "nonfinite", "trainer", "callbacks", "logger", "sweep"), Any)
+    | {
+        "seed": int,
+        "max_images": PositiveInt | None,
+        "log_every": PositiveInt,
+        "resume": str | None,
+        "folder": str | None,
+    }
     | {"compile": bool | Literal["auto", "cuda_graphs"], "profile": bool},
-    "non_finite": {"in_a_row": Count, "back": Natural},
+    "nonfinite": {"max_consecutive": PositiveInt, "max_rollbacks": NonNegativeInt},
     "model": {"name": str, "game": Any},
-    "sweep": {"metric": str | list[str], "measure": str | None, "extractor": str, "fake": Count, "status": str | None},
+    "sweep": {
+        "metric": str | list[str],
+        "measure": str | None,
+        "extractor": str,
+        "fake": PositiveInt,
+        "status": str | None,
+    },
 }
 UNTYPED = (PydanticSchemaGenerationError, PydanticUserError, SchemaError, TypeError)
 
@@ -33,16 +45,16 @@ LEAVES = (*PLAIN, Any, list, tuple, Sequence, Path)  # what plain values, and li
 LARGE = 2**63  # what libraries count with ends there
 
 
-def check(node: Any, path: str = "", fixed: Fixed = RECIPE) -> None:
+def validate(node: Any, path: str = "", fixed: Fixed = RECIPE) -> None:
     """Walk through plain containers and make each value what its annotation says: `batch_size: 1e2` becomes 100. A
     null among things with names (a penalty, a callback) takes that thing out.
 
     Raises:
-        Mistake: an unknown key, with the nearest known one; a value of the wrong type or out of its range.
+        UserError: an unknown key, with the nearest known one; a value of the wrong type or out of its range.
     """
     if isinstance(node, list):
         for i, item in enumerate(node):
-            check(item, f"{path}[{i}]", fixed)
+            validate(item, f"{path}[{i}]", fixed)
     if not isinstance(node, dict):
         return
     known = _annotations(node, path) if "_target_" in node else fixed.get(path)
@@ -50,25 +62,25 @@ def check(node: Any, path: str = "", fixed: Fixed = RECIPE) -> None:
     for key, value in list(node.items()):
         here = f"{path}.{key}" if path else str(key)
         if key in ("_partial_", "_recursive_") and not isinstance(value, bool):
-            raise Mistake(f"{here}={value}: true or false is expected there")
+            raise UserError(f"{here}={value}: true or false is expected there")
         if str(key).startswith("_"):
             continue
-        if refused := instead(here):
-            raise Mistake(refused)
+        if refused := trainer_alternative(here):
+            raise UserError(refused)
         if known is not None and key not in known:
-            raise Mistake(unknown(here, known))
+            raise UserError(unknown_key_message(here, known))
         if here in fixed and not isinstance(value, Mapping):
             own = ", ".join(f"{here}.{name}" for name in fixed[here])
-            raise Mistake(f"{here}={value}: it has values of its own: {own}")
+            raise UserError(f"{here}={value}: it has values of its own: {own}")
         if known is not None and not isinstance(value, Mapping):  # what a node becomes, its class knows
             node[key] = _valid(here, value, known[key])
         elif known is not None and all(kind in PLAIN for kind in _kinds(known[key])):
-            raise Mistake(f"{here}={value}: one plain value is expected there")
+            raise UserError(f"{here}={value}: one plain value is expected there")
         elif things and value is None:
             del node[key]
         elif things and not isinstance(value, Mapping):
-            raise Mistake(f"{here}={value}: a thing with a _target_ is expected there, or null")
-        check(value, here, fixed)
+            raise UserError(f"{here}={value}: a thing with a _target_ is expected there, or null")
+        validate(value, here, fixed)
 
 
 def _annotations(node: Mapping[str, Any], path: str) -> dict[str, Any] | None:
@@ -88,20 +100,20 @@ def _or_none(parameter: inspect.Parameter) -> Any:
 def _valid(path: str, value: Any, annotation: Any) -> Any:
     """The value as its annotation has it."""
     if isinstance(value, int) and abs(value) >= LARGE:
-        raise Mistake(f"{path}={str(value)[:9]}...: no number here is so large")
+        raise UserError(f"{path}={str(value)[:9]}...: no number here is so large")
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
     except UNTYPED:  # an annotation that says nothing about plain values
         if value is None and type(None) not in get_args(annotation):
-            raise Mistake(f"{path}=null: something is needed there") from None
+            raise UserError(f"{path}=null: something is needed there") from None
         if isinstance(value, (str, int, float, list)) and not any(kind in LEAVES for kind in _kinds(annotation)):
-            raise Mistake(f"{path}={value}: a thing with a _target_ is expected there, or several by name") from None
+            raise UserError(f"{path}={value}: a thing with a _target_ is expected there, or several by name") from None
         return value
     try:
         valid = adapter.validate_python(value)
     except ValidationError as error:
         reasons = dict.fromkeys(e["msg"].removeprefix("Input ").replace("'", "") for e in error.errors())
-        raise Mistake(f"{path}={value}: {' or '.join(reasons)}") from error
+        raise UserError(f"{path}={value}: {' or '.join(reasons)}") from error
     return valid if isinstance(valid, (bool, int, float, str)) else value
 
 

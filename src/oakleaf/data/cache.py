@@ -11,9 +11,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from oakleaf.data.decoding import faults
-from oakleaf.data.resize import Fit
+from oakleaf.data.resize import CropResize
 from oakleaf.data.sources import Source
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 
 OnCorrupt = Literal["error", "skip"]
 
@@ -27,14 +27,14 @@ class Decoded(NamedTuple):
     skipped: list[str]
 
 
-def decoded(source: Source, fit: Fit, on_corrupt: OnCorrupt, folder: Path) -> Decoded:
+def decode_to_cache(source: Source, fit: CropResize, on_corrupt: OnCorrupt, folder: Path) -> Decoded:
     """The source's images cut to size, from the cache if it has them, else decoded now by all processor cores.
 
     A picture that can't be read or is too small is an error that names it, or with on_corrupt = skip is left out
     and told.
 
     Raises:
-        Mistake: such a picture; none left; no room on the disk.
+        UserError: such a picture; none left; no room on the disk.
     """
     key = hashlib.blake2b(repr((1, source.digest, astuple(fit), on_corrupt)).encode(), digest_size=16).hexdigest()
     place = folder.expanduser() / key
@@ -44,14 +44,16 @@ def decoded(source: Source, fit: Fit, on_corrupt: OnCorrupt, folder: Path) -> De
     return Decoded(np.load(place / "images.npy", mmap_mode="r"), np.load(place / "kept.npy"), skipped)
 
 
-def _make(source: Source, fit: Fit, on_corrupt: OnCorrupt, place: Path) -> None:
+def _make(source: Source, fit: CropResize, on_corrupt: OnCorrupt, place: Path) -> None:
     """Write the cache entry beside its place, then rename it there, so that a half-made one is never found."""
     shape = (len(source), fit.channels, fit.height, fit.width)
     needed = int(np.prod(shape))
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(place.parent).free < needed * 1.05:
-            raise Mistake(f"{place.parent}: {needed / 1e9:.1f} GB needed for decoded images; choose another data.cache")
+            raise UserError(
+                f"{place.parent}: {needed / 1e9:.1f} GB needed for decoded images; choose another data.cache"
+            )
         with tempfile.TemporaryDirectory(dir=place.parent, prefix="making-") as work:
             entry = Path(work) / "entry"
             entry.mkdir()
@@ -64,11 +66,13 @@ def _make(source: Source, fit: Fit, on_corrupt: OnCorrupt, place: Path) -> None:
                 if not place.is_dir():
                     raise
     except OSError as error:
-        raise Mistake(f"{place.parent}: {error.strerror or error}; choose another cache: data.cache=FOLDER") from error
+        raise UserError(
+            f"{place.parent}: {error.strerror or error}; choose another cache: data.cache=FOLDER"
+        ) from error
 
 
 def _decode_into(
-    path: Path, shape: tuple[int, ...], source: Source, fit: Fit, on_corrupt: OnCorrupt
+    path: Path, shape: tuple[int, ...], source: Source, fit: CropResize, on_corrupt: OnCorrupt
 ) -> tuple[list[int], list[str]]:
     kept: list[int] = []
     skipped: list[str] = []
@@ -80,9 +84,9 @@ def _decode_into(
             skipped.append(f"{source.name(index)}: {fault}. {advice}")
         else:
             leave = "or leave such pictures out: data.on_corrupt=skip"
-            raise Mistake(f"{source.name(index)}: {fault}. {advice}, {leave}")
+            raise UserError(f"{source.name(index)}: {fault}. {advice}, {leave}")
     if not kept:
-        raise Mistake(f"no picture is left of {len(source)}; the first: {skipped[0] if skipped else 'none there'}")
+        raise UserError(f"no picture is left of {len(source)}; the first: {skipped[0] if skipped else 'none there'}")
     if skipped:
         _keep(path, kept)
     return kept, skipped

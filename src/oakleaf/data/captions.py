@@ -9,10 +9,10 @@ from typing import Literal
 
 import numpy as np
 
-from oakleaf.config.types import Natural
+from oakleaf.config.types import NonNegativeInt
 from oakleaf.data.folder import Folder
-from oakleaf.errors import Mistake
-from oakleaf.runtime.seeds import stream
+from oakleaf.errors import UserError
+from oakleaf.runtime.seeds import derive_seed
 
 Part = Literal["all", "train", "valid", "test"]
 SLICES = 10  # of all groups: two of them test, one validates
@@ -33,18 +33,22 @@ class Captions(Folder):
     """
 
     def __init__(
-        self, root: Path, split: Part = "all", group: str | None = None, fold: Natural = 0, upscale: bool = False
+        self, root: Path, split: Part = "all", group: str | None = None, fold: NonNegativeInt = 0, upscale: bool = False
     ) -> None:
         captions = _captions(root / "captions.txt")
         known = group and (root / "metadata.csv").is_file()
         groups = _column(root / "metadata.csv", str(group)) if known else {name: name for name in captions}
         if lacking := [name for name in captions if name not in groups]:
-            raise Mistake(f"{root}/metadata.csv lacks {len(lacking)} pictures of captions.txt, the first: {lacking[0]}")
-        parts = {name: part(groups[name], fold) for name in captions}
+            raise UserError(
+                f"{root}/metadata.csv lacks {len(lacking)} pictures of captions.txt, the first: {lacking[0]}"
+            )
+        parts = {name: split_of(groups[name], fold) for name in captions}
         names = [name for name in captions if split in ("all", parts[name])]
         if not names:
-            raise Mistake(f"data.source.split={split}: none of the {len(captions)} pictures in {root} is in that part")
-        words = {name: set(spelled(" ".join(texts))) for name, texts in captions.items()}
+            raise UserError(
+                f"data.source.split={split}: none of the {len(captions)} pictures in {root} is in that part"
+            )
+        words = {name: set(tokenize(" ".join(texts))) for name, texts in captions.items()}
         counts = Counter(word for name in captions if parts[name] == "train" for word in words[name])
         self.root, self.upscale = root, upscale
         folder = root / "images" if (root / "images").is_dir() else root
@@ -59,16 +63,16 @@ class Captions(Folder):
     def complete(self) -> None:
         """Of all parts, so that none is missed when the run is over and measured."""
         if gone := [file for file in self.named if not file.is_file()]:
-            raise Mistake(f"{gone[0]}: captions.txt names it, and it is not there ({len(gone)} such)")
+            raise UserError(f"{gone[0]}: captions.txt names it, and it is not there ({len(gone)} such)")
 
 
-def part(group: str, fold: int) -> Part:
+def split_of(group: str, fold: int) -> Part:
     """The part that a group belongs to: a function of its name, so pictures that are added move no others."""
-    place = (stream("part", group) - 2 * fold) % SLICES
+    place = (derive_seed("part", group) - 2 * fold) % SLICES
     return "test" if place < 2 else "valid" if place == 2 else "train"
 
 
-def spelled(text: str) -> list[str]:
+def tokenize(text: str) -> list[str]:
     """The words of a text, in small letters; an accent belongs to its letter, however it was typed."""
     text, marks = unicodedata.normalize("NFC", text).lower(), ""
     if not text.isascii():
@@ -100,10 +104,10 @@ def _table(file: Path, wanted: str) -> list[dict[str, str]]:
     """The rows of a CSV file that has the columns `image` and `wanted`.
 
     Raises:
-        Mistake: it has not, or is not there.
+        UserError: it has not, or is not there.
     """
     if not file.is_file():
-        raise Mistake(
+        raise UserError(
             f"{file} is missing: a captioned folder has images/ and captions.txt with lines `image,caption` below that "
             "header, and metadata.csv where data.source.group names a column of it. Name yours: data.root=FOLDER"
         )
@@ -112,19 +116,19 @@ def _table(file: Path, wanted: str) -> list[dict[str, str]]:
         try:
             table = csv.DictReader(lines, skipinitialspace=True, strict=True)
             if missing := {"image", wanted} - set(table.fieldnames or ()):
-                raise Mistake(f"{file}: its first line names no column {' or '.join(sorted(missing))}")
+                raise UserError(f"{file}: its first line names no column {' or '.join(sorted(missing))}")
             for row in table:
                 if row.get(None):  # type: ignore[call-overload]
-                    raise Mistake(f'{file}, line {table.line_num}: more values than columns; a comma needs "quotes"')
+                    raise UserError(f'{file}, line {table.line_num}: more values than columns; a comma needs "quotes"')
                 if not row["image"] or row[wanted] is None:
-                    raise Mistake(
+                    raise UserError(
                         f"{file}, line {table.line_num}: a row lacks its {wanted if row['image'] else 'image'}"
                     )
                 rows.append(row)
         except UnicodeDecodeError as error:
-            raise Mistake(f"{file}: is not UTF-8 (byte {error.start}); write it anew in that encoding") from error
+            raise UserError(f"{file}: is not UTF-8 (byte {error.start}); write it anew in that encoding") from error
         except csv.Error as error:
-            raise Mistake(f"{file}, line {table.line_num}: {error}") from error
+            raise UserError(f"{file}, line {table.line_num}: {error}") from error
     if not rows:
-        raise Mistake(f"{file}: no rows")
+        raise UserError(f"{file}: no rows")
     return rows

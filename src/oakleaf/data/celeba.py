@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from oakleaf.data.folder import Folder
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class CelebA(Folder):
     def __init__(self, root: Path, split: Literal["all", "train", "valid", "test"] = "all") -> None:
         pictures = root / "img_align_celeba"
         if not pictures.is_dir():
-            raise Mistake(
+            raise UserError(
                 f"{root} is not CelebA: expected {pictures}/ with the aligned faces, and beside it "
                 "list_attr_celeba.txt. Get them from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html, and name the "
                 "folder that has them: data.root=FOLDER"
@@ -34,13 +34,13 @@ class CelebA(Folder):
         if split != "all":
             parts = _table(root, "list_eval_partition")
             if parts is None:
-                raise Mistake(
+                raise UserError(
                     f"data.source.split={split}: {root}/list_eval_partition.txt is missing; split=all needs none"
                 )
             wanted = self.PARTITIONS[split]
             self.files = [file for file in self.files if parts[1].get(file.name, [""])[0] == wanted]
             if not self.files:
-                raise Mistake(f"data.source.split={split}: none of the faces in {pictures} belong to that part")
+                raise UserError(f"data.source.split={split}: none of the faces in {pictures} belong to that part")
         attributes = _table(root, "list_attr_celeba")
         if attributes is None:
             return
@@ -52,7 +52,7 @@ class CelebA(Folder):
         try:
             table = np.array([rows[file.name] for file in self.files], dtype=np.int64)
         except ValueError as error:
-            raise Mistake(f"{root}/list_attr_celeba: attributes are 1 or -1 ({error})") from error
+            raise UserError(f"{root}/list_attr_celeba: attributes are 1 or -1 ({error})") from error
         self.labels = {"attributes": (table > 0).astype(np.int64)}
 
 

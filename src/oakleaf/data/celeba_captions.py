@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from oakleaf.data.captions import spelled
+from oakleaf.data.captions import tokenize
 from oakleaf.data.celeba import CelebA
-from oakleaf.data.vocabulary import tell
-from oakleaf.errors import Mistake
+from oakleaf.data.vocabulary import set_caption_rows
+from oakleaf.errors import UserError
 
 HAIR = {"Black_Hair": "black", "Blond_Hair": "blond", "Brown_Hair": "brown", "Gray_Hair": "gray"}
 SHAPE = {"Straight_Hair": "straight", "Wavy_Hair": "wavy"}
@@ -32,11 +32,13 @@ class Described(CelebA):
     ) -> None:
         super().__init__(root, split)
         if "attributes" not in self.labels or not set(self.classes) >= NEEDED:
-            raise Mistake(f"{root}: captions are made of CelebA's attributes; list_attr_celeba is missing, or some are")
+            raise UserError(
+                f"{root}: captions are made of CelebA's attributes; list_attr_celeba is missing, or some are"
+            )
         names = list(self.classes)
         texts = [sentence(dict(zip(names, row))) for row in self.labels["attributes"].tolist()]
         self.classes = WORDS
-        tell(self, [[text] for text in texts], sentences)
+        set_caption_rows(self, [[text] for text in texts], sentences)
 
 
 def sentence(true: Mapping[str, int]) -> str:
@@ -58,4 +60,4 @@ def _listed(things: list[str]) -> str:
 
 
 _ALL = ["a an young old man woman with hair and wearing smiling bald", *HAIR.values(), *SHAPE.values()]
-WORDS = list(dict.fromkeys(spelled(" ".join([*_ALL, *HAS.values(), *WEARS.values()]))))
+WORDS = list(dict.fromkeys(tokenize(" ".join([*_ALL, *HAS.values(), *WEARS.values()]))))

@@ -10,13 +10,13 @@ from typing import Any
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from oakleaf.data.sampling import Deck, Rows
-from oakleaf.errors import Mistake
+from oakleaf.data.sampling import EpochSampler, Rows
+from oakleaf.errors import UserError
 
 log = logging.getLogger(__name__)
 
 
-class Dealt(LightningDataModule, ABC):
+class ImageDataModule(LightningDataModule, ABC):
     """Rows by name, all of one length: `image` [N, C, H, W] as stored, `label` [N], ...; filled by `setup`.
 
     size: (H, W) and channels: C of a batch's `image`. keys: its other rows. classes: what the numbers in `label` (or
@@ -50,7 +50,7 @@ class Dealt(LightningDataModule, ABC):
         return hashlib.blake2b(self.digest.encode(), digest_size=8).hexdigest()
 
     @property
-    def fitted(self) -> dict[str, str | int]:
+    def resize_protocol(self) -> dict[str, str | int]:
         """How pictures were brought to size, if they were."""
         return {}
 
@@ -63,28 +63,28 @@ class Dealt(LightningDataModule, ABC):
         """Those rows as a batch: what a game sees of them, but as they are, without any chance."""
         return {name: values[rows] for name, values in self.rows.items()}
 
-    def agree(self, classes: int | None, input_channels: int | None) -> None:
+    def check_declared(self, classes: int | None, input_channels: int | None) -> None:
         """Raises:
-        Mistake: another number of classes, or of the inputs' channels, is wanted than there are.
+        UserError: another number of classes, or of the inputs' channels, is wanted than there are.
         """
         if input_channels is not None and input_channels != self.input_channels:
-            raise Mistake(f"data.input_channels={input_channels}: data={self.name} has {self.input_channels}")
+            raise UserError(f"data.input_channels={input_channels}: data={self.name} has {self.input_channels}")
         if classes is not None and classes != len(self.classes):
-            raise Mistake(f"data.classes={classes}: data={self.name} has {len(self.classes) or 'no'} classes")
+            raise UserError(f"data.classes={classes}: data={self.name} has {len(self.classes) or 'no'} classes")
 
-    def deck(self, rank: int, world: int, again: Tensor | None = None) -> Deck:
-        """again: rows that are dealt besides (see `Deck`)."""
+    def sampler(self, rank: int, world: int, oversample: Tensor | None = None) -> EpochSampler:
+        """again: rows that are dealt besides (see `EpochSampler`)."""
         count = len(self.rows["image"])
         batch = min(self.batch_size, count // world)
         if batch < 1:
-            raise Mistake(f"data={self.name}: {count} pictures are too few for {world} processes")
+            raise UserError(f"data={self.name}: {count} pictures are too few for {world} processes")
         if batch < self.batch_size and rank == 0:
             log.warning(
                 "batches of %d instead of %d: there are no more pictures than %d", batch, self.batch_size, count
             )
-        return Deck(count, batch, self.seed, rank, world, again)
+        return EpochSampler(count, batch, self.seed, rank, world, oversample)
 
-    def turn(self) -> int:
+    def iteration(self) -> int:
         """The run's turn, by which the deck deals."""
         module: Any = self.trainer.lightning_module if self.trainer else None
-        return module.turn if module is not None else 0
+        return module.iteration if module is not None else 0

@@ -7,11 +7,11 @@ from typing import Literal
 
 import numpy as np
 
-from oakleaf.data.cache import OnCorrupt, decoded
+from oakleaf.data.cache import OnCorrupt, decode_to_cache
 from oakleaf.data.decoding import UNREADABLE
-from oakleaf.data.resize import Crop, Fit, Resample, is_grey, upright, without_colours
+from oakleaf.data.resize import Crop, CropResize, Resample, exif_size, has_only_grey_pixels, is_grey
 from oakleaf.data.sources import Source
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 from oakleaf.networks.layers import Size, height_width
 
 log = logging.getLogger(__name__)
@@ -19,9 +19,9 @@ log = logging.getLogger(__name__)
 PEEK = 64  # pictures looked at to learn the set's channels
 
 
-class Stock:
+class DecodedImages:
     """channels: null: 1 if the pictures are grey, else 3; size: null: that of the first picture; crop, resample: see
-    `Fit`; on_corrupt, cache: see `decoded`."""
+    `CropResize`; on_corrupt, cache: see `decoded`."""
 
     def __init__(
         self,
@@ -37,15 +37,15 @@ class Stock:
         grey, first = self._peek(not channels) if channels is None or size is None else (False, (0, 0))
         height, width = first if size is None else height_width(size)
         method: Resample = resample if source.mixes else "nearest"
-        self.fit = Fit(channels or (1 if grey else 3), height, width, crop, method, source.upscale)
+        self.fit = CropResize(channels or (1 if grey else 3), height, width, crop, method, source.upscale)
 
     def prepare(self) -> None:
         """Decode, if that was not yet done."""
-        decoded(self.source, self.fit, self.on_corrupt, self.cache)
+        decode_to_cache(self.source, self.fit, self.on_corrupt, self.cache)
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """Images uint8 [N, C, H, W], memory-mapped, and their numbers in the source [N]; what was skipped is told."""
-        images, kept, skipped = decoded(self.source, self.fit, self.on_corrupt, self.cache)
+        images, kept, skipped = decode_to_cache(self.source, self.fit, self.on_corrupt, self.cache)
         if skipped:
             log.warning("%d of %d pictures skipped, the first: %s", len(skipped), len(self.source), skipped[0])
         return images, kept
@@ -62,19 +62,19 @@ class Stock:
             try:
                 with self.source.read(index) as picture:
                     grey.append(is_grey(picture))
-                    colourless = colourless and (grey[-1] or without_colours(picture))
-                    sizes.append(upright(picture))
+                    colourless = colourless and (grey[-1] or has_only_grey_pixels(picture))
+                    sizes.append(exif_size(picture))
             except UNREADABLE as error:
                 if self.on_corrupt == "error":
-                    raise Mistake(f"{self.source.name(index)}: can't be read ({error})") from error
+                    raise UserError(f"{self.source.name(index)}: can't be read ({error})") from error
         if not sizes:
-            raise Mistake(f"{self.source.name(0)} and what follows can't be read; is this a folder of pictures?")
+            raise UserError(f"{self.source.name(0)} and what follows can't be read; is this a folder of pictures?")
         if colourless and not all(grey):
             log.info("pictures that are grey are stored in colour; data.channels=1 takes them as grey")
         return all(grey), sizes[0]
 
 
-def together(image: Stock, other: Stock) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def read_pairs(image: DecodedImages, other: DecodedImages) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs: the images, what belongs to them, and their numbers; a pair of which one was skipped is left out."""
     (images, first), (others, second) = image.read(), other.read()
     both = np.intersect1d(first, second)

@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from oakleaf.data.resize import Fit, TooSmall
+from oakleaf.data.resize import CropResize, PictureTooSmall
 from oakleaf.data.sources import Source
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, UnidentifiedImageError, Image.DecompressionBombError)
 TOGETHER = 1 << 22  # bytes of images that a process decodes at a time, one image at least
@@ -25,12 +25,12 @@ Fault = tuple[str, str]  # what is wrong with a picture, and what helps
 NONE: Fault = ("", "")
 
 
-def faults(source: Source, fit: Fit, path: Path, start: int) -> Iterator[Fault]:
+def faults(source: Source, fit: CropResize, path: Path, start: int) -> Iterator[Fault]:
     """For each picture, in order, what is wrong with it. The image of one with which nothing is stands in the file by
     then: number i at start + i times an image's bytes.
 
     Raises:
-        Mistake: a process was killed, as happens where memory ends.
+        UserError: a process was killed, as happens where memory ends.
         OSError: the file can't be written.
     """
     decode = partial(_Decoding, source, fit, path, start)
@@ -48,7 +48,7 @@ class _Decoding:
     """A process's own way into the file: to hand images from one process to another would cost half of the decoding.
     Many at once: small pieces of a file lie scattered in memory, and are read more slowly from then on."""
 
-    def __init__(self, source: Source, fit: Fit, path: Path, start: int) -> None:
+    def __init__(self, source: Source, fit: CropResize, path: Path, start: int) -> None:
         self.source, self.fit, self.start = source, fit, start
         self.file = path.open("r+b")
 
@@ -64,7 +64,7 @@ class _Decoding:
         try:
             with self.source.read(index) as picture:
                 image[:] = self.fit(picture)
-        except TooSmall as error:
+        except PictureTooSmall as error:
             return f"{error}", error.advice
         except UNREADABLE as error:
             return f"can't be read ({error})", "Mend or remove it"
@@ -85,7 +85,7 @@ def _workers(cores: int, begin: Callable[[], _Decoding]) -> Iterator[Callable[[l
         try:
             yield partial(pool.map, _go_on)
         except BrokenProcessPool as error:
-            raise Mistake(f"decoding: a process was killed; is there memory for {cores} of them?") from error
+            raise UserError(f"decoding: a process was killed; is there memory for {cores} of them?") from error
 
 
 _mine: _Decoding | None = None  # of a decoding process

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from oakleaf.data.sources import Source
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"}
 TENTH = 10  # one picture of so many is held out
@@ -53,12 +53,12 @@ class Folder(Source):
 
     def keep(self, split: Split) -> None:
         """Raises:
-        Mistake: of a single picture nothing is left to learn from.
+        UserError: of a single picture nothing is left to learn from.
         """
         if split != "all":
             self.files = [file for i, file in enumerate(self.files) if (i % TENTH == 0) == (split == "test")]
             if not self.files:
-                raise Mistake(f"{self.root}: a single picture can't be split into data.source.split=train and test")
+                raise UserError(f"{self.root}: a single picture can't be split into data.source.split=train and test")
 
     def __len__(self) -> int:
         return len(self.files)
@@ -100,14 +100,14 @@ def find_pictures(root: Path, key: str = "data.root") -> list[Path]:
     """All pictures below a folder, hidden ones left out. key: the option that names the folder.
 
     Raises:
-        Mistake: no such folder, or no picture in it.
+        UserError: no such folder, or no picture in it.
     """
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
-        raise Mistake(f"{root} {what}; a folder of pictures is expected there. Name yours: {key}=FOLDER")
+        raise UserError(f"{root} {what}; a folder of pictures is expected there. Name yours: {key}=FOLDER")
     files = sorted(path for path in _walk(root) if path.suffix.lower() in EXTENSIONS and path.is_file())
     if not files:
-        raise Mistake(
+        raise UserError(
             f"{root} holds no pictures ({', '.join(sorted(EXTENSIONS))}), not even in folders below it. "
             f"Name the folder that does: {key}=FOLDER"
         )

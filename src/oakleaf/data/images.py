@@ -9,24 +9,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oakleaf.config.types import Count, Natural
+from oakleaf.config.types import NonNegativeInt, PositiveInt
 from oakleaf.data.cache import OnCorrupt
-from oakleaf.data.datamodule import Dealt
-from oakleaf.data.decoded import Stock, together
+from oakleaf.data.datamodule import ImageDataModule
+from oakleaf.data.decoded import DecodedImages, read_pairs
 from oakleaf.data.inputs import Input
 from oakleaf.data.resize import Crop, Resample
-from oakleaf.data.sampling import Deck, Resident, Rows, Streamed, Together
-from oakleaf.data.semi_supervised import Labelled, hidden, parted
+from oakleaf.data.sampling import DeviceLoader, EpochSampler, Rows, UnpairedLoader, WorkerLoader
+from oakleaf.data.semi_supervised import LabelSubset, mask_labels, split_labelled
 from oakleaf.data.sources import Source
-from oakleaf.data.transforms import Finish
-from oakleaf.errors import Mistake
+from oakleaf.data.transforms import BatchTransform
+from oakleaf.errors import UserError
 from oakleaf.image_grid import to_bytes
 from oakleaf.networks.layers import Size
-from oakleaf.runtime.memory import free
-from oakleaf.runtime.seeds import stream
+from oakleaf.runtime.memory import available_bytes
+from oakleaf.runtime.seeds import derive_seed
 
 
-class Images(Dealt):
+class Images(ImageDataModule):
     """Batches {image: [B, C, H, W] in [-1, 1], label: [B], ...} of a source's pictures.
 
     size: H = W, or [H, W]; null: that of the first picture. channels: 1 or 3; null: 1 if the pictures are grey, else 3.
@@ -34,7 +34,7 @@ class Images(Dealt):
     labelled: so many images keep their label, chosen by labelled_seed, and each batch has as many of them besides, as
     `labelled_image` and `labelled_label`; all others have the label -1 there. Measures still know all labels. null: no
     label is hidden.
-    crop, resample, on_corrupt: see `Fit` and `decoded`. flip: mirror each picture or not, by chance, in each epoch.
+    crop, resample, on_corrupt: see `CropResize` and `decoded`. flip: mirror each picture or not, by chance, in each epoch.
     jitter: enlarge by so many pixels and cut a part of the right size from anywhere (Isola 2016, arXiv:1611.07004,
     section 6.2: 30 of 286).
     input: how a translator's input is made from an image; null: as the source has it, if it has. input_channels: of the
@@ -51,21 +51,21 @@ class Images(Dealt):
         root: str,
         size: Size | None = None,
         channels: Literal[1, 3] | None = None,
-        classes: Natural | None = None,
-        labelled: Count | None = None,
+        classes: NonNegativeInt | None = None,
+        labelled: PositiveInt | None = None,
         labelled_seed: int = 0,
         crop: Crop = "center",
         resample: Resample = "bilinear",
         flip: bool = False,
-        jitter: Natural = 0,
+        jitter: NonNegativeInt = 0,
         input: Input | None = None,
-        input_channels: Natural | None = None,
+        input_channels: NonNegativeInt | None = None,
         unpaired: bool = False,
-        batch_size: Count = 64,
-        epochs: Count = 1,
+        batch_size: PositiveInt = 64,
+        epochs: PositiveInt = 1,
         on_corrupt: OnCorrupt = "error",
         keep: Literal["auto", "device", "workers"] = "auto",
-        workers: Natural = 2,
+        workers: NonNegativeInt = 2,
         cache: str = "~/.cache/oakleaf",
         seed: int = 0,
     ) -> None:
@@ -77,33 +77,36 @@ class Images(Dealt):
             self.source.complete()
         sides = {"image": self.source, "input": self.source.inputs}
         unmixed = tuple(name for name, side in sides.items() if side and not side.mixes)
-        self.finish = Finish(flip, jitter, input, unmixed)
-        self.stock = Stock(self.source, channels, size, crop, resample, on_corrupt, self.cache)
-        self.channels, self.size = self.stock.fit.channels, (self.stock.fit.height, self.stock.fit.width)
-        self.others: Stock | None = None
+        self.transform = BatchTransform(flip, jitter, input, unmixed)
+        self.decoded_images = DecodedImages(self.source, channels, size, crop, resample, on_corrupt, self.cache)
+        self.channels, self.size = (
+            self.decoded_images.fit.channels,
+            (self.decoded_images.fit.height, self.decoded_images.fit.width),
+        )
+        self.others: DecodedImages | None = None
         if self.source.inputs and not input:
             known: Any = input_channels
-            self.others = Stock(self.source.inputs, known, self.size, crop, resample, on_corrupt, self.cache)
+            self.others = DecodedImages(self.source.inputs, known, self.size, crop, resample, on_corrupt, self.cache)
         self.input_channels, self.mirrors = self._input_channels(input), flip
         self.pairs = self.source.pairs or input is not None  # made of its image, an input belongs to it
         self.keys = [*self.source.labels, *(["input"] if self.input_channels else [])]
         self.classes = self.source.classes
-        self.agree(classes, input_channels)
-        self.streams: list[Streamed] = []
-        self.labelled = Labelled(labelled, labelled_seed) if labelled else None
+        self.check_declared(classes, input_channels)
+        self.streams: list[WorkerLoader] = []
+        self.labelled = LabelSubset(labelled, labelled_seed) if labelled else None
 
     def prepare_data(self) -> None:
         """Decode, once a machine."""
-        for stock in (self.stock, self.others):
-            if stock:
-                stock.prepare()
+        for decoded_images in (self.decoded_images, self.others):
+            if decoded_images:
+                decoded_images.prepare()
 
     def setup(self, stage: str | None = None) -> None:
         pictures: dict[str, np.ndarray] = {}
         if self.others and not self.unpaired:
-            pictures["image"], pictures["input"], kept = together(self.stock, self.others)
+            pictures["image"], pictures["input"], kept = read_pairs(self.decoded_images, self.others)
         else:
-            pictures["image"], kept = self.stock.read()
+            pictures["image"], kept = self.decoded_images.read()
             if self.others:
                 pictures["input"], _ = self.others.read()
         with warnings.catch_warnings():
@@ -117,48 +120,48 @@ class Images(Dealt):
         rows = dict(self.rows)
         few = self.labelled.rows(rows) if self.labelled else None
         if few is not None:
-            rows = {**rows, "label": hidden(rows["label"], few)}
-        deck = self.deck(trainer.global_rank, trainer.world_size, few)
+            rows = {**rows, "label": mask_labels(rows["label"], few)}
+        sampler = self.sampler(trainer.global_rank, trainer.world_size, few)
         if not (self.unpaired and "input" in rows):
-            return self._loader(rows, deck, self.turn)
+            return self._loader(rows, sampler, self.iteration)
         inputs = rows.pop("input")
-        if len(inputs) < deck.batch * deck.world:
-            raise Mistake(f"data={self.name}: {len(inputs)} inputs are too few for data.batch_size={self.batch_size}")
-        own = Deck(len(inputs), deck.batch, stream(self.seed, "inputs"), deck.rank, deck.world)
-        images = self._loader(rows, deck, self.turn)
-        return Together(images, lambda turn: self._loader({"input": inputs}, own, turn), self.turn)
+        if len(inputs) < sampler.batch * sampler.world:
+            raise UserError(f"data={self.name}: {len(inputs)} inputs are too few for data.batch_size={self.batch_size}")
+        own = EpochSampler(len(inputs), sampler.batch, derive_seed(self.seed, "inputs"), sampler.rank, sampler.world)
+        images = self._loader(rows, sampler, self.iteration)
+        return UnpairedLoader(images, lambda iteration: self._loader({"input": inputs}, own, iteration), self.iteration)
 
-    def _loader(self, rows: Rows, deck: Deck, turn: Callable[[], int]) -> Resident | Streamed:
+    def _loader(self, rows: Rows, sampler: EpochSampler, iteration: Callable[[], int]) -> DeviceLoader | WorkerLoader:
         assert self.trainer is not None
         device = self.trainer.strategy.root_device
         if self.keep == "workers" or (self.keep == "auto" and not self._fits(rows, device)):
-            self.streams.append(Streamed(rows, deck, turn, self.workers, device))
+            self.streams.append(WorkerLoader(rows, sampler, iteration, self.workers, device))
             return self.streams[-1]
-        return Resident({name: values.to(device) for name, values in rows.items()}, deck, turn)
+        return DeviceLoader({name: values.to(device) for name, values in rows.items()}, sampler, iteration)
 
     def teardown(self, stage: str) -> None:
         while self.streams:
             self.streams.pop().close()
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
-        """On the device: see `Finish`."""
+        """On the device: see `BatchTransform`."""
         module = self.trainer.lightning_module if self.trainer else None
         rank = self.trainer.global_rank if self.trainer else 0
         dtype: Any = module.dtype if module else torch.float32
-        batch = self.finish(batch, dtype, stream(self.seed, "finish", self.turn(), rank))
-        return parted(batch) if self.labelled else batch
+        batch = self.transform(batch, dtype, derive_seed(self.seed, "finish", self.iteration(), rank))
+        return split_labelled(batch) if self.labelled else batch
 
     def batch(self, rows: Tensor) -> Rows:
         there = {name: values[rows % len(values)] for name, values in self.rows.items()}  # unpaired inputs may be fewer
-        return self.finish(there, torch.float32, stream(self.seed, "batch"), train=False)
+        return self.transform(there, torch.float32, derive_seed(self.seed, "batch"), train=False)
 
     @property
     def digest(self) -> str:
-        return repr(self.stock.digest)
+        return repr(self.decoded_images.digest)
 
     @property
-    def fitted(self) -> dict[str, str | int]:
-        return {"crop": self.stock.fit.crop, "resample": self.stock.fit.resample}
+    def resize_protocol(self) -> dict[str, str | int]:
+        return {"crop": self.decoded_images.fit.crop, "resample": self.decoded_images.fit.resample}
 
     def stored(self, images: Tensor) -> Tensor:
         return to_bytes(images)
@@ -168,15 +171,15 @@ class Images(Dealt):
         needed = sum(values.nbytes for values in rows.values())
         if device.type == "cuda":
             return needed < torch.cuda.mem_get_info(device)[0] / 4
-        return needed < free() / self.trainer.num_devices / 4  # each process has its own
+        return needed < available_bytes() / self.trainer.num_devices / 4  # each process has its own
 
     def _input_channels(self, input: Input | None) -> int:
         """Raises:
-        Mistake: images and inputs that are no pairs.
+        UserError: images and inputs that are no pairs.
         """
         if self.others and not self.unpaired and len(self.others.source) != len(self.source):
             count = len(self.others.source)
-            raise Mistake(
+            raise UserError(
                 f"data={self.name}: {len(self.source)} images and {count} inputs; unpaired: data.unpaired=true"
             )
         return input.channels(self.channels) if input else self.others.fit.channels if self.others else 0

@@ -8,10 +8,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import conv2d, interpolate, pad
 
-from oakleaf.config.types import Count, Positive
+from oakleaf.config.types import PositiveFloat, PositiveInt
 from oakleaf.data.decoding import UNREADABLE
-from oakleaf.data.resize import plain
-from oakleaf.errors import Mistake
+from oakleaf.data.resize import to_8bit
+from oakleaf.errors import UserError
 
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
@@ -49,7 +49,7 @@ class Edges:
     arXiv:1611.07004, section 4, has HED's edges, which need a trained network.
     """
 
-    def __init__(self, gain: Positive = 1.0) -> None:
+    def __init__(self, gain: PositiveFloat = 1.0) -> None:
         self.gain = gain
 
     def channels(self, image: int) -> int:
@@ -67,7 +67,7 @@ class LowResolution:
     """Shrunk by `factor`, antialiased, and enlarged again, both bicubic: super-resolution's input (Dong 2014,
     arXiv:1501.00092, section 3.1)."""
 
-    def __init__(self, factor: Count = 4) -> None:
+    def __init__(self, factor: PositiveInt = 4) -> None:
         self.factor = factor
 
     def channels(self, image: int) -> int:
@@ -76,7 +76,7 @@ class LowResolution:
     def __call__(self, image: Tensor, chance: torch.Generator) -> Tensor:
         whole = image.shape[2:]
         if min(whole) < 2 * self.factor:
-            raise Mistake(f"data.input.factor={self.factor}: nothing is left of {whole[0]} x {whole[1]} pixels")
+            raise UserError(f"data.input.factor={self.factor}: nothing is left of {whole[0]} x {whole[1]} pixels")
         small = [side // self.factor for side in whole]
         shrunk = interpolate(image.float(), small, mode="bicubic", antialias=True)
         return interpolate(shrunk, list(whole), mode="bicubic").clamp(-1, 1).to(image.dtype)
@@ -90,7 +90,7 @@ class Masked:
     picture's file: what is white in it is missing.
 
     Raises:
-        Mistake: no such word or picture, or one that is all black or all white.
+        UserError: no such word or picture, or one that is all black or all white.
     """
 
     def __init__(self, region: str = "centre") -> None:
@@ -130,13 +130,13 @@ class Masked:
 def _mask(file: Path) -> Image.Image:
     """The picture, grey."""
     if not file.is_file():
-        raise Mistake(f"data.input.region={file}: centre, block, half, or a picture whose white parts are missing")
+        raise UserError(f"data.input.region={file}: centre, block, half, or a picture whose white parts are missing")
     try:
         with Image.open(file) as picture:
-            drawn = plain(picture, 1)
+            drawn = to_8bit(picture, 1)
     except UNREADABLE as error:
-        raise Mistake(f"data.input.region={file}: can't be read as a picture ({error})") from error
+        raise UserError(f"data.input.region={file}: can't be read as a picture ({error})") from error
     missing = {value > 127 for value in drawn.tobytes()}
     if len(missing) == 1:
-        raise Mistake(f"data.input.region={file}: {'nothing' if True in missing else 'all'} of it would be left")
+        raise UserError(f"data.input.region={file}: {'nothing' if True in missing else 'all'} of it would be left")
     return drawn

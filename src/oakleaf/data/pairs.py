@@ -8,9 +8,9 @@ from PIL import Image, ImageOps
 
 from oakleaf.data.decoding import UNREADABLE
 from oakleaf.data.folder import Folder
-from oakleaf.data.resize import upright
+from oakleaf.data.resize import exif_size
 from oakleaf.data.sources import Source
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 
 Side = Literal["left", "right"]
 Split = Literal["train", "val", "test"]
@@ -78,7 +78,7 @@ class TwoFolders(Folder):
     of the same name in the other folder (whatever its ending), which has the same size.
 
     Raises:
-        Mistake: a picture without its other, or of another size; a folder that is not there or has no pictures.
+        UserError: a picture without its other, or of another size; a folder that is not there or has no pictures.
     """
 
     def __init__(
@@ -101,13 +101,13 @@ def _matched(images: Folder, inputs: Folder) -> Folder:
     alone = [images.root / name for name in names if name not in there]
     alone += [inputs.root / name for name in there if name not in names]
     if alone:
-        raise Mistake(
+        raise UserError(
             f"{alone[0]}: no picture of that name in the other folder ({len(alone)} such); pairs are needed here"
         )
     inputs.files = [there[name] for name in names]
     for image, other in zip(images.files, inputs.files):
         if (one := _size(image)) and (two := _size(other)) and one != two:
-            raise Mistake(f"{image} has {one[1]} x {one[0]} pixels, {other} {two[1]} x {two[0]}: a pair has one size")
+            raise UserError(f"{image} has {one[1]} x {one[0]} pixels, {other} {two[1]} x {two[0]}: a pair has one size")
     return inputs
 
 
@@ -115,13 +115,13 @@ def _by_name(folder: Folder) -> dict[Path, Path]:
     """The files by their places in the folder, without endings.
 
     Raises:
-        Mistake: two that differ by their ending alone.
+        UserError: two that differ by their ending alone.
     """
     files: dict[Path, Path] = {}
     for file in folder.files:
         other = files.setdefault(file.relative_to(folder.root).with_suffix(""), file)
         if other != file:
-            raise Mistake(f"{other} and {file}: two pictures of one name; which of them belongs to the pair?")
+            raise UserError(f"{other} and {file}: two pictures of one name; which of them belongs to the pair?")
     return files
 
 
@@ -129,6 +129,6 @@ def _size(file: Path) -> tuple[int, int] | None:
     """(height, width); None if it can't be read, which is told when it is decoded."""
     try:
         with Image.open(file) as picture:
-            return upright(picture)
+            return exif_size(picture)
     except UNREADABLE:
         return None

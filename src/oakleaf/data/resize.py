@@ -6,13 +6,13 @@ from typing import Literal
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from oakleaf.config.types import Count
+from oakleaf.config.types import PositiveInt
 
-Crop = Literal["center", "stretch", "pad"] | Count
+Crop = Literal["center", "stretch", "pad"] | PositiveInt
 Resample = Literal["nearest", "bilinear", "bicubic", "lanczos", "box"]
 
 
-class TooSmall(ValueError):
+class PictureTooSmall(ValueError):
     """A picture with fewer pixels than wanted, where enlarging was not allowed. advice: what helps."""
 
     def __init__(self, words: str, advice: str) -> None:
@@ -21,7 +21,7 @@ class TooSmall(ValueError):
 
 
 @dataclass(frozen=True)
-class Fit:
+class CropResize:
     """How a picture becomes an image of `channels` x `height` x `width`.
 
     crop: center = the largest centred part of the wanted shape; a number n = the centred n x n pixels first; stretch =
@@ -38,7 +38,7 @@ class Fit:
     crop: Crop = "center"
     resample: Resample = "bilinear"
     upscale: bool = False
-    ample: Count = 4
+    ample: PositiveInt = 4
 
     def __call__(self, picture: Image.Image) -> np.ndarray:
         """Raises:
@@ -48,14 +48,14 @@ class Fit:
             ample = self.ample * max(self.height, self.width)  # on both sides, as it may lie on its side
             picture.draft(None, (ample, ample))
         ImageOps.exif_transpose(picture, in_place=True)
-        picture = plain(picture, self.channels)
+        picture = to_8bit(picture, self.channels)
         if isinstance(self.crop, int):
             picture = _centre(picture, self.crop, self.crop)
         width, height = picture.size
         short = (height < self.height, width < self.width)
         if not self.upscale and (all(short) if self.crop == "pad" else any(short)):
             words = f"{width} x {height} pixels, smaller than the {self.width} x {self.height} wanted"
-            raise TooSmall(words, "Choose a smaller data.size, enlarge (data.source.upscale=true)")
+            raise PictureTooSmall(words, "Choose a smaller data.size, enlarge (data.source.upscale=true)")
         if picture.size != (self.width, self.height):
             picture = self._resized(picture)
         return np.ascontiguousarray(np.atleast_3d(np.asarray(picture)).transpose(2, 0, 1))
@@ -70,7 +70,7 @@ class Fit:
         return ImageOps.fit(picture, size, method)
 
 
-def plain(picture: Image.Image, channels: int) -> Image.Image:
+def to_8bit(picture: Image.Image, channels: int) -> Image.Image:
     """Eight bits and 1 or 3 channels: 16-bit values are scaled down, transparency is laid on white."""
     if picture.mode.startswith(("I", "F")):  # 16 bits, or floating point in [0, 1] or [0, 255]
         values = np.asarray(picture, dtype=np.float64)
@@ -82,7 +82,7 @@ def plain(picture: Image.Image, channels: int) -> Image.Image:
     return picture.convert("L" if channels == 1 else "RGB")
 
 
-def upright(picture: Image.Image) -> tuple[int, int]:
+def exif_size(picture: Image.Image) -> tuple[int, int]:
     """(height, width) once it is turned as its EXIF says, from its head alone. A TIFF's has them so already."""
     lies = picture.format != "TIFF" and picture.getexif().get(ExifTags.Base.Orientation, 1) > 4
     return (picture.width, picture.height) if lies else (picture.height, picture.width)
@@ -91,13 +91,13 @@ def upright(picture: Image.Image) -> tuple[int, int]:
 def is_grey(picture: Image.Image) -> bool:
     """By its mode, and where colours are numbers of a palette, by them."""
     if picture.mode in ("P", "PA"):
-        return without_colours(picture)
+        return has_only_grey_pixels(picture)
     return picture.mode in ("1", "L", "LA", "La") or picture.mode.startswith(("I", "F"))
 
 
-def without_colours(picture: Image.Image) -> bool:
+def has_only_grey_pixels(picture: Image.Image) -> bool:
     """Whether all its pixels are grey, however it is stored."""
-    pixels = np.asarray(plain(picture, 3))
+    pixels = np.asarray(to_8bit(picture, 3))
     return bool((pixels == pixels[:, :, :1]).all())
 
 
@@ -105,5 +105,5 @@ def _centre(picture: Image.Image, height: int, width: int) -> Image.Image:
     left, top = (picture.width - width) // 2, (picture.height - height) // 2
     if left < 0 or top < 0:
         words = f"{picture.width} x {picture.height} pixels, smaller than data.crop={width}"
-        raise TooSmall(words, "Choose a smaller data.crop")
+        raise PictureTooSmall(words, "Choose a smaller data.crop")
     return picture.crop((left, top, left + width, top + height))

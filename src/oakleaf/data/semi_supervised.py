@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from oakleaf.data.sampling import Rows
-from oakleaf.errors import Mistake
-from oakleaf.runtime.seeds import stream
+from oakleaf.errors import UserError
+from oakleaf.runtime.seeds import derive_seed
 
 
 @dataclass
-class Labelled:
+class LabelSubset:
     """`count` images, the same number of each class, drawn by `seed`: the split. Salimans 2016, arXiv:1606.03498,
     section 5.1."""
 
@@ -22,31 +22,31 @@ class Labelled:
         """Which they are, [count].
 
         Raises:
-            Mistake: no labels, too few of a class, or a number that can't be shared out.
+            UserError: no labels, too few of a class, or a number that can't be shared out.
         """
         if "label" not in rows or not bool((rows["label"] >= 0).any()):
-            raise Mistake(f"data.labelled={self.count}: these images have no labels to keep; data.labelled=null")
+            raise UserError(f"data.labelled={self.count}: these images have no labels to keep; data.labelled=null")
         label = rows["label"]
         classes = label[label >= 0].unique()
         each, left = divmod(self.count, len(classes))
         if left or not each:
-            raise Mistake(f"data.labelled={self.count}: must be a multiple of the {len(classes)} classes")
-        order = torch.randperm(len(label), generator=torch.Generator().manual_seed(stream(self.seed, "labelled")))
+            raise UserError(f"data.labelled={self.count}: must be a multiple of the {len(classes)} classes")
+        order = torch.randperm(len(label), generator=torch.Generator().manual_seed(derive_seed(self.seed, "labelled")))
         kept = [order[label[order] == one][:each] for one in classes]
         if (fewest := min(map(len, kept))) < each:
             most = fewest * len(classes)
-            raise Mistake(f"data.labelled={self.count}: one class has only {fewest} images; at most {most}")
+            raise UserError(f"data.labelled={self.count}: one class has only {fewest} images; at most {most}")
         return torch.cat(kept)
 
 
-def hidden(label: Tensor, kept: Tensor) -> Tensor:
+def mask_labels(label: Tensor, kept: Tensor) -> Tensor:
     """The labels [N] with -1 for all but those that are kept."""
     shown = torch.full_like(label, -1)
     shown[kept] = label[kept]
     return shown
 
 
-def parted(batch: Rows) -> Rows:
+def split_labelled(batch: Rows) -> Rows:
     """A batch in which the labelled images were dealt after the others: those become rows of names of their own,
     `labelled_image`, `labelled_label`, ..."""
     half = len(batch["image"]) // 2

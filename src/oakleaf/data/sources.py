@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from oakleaf.config.types import Count
-from oakleaf.errors import Mistake, first_line
+from oakleaf.config.types import PositiveInt
+from oakleaf.errors import UserError, first_line
 
 
 class Source(ABC):
@@ -36,7 +36,7 @@ class Source(ABC):
 
     def complete(self) -> None:  # noqa: B027, most name nothing besides
         """Raises:
-        Mistake: something that the set names is not there.
+        UserError: something that the set names is not there.
         """
 
     @abstractmethod
@@ -91,7 +91,7 @@ def torchvision_set(
     root: Path,
     name: Literal["MNIST", "FashionMNIST", "CIFAR10"],
     split: Literal["train", "test"] = "train",
-    first: Count | None = None,
+    first: PositiveInt | None = None,
 ) -> Source:
     """One of torchvision's labelled sets below `root`, downloaded there if it is missing and the network allows; of it
     the `first` so many images, in the original order, or all.
@@ -105,7 +105,7 @@ def torchvision_set(
         try:
             found = kind(root, train=split == "train", download=True)
         except Exception as error:
-            raise Mistake(
+            raise UserError(
                 f"{name} is not in {root}/ and could not be downloaded ({first_line(error)}). "
                 f"Put its files there as torchvision lays them out ({_layout(name)}), or name the folder that has "
                 "them: data.root=FOLDER"

@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from oakleaf.config.types import Count
+from oakleaf.config.types import PositiveInt
 from oakleaf.data.sources import Arrays, Source, torchvision_set
-from oakleaf.runtime.seeds import stream
+from oakleaf.runtime.seeds import derive_seed
 
 
 class StackedMNIST(Source):
@@ -23,7 +23,7 @@ class StackedMNIST(Source):
     """
 
     def __init__(
-        self, root: Path, count: Count = 128_000, pool: Literal["all", "train", "test"] = "all", seed: int = 0
+        self, root: Path, count: PositiveInt = 128_000, pool: Literal["all", "train", "test"] = "all", seed: int = 0
     ) -> None:
         self.root = root
         splits: list[Literal["train", "test"]] = ["train", "test"] if pool == "all" else [pool]
@@ -31,7 +31,7 @@ class StackedMNIST(Source):
         assert all(isinstance(part, Arrays) for part in parts)
         self.digits = np.concatenate([part.images for part in parts])  # type: ignore[attr-defined]
         said = np.concatenate([part.labels["label"] for part in parts])
-        self.triples = np.random.default_rng(stream(seed, "triples")).integers(len(said), size=(count, 3))
+        self.triples = np.random.default_rng(derive_seed(seed, "triples")).integers(len(said), size=(count, 3))
         self.labels = {"label": said[self.triples] @ np.array([100, 10, 1])}
         self.classes = [f"{number:03d}" for number in range(1000)]
 

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from oakleaf.config.types import Count, Natural
+from oakleaf.config.types import NonNegativeInt, PositiveInt
 from oakleaf.data.captions import Part
-from oakleaf.data.datamodule import Dealt
+from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.data.images import Images
-from oakleaf.data.sampling import Resident, Rows
+from oakleaf.data.sampling import DeviceLoader, Rows
 from oakleaf.data.sources import Source
 from oakleaf.data.word_vectors import word_vectors
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 from oakleaf.metrics.extractors import Extractor
 
 
@@ -31,7 +31,7 @@ class Album:
     group: Tensor  # [N], of which pictures are variants
 
 
-class Tags(Dealt):
+class Tags(ImageDataModule):
     """Batches {image: [B, d, 1, 1], features: [B, width]}: the vector of what is told of a picture, and the picture's
     features.
 
@@ -52,16 +52,16 @@ class Tags(Dealt):
         source: Callable[..., Source],
         root: str,
         extractor: Extractor,
-        width: Count,
-        pixels: Count = 64,
-        least: Count = 1,
+        width: PositiveInt,
+        pixels: PositiveInt = 64,
+        least: PositiveInt = 1,
         target: Literal["word", "caption"] = "word",
         size: Literal[1] = 1,
-        channels: Count = 100,
-        classes: Natural | None = None,
-        input_channels: Natural | None = None,
-        batch_size: Count = 100,
-        epochs: Count = 1,
+        channels: PositiveInt = 100,
+        classes: NonNegativeInt | None = None,
+        input_channels: NonNegativeInt | None = None,
+        batch_size: PositiveInt = 100,
+        epochs: PositiveInt = 1,
         cache: str = "~/.cache/oakleaf",
         seed: int = 0,
     ) -> None:
@@ -71,7 +71,7 @@ class Tags(Dealt):
         self.channels, self.cache = channels, Path(cache)
         self.chosen = self._images()
         self.classes = self.chosen.classes
-        self.agree(classes, input_channels)
+        self.check_declared(classes, input_channels)
 
     @property
     def digest(self) -> str:
@@ -88,7 +88,7 @@ class Tags(Dealt):
         self.vectors = self._vectors(training.rows["attributes"])  # [K, d]; of the K most frequent words
         seen = self._seen(training.rows["image"])
         if seen.shape[1] != self.width:
-            raise Mistake(f"data.width={self.width}: the extractor sees {seen.shape[1]} features in a picture")
+            raise UserError(f"data.width={self.width}: the extractor sees {seen.shape[1]} features in a picture")
         self.mean = seen.mean(0)
         album = self._album(self.chosen)
         words = album.words[:, : len(self.vectors)].float()
@@ -102,7 +102,7 @@ class Tags(Dealt):
     def _vectors(self, words: Tensor) -> Tensor:
         known = int((words.sum(0, dtype=torch.long) >= self.least).sum())
         if not known:
-            raise Mistake(f"data.least={self.least}: no word is told of so many training pictures in {self.root}")
+            raise UserError(f"data.least={self.least}: no word is told of so many training pictures in {self.root}")
         return word_vectors(words[:, :known], self.channels)
 
     def part(self, split: Part) -> Album:
@@ -119,7 +119,7 @@ class Tags(Dealt):
         trainer = self.trainer
         assert trainer is not None
         rows = {name: values.to(trainer.strategy.root_device) for name, values in self.rows.items()}
-        return Resident(rows, self.deck(trainer.global_rank, trainer.world_size), self.turn)
+        return DeviceLoader(rows, self.sampler(trainer.global_rank, trainer.world_size), self.iteration)
 
     def on_after_batch_transfer(self, batch: Rows, dataloader_idx: int) -> Rows:
         module = self.trainer.lightning_module if self.trainer else None

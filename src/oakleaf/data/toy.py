@@ -16,10 +16,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from oakleaf.config.types import Count, Natural, Positive
-from oakleaf.data.datamodule import Dealt
-from oakleaf.data.sampling import Resident, Rows
-from oakleaf.runtime.seeds import stream
+from oakleaf.config.types import NonNegativeInt, PositiveFloat, PositiveInt
+from oakleaf.data.datamodule import ImageDataModule
+from oakleaf.data.sampling import DeviceLoader, Rows
+from oakleaf.runtime.seeds import derive_seed
 
 
 @dataclass(kw_only=True)
@@ -27,7 +27,7 @@ class Mixture(ABC):
     """Equal shares of Gaussians N(mean, sd^2 I), in the paper's own units."""
 
     name: str
-    sd: Positive
+    sd: PositiveFloat
 
     @abstractmethod
     def modes(self) -> list[tuple[float, float]]:
@@ -55,8 +55,8 @@ class Ring(Mixture):
     """Gaussians on a circle. Metz 2016, arXiv:1611.02163; radius 1 and sd 0.01 in Lin 2017 (PacGAN), arXiv:1712.04086,
     section 4.1."""
 
-    components: Count = 8
-    radius: Positive = 1.0
+    components: PositiveInt = 8
+    radius: PositiveFloat = 1.0
 
     def modes(self) -> list[tuple[float, float]]:
         # not linspace(0, 2 pi, components): with both ends the first Gaussian counts twice
@@ -69,8 +69,8 @@ class Grid(Mixture):
     """Gaussians on a square grid around 0. Dumoulin 2016 (ALI), arXiv:1606.00704; spacing 2 and sd 0.05 in Lin 2017
     (PacGAN), arXiv:1712.04086, section 4.1."""
 
-    side: Count = 5
-    spacing: Positive = 2.0
+    side: PositiveInt = 5
+    spacing: PositiveFloat = 2.0
 
     def modes(self) -> list[tuple[float, float]]:
         places = [self.spacing * (k - (self.side - 1) / 2) for k in range(self.side)]
@@ -81,13 +81,13 @@ class Grid(Mixture):
 class TwoGaussians(Mixture):
     """Two Gaussians on the first axis."""
 
-    distance: Positive = 2.0
+    distance: PositiveFloat = 2.0
 
     def modes(self) -> list[tuple[float, float]]:
         return [(-self.distance / 2, 0.0), (self.distance / 2, 0.0)]
 
 
-class Points(Dealt):
+class Points(ImageDataModule):
     """Batches {image: [B, 2, 1, 1], label: [B]} of `points` fixed draws from a mixture, divided by its `scale`."""
 
     keys = ("label",)
@@ -98,20 +98,20 @@ class Points(Dealt):
         self,
         name: str,
         mixture: Mixture,
-        points: Count = 100_000,
+        points: PositiveInt = 100_000,
         size: Literal[1] = 1,
         channels: Literal[2] = 2,
-        classes: Natural | None = None,
-        input_channels: Natural | None = None,
-        batch_size: Count = 100,
-        epochs: Count = 1,
+        classes: NonNegativeInt | None = None,
+        input_channels: NonNegativeInt | None = None,
+        batch_size: PositiveInt = 100,
+        epochs: PositiveInt = 1,
         cache: str = "~/.cache/oakleaf",
         seed: int = 0,
     ) -> None:
         super().__init__(name, batch_size, epochs, seed)
         self.mixture, self.points, self.cache = mixture, points, Path(cache)
         self.classes = [f"({x:.2g}, {y:.2g})" for x, y in mixture.modes()]
-        self.agree(classes, input_channels)
+        self.check_declared(classes, input_channels)
 
     @property
     def digest(self) -> str:
@@ -121,7 +121,7 @@ class Points(Dealt):
         return images.float().cpu()
 
     def setup(self, stage: str | None = None) -> None:
-        generator = torch.Generator().manual_seed(stream(self.seed, "points"))
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "points"))
         points, label = self.mixture.draw(self.points, generator)
         self.rows = {"image": (points / self.mixture.scale).float()[:, :, None, None], "label": label}
 
@@ -130,7 +130,7 @@ class Points(Dealt):
         assert trainer is not None
         device = trainer.strategy.root_device
         rows = {name: values.to(device) for name, values in self.rows.items()}
-        return Resident(rows, self.deck(trainer.global_rank, trainer.world_size), self.turn)
+        return DeviceLoader(rows, self.sampler(trainer.global_rank, trainer.world_size), self.iteration)
 
     def on_after_batch_transfer(self, batch: Rows, dataloader_idx: int) -> Rows:
         module = self.trainer.lightning_module if self.trainer else None

@@ -11,7 +11,7 @@ from oakleaf.data.sampling import Rows
 
 
 @dataclass
-class Finish:
+class BatchTransform:
     """flip, jitter, input: as for `Images`. An input that belongs to its image is moved with it; one that was dealt on
     its own (`input_mirrored`) by itself. classes: of which rows the colours are classes, and are not mixed.
     """
@@ -31,13 +31,13 @@ class Finish:
         pictures = {name: batch[name] for name in ("image", "input") if name in batch}
         if train and self.flip and mirrored is not None:
             sides = {"image": mirrored, "input": mirrored if alone is None else alone}
-            pictures = {name: flipped(picture, sides[name]) for name, picture in pictures.items()}
-        pictures = {name: unit(picture, dtype) for name, picture in pictures.items()}
+            pictures = {name: random_flip(picture, sides[name]) for name, picture in pictures.items()}
+        pictures = {name: normalize(picture, dtype) for name, picture in pictures.items()}
         if train and self.jitter:
             places = {"image": self.places(batch["image"], chance)}
             places["input"] = places["image"] if alone is None else self.places(batch["input"], chance)
             mixes = {name: name not in self.classes for name in pictures}
-            pictures = {n: shifted(picture, self.jitter, places[n], mixes[n]) for n, picture in pictures.items()}
+            pictures = {n: random_crop(picture, self.jitter, places[n], mixes[n]) for n, picture in pictures.items()}
         if self.input:
             pictures["input"] = self.input(pictures["image"], chance)
         return batch | pictures
@@ -47,12 +47,12 @@ class Finish:
         return torch.randint(self.jitter + 1, (len(images), 2), generator=chance)
 
 
-def unit(images: Tensor, dtype: torch.dtype) -> Tensor:
+def normalize(images: Tensor, dtype: torch.dtype) -> Tensor:
     """Bytes to [-1, 1]."""
     return images.contiguous(memory_format=torch.channels_last).to(dtype).div_(127.5).sub_(1)
 
 
-def flipped(images: Tensor, mirrored: Tensor) -> Tensor:
+def random_flip(images: Tensor, mirrored: Tensor) -> Tensor:
     """Those images [B, C, H, W], as bytes still, of which there are a quarter as many. All are mirrored, and of either
     one is taken: how many are to be is nothing that a GPU has to be asked for, and whole images copy fast."""
     rows = images.permute(0, 2, 3, 1).contiguous()  # [B, H, W, C], in the order of memory
@@ -60,7 +60,7 @@ def flipped(images: Tensor, mirrored: Tensor) -> Tensor:
     return torch.cat([rows, rows.flip(2)]).index_select(0, which).permute(0, 3, 1, 2)
 
 
-def shifted(images: Tensor, jitter: int, places: Tensor, mixes: bool = True) -> Tensor:
+def random_crop(images: Tensor, jitter: int, places: Tensor, mixes: bool = True) -> Tensor:
     """Images [B, C, H, W] enlarged by `jitter` pixels, and of each the H x W ones from its place on. mixes: whether the
     values between two may be taken, bicubic, or the nearest alone."""
     height, width = images.shape[2:]

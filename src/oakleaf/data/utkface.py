@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from oakleaf.config.types import Natural
+from oakleaf.config.types import NonNegativeInt
 from oakleaf.data.folder import Folder, Split
 from oakleaf.data.sources import Source
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 
 
 class UTKFace(Folder):
@@ -18,15 +18,15 @@ class UTKFace(Folder):
     def __init__(
         self,
         root: Path,
-        ages: tuple[Natural, Natural] | None = None,
-        inputs: tuple[Natural, Natural] | None = None,
+        ages: tuple[NonNegativeInt, NonNegativeInt] | None = None,
+        inputs: tuple[NonNegativeInt, NonNegativeInt] | None = None,
         split: Split = "all",
     ) -> None:
         super().__init__(root, labels="none")
         if ages:
             self.files = [file for file in self.files if ages[0] <= _age(file) <= ages[1]]
             if not self.files:
-                raise Mistake(f"{root}: nobody there is {ages[0]} to {ages[1]} years old, by the pictures' names")
+                raise UserError(f"{root}: nobody there is {ages[0]} to {ages[1]} years old, by the pictures' names")
         self.keep(split)
         if inputs:
             self.inputs: Source | None = UTKFace(root, inputs, None, split)
@@ -34,9 +34,9 @@ class UTKFace(Folder):
 
 def _age(file: Path) -> int:
     """Raises:
-    Mistake: the name does not begin with one.
+    UserError: the name does not begin with one.
     """
     years = file.name.split("_")[0]
     if not years.isdecimal():
-        raise Mistake(f"{file}: the name should begin with an age, as in 26_0_2_20170104.jpg")
+        raise UserError(f"{file}: the name should begin with an age, as in 26_0_2_20170104.jpg")
     return int(years)

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oakleaf.config.types import Natural
-from oakleaf.data.captions import Captions, Part, spelled
+from oakleaf.config.types import NonNegativeInt
+from oakleaf.data.captions import Captions, Part, tokenize
 from oakleaf.data.sources import Source
-from oakleaf.errors import Mistake, first_line
+from oakleaf.errors import UserError, first_line
 
 
 class Captioned(Captions):
@@ -27,33 +27,33 @@ class Captioned(Captions):
         root: Path,
         split: Part = "all",
         group: str | None = None,
-        fold: Natural = 0,
+        fold: NonNegativeInt = 0,
         upscale: bool = False,
         sentences: str | None = None,
     ) -> None:
         super().__init__(root, split, group, fold, upscale)
-        tell(self, self.captions, sentences)
+        set_caption_rows(self, self.captions, sentences)
 
 
-def tell(source: Source, captions: Sequence[Sequence[str]], sentences: str | None) -> None:
+def set_caption_rows(source: Source, captions: Sequence[Sequence[str]], sentences: str | None) -> None:
     """Give a source the rows `caption`, in the words that are its classes, and `sentence` where there is a model, in
     place of others.
 
     Raises:
-        Mistake: a text without a word.
+        UserError: a text without a word.
     """
-    spoken = [spelled(" ".join(texts)) for texts in captions]
+    spoken = [tokenize(" ".join(texts)) for texts in captions]
     if empty := [i for i, words in enumerate(spoken) if not words]:
-        raise Mistake(f"{source.name(empty[0])}: its caption has no word in it (and {len(empty) - 1} more)")
-    source.labels = {"caption": numbered(spoken, source.classes)}
+        raise UserError(f"{source.name(empty[0])}: its caption has no word in it (and {len(empty) - 1} more)")
+    source.labels = {"caption": word_indices(spoken, source.classes)}
     if sentences:
-        each = embedded([text for texts in captions for text in texts], sentences)
+        each = sentence_embeddings([text for texts in captions for text in texts], sentences)
         counts = np.array([len(texts) for texts in captions])
         starts = np.cumsum(counts) - counts
         source.labels["sentence"] = np.add.reduceat(each, starts) / counts[:, None].astype(np.float32)
 
 
-def numbered(spoken: Sequence[Sequence[str]], words: Sequence[str]) -> np.ndarray:
+def word_indices(spoken: Sequence[Sequence[str]], words: Sequence[str]) -> np.ndarray:
     """Each text's words by number from 1, -1 for those that are not known, then zeros: [N, L] int64."""
     number = {word: i for i, word in enumerate(words, 1)}
     rows = np.zeros((len(spoken), max(1, *map(len, spoken))), dtype=np.int64)
@@ -62,7 +62,7 @@ def numbered(spoken: Sequence[Sequence[str]], words: Sequence[str]) -> np.ndarra
     return rows
 
 
-def bags(rows: Tensor, count: int) -> Tensor:
+def bag_of_words(rows: Tensor, count: int) -> Tensor:
     """The share of each of `count` words among a row's known ones, [N, L] -> [N, count]; zeros where there is none."""
     told = torch.zeros(rows.shape[0], count + 1, device=rows.device)  # len() would fix it in an export
     told.scatter_add_(1, rows.clamp(min=0), torch.ones(rows.shape, device=rows.device))
@@ -70,16 +70,16 @@ def bags(rows: Tensor, count: int) -> Tensor:
     return told / told.sum(1, keepdim=True).clamp(min=1)
 
 
-def embedded(texts: Sequence[str], model: str) -> np.ndarray:
+def sentence_embeddings(texts: Sequence[str], model: str) -> np.ndarray:
     """What a sentence-transformers model makes of texts, [N, d] float32.
 
     Raises:
-        Mistake: the package or the model is not there.
+        UserError: the package or the model is not there.
     """
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
-        raise Mistake(
+        raise UserError(
             f"sentences={model}: sentence-transformers is not installed here; install it, or learn the words along: "
             "model/condition=caption"
         ) from error
@@ -87,5 +87,5 @@ def embedded(texts: Sequence[str], model: str) -> np.ndarray:
         encoder = SentenceTransformer(str(Path(model).expanduser()) if model.startswith("~") else model)
     except Exception as error:
         reason = first_line(error)
-        raise Mistake(f"sentences={model}: no such sentence-transformers model is here ({reason})") from error
+        raise UserError(f"sentences={model}: no such sentence-transformers model is here ({reason})") from error
     return np.asarray(encoder.encode(list(texts), show_progress_bar=False), dtype=np.float32)

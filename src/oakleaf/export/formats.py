@@ -10,32 +10,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oakleaf.export.generator import Drawer, filled, needed
-from oakleaf.export.model_card import spoken
+from oakleaf.export.generator import ExportedGenerator, load_weights, require_package
+from oakleaf.export.model_card import is_text
 
-Drawn = Callable[..., Tensor]  # what was read back: one tensor for each input -> images
+GeneratorFunction = Callable[..., Tensor]  # what was read back: one tensor for each input -> images
 
 
 class Format(ABC):
-    """suffix: of its file. packages: that it needs. dice: whether dropout that is noise at drawing stays it."""
+    """suffix: of its file. packages: that it needs. keeps_dropout: whether dropout that is noise at drawing stays it."""
 
     suffix: str
-    dice = True
+    keeps_dropout = True
 
     packages: tuple[str, ...] = ()
 
     def ready(self) -> None:
         """Raises:
-        Mistake: a package is missing.
+        UserError: a package is missing.
         """
         for package in self.packages:
-            needed(package)
+            require_package(package)
 
     @abstractmethod
-    def write(self, drawer: Drawer, example: tuple[Tensor, ...], file: Path) -> None: ...
+    def write(self, generator: ExportedGenerator, example: tuple[Tensor, ...], file: Path) -> None: ...
 
     @abstractmethod
-    def read(self, file: Path, drawer: Drawer) -> Drawn:
+    def read(self, file: Path, generator: ExportedGenerator) -> GeneratorFunction:
         """The same generator, from the file. drawer: one that was built anew, for a format that holds weights alone."""
 
 
@@ -45,29 +45,29 @@ class Safetensors(Format):
 
     suffix, packages = "safetensors", ("safetensors",)
 
-    def write(self, drawer: Drawer, example: tuple[Tensor, ...], file: Path) -> None:
+    def write(self, generator: ExportedGenerator, example: tuple[Tensor, ...], file: Path) -> None:
         from safetensors.torch import save
 
-        file.write_bytes(save(drawer.weights(), {"format": "pt"}))  # itself it hides what a full disk says
+        file.write_bytes(save(generator.weights(), {"format": "pt"}))  # itself it hides what a full disk says
 
-    def read(self, file: Path, drawer: Drawer) -> Drawn:
-        filled(drawer, file)
-        return drawer
+    def read(self, file: Path, generator: ExportedGenerator) -> GeneratorFunction:
+        load_weights(generator, file)
+        return generator
 
 
 @dataclass
-class Program(Format):
+class ExportedProgram(Format):
     """torch.export: the computation and its weights, for any number of images; `torch.export.load` needs no Oakleaf."""
 
     suffix = "pt2"
-    dice = False
+    keeps_dropout = False
 
-    def write(self, drawer: Drawer, example: tuple[Tensor, ...], file: Path) -> None:
+    def write(self, generator: ExportedGenerator, example: tuple[Tensor, ...], file: Path) -> None:
         coded = io.BytesIO()  # on a full disk torch itself says nothing of it, or aborts
-        torch.export.save(_traced(drawer, example), coded)
+        torch.export.save(_traced(generator, example), coded)
         file.write_bytes(coded.getbuffer())
 
-    def read(self, file: Path, drawer: Drawer) -> Drawn:
+    def read(self, file: Path, generator: ExportedGenerator) -> GeneratorFunction:
         return torch.export.load(file).module()  # type: ignore[no-any-return]
 
 
@@ -76,20 +76,20 @@ class ONNX(Format):
     """For runtimes of other languages and browsers: one file, any number of images."""
 
     suffix, packages = "onnx", ("onnx", "onnxscript", "onnxruntime")
-    dice = False
+    keeps_dropout = False
 
-    def write(self, drawer: Drawer, example: tuple[Tensor, ...], file: Path) -> None:
+    def write(self, generator: ExportedGenerator, example: tuple[Tensor, ...], file: Path) -> None:
         program: Any = torch.onnx.export(
-            _traced(drawer, example),
+            _traced(generator, example),
             example,
             dynamo=True,
             verbose=False,
-            input_names=list(drawer.inputs),
+            input_names=list(generator.inputs),
             output_names=["image"],
         )
         program.save(str(file), external_data=False)
 
-    def read(self, file: Path, drawer: Drawer) -> Drawn:
+    def read(self, file: Path, generator: ExportedGenerator) -> GeneratorFunction:
         import onnxruntime
 
         session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
@@ -97,7 +97,7 @@ class ONNX(Format):
         return lambda *rows: torch.from_numpy(session.run(None, {n: r.numpy() for n, r in zip(names, rows)})[0])
 
 
-def _traced(drawer: Drawer, example: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
+def _traced(generator: ExportedGenerator, example: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
     batch, words = torch.export.Dim("batch", min=1), torch.export.Dim("words", min=1)
-    free = tuple({0: batch, 1: words} if spoken(rows) else {0: batch} for rows in example)
-    return torch.export.export(drawer, example, dynamic_shapes=(free,))
+    free = tuple({0: batch, 1: words} if is_text(rows) else {0: batch} for rows in example)
+    return torch.export.export(generator, example, dynamic_shapes=(free,))

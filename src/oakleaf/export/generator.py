@@ -8,38 +8,38 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from oakleaf.errors import Mistake, in_a_line
+from oakleaf.errors import UserError, one_line
 from oakleaf.games import Batch, Game
 from oakleaf.networks.layers import AlwaysDropout
-from oakleaf.runtime.seeds import stream
+from oakleaf.runtime.seeds import derive_seed
 
 
-class Drawer(nn.Module):
+class ExportedGenerator(nn.Module):
     """Images [B, C, H, W] in [-1, 1] from what `inputs` names, in that order: latents z [B, d]; or z and y, which is
     one row for each image as the condition reads them (class numbers [B], attributes, words); or pictures alone.
 
-    Discriminators, encoders, histories of fakes and what a condition remembers of the training's data stay behind.
+    Discriminators, encoders, histories of fakes and what a condition needs_condition_rows of the training's data stay behind.
     card: what is known about it, as in `card.json`.
     """
 
     def __init__(self, game: Game) -> None:
         super().__init__()
         self.game = copy.deepcopy(game).eval().requires_grad_(False)
-        request = self.game.request(2)
+        request = self.game.sample_inputs(2)
         self.inputs = tuple(request)
         used = _used(self.game, request)
         for name, _ in list(self.game.named_children()):
             if name not in used:
                 setattr(self.game, name, None)
-        if self.remembers:
+        if self.needs_condition_rows:
             condition: Any = self.game.condition
-            condition.known = condition.known[:0].clone()
+            condition.remembered = condition.remembered[:0].clone()
         self.card: dict[str, Any] = {}
 
     @property
-    def remembers(self) -> bool:
+    def needs_condition_rows(self) -> bool:
         """Whether its condition asks for rows of the training's data, which are not here."""
-        return hasattr(self.game.condition, "known")
+        return hasattr(self.game.condition, "remembered")
 
     def forward(self, *rows: Tensor) -> Tensor:
         """One tensor for each of `inputs`, [B, ...] -> [B, C, H, W]"""
@@ -50,27 +50,27 @@ class Drawer(nn.Module):
         full = {name: value for name, value in self.state_dict().items() if _full(value)}
         return {name: value.clone(memory_format=torch.contiguous_format) for name, value in full.items()}
 
-    def asked(self, count: int, seed: int = 0, y: Tensor | None = None) -> Batch:
+    def sample_inputs(self, count: int, seed: int = 0, y: Tensor | None = None) -> Batch:
         """What to ask for `count` images, by input: latents that the seed draws, and y, or every class in turn.
 
         Raises:
-            Mistake: y is needed, or there is none.
+            UserError: y is needed, or there is none.
         """
         key = self.game.condition.key if self.game.condition else None
         if y is not None and key is None:
-            raise Mistake("y: this generator is told nothing")
-        if y is None and self.remembers:
-            raise Mistake(f"y is missing: this generator is told `{key}`, a row for each image")
-        torch.manual_seed(stream(seed, "draw"))
+            raise UserError("y: this generator is told nothing")
+        if y is None and self.needs_condition_rows:
+            raise UserError(f"y is missing: this generator is told `{key}`, a row for each image")
+        torch.manual_seed(derive_seed(seed, "draw"))
         prior: Any = getattr(self.game, "prior", None)
-        asked = {"latent": prior(count)} if "latent" in self.inputs else {}
+        inputs = {"latent": prior(count)} if "latent" in self.inputs else {}
         if key:
-            asked[key] = self.game.condition.request(count) if y is None else y  # type: ignore[union-attr]
-        return {name: asked[name] for name in self.inputs}
+            inputs[key] = self.game.condition.sample(count) if y is None else y  # type: ignore[union-attr]
+        return {name: inputs[name] for name in self.inputs}
 
-    def draw(self, count: int, seed: int = 0, y: Tensor | None = None) -> Tensor:
+    def sample(self, count: int, seed: int = 0, y: Tensor | None = None) -> Tensor:
         """`count` images; the same seed draws the same."""
-        return self(*self.asked(count, seed, y).values())
+        return self(*self.sample_inputs(count, seed, y).values())
 
 
 def _full(value: Any) -> bool:
@@ -91,40 +91,40 @@ def _used(game: Game, request: Batch) -> set[str]:
     return used | {name for name, child in game.named_children() if child is game.condition}
 
 
-def quiet(drawer: Drawer) -> bool:
+def remove_sampling_dropout(generator: ExportedGenerator) -> bool:
     """Take out the dropout that is noise at drawing too (Isola 2016), for formats without dice; whether there was
     any."""
-    noisy = [module for module in drawer.modules() if isinstance(module, AlwaysDropout)]
+    noisy = [module for module in generator.modules() if isinstance(module, AlwaysDropout)]
     for module in noisy:
         module.p = 0.0
     return bool(noisy)
 
 
-def filled(drawer: Drawer, file: Path) -> None:
+def load_weights(generator: ExportedGenerator, file: Path) -> None:
     """Put a file's weights into a drawer.
 
     Raises:
-        Mistake: a damaged file, or weights of other networks.
+        UserError: a damaged file, or weights of other networks.
     """
-    needed("safetensors")
+    require_package("safetensors")
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    wanted = drawer.weights().keys()
+    wanted = generator.weights().keys()
     try:
         there = load_file(file)
         if there.keys() != wanted:
             raise RuntimeError(f"{len(there.keys() ^ wanted)} names differ")
-        drawer.load_state_dict(there, strict=False)
+        generator.load_state_dict(there, strict=False)
     except (SafetensorError, OSError) as error:
-        raise Mistake(f"{file} holds no weights, or is damaged") from error
+        raise UserError(f"{file} holds no weights, or is damaged") from error
     except RuntimeError as error:
-        reason = in_a_line(error)
-        raise Mistake(f"{file}: its weights do not fit the networks of its card ({reason})") from error
+        reason = one_line(error)
+        raise UserError(f"{file}: its weights do not fit the networks of its card ({reason})") from error
 
 
-def needed(package: str) -> None:
+def require_package(package: str) -> None:
     try:
         import_module(package)
     except ImportError as error:
-        raise Mistake(f"{package} is not installed here: pip install 'oakleaf[export]'") from error
+        raise UserError(f"{package} is not installed here: pip install 'oakleaf[export]'") from error

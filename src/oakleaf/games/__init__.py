@@ -6,7 +6,7 @@ from oakleaf.games.game import Batch, Game
 from oakleaf.games.generation import Generation
 from oakleaf.games.matching import Matching
 from oakleaf.games.pyramid import Pyramid
-from oakleaf.games.stackgan import Stacked
+from oakleaf.games.stackgan import StackGAN
 from oakleaf.games.unpaired import Unpaired
 
 __all__ = [
@@ -18,6 +18,6 @@ __all__ = [
     "Matching",
     "Pyramid",
     "Reconstruction",
-    "Stacked",
+    "StackGAN",
     "Unpaired",
 ]

@@ -7,19 +7,19 @@ import torch
 from torch import Size, Tensor, nn
 
 from oakleaf.conditioning.priors import Prior
-from oakleaf.config.types import Count
+from oakleaf.config.types import PositiveInt
 from oakleaf.games.game import Batch
 from oakleaf.games.generation import Generation
 from oakleaf.losses.loss import Loss
 from oakleaf.losses.terms import Term
-from oakleaf.round import Mirror, Round, Verdict
+from oakleaf.round import CriticOutput, EncoderRound, Round
 
 
 class Bidirectional(Generation):
     """D tells (x, E(x)) from (G(z), z); if it can't, E inverts G. Donahue 2016 (BiGAN), arXiv:1605.09782, eq. (2) and
     theorem 2; Dumoulin 2016 (ALI), arXiv:1606.00704, eq. (1), where E draws from q(z | x).
 
-    encoder: images -> z [B, d], and `features`: images -> [B, f], the layer before; discriminator: x, z -> Verdict.
+    encoder: images -> z [B, d], and `features`: images -> [B, f], the layer before; discriminator: x, z -> CriticOutput.
     A Round's real and fake are pairs as rows [B, C*H*W + d] (with packing, of several images and their latents), so
     gradient penalties and instance noise are those of pairs; terms that look at images don't belong here.
 
@@ -43,18 +43,18 @@ class Bidirectional(Generation):
         prior: Prior,
         loss: Loss,
         terms: Mapping[str, Mapping[str, Term]] | None = None,
-        packing: Count = 1,
+        packing: PositiveInt = 1,
     ) -> None:
         super().__init__(generator, discriminator, prior, loss, terms, packing=packing)
         self.encoder = encoder
 
     def play(self, batch: Batch) -> list[Round]:
         x = batch["image"]
-        asked = self.latents(len(x), x.device)
+        inputs = self.latents(len(x), x.device)
         images = self.packed(x)
         real = pairs(images, self.packed(self.encoder(x)))
-        fake = pairs(self.packed(self.generate(asked)), self.packed(asked["latent"]))
-        return [Round(real, fake, partial(_judged, self.discriminator, images.shape[1:]), batch, asked)]
+        fake = pairs(self.packed(self.generate(inputs)), self.packed(inputs["latent"]))
+        return [Round(real, fake, partial(_judged, self.discriminator, images.shape[1:]), batch, inputs)]
 
     def encode(self, x: Tensor) -> Tensor:
         """Images [B, C, H, W] -> latents [B, d]."""
@@ -68,8 +68,8 @@ class Bidirectional(Generation):
         """
         if player != "encoder":
             return super().adversarial(player, round)
-        middle = self.loss.objective.boundary(round)
-        return self.loss.objective.generator(Mirror(round, 0.0 if isinstance(middle, Tensor) else middle))
+        middle = self.loss.objective.decision_threshold(round)
+        return self.loss.objective.generator(EncoderRound(round, 0.0 if isinstance(middle, Tensor) else middle))
 
 
 def pairs(x: Tensor, z: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ def pairs(x: Tensor, z: Tensor) -> Tensor:
     return torch.cat([x.flatten(1), z], 1)
 
 
-def _judged(critic: nn.Module, shape: Size, rows: Tensor) -> Verdict:
+def _judged(critic: nn.Module, shape: Size, rows: Tensor) -> CriticOutput:
     """D of rows that are pairs, with images of that shape."""
     x, z = rows.tensor_split([shape.numel()], 1)
     return critic(x.unflatten(1, shape), z)  # type: ignore[no-any-return]

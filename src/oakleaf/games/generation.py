@@ -8,18 +8,18 @@ from torch import Tensor, nn
 
 from oakleaf.conditioning.condition import Condition
 from oakleaf.conditioning.priors import Prior
-from oakleaf.config.types import Count
-from oakleaf.errors import Mistake
+from oakleaf.config.types import PositiveInt
+from oakleaf.errors import UserError
 from oakleaf.games.game import Batch, Game
 from oakleaf.losses.loss import Loss
 from oakleaf.losses.terms import Term
-from oakleaf.round import Round, Verdict
+from oakleaf.round import CriticOutput, Round
 
 
 class Generation(Game):
     """G turns latents into images, D tells them from real ones. Goodfellow 2014, arXiv:1406.2661.
 
-    generator: z [B, d] -> images [B, C, H, W] in [-1, 1]; discriminator: images -> Verdict. With a condition both are
+    generator: z [B, d] -> images [B, C, H, W] in [-1, 1]; discriminator: images -> CriticOutput. With a condition both are
     told y as well, G(z, y) and D(x, y), and fakes are asked for what the batch's real images are (Mirza 2014,
     arXiv:1411.1784, eq. (2)). prior: null where the condition alone is turned into images, G(y), as in translation
     (Isola 2016, arXiv:1611.07004, section 3).
@@ -35,49 +35,49 @@ class Generation(Game):
         loss: Loss,
         terms: Mapping[str, Mapping[str, Term]] | None = None,
         condition: Condition | None = None,
-        packing: Count = 1,
+        packing: PositiveInt = 1,
     ) -> None:
         super().__init__(loss, terms, condition)
         self.generator, self.discriminator, self.prior, self.packing = generator, discriminator, prior, packing
         single = [name for named in self.terms.values() for name, term in named.items() if term.of_single_images]
         if packing > 1 and single:
-            raise Mistake(f"model.game.packing={packing}: {single[0]} asks D about single images, and sees packs")
+            raise UserError(f"model.game.packing={packing}: {single[0]} asks D about single images, and sees packs")
 
     def play(self, batch: Batch) -> list[Round]:
-        real, asked = batch["image"], self.asked(batch)
-        fake = self.generate(asked)
-        return [Round(self.packed(real), self.packed(fake), self.critic(asked, self.discriminator), batch, asked)]
+        real, inputs = batch["image"], self.fake_inputs(batch)
+        fake = self.generate(inputs)
+        return [Round(self.packed(real), self.packed(fake), self.critic(inputs, self.discriminator), batch, inputs)]
 
-    def asked(self, batch: Batch) -> Batch:
+    def fake_inputs(self, batch: Batch) -> Batch:
         """What the fakes are made from: fresh latents, and the condition of the batch's real images."""
-        asked = self.latents(len(batch["image"]), batch["image"].device)
+        inputs = self.latents(len(batch["image"]), batch["image"].device)
         if self.condition:
-            asked[self.condition.key] = batch[self.condition.key]
-        return asked
+            inputs[self.condition.key] = batch[self.condition.key]
+        return inputs
 
     def generate(self, batch: Batch) -> Tensor:
         latent = (batch["latent"],) if self.prior else ()
-        return self.generator(*latent, *self.told(batch))
+        return self.generator(*latent, *self.encode_condition(batch))
 
-    def request(self, count: int, device: torch.device | str = "cpu") -> Batch:
+    def sample_inputs(self, count: int, device: torch.device | str = "cpu") -> Batch:
         request = self.latents(count, device)
         if self.condition:
-            request[self.condition.key] = self.condition.request(count).to(device)
+            request[self.condition.key] = self.condition.sample(count).to(device)
         return request
 
     def latents(self, count: int, device: torch.device | str) -> Batch:
         return {"latent": self.prior(count, device)} if self.prior else {}
 
-    def critic(self, batch: Batch, discriminator: nn.Module) -> "nn.Module | partial[Verdict]":
+    def critic(self, batch: Batch, discriminator: nn.Module) -> "nn.Module | partial[CriticOutput]":
         """D with the batch's condition bound."""
-        told = self.told(batch)
-        return self.bound(told[0], discriminator) if told else discriminator
+        told = self.encode_condition(batch)
+        return self.bind_condition(told[0], discriminator) if told else discriminator
 
-    def bound(self, y: Tensor, discriminator: nn.Module) -> "partial[Verdict]":
+    def bind_condition(self, y: Tensor, discriminator: nn.Module) -> "partial[CriticOutput]":
         """D with y bound."""
-        return partial(_told, discriminator, self.packed(y))
+        return partial(_conditioned, discriminator, self.packed(y))
 
-    def told(self, batch: Batch) -> tuple[Tensor, ...]:
+    def encode_condition(self, batch: Batch) -> tuple[Tensor, ...]:
         """What networks get beside latents or images: y [B, width, ...], or nothing."""
         return (self.condition(batch),) if self.condition else ()
 
@@ -87,11 +87,11 @@ class Generation(Game):
             return rows
         whole = len(rows) // self.packing
         if whole == 0:
-            raise Mistake(f"model.game.packing={self.packing}: a batch has only {len(rows)} images")
+            raise UserError(f"model.game.packing={self.packing}: a batch has only {len(rows)} images")
         return rows[: whole * self.packing].unflatten(0, (whole, self.packing)).flatten(1, 2)
 
 
-def _told(critic: nn.Module, y: Tensor, x: Tensor) -> Verdict:
+def _conditioned(critic: nn.Module, y: Tensor, x: Tensor) -> CriticOutput:
     """Of as many images as rows of y, or of several times as many, for each time the same rows."""
     again = len(x) // len(y)
     return critic(x, y if again == 1 else y.repeat(again, *[1] * (y.dim() - 1)))  # type: ignore[no-any-return]

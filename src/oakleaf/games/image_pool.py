@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from oakleaf.config.types import Natural
+from oakleaf.config.types import NonNegativeInt
 
 
-class Pool(nn.Module):
+class ImagePool(nn.Module):
     """Up to `size` fakes of the past, of which the discriminator sees some in place of new ones. Shrivastava 2016,
     arXiv:1612.07828, section 2.3; as in the code of Zhu 2017, arXiv:1703.10593, section 4: once full, each fake is
     with probability 1/2 exchanged for a random one of the pool. It is kept in checkpoints, so a resumed run has it; a
@@ -18,7 +18,7 @@ class Pool(nn.Module):
     images: Tensor  # [size, C, H, W]
     held: Tensor  # how many of them there are
 
-    def __init__(self, size: Natural, shape: tuple[int, int, int]) -> None:
+    def __init__(self, size: NonNegativeInt, shape: tuple[int, int, int]) -> None:
         super().__init__()
         self.register_buffer("images", torch.zeros(size, *shape))
         self.register_buffer("held", torch.zeros((), dtype=torch.long))

@@ -6,13 +6,13 @@ from torch import Tensor, nn
 
 from oakleaf.conditioning.condition import Condition
 from oakleaf.conditioning.priors import Prior
-from oakleaf.config.types import Count
-from oakleaf.errors import Mistake
+from oakleaf.config.types import PositiveInt
+from oakleaf.errors import UserError
 from oakleaf.games.game import Batch, Scalars
 from oakleaf.games.generation import Generation
 from oakleaf.losses.loss import Loss
 from oakleaf.losses.terms import Term
-from oakleaf.round import Mismatch, Round, Telling
+from oakleaf.round import ConditionalRound, MismatchedRound, Round
 
 
 class Matching(Generation):
@@ -32,7 +32,7 @@ class Matching(Generation):
         condition: Condition,
         loss: Loss,
         terms: Mapping[str, Mapping[str, Term]] | None = None,
-        packing: Count = 1,
+        packing: PositiveInt = 1,
         mismatched: bool = True,
         interpolated: bool = True,
     ) -> None:
@@ -40,34 +40,34 @@ class Matching(Generation):
         self.mismatched, self.interpolated = mismatched, interpolated
 
     def generate(self, batch: Batch) -> Tensor:
-        return self.made(batch["latent"], *self.told(batch))
+        return self.run_generator(batch["latent"], *self.encode_condition(batch))
 
-    def made(self, z: Tensor, y: Tensor) -> Tensor:
+    def run_generator(self, z: Tensor, y: Tensor) -> Tensor:
         """Images for latents z [B, d] and what is told, y [B, width]."""
         return self.generator(z, y)
 
     def play(self, batch: Batch) -> list[Round]:
-        asked = self.asked(batch)
-        return [self.round(batch, asked, *self.told(asked))]
+        inputs = self.fake_inputs(batch)
+        return [self.round(batch, inputs, *self.encode_condition(inputs))]
 
-    def round(self, batch: Batch, asked: Batch, y: Tensor) -> Telling:
+    def round(self, batch: Batch, inputs: Batch, y: Tensor) -> ConditionalRound:
         """Fakes that the generator is told y of, judged by y."""
-        fake = self.made(asked["latent"], y)
-        real, critic = self.packed(batch["image"]), self.bound(y, self.discriminator)
-        return Telling(real, self.packed(fake), critic, self.generator, y, batch, asked)
+        fake = self.run_generator(inputs["latent"], y)
+        real, critic = self.packed(batch["image"]), self.bind_condition(y, self.discriminator)
+        return ConditionalRound(real, self.packed(fake), critic, self.generator, y, batch, inputs)
 
-    def faced(self, player: str, rounds: list[Round]) -> list[Round]:
+    def rounds_for(self, player: str, rounds: list[Round]) -> list[Round]:
         if player == "discriminator" and self.mismatched:
             if any(len(round.real) < 2 for round in rounds):
-                raise Mistake("data.batch_size: two at least, since each image meets the text of another")
-            return [*rounds, *map(Mismatch, rounds)]
+                raise UserError("data.batch_size: two at least, since each image meets the text of another")
+            return [*rounds, *map(MismatchedRound, rounds)]
         if player == "generator" and self.interpolated:
             return [*rounds, *(more for round in rounds for more in self.between(round))]
         return rounds
 
-    def between(self, round: Round) -> list[Telling]:
+    def between(self, round: Round) -> list[ConditionalRound]:
         """A round of fakes between the first half's texts and the second's; none if they fill no pack."""
-        assert isinstance(round, Telling)
+        assert isinstance(round, ConditionalRound)
         half = len(round.y) // 2
         if half < self.packing:
             return []
@@ -75,11 +75,11 @@ class Matching(Generation):
         batch = {name: rows[:half] for name, rows in round.batch.items()}
         return [self.round(batch, self.latents(half, y.device), y)]
 
-    def view(self, rounds: list[Round]) -> Scalars:
+    def diagnostics(self, rounds: list[Round]) -> Scalars:
         """Besides, how the critic sees real images with others' texts."""
-        wrong: list[Round] = [round for round in rounds if isinstance(round, Mismatch)]
-        seen = super().view([round for round in rounds if not isinstance(round, Mismatch)])
+        wrong: list[Round] = [round for round in rounds if isinstance(round, MismatchedRound)]
+        seen = super().diagnostics([round for round in rounds if not isinstance(round, MismatchedRound)])
         if wrong:
-            other = super().view(wrong)
+            other = super().diagnostics(wrong)
             seen |= {"D(mismatch)": other["D(G(z))"], "accuracy_mismatch": other["accuracy_fake"]}
         return seen

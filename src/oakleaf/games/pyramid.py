@@ -9,8 +9,8 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from oakleaf.conditioning.condition import Condition
 from oakleaf.conditioning.priors import Prior
-from oakleaf.config.types import Count, Natural
-from oakleaf.errors import Mistake
+from oakleaf.config.types import NonNegativeInt, PositiveInt
+from oakleaf.errors import UserError
 from oakleaf.games.game import Batch, Scalars
 from oakleaf.games.generation import Generation
 from oakleaf.losses.loss import Loss
@@ -25,7 +25,7 @@ class Pyramid(Generation):
     against h_k, both judged with l_k added to them, which is all that D_k sees of it; the coarsest is an ordinary game.
 
     generator: by level, z [B, level.latent], l [B, C, h, w] -> residuals, the last one z -> images; discriminator: by
-    level, images [B, C, h, w] -> Verdict. With a condition all are told y as well.
+    level, images [B, C, h, w] -> CriticOutput. With a condition all are told y as well.
     prior: dim -> that of the latents of all levels, the finest first, side by side.
     levels: which ones are trained; null: all. They share no weights, and each learns from real coarser images, so all
     together learn what each alone does.
@@ -42,32 +42,36 @@ class Pyramid(Generation):
         loss: Loss,
         terms: Mapping[str, Mapping[str, Term]] | None = None,
         condition: Condition | None = None,
-        packing: Count = 1,
-        levels: list[Natural] | None = None,
+        packing: PositiveInt = 1,
+        levels: list[NonNegativeInt] | None = None,
     ) -> None:
         dims: list[int] = [level.latent for level in generator.levels]  # type: ignore[misc]
         super().__init__(generator, discriminator, prior(dim=sum(dims)), loss, terms, condition, packing)
         self.dims, self.depth = dims, generator.depth
         self.levels = list(range(self.depth + 1)) if levels is None else sorted(set(levels))
         if not self.levels or self.levels[-1] > self.depth:
-            raise Mistake(f"model.game.levels={levels}: there are the levels 0, the finest, to {self.depth}")
+            raise UserError(f"model.game.levels={levels}: there are the levels 0, the finest, to {self.depth}")
         if (condition.width if condition else 0) != generator.classes:
-            raise Mistake("model.game.condition: a pyramid is told classes or attributes: model/condition=label")
+            raise UserError("model.game.condition: a pyramid is told classes or attributes: model/condition=label")
 
     def play(self, batch: Batch) -> list[Round]:
         real = pyramid(batch["image"], self.depth)
-        asked = self.asked(batch)
+        inputs = self.fake_inputs(batch)
         critics = self.discriminator.levels
         rounds = []
         for k in self.levels:
             low = up(real[k + 1]) if k < self.depth else None
-            pair = self.packed(real[k]), self.packed(self.level(k, asked, low))
-            rounds.append(Round(*pair, self.critic(asked, critics[k]), batch, asked))
+            pair = self.packed(real[k]), self.packed(self.level(k, inputs, low))
+            rounds.append(Round(*pair, self.critic(inputs, critics[k]), batch, inputs))
         return rounds
 
     def level(self, k: int, batch: Batch, low: Tensor | None) -> Tensor:
         """What G_k makes of its latents and the low-pass image [B, C, h, w], with that added; the coarsest has none."""
-        z, told, generator = batch["latent"].split(self.dims, 1)[k], self.told(batch), self.generator.levels[k]
+        z, told, generator = (
+            batch["latent"].split(self.dims, 1)[k],
+            self.encode_condition(batch),
+            self.generator.levels[k],
+        )
         return generator(z, *told) if low is None else low + generator(z, low, *told)  # type: ignore[no-any-return]
 
     def generate(self, batch: Batch) -> Tensor:
@@ -80,18 +84,18 @@ class Pyramid(Generation):
             images.insert(0, self.level(k, batch, up(images[0]) if images else None).clamp(-1, 1))
         return images
 
-    def together(self, paid: list[Tensor]) -> Tensor:
+    def reduce(self, paid: list[Tensor]) -> Tensor:
         """The levels' sum, so that each learns as fast as alone."""
         return torch.stack(paid).sum()
 
     @torch.no_grad()
-    def view(self, rounds: list[Round]) -> Scalars:
+    def diagnostics(self, rounds: list[Round]) -> Scalars:
         """Their mean, and each level by the width of its images."""
         each = {f"{name} {round.real.shape[-1]}px": value for round in rounds for name, value in self._seen(round)}
-        return {**super().view(rounds), **each}
+        return {**super().diagnostics(rounds), **each}
 
     def _seen(self, round: Round) -> list[tuple[str, Tensor]]:
-        return list(super().view([round]).items())
+        return list(super().diagnostics([round]).items())
 
 
 def down(images: Tensor) -> Tensor:

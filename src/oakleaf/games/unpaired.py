@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 from oakleaf.conditioning.condition import Condition
-from oakleaf.config.types import Count, Natural
-from oakleaf.errors import Mistake
+from oakleaf.config.types import NonNegativeInt, PositiveInt
+from oakleaf.errors import UserError
 from oakleaf.games.game import Batch, Game
-from oakleaf.games.image_pool import Pool
+from oakleaf.games.image_pool import ImagePool
 from oakleaf.losses.loss import Loss
 from oakleaf.losses.terms import Term
 from oakleaf.networks.cyclegan import Critics, Translators
 from oakleaf.networks.layers import Size, height_width
-from oakleaf.round import Round, Voyage
+from oakleaf.round import CycleRound, Round
 
 
 class Unpaired(Game):
@@ -31,35 +31,39 @@ class Unpaired(Game):
         generator: Translators,
         discriminator: Critics,
         condition: Condition,
-        channels: Count,
-        inputs: Count,
+        channels: PositiveInt,
+        inputs: PositiveInt,
         size: Size,
         loss: Loss,
         terms: Mapping[str, Mapping[str, Term]] | None = None,
-        pool: Natural = 50,
+        pool: NonNegativeInt = 50,
     ) -> None:
         super().__init__(loss, terms, condition)
         self.generator, self.discriminator = generator, discriminator
-        self.pools = torch.nn.ModuleList([Pool(pool, (count, *height_width(size))) for count in (channels, inputs)])
+        self.pools = torch.nn.ModuleList(
+            [ImagePool(pool, (count, *height_width(size))) for count in (channels, inputs)]
+        )
 
     def play(self, batch: Batch) -> list[Round]:
         if "input" not in batch:
-            raise Mistake("an unpaired translator needs inputs, and these data have none: data=unpaired, data=facades")
+            raise UserError(
+                "an unpaired translator needs inputs, and these data have none: data=unpaired, data=facades"
+            )
         x, y = batch["input"], batch["image"]
-        there, back = self.generator.there, self.generator.back
+        to_image, to_input = self.generator.to_image, self.generator.to_input
         return [
-            Voyage(y, x, there, back, self.discriminator.there),
-            Voyage(x, y, back, there, self.discriminator.back),
+            CycleRound(y, x, to_image, to_input, self.discriminator.of_images),
+            CycleRound(x, y, to_input, to_image, self.discriminator.of_inputs),
         ]
 
-    def faced(self, player: str, rounds: list[Round]) -> list[Round]:
+    def rounds_for(self, player: str, rounds: list[Round]) -> list[Round]:
         if player != "discriminator":
             return rounds
         return [Round(round.real, pool(round.fake), round.critic) for round, pool in zip(rounds, self.pools)]
 
     def generate(self, batch: Batch) -> Tensor:
-        return self.generator.there(batch["input"])
+        return self.generator.to_image(batch["input"])
 
-    def request(self, count: int, device: torch.device | str = "cpu") -> Batch:
+    def sample_inputs(self, count: int, device: torch.device | str = "cpu") -> Batch:
         assert self.condition is not None
-        return {self.condition.key: self.condition.request(count).to(device)}
+        return {self.condition.key: self.condition.sample(count).to(device)}

@@ -5,20 +5,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from oakleaf.config.types import Positive
+from oakleaf.config.types import PositiveFloat
 
 
 @dataclass
 class WeightClipping:
     """Every weight back into [-limit, limit]. Arjovsky 2017, arXiv:1701.07875, Algorithm 1, line 7."""
 
-    limit: Positive = 0.01
+    limit: PositiveFloat = 0.01
 
     @torch.no_grad()
     def __call__(self, critic: nn.Module) -> None:
         for weight in critic.parameters():
             weight.clamp_(-self.limit, self.limit)
 
-    def bound(self, weight: Tensor) -> Tensor:
+    def project(self, weight: Tensor) -> Tensor:
         """The same as a differentiable function of one weight."""
         return weight.clamp(-self.limit, self.limit)

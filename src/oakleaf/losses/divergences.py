@@ -21,7 +21,7 @@ CEILING = 20.0  # where exponentials go on as tangents, so that one sample can't
 class Divergence(ABC):
     """An f with its g_f and f*. undecided: the score where T is the threshold f'(1), section 2.4."""
 
-    undecided = 0.0
+    threshold = 0.0
 
     @abstractmethod
     def f(self, u: Tensor) -> Tensor: ...
@@ -34,7 +34,7 @@ class Divergence(ABC):
         """g_f(v), onto the domain of f*; the line itself unless told otherwise."""
         return v
 
-    def paid(self, v: Tensor) -> Tensor:
+    def fake_loss(self, v: Tensor) -> Tensor:
         """f*(g_f(v)), what a fake sample of score v costs D; overridden where that would cancel or overflow."""
         return self.conjugate(self.activation(v))
 
@@ -42,7 +42,7 @@ class Divergence(ABC):
 class KullbackLeibler(Divergence):
     """KL(P || Q)."""
 
-    undecided = 1.0
+    threshold = 1.0
 
     def f(self, u: Tensor) -> Tensor:
         return u * u.log()
@@ -50,7 +50,7 @@ class KullbackLeibler(Divergence):
     def conjugate(self, t: Tensor) -> Tensor:
         return (t - 1).exp()
 
-    def paid(self, v: Tensor) -> Tensor:
+    def fake_loss(self, v: Tensor) -> Tensor:
         return _exp(v - 1)
 
 
@@ -66,7 +66,7 @@ class ReverseKullbackLeibler(Divergence):
     def conjugate(self, t: Tensor) -> Tensor:
         return -1 - (-t).log()
 
-    def paid(self, v: Tensor) -> Tensor:
+    def fake_loss(self, v: Tensor) -> Tensor:
         return v - 1
 
 
@@ -92,7 +92,7 @@ class Neyman(Divergence):
     def conjugate(self, t: Tensor) -> Tensor:
         return 2 - 2 * (1 - t).sqrt()
 
-    def paid(self, v: Tensor) -> Tensor:
+    def fake_loss(self, v: Tensor) -> Tensor:
         return 2 - 2 * _exp(-v / 2)
 
 
@@ -108,7 +108,7 @@ class SquaredHellinger(Divergence):
     def conjugate(self, t: Tensor) -> Tensor:
         return t / (1 - t)
 
-    def paid(self, v: Tensor) -> Tensor:
+    def fake_loss(self, v: Tensor) -> Tensor:
         return _exp(v) - 1
 
 
@@ -122,7 +122,7 @@ class Jeffreys(Divergence):
         w = lambert_exp(1 - t)
         return w + 1 / w + t - 2
 
-    def paid(self, v: Tensor) -> Tensor:
+    def fake_loss(self, v: Tensor) -> Tensor:
         steep = math.exp(CEILING)  # f*' is 1 / w, and w nearly exp(1 - t) there
         return self.conjugate(v.clamp(max=1 + CEILING)) + steep * relu(v - 1 - CEILING)
 
@@ -139,7 +139,7 @@ class JensenShannon(Divergence):
     def conjugate(self, t: Tensor) -> Tensor:
         return -(2 - t.exp()).log()
 
-    def paid(self, v: Tensor) -> Tensor:
+    def fake_loss(self, v: Tensor) -> Tensor:
         return softplus(v) - math.log(2)
 
 
@@ -155,7 +155,7 @@ class GAN(Divergence):
     def conjugate(self, t: Tensor) -> Tensor:
         return -(1 - t.exp()).log()
 
-    def paid(self, v: Tensor) -> Tensor:
+    def fake_loss(self, v: Tensor) -> Tensor:
         return softplus(v)
 
 
@@ -167,20 +167,20 @@ class FDivergence:
 
     def __init__(self, divergence: Divergence, generator: Literal["saturating", "alternative"] = "alternative") -> None:
         self.divergence = divergence
-        self.cost = {"saturating": divergence.paid, "alternative": divergence.activation}[generator]
+        self.cost = {"saturating": divergence.fake_loss, "alternative": divergence.activation}[generator]
 
     def discriminator(self, round: Round) -> Tensor:
         real, fake = round.on_real.score, round.on_fake.score
-        return self.divergence.paid(fake).mean() - self.divergence.activation(real).mean()
+        return self.divergence.fake_loss(fake).mean() - self.divergence.activation(real).mean()
 
     def generator(self, round: Round) -> Tensor:
         return -self.cost(round.on_fake.score).mean()
 
-    def belief(self, score: Tensor) -> Tensor:
+    def discriminator_probability(self, score: Tensor) -> Tensor:
         return self.divergence.activation(score)
 
-    def boundary(self, round: Round) -> float:
-        return self.divergence.undecided
+    def decision_threshold(self, round: Round) -> float:
+        return self.divergence.threshold
 
 
 def _exp(v: Tensor) -> Tensor:

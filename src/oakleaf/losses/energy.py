@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
-from oakleaf.config.types import NonNegative, Positive
-from oakleaf.losses.stateful import Adaptive
+from oakleaf.config.types import NonNegativeFloat, PositiveFloat
+from oakleaf.losses.stateful import StatefulObjective
 from oakleaf.round import Round
 from oakleaf.runtime import distributed
 
@@ -19,10 +19,10 @@ class _Energy:
     batch's two means.
     """
 
-    def belief(self, score: Tensor) -> Tensor:
+    def discriminator_probability(self, score: Tensor) -> Tensor:
         return -score
 
-    def boundary(self, round: Round) -> Tensor:
+    def decision_threshold(self, round: Round) -> Tensor:
         return (round.on_real.score.mean() + round.on_fake.score.mean()) / 2
 
 
@@ -35,7 +35,7 @@ class Margin(_Energy):
     free score becomes a hinge with margins 0 and `margin`, where it would run away.
     """
 
-    margin: Positive = 10.0
+    margin: PositiveFloat = 10.0
 
     def discriminator(self, round: Round) -> Tensor:
         real, fake = -round.on_real.score, -round.on_fake.score
@@ -45,7 +45,7 @@ class Margin(_Energy):
         return -round.on_fake.score.mean()
 
 
-class Equilibrium(_Energy, Adaptive):
+class Equilibrium(_Energy, StatefulObjective):
     """BEGAN: D minimises L(x) - k L(G(z)), G minimises L(G(z)), and k keeps E L(G(z)) at gamma times E L(x). Berthelot
     2017, arXiv:1703.10717, sections 3.3 and 3.4:
 
@@ -62,7 +62,7 @@ class Equilibrium(_Energy, Adaptive):
     means: Tensor  # [2]: L(x) of D's latest turn, L(G(z)) of G's
     sums: Tensor  # [2, 2]: of both in this turn, and over how many rounds
 
-    def __init__(self, gamma: Positive = 0.5, rate: NonNegative = 0.001) -> None:
+    def __init__(self, gamma: PositiveFloat = 0.5, rate: NonNegativeFloat = 0.001) -> None:
         super().__init__()
         self.gamma, self.rate = gamma, rate
         self.register_buffer("k", torch.zeros(()))
@@ -83,19 +83,19 @@ class Equilibrium(_Energy, Adaptive):
         self.sums[side] += torch.stack([mean.detach(), torch.ones_like(mean)])
 
     @torch.no_grad()
-    def settle(self) -> None:
+    def update_state(self) -> None:
         """Let k follow what the turn has shown."""
         sums, counts = self.sums.unbind(1)
         played = (counts > 0) & sums.isfinite()  # a turn with NaN is as if it had not been
         played[0] &= counts[1] == 0  # D's steps within G's turn are those that an unrolled G foresees
         means = torch.where(played, sums / counts.clamp(min=1), self.means)
-        distributed.average([means])
+        distributed.all_reduce_mean([means])
         self.means.copy_(means)
         balance = self.gamma * means[0] - means[1]
         self.k.add_(self.rate * balance * played[1]).clamp_(0, 1)
         self.sums.zero_()
 
-    def view(self, round: Round) -> dict[str, Tensor]:
+    def diagnostics(self, round: Round) -> dict[str, Tensor]:
         """k, and the measure of convergence M = L(x) + |gamma L(x) - L(G(z))|, section 3.4.1."""
         real, fake = -round.on_real.score.mean(), -round.on_fake.score.mean()
         return {"k": self.k.clone(), "convergence": real + (self.gamma * real - fake).abs()}

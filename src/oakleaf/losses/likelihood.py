@@ -5,7 +5,7 @@ from math import log, pi
 import torch
 from torch import Tensor
 
-from oakleaf.config.types import Count, Positive
+from oakleaf.config.types import PositiveFloat, PositiveInt
 from oakleaf.losses.terms import Term
 from oakleaf.round import Round
 
@@ -36,7 +36,7 @@ class GaussianError(Term):
     mean squared error (Rybkin 2020, arXiv:2006.13202, the optimal sigma-VAE).
     """
 
-    def __init__(self, sd: Positive | None = None, weight: float = 1.0, every: Count = 1) -> None:
+    def __init__(self, sd: PositiveFloat | None = None, weight: float = 1.0, every: PositiveInt = 1) -> None:
         super().__init__(weight, every)
         self.sd = sd
 
@@ -55,7 +55,7 @@ class CodeDivergence(Term):
     """
 
     def measure(self, round: Round) -> Tensor:
-        mean, log_variance = round.asked["mean"], round.asked["log_variance"]
+        mean, log_variance = round.fake_inputs["mean"], round.fake_inputs["log_variance"]
         return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).sum(1).mean()
 
 

@@ -7,11 +7,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from oakleaf.config.types import Count, NonNegative, Positive
+from oakleaf.config.types import NonNegativeFloat, PositiveFloat, PositiveInt
 from oakleaf.losses.constraints import WeightClipping
 from oakleaf.losses.objectives import Objective
 from oakleaf.losses.terms import Term
-from oakleaf.round import Critic, Round, Verdict
+from oakleaf.round import Critic, CriticOutput, Round
 
 
 @dataclass
@@ -23,25 +23,25 @@ class InstanceNoise:
     `power`, slower and slower towards the end; or stays if `images` is null.
     """
 
-    sd: NonNegative = 0.0
-    images: Count | None = None
-    power: Positive = 1.0
+    sd: NonNegativeFloat = 0.0
+    images: PositiveInt | None = None
+    power: PositiveFloat = 1.0
 
-    def at(self, images: int) -> float:
+    def sd_at(self, images: int) -> float:
         return self.sd if self.images is None else self.sd * max(0.0, 1 - images / self.images) ** self.power
 
 
-def blurred(round: Round, sd: Tensor) -> Round:
+def with_instance_noise(round: Round, sd: Tensor) -> Round:
     """The round with noise drawn afresh at each look of its critic."""
-    round.critic = _Blurred(round.critic, sd)
+    round.critic = _NoisyCritic(round.critic, sd)
     return round
 
 
-class _Blurred:
+class _NoisyCritic:
     def __init__(self, critic: Critic, sd: Tensor) -> None:
         self.critic, self.sd = critic, sd
 
-    def __call__(self, x: Tensor) -> Verdict:
+    def __call__(self, x: Tensor) -> CriticOutput:
         return self.critic(x + self.sd * torch.randn_like(x))
 
 
@@ -61,8 +61,8 @@ class Loss:
     constraints: Mapping[str, WeightClipping] = field(default_factory=dict)
     instance_noise: InstanceNoise = field(default_factory=InstanceNoise)
 
-    def bound(self, weight: Tensor) -> Tensor:
+    def project(self, weight: Tensor) -> Tensor:
         """A weight of the critic after its constraints, differentiably."""
         for constraint in self.constraints.values():
-            weight = constraint.bound(weight)
+            weight = constraint.project(weight)
         return weight

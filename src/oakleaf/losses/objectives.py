@@ -9,8 +9,8 @@ from typing import Literal, Protocol
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
-from oakleaf.config.types import Share
-from oakleaf.round import Round, needed
+from oakleaf.config.types import Fraction
+from oakleaf.round import Round, require
 
 
 class Objective(Protocol):
@@ -20,10 +20,10 @@ class Objective(Protocol):
 
     def generator(self, round: Round) -> Tensor: ...
 
-    def belief(self, score: Tensor) -> Tensor:
+    def discriminator_probability(self, score: Tensor) -> Tensor:
         """What the paper calls D(x), from a score: a probability where there is one."""
 
-    def boundary(self, round: Round) -> Tensor | float:
+    def decision_threshold(self, round: Round) -> Tensor | float:
         """The score above which the critic says "real"."""
 
 
@@ -32,7 +32,7 @@ class _Logistic:
     section 3.4): real targets are 1 - smoothing, fake ones stay 0.
     """
 
-    def __init__(self, smoothing: Share = 0.0) -> None:
+    def __init__(self, smoothing: Fraction = 0.0) -> None:
         self.smoothing = smoothing
 
     def discriminator(self, round: Round) -> Tensor:
@@ -40,10 +40,10 @@ class _Logistic:
         # BCE(sigmoid(s), t) = softplus(-s) + (1 - t) s
         return softplus(-real).mean() + self.smoothing * real.mean() + softplus(fake).mean()
 
-    def belief(self, score: Tensor) -> Tensor:
+    def discriminator_probability(self, score: Tensor) -> Tensor:
         return score.sigmoid()
 
-    def boundary(self, round: Round) -> float:
+    def decision_threshold(self, round: Round) -> float:
         return 0.0
 
 
@@ -81,11 +81,11 @@ class Minimax:
     def generator(self, round: Round) -> Tensor:
         return -self.of.discriminator(round)
 
-    def belief(self, score: Tensor) -> Tensor:
-        return self.of.belief(score)
+    def discriminator_probability(self, score: Tensor) -> Tensor:
+        return self.of.discriminator_probability(score)
 
-    def boundary(self, round: Round) -> Tensor | float:
-        return self.of.boundary(round)
+    def decision_threshold(self, round: Round) -> Tensor | float:
+        return self.of.decision_threshold(round)
 
 
 class FeatureMatching(_Logistic):
@@ -96,12 +96,12 @@ class FeatureMatching(_Logistic):
     CIFAR-10 and SVHN.
     """
 
-    def __init__(self, distance: Literal["squared", "absolute"] = "squared", smoothing: Share = 0.0) -> None:
+    def __init__(self, distance: Literal["squared", "absolute"] = "squared", smoothing: Fraction = 0.0) -> None:
         super().__init__(smoothing)
         self.distance = distance
 
     def generator(self, round: Round) -> Tensor:
-        real, fake = (needed(on.features, "features").float().mean(0) for on in (round.on_real, round.on_fake))
+        real, fake = (require(on.features, "features").float().mean(0) for on in (round.on_real, round.on_fake))
         apart = fake - real
         return apart.square().mean() if self.distance == "squared" else apart.abs().mean()
 
@@ -123,10 +123,10 @@ class LeastSquares:
     def generator(self, round: Round) -> Tensor:
         return 0.5 * (round.on_fake.score - self.c).square().mean()
 
-    def belief(self, score: Tensor) -> Tensor:
+    def discriminator_probability(self, score: Tensor) -> Tensor:
         return score
 
-    def boundary(self, round: Round) -> float:
+    def decision_threshold(self, round: Round) -> float:
         return (self.a + self.b) / 2
 
 
@@ -141,10 +141,10 @@ class Hinge:
     def generator(self, round: Round) -> Tensor:
         return -round.on_fake.score.mean()
 
-    def belief(self, score: Tensor) -> Tensor:
+    def discriminator_probability(self, score: Tensor) -> Tensor:
         return score
 
-    def boundary(self, round: Round) -> float:
+    def decision_threshold(self, round: Round) -> float:
         return 0.0
 
 
@@ -161,10 +161,10 @@ class Wasserstein:
     def generator(self, round: Round) -> Tensor:
         return -round.on_fake.score.mean()
 
-    def belief(self, score: Tensor) -> Tensor:
+    def discriminator_probability(self, score: Tensor) -> Tensor:
         return score
 
-    def boundary(self, round: Round) -> Tensor:
+    def decision_threshold(self, round: Round) -> Tensor:
         return (round.on_real.score.mean() + round.on_fake.score.mean()) / 2
 
 
@@ -179,8 +179,8 @@ class Relativistic:
     def generator(self, round: Round) -> Tensor:
         return softplus(round.on_real.score - round.on_fake.score).mean()
 
-    def belief(self, score: Tensor) -> Tensor:
+    def discriminator_probability(self, score: Tensor) -> Tensor:
         return score
 
-    def boundary(self, round: Round) -> Tensor:
+    def decision_threshold(self, round: Round) -> Tensor:
         return (round.on_real.score.mean() + round.on_fake.score.mean()) / 2

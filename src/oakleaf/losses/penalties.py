@@ -5,9 +5,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from oakleaf.config.types import Count, NonNegative
+from oakleaf.config.types import NonNegativeFloat, PositiveInt
 from oakleaf.losses.terms import Term
-from oakleaf.round import Critic, Round, sloped
+from oakleaf.round import Critic, Round, output_and_input_gradient
 
 Point = Literal["real", "fake", "between", "around"]
 
@@ -23,14 +23,14 @@ class GradientPenalty(Term):
         arXiv:1705.07215, section 2.3).
     """
 
-    def __init__(self, at: Point, weight: float, target: NonNegative = 0.0, every: Count = 1) -> None:
+    def __init__(self, at: Point, weight: float, target: NonNegativeFloat = 0.0, every: PositiveInt = 1) -> None:
         super().__init__(weight, every)
         self.at, self.target = at, target
 
     def prepare(self, round: Round) -> None:
         """At real or fake images themselves the slope is taken from the verdict that the objective asks for anyway."""
         if self.at in ("real", "fake"):
-            round.steep(self.at)
+            round.retain_input_gradient(self.at)
 
     def measure(self, round: Round) -> Tensor:
         gradient = self.gradient(round).flatten(1).float()  # [B, C*H*W]
@@ -40,8 +40,8 @@ class GradientPenalty(Term):
 
     def gradient(self, round: Round) -> Tensor:
         """grad_x D(x) where it is penalised, [B, C, H, W]."""
-        prepared = round.slope(self.at)
-        return slope(round.critic, self.points(round)) if prepared is None else prepared
+        prepared = round.input_gradient(self.at)
+        return input_gradient(round.critic, self.points(round)) if prepared is None else prepared
 
     def points(self, round: Round) -> Tensor:
         """Where the slope is taken, [B, C, H, W]."""
@@ -56,6 +56,6 @@ class GradientPenalty(Term):
         return real + share * 0.5 * real.std() * torch.rand_like(real)
 
 
-def slope(critic: Critic, x: Tensor) -> Tensor:
+def input_gradient(critic: Critic, x: Tensor) -> Tensor:
     """The gradient of each sample's score with respect to the sample, [B, C, H, W], itself differentiable."""
-    return sloped(critic, x)[1]
+    return output_and_input_gradient(critic, x)[1]

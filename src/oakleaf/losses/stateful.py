@@ -8,15 +8,15 @@ from torch import Tensor, nn
 from oakleaf.round import Round
 
 
-class Adaptive(nn.Module):
+class StatefulObjective(nn.Module):
     """An objective whose state follows what it sees. The state is buffers: the game registers the objective, so they
     are in its checkpoints; and a method may write into them within a compiled turn, as BatchNorm does.
     """
 
-    def settle(self) -> None:
+    def update_state(self) -> None:
         """After a player's step: let the state follow what the turn has shown, in all processes alike."""
 
-    def view(self, round: Round) -> dict[str, Tensor]:
+    def diagnostics(self, round: Round) -> dict[str, Tensor]:
         """What there is to see of it beside the critic's scores, by name."""
         return {}
 

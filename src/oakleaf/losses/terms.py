@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
 
 from oakleaf.conditioning.priors import Codes
-from oakleaf.config.types import Count
-from oakleaf.errors import Mistake
-from oakleaf.round import Round, Rows, Verdict, needed
+from oakleaf.config.types import PositiveInt
+from oakleaf.errors import UserError
+from oakleaf.round import CriticOutput, Round, Rows, require
 
 
 class Term(ABC):
@@ -21,7 +21,7 @@ class Term(ABC):
 
     of_single_images = False
 
-    def __init__(self, weight: float = 1.0, every: Count = 1) -> None:
+    def __init__(self, weight: float = 1.0, every: PositiveInt = 1) -> None:
         self.weight, self.every = weight, every
 
     def __call__(self, round: Round) -> Tensor:
@@ -42,13 +42,13 @@ class Classification(Term):
 
     of_single_images = True
 
-    def __init__(self, real: bool = True, fake: bool = True, weight: float = 1.0, every: Count = 1) -> None:
+    def __init__(self, real: bool = True, fake: bool = True, weight: float = 1.0, every: PositiveInt = 1) -> None:
         super().__init__(weight, every)
         self.real, self.fake = real, fake
 
     def measure(self, round: Round) -> Tensor:
         paid = [_misread(round.on_real, round.batch)] if self.real else []
-        paid += [_misread(round.on_fake, round.asked)] if self.fake else []
+        paid += [_misread(round.on_fake, round.fake_inputs)] if self.fake else []
         return torch.stack(paid).sum()
 
 
@@ -67,12 +67,12 @@ class Supervised(Term):
         if "labelled_image" in rows:
             return _misread(round.critic(rows["labelled_image"]), {"label": rows["labelled_label"]})
         if "label" not in rows:
-            raise Mistake("supervised learning needs labels, and the images of this data= have none")
+            raise UserError("supervised learning needs labels, and the images of this data= have none")
         return _misread(round.on_real, {"label": rows["label"]})
 
 
-def _misread(verdict: Verdict, rows: Rows) -> Tensor:
-    classes = needed(verdict.classes, "classes", "classifies")
+def _misread(verdict: CriticOutput, rows: Rows) -> Tensor:
+    classes = require(verdict.classes, "classes", "aux_classes")
     if "attributes" in rows:  # each true or not
         return binary_cross_entropy_with_logits(classes, rows["attributes"].to(classes.dtype))
     label = rows["label"]
@@ -96,15 +96,15 @@ class MutualInformation(Term):
         categorical: float = 1.0,
         continuous: float = 1.0,
         weight: float = 1.0,
-        every: Count = 1,
+        every: PositiveInt = 1,
     ) -> None:
         super().__init__(weight, every)
         self.prior, self.categorical, self.continuous = prior, categorical, continuous
 
     def measure(self, round: Round) -> Tensor:
-        said = needed(round.on_fake.code, "code", "code")
+        said = require(round.on_fake.code, "code", "q_outputs")
         guesses, means = self.prior.parts(said)
-        categories, numbers = self.prior.parts(self.prior.code(round.asked["latent"]))
+        categories, numbers = self.prior.parts(self.prior.code(round.fake_inputs["latent"]))
         missed = [self.categorical * cross_entropy(q, c.argmax(1)) for q, c in zip(guesses, categories)]
         # -log N(c; mean, 1), without its constant log sqrt(2 pi)
         missed.append(self.continuous * 0.5 * (numbers - means).square().sum(1).mean())
@@ -117,7 +117,7 @@ class PullAway(Term):
     """
 
     def measure(self, round: Round) -> Tensor:
-        features = normalize(needed(round.on_fake.features, "features").float().flatten(1), dim=1)
+        features = normalize(require(round.on_fake.features, "features").float().flatten(1), dim=1)
         count = len(features)
         cosines = (features @ features.T).square()
         return (cosines.sum() - cosines.diagonal().sum()) / (count * (count - 1))

@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 from oakleaf.losses.terms import Term
-from oakleaf.round import Round, Telling
+from oakleaf.round import ConditionalRound, Round
 
 
 class Conditioning(Term):
@@ -13,7 +13,7 @@ class Conditioning(Term):
     """
 
     def measure(self, round: Round) -> Tensor:
-        augmentation = getattr(round.generator, "augmentation", None) if isinstance(round, Telling) else None
+        augmentation = getattr(round.generator, "augmentation", None) if isinstance(round, ConditionalRound) else None
         if augmentation is None:
-            raise Mistake("the generator augments no text, which one of its terms asks for: model=stackgan does")
+            raise UserError("the generator augments no text, which one of its terms asks for: model=stackgan does")
         return augmentation.divergence(round.y).mean() / augmentation.text  # type: ignore[attr-defined]

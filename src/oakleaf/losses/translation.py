@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 from oakleaf.losses.terms import Term
-from oakleaf.round import Round, Voyage
+from oakleaf.round import CycleRound, Round
 
 
 class L1(Term):
@@ -25,24 +25,24 @@ class Cycle(Term):
     """E |F(G(x)) - x|, the mean over all values. Zhu 2017, arXiv:1703.10593, eq. (2)."""
 
     def measure(self, round: Round) -> Tensor:
-        voyage = _voyage(round)
-        return (voyage.returned() - voyage.x).abs().mean()
+        cycle = _cycle_round(round)
+        return (cycle.reconstruction() - cycle.x).abs().mean()
 
 
 class Identity(Term):
     """E |G(y) - y|: what is already an image should stay. Zhu 2017, arXiv:1703.10593, section 5.2."""
 
     def measure(self, round: Round) -> Tensor:
-        voyage = _voyage(round)
-        if voyage.real.shape[1] != voyage.x.shape[1]:
-            raise Mistake(
+        cycle = _cycle_round(round)
+        if cycle.real.shape[1] != cycle.x.shape[1]:
+            raise UserError(
                 "images and inputs differ in channels, so nothing stays as it is: "
                 "~model.game.terms.generator.identity, or data.channels=3 data.input_channels=3"
             )
-        return (voyage.kept() - voyage.real).abs().mean()
+        return (cycle.identity() - cycle.real).abs().mean()
 
 
-def _voyage(round: Round) -> Voyage:
-    if not isinstance(round, Voyage):
-        raise Mistake("there is no way back in this game, which one of its terms asks for: model=cyclegan has one")
+def _cycle_round(round: Round) -> CycleRound:
+    if not isinstance(round, CycleRound):
+        raise UserError("there is no way back in this game, which one of its terms asks for: model=cyclegan has one")
     return round

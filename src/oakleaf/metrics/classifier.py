@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from tqdm import tqdm
 
-from oakleaf.config.types import Count, Positive
-from oakleaf.errors import Mistake
+from oakleaf.config.types import PositiveFloat, PositiveInt
+from oakleaf.errors import UserError
 from oakleaf.metrics.classifier_targets import Task
 from oakleaf.runtime import distributed
-from oakleaf.runtime.run_dir import whole
-from oakleaf.runtime.seeds import stream
+from oakleaf.runtime.run_dir import atomic_write
+from oakleaf.runtime.seeds import derive_seed
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +30,12 @@ class Training:
     `batch`, Adam with one cycle up to the rate `lr`. width: channels of its first map; features: units before the
     classes."""
 
-    images: Count = 400_000
-    epochs: Count = 60
-    batch: Count = 128
-    lr: Positive = 2e-3
-    width: Count = 32
-    features: Count = 128
+    images: PositiveInt = 400_000
+    epochs: PositiveInt = 60
+    batch: PositiveInt = 128
+    lr: PositiveFloat = 2e-3
+    width: PositiveInt = 32
+    features: PositiveInt = 128
 
 
 class Network(nn.Module):
@@ -79,22 +79,24 @@ def learn(
     Global random numbers are left as they were.
 
     Raises:
-        Mistake: batches of one image, which have no variance.
+        UserError: batches of one image, which have no variance.
     """
     if training.batch < 2:
-        raise Mistake(f"training.batch={training.batch}: batch normalisation needs 2 images at least")
+        raise UserError(f"training.batch={training.batch}: batch normalisation needs 2 images at least")
     rows = torch.arange(len(pixels)) if rows is None else rows
     cuda = [torch.cuda.current_device()] if torch.device(device).type == "cuda" else []
     with torch.random.fork_rng(cuda), torch.enable_grad():
-        torch.manual_seed(stream(seed, "classifier"))
+        torch.manual_seed(derive_seed(seed, "classifier"))
         size = (pixels.shape[2], pixels.shape[3])
         network = (
             Network(pixels.shape[1], size, task.outputs, training).to(memory_format=torch.channels_last).to(device)
         )
-        turns = max(1, min(training.images, training.epochs * len(rows)) // training.batch)
+        iterations = max(1, min(training.images, training.epochs * len(rows)) // training.batch)
         optimizer = torch.optim.Adam(network.parameters(), lr=training.lr, weight_decay=1e-5)
-        course = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.lr, turns)
-        for hand in tqdm(_hands(len(rows), training.batch, turns), "classifier", turns, leave=False, disable=None):
+        course = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.lr, iterations)
+        for hand in tqdm(
+            _hands(len(rows), training.batch, iterations), "classifier", iterations, leave=False, disable=None
+        ):
             x, answer = task.pose(_shifted(scaled(pixels[rows[hand]], device)), rows[hand])
             loss = task.loss(network(x.contiguous(memory_format=torch.channels_last))[1], answer)
             optimizer.zero_grad()
@@ -104,10 +106,10 @@ def learn(
     return network.eval().requires_grad_(False)
 
 
-def _hands(count: int, batch: int, turns: int) -> Any:
+def _hands(count: int, batch: int, iterations: int) -> Any:
     """Rows, dealt from one shuffle after the other."""
     order = torch.randperm(count)
-    for _ in range(turns):
+    for _ in range(iterations):
         while len(order) < batch:
             order = torch.cat([order, torch.randperm(count)])
         yield order[:batch]
@@ -147,10 +149,10 @@ def kept(
     on the others; and its hash."""
     answers = task.known()
     said = None if answers is None else hashlib.blake2b(answers.numpy().tobytes(), digest_size=16).hexdigest()
-    whole = (2, key, task.kind, task.outputs, said, astuple(training))
-    name = hashlib.blake2b(repr(whole).encode(), digest_size=16).hexdigest()
+    atomic_write = (2, key, task.kind, task.outputs, said, astuple(training))
+    name = hashlib.blake2b(repr(atomic_write).encode(), digest_size=16).hexdigest()
     file = folder.expanduser() / "classifiers" / f"{name}.pt"
-    distributed.once(lambda: None if file.is_file() else _teach(pixels, task, training, file, device))
+    distributed.run_on_rank_zero(lambda: None if file.is_file() else _teach(pixels, task, training, file, device))
     content = torch.load(file, map_location="cpu", weights_only=True)
     network = Network(pixels.shape[1], (pixels.shape[2], pixels.shape[3]), task.outputs, training)
     network.load_state_dict(content["weights"])
@@ -169,7 +171,7 @@ def weights_hash(network: nn.Module) -> str:
 def _teach(pixels: Tensor, task: Task, training: Training, file: Path, device: Any) -> None:
     rows = task.rows(len(pixels))
     if len(rows) < 2:
-        raise Mistake("of a single image no classifier can learn: extractor=pixels")
+        raise UserError("of a single image no classifier can learn: extractor=pixels")
     order = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))]
     out = max(1, len(order) // 10)
     log.info("a classifier learns %s from %s images, once; kept in %s", task.kind, f"{len(order) - out:,}", file.parent)
@@ -182,11 +184,11 @@ def store(content: dict[str, Any], file: Path, what: str) -> None:
     """To disk beside its place, then renamed there.
 
     Raises:
-        Mistake: the disk takes nothing.
+        UserError: the disk takes nothing.
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with whole(file) as part:
+        with atomic_write(file) as part:
             torch.save(content, part)
     except (OSError, RuntimeError) as error:  # torch tells of a full disk by the latter
-        raise Mistake(f"{file.parent}: the {what} can't be kept ({error}); choose another data.cache") from error
+        raise UserError(f"{file.parent}: the {what} can't be kept ({error}); choose another data.cache") from error

@@ -79,10 +79,10 @@ class Rotations(Task):
     kind = "rotations"
 
     def __init__(self, size: tuple[int, int]) -> None:
-        self.turns = [0, 1, 2, 3] if size[0] == size[1] else [0, 2]
-        self.outputs = len(self.turns)
+        self.iterations = [0, 1, 2, 3] if size[0] == size[1] else [0, 2]
+        self.outputs = len(self.iterations)
 
     def pose(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         answer = torch.arange(len(x), device=x.device) % self.outputs
-        turned = torch.stack([image.rot90(self.turns[a], (1, 2)) for image, a in zip(x, answer.tolist())])
+        turned = torch.stack([image.rot90(self.iterations[a], (1, 2)) for image, a in zip(x, answer.tolist())])
         return turned, answer

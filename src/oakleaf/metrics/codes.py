@@ -7,15 +7,15 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from oakleaf.conditioning.priors import Codes
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 from oakleaf.image_grid import from_bytes
 from oakleaf.metrics.conditional import UNLABELLED
-from oakleaf.metrics.evaluation_data import AT_ONCE, Evidence
-from oakleaf.metrics.image_set import Sample
-from oakleaf.metrics.metric import Measure, labelled
+from oakleaf.metrics.evaluation_data import AT_ONCE, EvaluationData
+from oakleaf.metrics.image_set import ImageSet
+from oakleaf.metrics.metric import Metric, labelled
 
 
-class CodeError(Measure):
+class CodeError(Metric):
     """Share of real test images that are not of the class which stands for their most likely value of the first
     category, argmax Q(c_1 | x). Chen 2016 (InfoGAN), arXiv:1606.03657, section 7.2.
 
@@ -28,18 +28,18 @@ class CodeError(Measure):
     of_samples = False
     compares = False
 
-    def prepare(self, evidence: Evidence) -> None:
-        prior = getattr(evidence.module.game, "prior", None)
+    def prepare(self, evaluation: EvaluationData) -> None:
+        prior = getattr(evaluation.module.game, "prior", None)
         if not isinstance(prior, Codes) or not prior.categories:
-            raise Mistake("code_error needs a categorical code, and this checkpoint's latents have none")
-        _, test, self.split = evidence.validation_and_test()
+            raise UserError("code_error needs a categorical code, and this checkpoint's latents have none")
+        _, test, self.split = evaluation.validation_and_test()
         rows, self.label = labelled(test, UNLABELLED)
-        with evidence.module.averaged(evidence.average) as game:
+        with evaluation.module.ema_scope(evaluation.ema) as game:
             critic: nn.Module = game.discriminator  # type: ignore[assignment]
-            codes = [critic(from_bytes(piece).to(evidence.device)).code for piece in test.pixels[rows].split(AT_ONCE)]
+            codes = [critic(from_bytes(piece).to(evaluation.device)).code for piece in test.pixels[rows].split(AT_ONCE)]
         self.said = prior.parts(torch.cat(codes))[0][0].argmax(1).cpu()
 
-    def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
+    def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
         return {"code_error": assignment_error(self.said, self.label)}
 
     def protocol(self) -> dict[str, Any]:

@@ -7,15 +7,15 @@ import torch
 from PIL import Image, ImageCms
 from torch import Tensor
 
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 from oakleaf.metrics.evaluation_data import AT_ONCE
-from oakleaf.metrics.image_set import Sample
-from oakleaf.metrics.metric import Measure
+from oakleaf.metrics.image_set import ImageSet
+from oakleaf.metrics.metric import Metric
 
 TO_LAB = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
 
 
-class Colours(Measure):
+class Colours(Metric):
     """Share that the histograms of two sets' pixels have in common, for each coordinate of CIELAB: lightness, green to
     red, blue to yellow; grey images have lightness alone. Isola 2016, arXiv:1611.07004, figure 7. Bins are of 8 bits:
     100 / 255 for lightness, 1 for the others.
@@ -26,8 +26,8 @@ class Colours(Measure):
     better = {"colours_lightness": "higher", "colours_red": "higher", "colours_yellow": "higher"}
     uses_extractor = False
 
-    def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
-        common = torch.minimum(histograms(real.pixels), histograms(subject.pixels)).sum(1)
+    def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
+        common = torch.minimum(histograms(real.pixels), histograms(fake.pixels)).sum(1)
         return dict(zip(self.better, common.tolist()))
 
     def protocol(self) -> dict[str, Any]:
@@ -38,11 +38,11 @@ def histograms(pixels: Tensor) -> Tensor:
     """Of uint8 [N, C, H, W], the share of pixels in each bin of each coordinate, [3, 256]; of grey images [1, 256].
 
     Raises:
-        Mistake: these are no images.
+        UserError: these are no images.
     """
     channels = pixels.shape[1]
     if pixels.dtype != torch.uint8 or channels not in (1, 3):
-        raise Mistake(f"colours are those of images of 1 or 3 channels, and these have {channels}")
+        raise UserError(f"colours are those of images of 1 or 3 channels, and these have {channels}")
     counts = torch.zeros(channels, 256, dtype=torch.float64)
     for piece in pixels.split(AT_ONCE):
         strip = piece.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).flatten(0, 1)  # below each other

@@ -4,44 +4,44 @@ from typing import Any
 
 import torch
 
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 from oakleaf.metrics.classifier import Training, learn, reading
 from oakleaf.metrics.classifier_targets import Labels
-from oakleaf.metrics.evaluation_data import Evidence
-from oakleaf.metrics.image_set import Sample
-from oakleaf.metrics.metric import Measure, labelled
+from oakleaf.metrics.evaluation_data import EvaluationData
+from oakleaf.metrics.image_set import ImageSet
+from oakleaf.metrics.metric import Metric, labelled
 from oakleaf.metrics.neighbours import nearest
 
 UNTOLD = "needs samples of known labels, and this generator is told none"
 UNLABELLED = "needs real test images with labels, and these have none"
 
 
-class ConditionalAccuracy(Measure):
+class ConditionalAccuracy(Metric):
     """Share of samples that the extractor, which learned from real images, takes for what was asked for: the GAN-test
     of Shmelkov 2018, arXiv:1807.09499, section 3, by whatever classifier is at hand."""
 
     better = {"conditional_accuracy": "higher"}
 
-    def prepare(self, evidence: Evidence) -> None:
-        self.classes = len(evidence.data.classes)
+    def prepare(self, evaluation: EvaluationData) -> None:
+        self.classes = len(evaluation.data.classes)
 
-    def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
-        rows, labels = labelled(subject, UNTOLD)
-        if subject.seen.logits is None or subject.seen.logits.shape[1] != self.classes:
-            raise Mistake("conditional_accuracy needs an extractor that learned these classes: extractor=classifier")
-        said = subject.seen.logits[rows].argmax(1).cpu()
+    def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
+        rows, labels = labelled(fake, UNTOLD)
+        if fake.extracted.logits is None or fake.extracted.logits.shape[1] != self.classes:
+            raise UserError("conditional_accuracy needs an extractor that learned these classes: extractor=classifier")
+        said = fake.extracted.logits[rows].argmax(1).cpu()
         return {"conditional_accuracy": float((said == labels).float().mean())}
 
 
-class OnTest(Measure):
+class OnTest(Metric):
     """Needs real test images with labels."""
 
     uses_extractor = False
 
-    def prepare(self, evidence: Evidence) -> None:
-        _, test, self.split = evidence.validation_and_test()
+    def prepare(self, evaluation: EvaluationData) -> None:
+        _, test, self.split = evaluation.validation_and_test()
         rows, self.labels = labelled(test, UNLABELLED)
-        self.test, self.device, self.classes = test.pixels[rows], evidence.device, len(evidence.data.classes)
+        self.test, self.device, self.classes = test.pixels[rows], evaluation.device, len(evaluation.data.classes)
 
     def protocol(self) -> dict[str, Any]:
         return {"test": len(self.test), "test_split": self.split}
@@ -60,14 +60,14 @@ class GanTrainTest(OnTest):
     def __init__(self, training: Training) -> None:
         self.training = training
 
-    def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
-        return {"gan_train": self._taught(subject, self.test, self.labels), "gan_test": self._read(real, subject)}
+    def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
+        return {"gan_train": self._taught(fake, self.test, self.labels), "gan_test": self._read(real, fake)}
 
-    def _read(self, real: Sample, subject: Sample) -> float:
-        rows, labels = labelled(subject, UNTOLD)
-        return self._taught(real, subject.pixels[rows], labels)
+    def _read(self, real: ImageSet, fake: ImageSet) -> float:
+        rows, labels = labelled(fake, UNTOLD)
+        return self._taught(real, fake.pixels[rows], labels)
 
-    def _taught(self, teacher: Sample, pixels: torch.Tensor, labels: torch.Tensor) -> float:
+    def _taught(self, teacher: ImageSet, pixels: torch.Tensor, labels: torch.Tensor) -> float:
         rows, taught = labelled(teacher, UNTOLD)
         network = learn(teacher.pixels[rows], Labels(taught, self.classes), self.training, self.device)
         said = reading(network, pixels, self.device).argmax(1).cpu()
@@ -83,7 +83,7 @@ class OneNN(OnTest):
 
     better = {"one_nn_error": "lower"}
 
-    def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
-        rows, labels = labelled(subject, UNTOLD)
-        found = nearest(self.test, subject.pixels[rows]).row[:, 0].cpu()
+    def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
+        rows, labels = labelled(fake, UNTOLD)
+        found = nearest(self.test, fake.pixels[rows]).row[:, 0].cpu()
         return {"one_nn_error": float((labels[found] != self.labels).float().mean())}

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, normalize, pad
 
-from oakleaf.config.types import Count
-from oakleaf.data.datamodule import Dealt
-from oakleaf.errors import Mistake
+from oakleaf.config.types import PositiveInt
+from oakleaf.data.datamodule import ImageDataModule
+from oakleaf.errors import UserError
 from oakleaf.metrics.extractors import Extractor
 from oakleaf.metrics.image_set import Features
 
@@ -27,14 +27,16 @@ class Descriptors(Extractor):
 
     suffix = "-descriptors"
 
-    def __init__(self, width: Count = 256) -> None:
+    def __init__(self, width: PositiveInt = 256) -> None:
         self.width = width
 
-    def prepare(self, data: Dealt, device: Any) -> None:
+    def prepare(self, data: ImageDataModule, device: Any) -> None:
         super().prepare(data, device)
         described = torch.cat([described_by(images.to(device)) for images in data.rows["image"].split(AT_ONCE)])
         if self.width > min(described.shape):
-            raise Mistake(f"width={self.width}: {len(described)} images have {min(described.shape)} components at most")
+            raise UserError(
+                f"width={self.width}: {len(described)} images have {min(described.shape)} components at most"
+            )
         self.mean = described.mean(0)
         centred = (described - self.mean).double()
         self.axes = torch.linalg.eigh(centred.T @ centred).eigenvectors.flip(1)[:, : self.width].float()

@@ -6,14 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oakleaf.config.types import Count
-from oakleaf.errors import Mistake
-from oakleaf.metrics.image_set import Sample
-from oakleaf.metrics.metric import Measure, at_least
+from oakleaf.config.types import PositiveInt
+from oakleaf.errors import UserError
+from oakleaf.metrics.image_set import ImageSet
+from oakleaf.metrics.metric import Metric, at_least
 from oakleaf.metrics.neighbours import shuffled
 
 
-class Diversity(Measure):
+class Diversity(Metric):
     """class_entropy: entropy of the classes that the extractor sees, over log K, 1 if all are equally frequent; only
     where it knows classes. spread: mean distance between two samples' features over that between two real images.
     vendi: the effective number of different samples, exp of the entropy of the eigenvalues of the cosine similarities
@@ -22,19 +22,19 @@ class Diversity(Measure):
 
     better = {"class_entropy": "higher", "spread": "", "vendi": "higher"}
 
-    def __init__(self, most: Count = 2000) -> None:
+    def __init__(self, most: PositiveInt = 2000) -> None:
         self.most = most
 
-    def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
-        for sample in (real, subject):
+    def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
+        for sample in (real, fake):
             at_least(10, sample, "diversity")
         numbers = {}
-        if subject.seen.logits is not None:
-            numbers["class_entropy"] = class_entropy(subject.seen.logits)
-        count = min(self.most, len(real), len(subject))
-        a, b = (s.features[shuffled(len(s), count)] for s in (real, subject))
+        if fake.extracted.logits is not None:
+            numbers["class_entropy"] = class_entropy(fake.extracted.logits)
+        count = min(self.most, len(real), len(fake))
+        a, b = (s.features[shuffled(len(s), count)] for s in (real, fake))
         if not (apart := float(_between(a))):
-            raise Mistake("diversity: all real images look the same to this extractor, so nothing can be as diverse")
+            raise UserError("diversity: all real images look the same to this extractor, so nothing can be as diverse")
         centre = real.features.mean(0)
         return {**numbers, "spread": float(_between(b)) / apart, "vendi": vendi(b - centre)}
 

@@ -11,24 +11,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oakleaf.data.datamodule import Dealt
-from oakleaf.errors import Mistake
+from oakleaf.data.datamodule import ImageDataModule
+from oakleaf.errors import UserError
 from oakleaf.games import Batch
 from oakleaf.gan import GAN
 from oakleaf.metrics.extractors import Extractor
-from oakleaf.metrics.image_set import Features, Sample
+from oakleaf.metrics.image_set import Features, ImageSet
 from oakleaf.metrics.neighbours import shuffled
 from oakleaf.runtime import distributed
-from oakleaf.runtime.run_dir import whole
-from oakleaf.runtime.seeds import stream
-from oakleaf.sampling.latents import draw
+from oakleaf.runtime.run_dir import atomic_write
+from oakleaf.runtime.seeds import derive_seed
+from oakleaf.sampling.latents import seeded_inputs
 
 log = logging.getLogger(__name__)
 
 AT_ONCE = 256  # images generated and seen together
 
 
-class Evidence:
+class EvaluationData:
     """One pass over features, shared by all measures; everything is taken when it is first asked for.
 
     fake: so many samples, by the average of G where `average`. real: at most so many real images, drawn evenly from
@@ -39,62 +39,62 @@ class Evidence:
     def __init__(
         self,
         module: GAN,
-        data: Dealt,
+        data: ImageDataModule,
         extractor: Extractor,
         fake: int,
         real: int,
-        average: bool = True,
+        ema: bool = True,
         seed: int = 0,
-        test: Callable[[], Dealt] | None = None,
-        unseen: Callable[[], tuple[Dealt, Tensor]] | None = None,
+        test: Callable[[], ImageDataModule] | None = None,
+        unseen: Callable[[], tuple[ImageDataModule, Tensor]] | None = None,
     ) -> None:
         self.module, self.data, self.extractor, self._test, self._unseen = module, data, extractor, test, unseen
-        self.counts, self.average, self.seed = (fake, real), average, seed
+        self.counts, self.ema, self.seed = (fake, real), ema, seed
         self.reserved: set[int] = set()
-        self.blind = "no extractor was asked for"  # why there are no features
+        self.missing_features_reason = "no extractor was asked for"  # why there are no features
 
     def prepare(self) -> None:
         """Make the extractor ready, before anything is drawn; without it samples have no features."""
         try:
             self.extractor.prepare(self.data, self.device)
-            self.blind = ""
-        except Mistake as error:
-            self.blind = str(error)
+            self.missing_features_reason = ""
+        except UserError as error:
+            self.missing_features_reason = str(error)
 
-    def look(self) -> None:
+    def require_features(self) -> None:
         """Make sure that there are features.
 
         Raises:
-            Mistake: the extractor sees nothing, or no numbers.
+            UserError: the extractor sees nothing, or no numbers.
         """
-        if self.blind:
-            raise Mistake(self.blind)
+        if self.missing_features_reason:
+            raise UserError(self.missing_features_reason)
         for what, sample in (("samples", self.fake), ("real images", self.real)):
             if bad := int((~torch.isfinite(sample.features)).any(1).sum()):
-                raise Mistake(f"features are no numbers (NaN) for {bad:,} of {len(sample):,} {what}")
+                raise UserError(f"features are no numbers (NaN) for {bad:,} of {len(sample):,} {what}")
 
     @property
     def of_the_run(self) -> bool:
         """Whether the real images are those that the run learned from, as far as it is known."""
-        return self.module.learned in ("", self.data.hash)
+        return self.module.trained_on in ("", self.data.hash)
 
-    def protocol(self, extractor: bool, calibrate: bool) -> dict[str, Any]:
+    def protocol(self, extractor: bool, with_baseline: bool) -> dict[str, Any]:
         """What has to be known of the samples and the real images to compare a number with others."""
         known: dict[str, Any] = {
             "data": self.data.name,
             "data_digest": self.data.hash,
-            **self.data.fitted,
+            **self.data.resize_protocol,
             "shape": list(self.data.rows["image"].shape[1:]),
             "fake": self.counts[0],
             "real": len(self.real),
             "conditions": self._conditions,
-            "average": self.average and self.module.average is not None,
+            "ema": self.ema and self.module.generator_ema is not None,
             "truncation": getattr(getattr(self.module.game, "prior", None), "truncation", None),
             "seed": self.seed,
-            "images_seen": self.module.images,
+            "images_seen": self.module.images_seen,
         }
-        if calibrate:
-            reference, held_out = self.calibration
+        if with_baseline:
+            reference, held_out = self.baseline
             known["calibration"] = f"{len(held_out)} held-out real images beside {len(reference)}"
         return {**known, "extractor": self.extractor.protocol()} if extractor else known
 
@@ -102,21 +102,21 @@ class Evidence:
     def _conditions(self) -> str | None:
         if self.module.game.condition is None:
             return None
-        return "of the model" if self.told is None else "of the data"
+        return "of the model" if self.condition_rows is None else "of the data"
 
     @property
     def device(self) -> torch.device:
         return self.module.device
 
     @cached_property
-    def fake(self) -> Sample:
+    def fake(self) -> ImageSet:
         """Samples for latents of the seed, the same for any number of processes, each of which draws its share; but for
         the places of holes that chance makes (`Masked`)."""
-        rank, world = distributed.place()
+        rank, world = distributed.rank_and_world_size()
         if self.counts[0] < world:
-            raise Mistake(f"fake={self.counts[0]}: fewer samples than the {world} processes that draw them")
-        rows = self.told
-        request = draw(self.module.game, self.counts[0], self.seed, told=rows is None)
+            raise UserError(f"fake={self.counts[0]}: fewer samples than the {world} processes that draw them")
+        rows = self.condition_rows
+        request = seeded_inputs(self.module.game, self.counts[0], self.seed, with_condition=rows is None)
         label = request.get("label")
         if rows is not None:
             request["row"] = rows  # what is known of it is read when its turn comes: pictures are many
@@ -126,18 +126,18 @@ class Evidence:
         for start in range(0, len(next(iter(mine.values()))), AT_ONCE):
             piece = {name: values[start : start + AT_ONCE] for name, values in mine.items()}
             piece = {name: values.to(self.device) for name, values in self._answered(piece).items()}
-            images = self.module.draw(piece, self.average)
+            images = self.module.sample(piece, self.ema)
             sound = sound and bool(torch.isfinite(images).all())
             pieces.append(self.data.stored(images))
-        if not distributed.all_agree(sound, self.device):  # raised by all processes or by none
-            raise Mistake("the generator draws values that are no numbers (NaN)")
+        if not distributed.all_true(sound, self.device):  # raised by all processes or by none
+            raise UserError("the generator draws values that are no numbers (NaN)")
         pixels = torch.cat(pieces)
         seen = _gathered(self._seen(pixels))
-        pixels = distributed.gathered(pixels.to(self.device)).cpu() if world > 1 else pixels
-        return Sample(seen, pixels, label)
+        pixels = distributed.all_gather(pixels.to(self.device)).cpu() if world > 1 else pixels
+        return ImageSet(seen, pixels, label)
 
     @cached_property
-    def told(self) -> Tensor | None:
+    def condition_rows(self) -> Tensor | None:
         """Of which real images the samples' conditions are, [fake]: all equally often, in an order by the seed, so that
         what is rare among them is as rare among samples. None without a condition, or where the data lack it: then the
         generator asks for what it knows.
@@ -150,7 +150,7 @@ class Evidence:
             known = known[rows["label"] >= 0]
         if not len(known):
             return None
-        chance = torch.Generator().manual_seed(stream(self.seed, "told"))
+        chance = torch.Generator().manual_seed(derive_seed(self.seed, "told"))
         rounds = -(-self.counts[0] // len(known))
         return torch.cat([known[torch.randperm(len(known), generator=chance)] for _ in range(rounds)])[: self.counts[0]]
 
@@ -169,22 +169,22 @@ class Evidence:
         return shuffled(len(self.data.rows["image"]), self.counts[1]).sort().values
 
     @cached_property
-    def real(self) -> Sample:
+    def real(self) -> ImageSet:
         """Real images; their features are kept on disk."""
         images, rows = self.data.rows["image"], self.rows
         pixels = images if len(rows) == len(images) else images[rows]
         label = self.data.rows["label"][rows] if "label" in self.data.rows else None
-        return Sample(self._kept(pixels), pixels, label)
+        return ImageSet(self._kept(pixels), pixels, label)
 
     def _kept(self, pixels: Tensor) -> Features:
         """Features of real images, from disk if all processes find them there; else each process looks at its share."""
-        if self.blind:
+        if self.missing_features_reason:
             return self._seen(pixels)
         key = (self.data.digest, self.extractor.protocol(), len(pixels))
         name = hashlib.blake2b(repr(key).encode(), digest_size=16).hexdigest()
         place = self.data.cache.expanduser() / "features" / f"{name}.npz"
-        if not distributed.all_agree(place.is_file(), self.device):
-            rank, world = distributed.place()
+        if not distributed.all_true(place.is_file(), self.device):
+            rank, world = distributed.rank_and_world_size()
             seen = _gathered(self._seen(pixels.tensor_split(world)[rank]))
             if rank == 0:
                 _keep(place, seen)
@@ -194,7 +194,7 @@ class Evidence:
         return Features(parts["features"], parts.get("logits"))
 
     @cached_property
-    def calibration(self) -> tuple[Sample, Sample]:
+    def baseline(self) -> tuple[ImageSet, ImageSet]:
         """The real images without some, and those in place of samples: as many as there are samples, but at most half,
         and none that a measure has reserved."""
         free = [i for i, row in enumerate(self.rows.tolist()) if row not in self.reserved]
@@ -205,22 +205,24 @@ class Evidence:
         return self.real[torch.nonzero(rest).flatten()], self.real[held_out]
 
     @cached_property
-    def test(self) -> Dealt | None:
+    def test(self) -> ImageDataModule | None:
         """The set's test split, if it has one besides what the run was trained on."""
         return self._test() if self._test else None
 
-    def validation_and_test(self) -> tuple[Sample, Sample, str]:
+    def validation_and_test(self) -> tuple[ImageSet, ImageSet, str]:
         """Real images to choose by and to test on, and where the latter are from. With a test split: those of the
         training split that the run did not see, or its last sixth, as in MNIST's usual 50,000 + 10,000. Without: two
         random sixths of the real images.
 
         Raises:
-            Mistake: too few of them.
+            UserError: too few of them.
         """
         images = self.data.rows["image"]
         sixth = len(images) // 6
         if sixth < 2:
-            raise Mistake(f"{len(images)} real images are too few to keep a sixth of them to test on: 12 are the least")
+            raise UserError(
+                f"{len(images)} real images are too few to keep a sixth of them to test on: 12 are the least"
+            )
         if self.test is not None:
             data, rows = self._unseen() if self._unseen else (self.data, torch.empty(0))
             if len(rows):
@@ -233,7 +235,7 @@ class Evidence:
         validation, test = (self._plain(self.data, order[start : start + sixth]) for start in (0, sixth))
         return validation, test, "none: a random sixth of the real images themselves"
 
-    def training_and_test(self) -> tuple[Sample, Sample, str]:
+    def training_and_test(self) -> tuple[ImageSet, ImageSet, str]:
         """Real images to learn from and to test on, all that there are, and where the latter are from."""
         _, test, split = self.validation_and_test()
         if self.test is not None:
@@ -242,13 +244,13 @@ class Evidence:
         rest[sorted(self.reserved)] = False
         return self._plain(self.data, torch.nonzero(rest).flatten()), test, split
 
-    def _plain(self, data: Dealt, rows: Tensor | None = None) -> Sample:
+    def _plain(self, data: ImageDataModule, rows: Tensor | None = None) -> ImageSet:
         """Images without features."""
         part = {name: values if rows is None else values[rows] for name, values in data.rows.items()}
-        return Sample(Features(torch.empty(len(part["image"]), 0), None), part["image"], part.get("label"))
+        return ImageSet(Features(torch.empty(len(part["image"]), 0), None), part["image"], part.get("label"))
 
     def _seen(self, pixels: Tensor) -> Features:
-        if self.blind:
+        if self.missing_features_reason:
             return Features(torch.zeros(len(pixels), 0, device=self.device), None)
         found = [self.extractor(piece) for piece in pixels.split(AT_ONCE)]
         logits = [piece.logits for piece in found if piece.logits is not None]
@@ -257,8 +259,8 @@ class Evidence:
 
 def _gathered(seen: Features) -> Features:
     """Those of all processes."""
-    logits = None if seen.logits is None else distributed.gathered(seen.logits)
-    return Features(distributed.gathered(seen.features), logits)
+    logits = None if seen.logits is None else distributed.all_gather(seen.logits)
+    return Features(distributed.all_gather(seen.features), logits)
 
 
 def _keep(place: Path, seen: Features) -> None:
@@ -266,7 +268,7 @@ def _keep(place: Path, seen: Features) -> None:
     parts: dict[str, Any] = {"features": seen.features} | ({} if seen.logits is None else {"logits": seen.logits})
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        with whole(place) as part:
+        with atomic_write(place) as part:
             np.savez(part, **{name: values.cpu().numpy() for name, values in parts.items()})
     except OSError as error:
         log.warning("features of real images are not kept: %s: %s", place.parent, error.strerror)

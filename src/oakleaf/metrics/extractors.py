@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
-from oakleaf.config.types import Count
-from oakleaf.data.datamodule import Dealt
-from oakleaf.errors import Mistake, first_line
+from oakleaf.config.types import PositiveInt
+from oakleaf.data.datamodule import ImageDataModule
+from oakleaf.errors import UserError, first_line
 from oakleaf.metrics.classifier import Training, kept, scaled, weights_hash
 from oakleaf.metrics.classifier_targets import Attributes, Labels, Rotations, Task
 from oakleaf.metrics.image_set import Features
@@ -29,11 +29,11 @@ class Extractor(ABC):
 
     suffix: str
 
-    def prepare(self, data: Dealt, device: Any) -> None:
+    def prepare(self, data: ImageDataModule, device: Any) -> None:
         """Called once, with the real images at hand.
 
         Raises:
-            Mistake: weights that are not there, or images that it can't see.
+            UserError: weights that are not there, or images that it can't see.
         """
         self.device = device
 
@@ -50,7 +50,7 @@ class Pixels(Extractor):
 
     suffix = "-pixels"
 
-    def __init__(self, side: Count = 16) -> None:
+    def __init__(self, side: PositiveInt = 16) -> None:
         self.side = side
 
     def __call__(self, images: Tensor) -> Features:
@@ -72,7 +72,7 @@ class Classifier(Extractor):
     def __init__(self, training: Training) -> None:
         self.training = training
 
-    def prepare(self, data: Dealt, device: Any) -> None:
+    def prepare(self, data: ImageDataModule, device: Any) -> None:
         super().prepare(data, device)
         task = _task(data)
         self.kind = task.kind
@@ -93,7 +93,7 @@ class Classifier(Extractor):
         }
 
 
-def _task(data: Dealt) -> Task:
+def _task(data: ImageDataModule) -> Task:
     label, attributes = data.rows.get("label"), data.rows.get("attributes")
     if label is not None and len(given := label[label >= 0]) and given.max() > given.min():
         return Labels(label, len(data.classes))
@@ -106,10 +106,12 @@ class _Pretrained(Extractor):
     network: nn.Module
     hash: str
 
-    def prepare(self, data: Dealt, device: Any) -> None:
+    def prepare(self, data: ImageDataModule, device: Any) -> None:
         super().prepare(data, device)
         if data.channels not in (1, 3):
-            raise Mistake(f"{type(self).__name__} sees grey or colour, not {data.channels} channels: extractor=pixels")
+            raise UserError(
+                f"{type(self).__name__} sees grey or colour, not {data.channels} channels: extractor=pixels"
+            )
         self.network = self.load().eval().requires_grad_(False).to(device)
         self.hash = weights_hash(self.network)
 
@@ -133,17 +135,17 @@ class Inception(_Pretrained):
         try:
             from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
         except ImportError as error:
-            raise Mistake("extractor=inception needs torch-fidelity: pip install 'oakleaf[inception]'") from error
+            raise UserError("extractor=inception needs torch-fidelity: pip install 'oakleaf[inception]'") from error
         file = _weights_file(self.weights)
         try:
             return FeatureExtractorInceptionV3("inception-v3-compat", ["2048", "logits_unbiased"], file)
         except (URLError, OSError) as error:
-            raise Mistake(
+            raise UserError(
                 f"Inception's weights can't be downloaded ({error}); bring {INCEPTION} here and name it: "
                 "extractor.weights=FILE; or take extractor=classifier, which needs none"
             ) from error
         except RuntimeError as error:
-            raise Mistake(f"extractor.weights={self.weights}: these are not Inception's weights") from error
+            raise UserError(f"extractor.weights={self.weights}: these are not Inception's weights") from error
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Features:
@@ -171,14 +173,14 @@ class DINOv2(_Pretrained):
         try:
             import timm
         except ImportError as error:
-            raise Mistake("extractor=dinov2 needs timm: pip install 'oakleaf[dinov2]'") from error
+            raise UserError("extractor=dinov2 needs timm: pip install 'oakleaf[dinov2]'") from error
         file = _weights_file(self.weights)
         local: dict[str, Any] = {"pretrained_cfg_overlay": {"file": file}} if file else {}
         try:
             return timm.create_model(self.model, pretrained=True, num_classes=0, img_size=224, **local)
         except Exception as error:  # whatever the hub's client stumbles over
             reason = first_line(error)
-            raise Mistake(
+            raise UserError(
                 f"{self.model} can't be had ({reason[:200]}); name a local copy: extractor.weights=FILE; or take "
                 "extractor=classifier, which needs none"
             ) from error
@@ -200,16 +202,16 @@ def _weights_file(path: str | None) -> str | None:
     """The file, if it holds weights and nothing else: loaders elsewhere would run what a pickle says.
 
     Raises:
-        Mistake: missing, or no weights.
+        UserError: missing, or no weights.
     """
     if path is None:
         return None
     file = Path(path).expanduser()
     if not file.is_file():
-        raise Mistake(f"extractor.weights={path}: there is no such file")
+        raise UserError(f"extractor.weights={path}: there is no such file")
     if file.suffix != ".safetensors":
         try:
             torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:
-            raise Mistake(f"extractor.weights={path}: no weights, or a damaged file") from error
+            raise UserError(f"extractor.weights={path}: no weights, or a damaged file") from error
     return str(file)

@@ -4,9 +4,9 @@ from math import isfinite
 
 import torch
 
-from oakleaf.errors import Mistake
-from oakleaf.metrics.image_set import Moments, Sample
-from oakleaf.metrics.metric import Measure, at_least
+from oakleaf.errors import UserError
+from oakleaf.metrics.image_set import ImageSet, Moments
+from oakleaf.metrics.metric import Metric, at_least
 
 
 def frechet_distance(one: Moments, two: Moments) -> float:
@@ -22,17 +22,17 @@ def frechet_distance(one: Moments, two: Moments) -> float:
     traces = one.covariance.trace() + two.covariance.trace()
     distance = float((one.mean - two.mean).square().sum() + traces - 2 * shared)
     if not isfinite(distance):
-        raise Mistake("fid: the covariances are no numbers, or too large")
+        raise UserError("fid: the covariances are no numbers, or too large")
     return max(0.0, distance)  # below 0 by rounding alone
 
 
-class FrechetDistance(Measure):
+class FrechetDistance(Metric):
     """FID with Inception's pool features: Heusel 2017, arXiv:1706.08500, eq. (6); with others it bears their name."""
 
     better = {"fid": "lower"}
 
-    def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
+    def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
         dimensions = real.features.shape[1]
-        for sample in (real, subject):
+        for sample in (real, fake):
             at_least(dimensions + 1, sample, f"the covariance of {dimensions:,} features")
-        return {"fid": frechet_distance(real.moments, subject.moments)}
+        return {"fid": frechet_distance(real.moments, fake.moments)}

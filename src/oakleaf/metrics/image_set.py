@@ -23,24 +23,24 @@ class Features(NamedTuple):
 
 
 @dataclass
-class Sample:
+class ImageSet:
     """N images: features, and the images themselves as they are stored (uint8, or float for points)."""
 
-    seen: Features
+    extracted: Features
     pixels: Tensor  # [N, C, H, W]
     label: Tensor | None = None  # [N], -1 = unlabelled
 
     @property
     def features(self) -> Tensor:
-        return self.seen.features
+        return self.extracted.features
 
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def __getitem__(self, rows: Tensor | slice) -> "Sample":
-        logits = self.seen.logits
-        seen = Features(self.features[rows], None if logits is None else logits[rows])
-        return Sample(seen, self.pixels[rows], None if self.label is None else self.label[rows])
+    def __getitem__(self, rows: Tensor | slice) -> "ImageSet":
+        logits = self.extracted.logits
+        extracted = Features(self.features[rows], None if logits is None else logits[rows])
+        return ImageSet(extracted, self.pixels[rows], None if self.label is None else self.label[rows])
 
     @cached_property
     def moments(self) -> Moments:

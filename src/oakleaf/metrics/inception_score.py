@@ -4,13 +4,13 @@ from typing import Any
 
 import torch
 
-from oakleaf.config.types import Count
-from oakleaf.errors import Mistake
-from oakleaf.metrics.image_set import Sample
-from oakleaf.metrics.metric import Measure, at_least
+from oakleaf.config.types import PositiveInt
+from oakleaf.errors import UserError
+from oakleaf.metrics.image_set import ImageSet
+from oakleaf.metrics.metric import Metric, at_least
 
 
-class InceptionScore(Measure):
+class InceptionScore(Metric):
     """exp E KL(p(y|x) || p(y)), mean and standard deviation over `splits`. Salimans 2016, arXiv:1606.03498, section 4.
 
     From 1 to the number of classes. With another extractor than Inception it is that classifier's own.
@@ -18,20 +18,20 @@ class InceptionScore(Measure):
 
     better = {"inception_score": "higher", "inception_score_sd": ""}
 
-    def __init__(self, splits: Count = 10) -> None:
+    def __init__(self, splits: PositiveInt = 10) -> None:
         self.splits = splits
 
-    def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
-        if subject.seen.logits is None:
-            raise Mistake(
+    def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
+        if fake.extracted.logits is None:
+            raise UserError(
                 "inception_score needs an extractor that knows classes, and this one learned none: "
                 "data with labels, or extractor=inception"
             )
-        at_least(self.splits * 2, subject, f"inception_score in {self.splits} splits")
-        order = torch.randperm(len(subject), generator=torch.Generator().manual_seed(0))
+        at_least(self.splits * 2, fake, f"inception_score in {self.splits} splits")
+        order = torch.randperm(len(fake), generator=torch.Generator().manual_seed(0))
         scores = []
         for rows in order.tensor_split(self.splits):
-            log_p = subject.seen.logits[rows].double().log_softmax(1)
+            log_p = fake.extracted.logits[rows].double().log_softmax(1)
             log_marginal = log_p.logsumexp(0) - torch.tensor(float(len(rows))).double().log()
             scores.append((log_p.exp() * (log_p - log_marginal)).sum(1).mean().exp())
         score = torch.stack(scores)

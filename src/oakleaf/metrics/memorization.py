@@ -6,18 +6,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from oakleaf.config.types import Count
-from oakleaf.errors import Mistake
-from oakleaf.image_grid import from_bytes, picture
-from oakleaf.metrics.evaluation_data import Evidence
-from oakleaf.metrics.image_set import Sample
-from oakleaf.metrics.metric import Measure, at_least
+from oakleaf.config.types import PositiveInt
+from oakleaf.errors import UserError
+from oakleaf.image_grid import from_bytes, render
+from oakleaf.metrics.evaluation_data import EvaluationData
+from oakleaf.metrics.image_set import ImageSet
+from oakleaf.metrics.metric import Metric, at_least
 from oakleaf.metrics.neighbours import Nearest, merged, nearest, shuffled
 
 HUNDRED = 100  # real images of which one is nearest
 
 
-class Memorisation(Measure):
+class Memorisation(Metric):
     """Euclidean distance in pixels to the nearest training image, over that of real images to each other; mirrored
     images too, where the run mirrored its own (`data.flip`).
 
@@ -31,31 +31,31 @@ class Memorisation(Measure):
     better = {"nearest_training": "", "copied": "lower"}
     uses_extractor = False
 
-    def __init__(self, most: Count = 2000, shown: Count = 12, neighbours: Count = 5) -> None:
+    def __init__(self, most: PositiveInt = 2000, shown: PositiveInt = 12, neighbours: PositiveInt = 5) -> None:
         self.most, self.shown, self.neighbours = most, shown, neighbours
 
-    def prepare(self, evidence: Evidence) -> None:
-        if not evidence.of_the_run:
-            raise Mistake("needs the images that the run learned from, and these are others")
-        self.mirrors = evidence.data.mirrors
-        rest = torch.ones(len(evidence.data.rows["image"]), dtype=torch.bool)
-        rest[evidence.rows] = False
-        self.rest = evidence.data.rows["image"][rest]  # no other measure looks at these, but samples may copy them
+    def prepare(self, evaluation: EvaluationData) -> None:
+        if not evaluation.of_the_run:
+            raise UserError("needs the images that the run learned from, and these are others")
+        self.mirrors = evaluation.data.mirrors
+        rest = torch.ones(len(evaluation.data.rows["image"]), dtype=torch.bool)
+        rest[evaluation.rows] = False
+        self.rest = evaluation.data.rows["image"][rest]  # no other measure looks at these, but samples may copy them
 
-    def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
+    def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
         at_least(10, real, "memorisation")
         rows = shuffled(len(real), self.most)
         own = self._nearest(real, real.pixels[rows], 1, own=rows).distance[:, 0]
         own = own[own > 0]
         if not len(own):
-            raise Mistake("each real image has a twin, which leaves no distance to compare with")
-        found = self._nearest(real, subject.pixels[shuffled(len(subject), self.most)], 1).distance[:, 0]
+            raise UserError("each real image has a twin, which leaves no distance to compare with")
+        found = self._nearest(real, fake.pixels[shuffled(len(fake), self.most)], 1).distance[:, 0]
         ratio = {"nearest_training": float(found.median() / own.median())}
         if len(real) < HUNDRED:
             return ratio
         return {**ratio, "copied": float((found <= own.quantile(1 / HUNDRED)).float().mean())}
 
-    def _nearest(self, real: Sample, pixels: Tensor, k: int, own: Tensor | None = None) -> Nearest:
+    def _nearest(self, real: ImageSet, pixels: Tensor, k: int, own: Tensor | None = None) -> Nearest:
         """Neighbours among all training images: those in `real`, then the rest. own: which of the former the pixels are
         themselves, and are no neighbours of."""
         found = self._among(real, pixels, k, own)
@@ -63,7 +63,7 @@ class Memorisation(Measure):
             return found
         return _each_once(merged(found, self._among(real, pixels.flip(3), k, own), 2 * k), k)
 
-    def _among(self, real: Sample, pixels: Tensor, k: int, own: Tensor | None) -> Nearest:
+    def _among(self, real: ImageSet, pixels: Tensor, k: int, own: Tensor | None) -> Nearest:
         near = nearest(pixels, real.pixels, k if own is None else k + 1)
         near = near if own is None else _without(near, own, k)
         if not len(self.rest):
@@ -71,14 +71,14 @@ class Memorisation(Measure):
         far = nearest(pixels, self.rest, min(k, len(self.rest)))
         return merged(near, Nearest(far.distance, far.row + len(real)), k)
 
-    def pictures(self, real: Sample, subject: Sample) -> dict[str, Image.Image]:
-        some = subject.pixels[shuffled(len(subject), self.most)]
+    def pictures(self, real: ImageSet, fake: ImageSet) -> dict[str, Image.Image]:
+        some = fake.pixels[shuffled(len(fake), self.most)]
         found = self._nearest(real, some, min(self.neighbours, len(real)))
         first = found.distance[:, 0].argsort()[: self.shown]
         rows = [torch.cat([some[row][None], *[self._image(real, n) for n in found.row[row]]]) for row in first.tolist()]
-        return {"neighbours": picture(from_bytes(torch.cat(rows)), columns=found.row.shape[1] + 1)}
+        return {"neighbours": render(from_bytes(torch.cat(rows)), columns=found.row.shape[1] + 1)}
 
-    def _image(self, real: Sample, number: Tensor) -> Tensor:
+    def _image(self, real: ImageSet, number: Tensor) -> Tensor:
         row = int(number)
         return (real.pixels[row] if row < len(real) else self.rest[row - len(real)])[None]
 
@@ -100,20 +100,20 @@ def _each_once(found: Nearest, k: int) -> Nearest:
     return Nearest(found.distance.gather(1, order), found.row.gather(1, order))
 
 
-class TwoSample(Measure):
+class TwoSample(Metric):
     """Leave-one-out accuracy of a 1-NN classifier that tells samples from real images, in features: 0.5 if nobody can,
     1 if everybody can, below 0.5 for copies. Lopez-Paz & Oquab 2016, arXiv:1610.06545; Xu 2018, arXiv:1806.07755,
     section 2.2."""
 
     better = {"two_sample": "lower", "two_sample_real": "lower", "two_sample_fake": "lower"}
 
-    def __init__(self, most: Count = 2000) -> None:
+    def __init__(self, most: PositiveInt = 2000) -> None:
         self.most = most
 
-    def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
-        count = min(self.most, len(real), len(subject))
-        at_least(10, real if len(real) < len(subject) else subject, "two_sample")
-        both = torch.cat([s.features[shuffled(len(s), count)] for s in (real, subject)])
+    def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
+        count = min(self.most, len(real), len(fake))
+        at_least(10, real if len(real) < len(fake) else fake, "two_sample")
+        both = torch.cat([s.features[shuffled(len(s), count)] for s in (real, fake)])
         is_real = torch.arange(2 * count) < count
         said = is_real[nearest(both, both, themselves=True).row[:, 0].cpu()]
         right = (said == is_real).float()

@@ -8,14 +8,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from oakleaf.errors import Mistake
-from oakleaf.metrics.evaluation_data import Evidence
-from oakleaf.metrics.image_set import Sample
+from oakleaf.errors import UserError
+from oakleaf.metrics.evaluation_data import EvaluationData
+from oakleaf.metrics.image_set import ImageSet
 
 Better = Literal["lower", "higher", ""]
 
 
-class Measure(ABC):
+class Metric(ABC):
     """Called twice: with the samples, and for calibration (`line`) with real images in their place.
 
     better: the numbers by name, and which way is better. uses_extractor: whether they depend on features, so that the
@@ -30,46 +30,46 @@ class Measure(ABC):
     of_samples = True
     samples: int = 0
 
-    def prepare(self, evidence: Evidence) -> None:  # noqa: B027, most need nothing
+    def prepare(self, evaluation: EvaluationData) -> None:  # noqa: B027, most need nothing
         """Called once before all else: take what is needed besides the samples, or say what is missing.
 
         Raises:
-            Mistake: this can't be measured here.
+            UserError: this can't be measured here.
         """
 
     @abstractmethod
-    def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
+    def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
         """The numbers by name; `subject` is compared with `real`."""
 
-    def line(self, evidence: Evidence) -> dict[str, float]:
+    def baseline(self, evaluation: EvaluationData) -> dict[str, float]:
         """The same numbers of real images, to compare with."""
-        return self(*evidence.calibration)
+        return self(*evaluation.baseline)
 
     def protocol(self) -> dict[str, Any]:
         """What has to be known to compare its numbers with others."""
         return {}
 
-    def pictures(self, real: Sample, subject: Sample) -> dict[str, Image.Image]:
+    def pictures(self, real: ImageSet, fake: ImageSet) -> dict[str, Image.Image]:
         """What there is to look at, by file name."""
         return {}
 
 
-def at_least(count: int, sample: Sample, why: str) -> None:
+def at_least(count: int, sample: ImageSet, why: str) -> None:
     """Raises:
-    Mistake: fewer images than that.
+    UserError: fewer images than that.
     """
     if len(sample) < count:
         more = "(fake=, real=, or a larger set)"
-        raise Mistake(f"{len(sample):,} images are too few: {why} needs at least {count:,} {more}")
+        raise UserError(f"{len(sample):,} images are too few: {why} needs at least {count:,} {more}")
 
 
-def labelled(sample: Sample, otherwise: str) -> tuple[Tensor, Tensor]:
+def labelled(sample: ImageSet, otherwise: str) -> tuple[Tensor, Tensor]:
     """Rows with a label, and their labels.
 
     Raises:
-        Mistake: there are none.
+        UserError: there are none.
     """
     if sample.label is None or not bool((sample.label >= 0).any()):
-        raise Mistake(otherwise)
+        raise UserError(otherwise)
     rows = torch.nonzero(sample.label >= 0).flatten()
     return rows, sample.label[rows]

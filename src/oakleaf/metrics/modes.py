@@ -8,24 +8,24 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from oakleaf.config.types import Count, Positive
+from oakleaf.config.types import PositiveFloat, PositiveInt
 from oakleaf.data import Images
 from oakleaf.data.sources import torchvision_set
 from oakleaf.data.stacked_mnist import StackedMNIST
 from oakleaf.data.toy import Mixture, Points
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 from oakleaf.metrics.classifier import Training, accuracy, kept, reading
 from oakleaf.metrics.classifier_targets import Labels
-from oakleaf.metrics.evaluation_data import Evidence
-from oakleaf.metrics.image_set import Sample
-from oakleaf.metrics.metric import Measure, at_least
+from oakleaf.metrics.evaluation_data import EvaluationData
+from oakleaf.metrics.image_set import ImageSet
+from oakleaf.metrics.metric import Metric, at_least
 
 log = logging.getLogger(__name__)
 
 ENOUGH = 0.992  # of MNIST's test images, by the classifier of Metz 2016's authors
 
 
-class Modes(Measure):
+class Modes(Metric):
     """Modes found, share of high quality and reverse KL on the ring and the grid. Srivastava 2017 (VEEGAN),
     arXiv:1705.07761, section 4.1; Lin 2017 (PacGAN), arXiv:1712.04086, section 4.1.
 
@@ -37,17 +37,17 @@ class Modes(Measure):
     better = {"modes": "higher", "high_quality": "higher", "reverse_kl": "lower", "sd_ratio": ""}
     uses_extractor = False
 
-    def __init__(self, samples: Count = 2500, radius: Positive = 3.0) -> None:
+    def __init__(self, samples: PositiveInt = 2500, radius: PositiveFloat = 3.0) -> None:
         self.samples, self.radius = samples, radius
 
-    def prepare(self, evidence: Evidence) -> None:
-        if not isinstance(evidence.data, Points):
-            raise Mistake(f"modes are known of data=toy alone, not of {evidence.data.name}")
-        self.mixture: Mixture = evidence.data.mixture
+    def prepare(self, evaluation: EvaluationData) -> None:
+        if not isinstance(evaluation.data, Points):
+            raise UserError(f"modes are known of data=toy alone, not of {evaluation.data.name}")
+        self.mixture: Mixture = evaluation.data.mixture
 
-    def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
-        at_least(self.samples, subject, "modes")
-        points = subject.pixels[: self.samples].flatten(1).double() * self.mixture.scale
+    def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
+        at_least(self.samples, fake, "modes")
+        points = fake.pixels[: self.samples].flatten(1).double() * self.mixture.scale
         return count_modes(points, self.mixture.means, self.mixture.sd, self.radius)
 
     def protocol(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def reverse_kl(share: Tensor) -> float:
     return float((some * (some * len(share)).log()).sum())
 
 
-class StackedModes(Measure):
+class StackedModes(Metric):
     """Of Stacked-MNIST's 1,000 modes those that are found, and KL(samples || uniform) in nats. Metz 2016,
     arXiv:1611.02163, section 3.3; 26,000 samples as in the code of Lin 2017 (PacGAN), arXiv:1712.04086.
 
@@ -86,19 +86,19 @@ class StackedModes(Measure):
     better = {"modes": "higher", "kl": "lower"}
     uses_extractor = False
 
-    def __init__(self, training: Training, samples: Count = 26_000) -> None:
+    def __init__(self, training: Training, samples: PositiveInt = 26_000) -> None:
         self.training, self.samples = training, samples
 
-    def prepare(self, evidence: Evidence) -> None:
-        data = evidence.data
+    def prepare(self, evaluation: EvaluationData) -> None:
+        data = evaluation.data
         if not isinstance(data, Images) or not isinstance(data.source, StackedMNIST):
-            raise Mistake(f"stacked_modes are known of data=stacked_mnist alone, not of {data.name}")
+            raise UserError(f"stacked_modes are known of data=stacked_mnist alone, not of {data.name}")
         train, test = _digits("train", data.source.root, data), _digits("test", data.source.root, data)
         labels = Labels(train.rows["label"], 10)
-        learned = (train.rows["image"], labels, self.training, train.digest, train.cache, evidence.device)
+        learned = (train.rows["image"], labels, self.training, train.digest, train.cache, evaluation.device)
         self.reader, _, self.reader_hash = kept(*learned)
         images, rows = test.rows["image"], torch.arange(len(test.rows["image"]))
-        self.accuracy = accuracy(self.reader, images, Labels(test.rows["label"], 10), rows, evidence.device)
+        self.accuracy = accuracy(self.reader, images, Labels(test.rows["label"], 10), rows, evaluation.device)
         if self.accuracy < ENOUGH:
             log.warning(
                 "stacked_modes: the reader of digits is right in %.1f %% of MNIST's test images, while the protocol "
@@ -106,11 +106,11 @@ class StackedModes(Measure):
                 100 * self.accuracy,
                 100 * ENOUGH,
             )
-        self.device = evidence.device
+        self.device = evaluation.device
 
-    def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
-        at_least(self.samples, subject, "stacked_modes")
-        pixels = subject.pixels[: self.samples]
+    def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
+        at_least(self.samples, fake, "stacked_modes")
+        pixels = fake.pixels[: self.samples]
         logits = reading(self.reader, pixels.flatten(0, 1)[:, None], self.device)
         digits = logits.argmax(1).unflatten(0, (-1, 3)).cpu()
         counts = torch.bincount(digits @ torch.tensor([100, 10, 1]), minlength=1000)
@@ -129,8 +129,8 @@ def _digits(split: Literal["train", "test"], root: Path, data: Images) -> Images
         str(root),
         data.size,
         1,
-        crop=data.stock.fit.crop,
-        resample=data.stock.fit.resample,
+        crop=data.decoded_images.fit.crop,
+        resample=data.decoded_images.fit.resample,
         cache=str(data.cache),
     )
     digits.setup()

@@ -6,16 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oakleaf.config.types import Count
-from oakleaf.metrics.evaluation_data import Evidence
-from oakleaf.metrics.image_set import Sample
-from oakleaf.metrics.metric import Measure, at_least
+from oakleaf.config.types import PositiveInt
+from oakleaf.metrics.evaluation_data import EvaluationData
+from oakleaf.metrics.image_set import ImageSet
+from oakleaf.metrics.metric import Metric, at_least
 from oakleaf.metrics.neighbours import flat
 
 PIECE = 500  # images whose distances to all samples are held at once
 
 
-class Parzen(Measure):
+class Parzen(Metric):
     """Mean log-likelihood of test images, in nats, under Gaussian windows around `samples` samples. Goodfellow 2014,
     arXiv:1406.2661, section 5; code goodfeli/adversarial, parzen_ll.py.
 
@@ -31,17 +31,17 @@ class Parzen(Measure):
     better = {"parzen": "higher", "parzen_se": "", "parzen_sigma": ""}
     uses_extractor = False
 
-    def __init__(self, samples: Count = 10_000, validation: Count = 1000) -> None:
+    def __init__(self, samples: PositiveInt = 10_000, validation: PositiveInt = 1000) -> None:
         self.samples, self.validation = samples, validation
         self.sigmas = torch.logspace(-1, 0, 10, dtype=torch.float64)
 
-    def prepare(self, evidence: Evidence) -> None:
-        validation, test, self.split = evidence.validation_and_test()
+    def prepare(self, evaluation: EvaluationData) -> None:
+        validation, test, self.split = evaluation.validation_and_test()
         self.valid, self.test = flat(validation.pixels[: self.validation]), flat(test.pixels)
 
-    def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
-        at_least(10, subject, "parzen")
-        centres = flat(subject.pixels[: self.samples])
+    def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
+        at_least(10, fake, "parzen")
+        centres = flat(fake.pixels[: self.samples])
         means = log_likelihood(self.valid, centres, self.sigmas).mean(1)
         sigma = self.sigmas[means.argmax()]
         found = log_likelihood(self.test, centres, sigma[None])[0]

@@ -5,15 +5,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oakleaf.config.types import Count
-from oakleaf.metrics.image_set import Sample
-from oakleaf.metrics.metric import Measure, at_least
+from oakleaf.config.types import PositiveInt
+from oakleaf.metrics.image_set import ImageSet
+from oakleaf.metrics.metric import Metric, at_least
 from oakleaf.metrics.neighbours import PIECE, nearest, shuffled
 
 ROUNDING = 1e-5  # of features, and of distances between them, in float32
 
 
-class Prdc(Measure):
+class Prdc(Metric):
     """Precision and recall (Kynkaanniemi 2019, arXiv:1904.06991, eq. (1) and (2)), density and coverage (Naeem 2020,
     arXiv:2002.09797, eq. (3) and (4)).
 
@@ -24,14 +24,14 @@ class Prdc(Measure):
 
     better = {"precision": "higher", "recall": "higher", "density": "higher", "coverage": "higher"}
 
-    def __init__(self, k: Count = 5, most: Count = 10_000) -> None:
+    def __init__(self, k: PositiveInt = 5, most: PositiveInt = 10_000) -> None:
         self.k, self.most = k, most
 
-    def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
-        for sample in (real, subject):
+    def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
+        for sample in (real, fake):
             at_least(self.k + 1, sample, f"prdc with k={self.k}")
-        count = min(self.most, len(real), len(subject))
-        some, others = (s.features[shuffled(len(s), count)] for s in (real, subject))
+        count = min(self.most, len(real), len(fake))
+        some, others = (s.features[shuffled(len(s), count)] for s in (real, fake))
         return prdc(some, others, self.k)
 
     def protocol(self) -> dict[str, Any]:
@@ -40,7 +40,7 @@ class Prdc(Measure):
 
 def prdc(real: Tensor, fake: Tensor, k: int) -> dict[str, float]:
     """The four numbers of features real [N, d] and fake [M, d]."""
-    real_reach, fake_reach = (_reach(features, k) for features in (real, fake))
+    real_reach, fake_reach = (_knn_radius(features, k) for features in (real, fake))
     around = torch.zeros(len(fake), device=fake.device)  # real balls that each sample lies in
     recalled, covered = [], []
     for piece, reach in zip(real.split(PIECE), real_reach.split(PIECE)):
@@ -56,7 +56,7 @@ def prdc(real: Tensor, fake: Tensor, k: int) -> dict[str, float]:
     }
 
 
-def _reach(features: Tensor, k: int) -> Tensor:
+def _knn_radius(features: Tensor, k: int) -> Tensor:
     """Each ball's radius, [N] float64, to just before the k-th neighbour. Where k twins leave none, it still holds
     them."""
     reach = nearest(features, features, k, themselves=True).distance[:, -1].double()

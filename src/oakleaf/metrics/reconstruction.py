@@ -5,20 +5,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oakleaf.config.types import Count
+from oakleaf.config.types import PositiveInt
 from oakleaf.data.inputs import Masked
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 from oakleaf.image_grid import from_bytes
-from oakleaf.metrics.evaluation_data import Evidence
-from oakleaf.metrics.image_set import Sample
-from oakleaf.metrics.metric import Measure
-from oakleaf.runtime.seeds import stream
+from oakleaf.metrics.evaluation_data import EvaluationData
+from oakleaf.metrics.image_set import ImageSet
+from oakleaf.metrics.metric import Metric
+from oakleaf.runtime.seeds import derive_seed
 
 AT_ONCE = 64
 UNTRANSLATED = "needs a translator, and this generator is given no pictures"
 
 
-class Likeness(Measure):
+class ReconstructionError(Metric):
     """Peak signal-to-noise ratio in dB, the mean over test images, and the mean error of a value in percent of the
     whole range, L1 and L2. Pathak 2016, arXiv:1604.07379, table 1. Where a part was missing, of that part alone.
 
@@ -32,33 +32,33 @@ class Likeness(Measure):
     uses_extractor = False
     of_samples = False
 
-    def __init__(self, most: Count = 2000) -> None:
+    def __init__(self, most: PositiveInt = 2000) -> None:
         self.most = most
 
-    def prepare(self, evidence: Evidence) -> None:
-        data = evidence.test
-        if not evidence.module.game.translates:
-            raise Mistake(UNTRANSLATED)
+    def prepare(self, evaluation: EvaluationData) -> None:
+        data = evaluation.test
+        if not evaluation.module.game.translates:
+            raise UserError(UNTRANSLATED)
         if data is None:
-            raise Mistake("needs a test split, and these data have none; data.source.split=train, in training")
+            raise UserError("needs a test split, and these data have none; data.source.split=train, in training")
         if not data.pairs:
-            raise Mistake("needs pairs: these inputs and images have nothing to do with each other")
-        made: Any = getattr(getattr(data, "finish", None), "input", None)
+            raise UserError("needs pairs: these inputs and images have nothing to do with each other")
+        made: Any = getattr(getattr(data, "transform", None), "input", None)
         self.masked = isinstance(made, Masked)
         drawn, plain = [], []
         for rows in torch.arange(min(self.most, len(data.rows["image"]))).split(AT_ONCE):
             batch = data.batch(rows)
-            torch.manual_seed(stream(evidence.seed, "likeness", int(rows[0])))
-            image = evidence.module.draw({"input": batch["input"].to(evidence.device)}, evidence.average)
+            torch.manual_seed(derive_seed(evaluation.seed, "likeness", int(rows[0])))
+            image = evaluation.module.sample({"input": batch["input"].to(evaluation.device)}, evaluation.ema)
             missing = batch["input"][:, -1:] > 0 if self.masked else torch.ones_like(batch["image"][:, :1]).bool()
             drawn.append(_errors(from_bytes(data.stored(image)), batch["image"], missing))
             plain.append(_errors(self._plain(batch["input"], batch["image"], missing), batch["image"], missing))
         self.drawn, self.plain = torch.cat(drawn), torch.cat(plain)
 
-    def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
+    def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
         return _numbers(self.drawn)
 
-    def line(self, evidence: Evidence) -> dict[str, float]:
+    def baseline(self, evaluation: EvaluationData) -> dict[str, float]:
         return _numbers(self.plain)
 
     def protocol(self) -> dict[str, Any]:

@@ -8,18 +8,18 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from oakleaf.config.types import Count
-from oakleaf.data.datamodule import Dealt
-from oakleaf.data.vocabulary import bags
-from oakleaf.errors import Mistake
-from oakleaf.image_grid import captioned
+from oakleaf.config.types import PositiveInt
+from oakleaf.data.datamodule import ImageDataModule
+from oakleaf.data.vocabulary import bag_of_words
+from oakleaf.errors import UserError
+from oakleaf.image_grid import with_captions
 from oakleaf.metrics.classifier import Training, kept, reading
 from oakleaf.metrics.classifier_targets import Task
-from oakleaf.metrics.evaluation_data import Evidence
-from oakleaf.metrics.image_set import Sample
-from oakleaf.metrics.metric import Measure
+from oakleaf.metrics.evaluation_data import EvaluationData
+from oakleaf.metrics.image_set import ImageSet
+from oakleaf.metrics.metric import Metric
 from oakleaf.metrics.neighbours import shuffled
-from oakleaf.runtime.seeds import stream
+from oakleaf.runtime.seeds import derive_seed
 
 AT_ONCE = 256  # images generated together
 
@@ -55,7 +55,7 @@ class Said(Task):
         return torch.tensor(found(logits.cpu(), answer.cpu(), 50))
 
 
-class Retrieval(Measure):
+class Retrieval(Metric):
     """The share of images whose own caption, among `among` of them, is the most like (Xu 2018 (AttnGAN),
     arXiv:1711.10485, section 4.1, has R-precision among 100, by another reader); chance is 1 / among. The reader learns
     from the real training images alone.
@@ -70,31 +70,35 @@ class Retrieval(Measure):
     of_samples = False
 
     def __init__(
-        self, among: Count = 50, images: Count = 1000, shown: Count = 16, training: Training | None = None
+        self,
+        among: PositiveInt = 50,
+        images: PositiveInt = 1000,
+        shown: PositiveInt = 16,
+        training: Training | None = None,
     ) -> None:
         self.among, self.images, self.shown, self.training = among, images, shown, training or Training()
 
-    def prepare(self, evidence: Evidence) -> None:
-        self.evidence, data = evidence, evidence.data
+    def prepare(self, evaluation: EvaluationData) -> None:
+        self.evaluation, data = evaluation, evaluation.data
         if "caption" not in data.rows:
-            raise Mistake(f"data={data.name} has no captions: data=emoji_captions, data=celeba_captions")
-        told = evidence.module.game.condition
+            raise UserError(f"data={data.name} has no captions: data=emoji_captions, data=celeba_captions")
+        told = evaluation.module.game.condition
         if told is None or told.key not in ("caption", "sentence"):
-            raise Mistake("needs a generator that is told captions")
+            raise UserError("needs a generator that is told captions")
         self.names, self.words = data.classes, len(data.classes)
-        y = bags(data.rows["caption"], self.words)
-        pixels, device = data.rows["image"], evidence.device
+        y = bag_of_words(data.rows["caption"], self.words)
+        pixels, device = data.rows["image"], evaluation.device
         learned = kept(pixels, Said(y), self.training, data.digest, data.cache, device)
         self.reader, self.accuracy, self.hash = learned
-        self.real = {"retrieval": data} | ({"retrieval_held_out": evidence.test} if evidence.test else {})
+        self.real = {"retrieval": data} | ({"retrieval_held_out": evaluation.test} if evaluation.test else {})
         self.asked = {name: self._some(part) for name, part in self.real.items()}
 
-    def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
+    def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
         """Not of these samples, whose captions nobody knows, but of others."""
         self.drawn = {name: self._drawn(name) for name in self.real}
         return {name: self._share(name, pixels) for name, pixels in self.drawn.items()}
 
-    def line(self, evidence: Evidence) -> dict[str, float]:
+    def baseline(self, evaluation: EvaluationData) -> dict[str, float]:
         return {name: self._share(name, self.real[name].rows["image"][rows]) for name, rows in self.asked.items()}
 
     def protocol(self) -> dict[str, Any]:
@@ -107,7 +111,7 @@ class Retrieval(Measure):
             "calibration": "the real images with these captions",
         }
 
-    def pictures(self, real: Sample, subject: Sample) -> dict[str, Image.Image]:
+    def pictures(self, real: ImageSet, fake: ImageSet) -> dict[str, Image.Image]:
         """Real images at the left, generated ones for the same captions at the right; held-out ones come last."""
         pixels, lines = [], []
         for name, rows in self.asked.items():
@@ -118,33 +122,33 @@ class Retrieval(Measure):
             kind = "held out: " if name.endswith("held_out") else ""
             said = [" ".join(self.names[word - 1] for word in row if word) for row in here["caption"][first].tolist()]
             lines += [[f"{kind}{what}{text}"] for text in said for what in ("", "generated: ")]
-        return {"captions": captioned(torch.cat(pixels), lines)}
+        return {"captions": with_captions(torch.cat(pixels), lines)}
 
-    def _some(self, data: Dealt) -> Tensor:
+    def _some(self, data: ImageDataModule) -> Tensor:
         """Rows whose captions have words, and none that is unknown."""
         caption = data.rows["caption"]
         rows = torch.nonzero((caption >= 0).all(1) & (caption > 0).any(1)).flatten()
         if len(rows) < self.among:
-            raise Mistake(f"among={self.among}: only {len(rows)} captions of {data.name} have no unknown words")
+            raise UserError(f"among={self.among}: only {len(rows)} captions of {data.name} have no unknown words")
         return rows[shuffled(len(rows), min(self.images, len(rows)))]
 
     def _drawn(self, name: str) -> Tensor:
         """An image for each caption, as stored."""
-        module, evidence = self.evidence.module, self.evidence
+        module, evaluation = self.evaluation.module, self.evaluation
         assert module.game.condition is not None
         key = module.game.condition.key
-        torch.manual_seed(stream(evidence.seed, name))
+        torch.manual_seed(derive_seed(evaluation.seed, name))
         request: Mapping[str, Tensor] = {
-            **module.game.request(len(self.asked[name])),
+            **module.game.sample_inputs(len(self.asked[name])),
             key: self.real[name].rows[key][self.asked[name]],
         }
         pieces = zip(*(values.split(AT_ONCE) for values in request.values()))
         batches = ({name: part.to(module.device) for name, part in zip(request, piece)} for piece in pieces)
-        return torch.cat([evidence.data.stored(module.draw(batch, evidence.average)) for batch in batches])
+        return torch.cat([evaluation.data.stored(module.sample(batch, evaluation.ema)) for batch in batches])
 
     def _share(self, name: str, pixels: Tensor) -> float:
-        y = bags(self.real[name].rows["caption"][self.asked[name]], self.words)
-        return found(reading(self.reader, pixels, self.evidence.device).cpu(), y, self.among)
+        y = bag_of_words(self.real[name].rows["caption"][self.asked[name]], self.words)
+        return found(reading(self.reader, pixels, self.evaluation.device).cpu(), y, self.among)
 
 
 def found(logits: Tensor, y: Tensor, among: int) -> float:

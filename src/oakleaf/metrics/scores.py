@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from PIL import Image
 
-from oakleaf.errors import Mistake
-from oakleaf.metrics.evaluation_data import Evidence
-from oakleaf.metrics.metric import Better, Measure
-from oakleaf.runtime.run_dir import whole
+from oakleaf.errors import UserError
+from oakleaf.metrics.evaluation_data import EvaluationData
+from oakleaf.metrics.metric import Better, Metric
+from oakleaf.runtime.run_dir import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Score:
 
 
 @dataclass
-class Findings:
+class EvaluationResults:
     """failures: by measure, what is missing. pictures: by file name."""
 
     scores: list[Score] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Findings:
 
 
 @contextmanager
-def exact() -> Iterator[None]:
+def exact_fp32() -> Iterator[None]:
     """Products and convolutions of fp32 in fp32: a GPU's convolutions are in TF32 unless it is told otherwise."""
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     _set("highest", False)
@@ -58,29 +58,31 @@ def _set(products: str, convolutions: bool) -> None:
     torch.backends.cudnn.allow_tf32 = convolutions
 
 
-@exact()
-def measure(measures: Mapping[str, Measure], evidence: Evidence, calibrate: bool = True) -> Findings:
+@exact_fp32()
+def evaluate_metrics(
+    measures: Mapping[str, Metric], evaluation: EvaluationData, with_baseline: bool = True
+) -> EvaluationResults:
     """All numbers, of samples drawn and features seen in fp32; a measure that can't be taken is told of and leaves the
     others alone."""
-    findings = Findings()
+    findings = EvaluationResults()
     ready = {}
     if any(one.uses_extractor for one in measures.values()):
-        evidence.prepare()
+        evaluation.prepare()
     for name, one in measures.items():
         try:
-            one.prepare(evidence)
+            one.prepare(evaluation)
             ready[name] = one
-        except Mistake as error:
+        except UserError as error:
             findings.failures[name] = str(error)
     for name, one in ready.items():
         try:
-            _take(one, evidence, calibrate, findings)
-        except Mistake as error:
+            _take(one, evaluation, with_baseline, findings)
+        except UserError as error:
             findings.failures[name] = str(error)
     return findings
 
 
-def enough(fake: int, measures: Mapping[str, Measure]) -> int:
+def sample_count(fake: int, measures: Mapping[str, Metric]) -> int:
     """So many samples, or as many as the protocol of one of the measures wants; if none is of samples, some to look
     at."""
     if not any(one.of_samples for one in measures.values()):
@@ -88,30 +90,30 @@ def enough(fake: int, measures: Mapping[str, Measure]) -> int:
     return max([fake, *(one.samples for one in measures.values())])
 
 
-def _take(one: Measure, evidence: Evidence, calibrate: bool, findings: Findings) -> None:
+def _take(one: Metric, evaluation: EvaluationData, with_baseline: bool, findings: EvaluationResults) -> None:
     if one.uses_extractor:
-        evidence.look()
-    numbers = one(evidence.real, evidence.fake)
-    lines = _calibrated(one, evidence) if calibrate and one.compares else {}
-    suffix = evidence.extractor.suffix if one.uses_extractor else ""
-    protocol = {**evidence.protocol(one.uses_extractor, calibrate and one.compares), **one.protocol()}
+        evaluation.require_features()
+    numbers = one(evaluation.real, evaluation.fake)
+    lines = _calibrated(one, evaluation) if with_baseline and one.compares else {}
+    suffix = evaluation.extractor.suffix if one.uses_extractor else ""
+    protocol = {**evaluation.protocol(one.uses_extractor, with_baseline and one.compares), **one.protocol()}
     if not one.of_samples:
         protocol["fake"] = None
     for name, value in numbers.items():
         findings.scores.append(Score(name + suffix, value, lines.get(name), one.better[name], protocol))
-    if calibrate:
-        findings.pictures.update(one.pictures(evidence.real, evidence.fake))
+    if with_baseline:
+        findings.pictures.update(one.pictures(evaluation.real, evaluation.fake))
 
 
-def _calibrated(one: Measure, evidence: Evidence) -> dict[str, float]:
+def _calibrated(one: Metric, evaluation: EvaluationData) -> dict[str, float]:
     try:
-        return one.line(evidence)
-    except Mistake as error:
+        return one.baseline(evaluation)
+    except UserError as error:
         log.info("no calibration line: %s", error)
         return {}
 
 
-def table(findings: Findings) -> str:
+def table(findings: EvaluationResults) -> str:
     """What the terminal shows."""
     width = max([len(score.name) for score in findings.scores] + [len(name) for name in findings.failures] + [7])
     lines = [f"{'':{width}s} {'samples':>12s} {'real':>12s}  better"] if findings.scores else []
@@ -126,7 +128,7 @@ def _number(value: float) -> str:
     return f"{value:.0f}" if abs(value) < 1e6 and value == int(value) else f"{value:.4g}"
 
 
-def write(findings: Findings, folder: Path, about: Mapping[str, Any]) -> None:
+def write(findings: EvaluationResults, folder: Path, about: Mapping[str, Any]) -> None:
     """`metrics.json` and the pictures, in a folder that need not be there. Scores of an earlier evaluation stay, unless
     these were made by the same protocol."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -135,10 +137,10 @@ def write(findings: Findings, folder: Path, about: Mapping[str, Any]) -> None:
     old = _read(file) if file.is_file() else []
     same = [(entry["name"], entry["protocol"]) for entry in new]
     text = json.dumps([e for e in old if (e["name"], e["protocol"]) not in same] + new, indent=1, default=float)
-    with whole(file) as part:
+    with atomic_write(file) as part:
         part.write_text(text + "\n")
     for name, picture in findings.pictures.items():
-        with whole(folder / f"{name}.png") as part:
+        with atomic_write(folder / f"{name}.png") as part:
             picture.save(part)
 
 

@@ -10,17 +10,17 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from oakleaf.config.types import Count
+from oakleaf.config.types import PositiveInt
 from oakleaf.data.images import Images
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 from oakleaf.metrics.classifier import scaled, store, weights_hash
-from oakleaf.metrics.evaluation_data import Evidence
-from oakleaf.metrics.image_set import Sample
-from oakleaf.metrics.metric import Measure
+from oakleaf.metrics.evaluation_data import EvaluationData
+from oakleaf.metrics.image_set import ImageSet
+from oakleaf.metrics.metric import Metric
 from oakleaf.metrics.reconstruction import UNTRANSLATED
 from oakleaf.networks.unet import UNet
 from oakleaf.runtime import distributed
-from oakleaf.runtime.seeds import stream
+from oakleaf.runtime.seeds import derive_seed
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ AT_ONCE = 16
 Pairs = tuple[Tensor, Tensor]  # photographs [N, C, H, W] and label maps [N, 3, H, W], as stored
 
 
-class Segmentation(Measure):
+class Segmentation(Metric):
     """Share of pixels whose class is right; its mean over the classes; and the mean over them of intersection over
     union, on the test split. Isola 2016, arXiv:1611.07004, section 4.1 ("FCN-score"; Long 2015, arXiv:1411.4038,
     section 5, for the three numbers).
@@ -45,36 +45,42 @@ class Segmentation(Measure):
     uses_extractor = False
     of_samples = False
 
-    def __init__(self, palette: list[list[int]], width: Count = 32, images: Count = 24000) -> None:
+    def __init__(self, palette: list[list[int]], width: PositiveInt = 32, images: PositiveInt = 24000) -> None:
         self.palette = torch.tensor(palette)
         if self.palette.dim() != 2 or self.palette.shape[1] != 3:
-            raise Mistake("metric.segmentation.palette: a list of colours is expected, [[red, green, blue], ...]")
+            raise UserError("metric.segmentation.palette: a list of colours is expected, [[red, green, blue], ...]")
         self.width, self.images = width, images
 
-    def prepare(self, evidence: Evidence) -> None:
-        train, test = evidence.data, evidence.test
-        if not isinstance(train, Images) or not train.others or train.stock.source.mixes == train.others.source.mixes:
-            raise Mistake("needs pairs of which one side holds classes as colours (data.source.classes): data=facades")
-        if not evidence.module.game.translates:
-            raise Mistake(UNTRANSLATED)
+    def prepare(self, evaluation: EvaluationData) -> None:
+        train, test = evaluation.data, evaluation.test
+        if (
+            not isinstance(train, Images)
+            or not train.others
+            or train.decoded_images.source.mixes == train.others.source.mixes
+        ):
+            raise UserError(
+                "needs pairs of which one side holds classes as colours (data.source.classes): data=facades"
+            )
+        if not evaluation.module.game.translates:
+            raise UserError(UNTRANSLATED)
         if test is None:
-            raise Mistake("needs a test split, and these data have none (data.source.split)")
-        self.into_labels = not train.stock.source.mixes
+            raise UserError("needs a test split, and these data have none (data.source.split)")
+        self.into_labels = not train.decoded_images.source.mixes
         photographs, labels = self._pairs(train)
-        self.segmenter = self._kept((photographs, labels), train, evidence.device)
+        self.segmenter = self._kept((photographs, labels), train, evaluation.device)
         self.photographs, labels = self._pairs(test)
         self.truth = self.classes(labels)
         made = []
         for rows in torch.arange(len(labels)).split(AT_ONCE):
-            asked = {"input": test.batch(rows)["input"].to(evidence.device)}
-            torch.manual_seed(stream(evidence.seed, "segmentation", int(rows[0])))
-            made.append(test.stored(evidence.module.draw(asked, evidence.average)))
+            asked = {"input": test.batch(rows)["input"].to(evaluation.device)}
+            torch.manual_seed(derive_seed(evaluation.seed, "segmentation", int(rows[0])))
+            made.append(test.stored(evaluation.module.sample(asked, evaluation.ema)))
         self.made = torch.cat(made)
 
-    def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
+    def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
         return self._scores(self.classes(self.made) if self.into_labels else self.read(self.made))
 
-    def line(self, evidence: Evidence) -> dict[str, float]:
+    def baseline(self, evaluation: EvaluationData) -> dict[str, float]:
         return self._scores(self.read(self.photographs))
 
     def protocol(self) -> dict[str, Any]:
@@ -126,19 +132,19 @@ class Segmentation(Measure):
             self._learn(network, pairs, device)
             store(network.state_dict(), file, "segmenter")
 
-        distributed.once(learned)
+        distributed.run_on_rank_zero(learned)
         network.load_state_dict(torch.load(file, map_location=device, weights_only=True))
         return network.eval().requires_grad_(False)
 
     def _learn(self, network: nn.Module, pairs: Pairs, device: torch.device) -> None:
         photographs, labels = pairs[0], self.classes(pairs[1])
-        turns = max(1, self.images // AT_ONCE)
+        iterations = max(1, self.images // AT_ONCE)
         cuda = [torch.cuda.current_device()] if device.type == "cuda" else []
         with torch.random.fork_rng(cuda), torch.enable_grad():
-            torch.manual_seed(stream(0, "segmenter"))
+            torch.manual_seed(derive_seed(0, "segmenter"))
             optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
-            course = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, turns)
-            for _ in tqdm(range(turns), "segmenter", leave=False, disable=None):
+            course = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, iterations)
+            for _ in tqdm(range(iterations), "segmenter", leave=False, disable=None):
                 rows = torch.randint(len(photographs), (AT_ONCE,))
                 x, y = scaled(photographs[rows], device), labels[rows].to(device)
                 if torch.rand(()) < 0.5:

@@ -9,21 +9,21 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
-from oakleaf.config.types import Count
+from oakleaf.config.types import PositiveInt
 from oakleaf.data.tags import Album, Tags
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 from oakleaf.gan import GAN
-from oakleaf.image_grid import captioned
-from oakleaf.metrics.evaluation_data import Evidence
-from oakleaf.metrics.image_set import Sample
-from oakleaf.metrics.metric import Measure
-from oakleaf.runtime.seeds import stream
+from oakleaf.image_grid import with_captions
+from oakleaf.metrics.evaluation_data import EvaluationData
+from oakleaf.metrics.image_set import ImageSet
+from oakleaf.metrics.metric import Metric
+from oakleaf.runtime.seeds import derive_seed
 
 AT_ONCE = 32  # pictures that are tagged together
 Tagger = Callable[[Album], Tensor]  # how strongly each word is proposed for each picture, [N, V]
 
 
-class Tagging(Measure):
+class Tagging(Metric):
     """Precision and recall of the first `count` tags of each held-out picture, at first those of the generator, Mirza
     2014, arXiv:1411.1784, section 4.2: of `samples` vectors for a picture each votes for the `closest` words by cosine,
     and the words with most votes are its tags. Means over pictures, and over groups of variants, each counted as one.
@@ -45,24 +45,24 @@ class Tagging(Measure):
 
     def __init__(
         self,
-        samples: Count = 100,
-        closest: Count = 20,
-        neighbours: Sequence[Count] = (1, 2, 3, 5, 10, 20, 50),
-        count: Count = 10,
-        shown: Count = 12,
+        samples: PositiveInt = 100,
+        closest: PositiveInt = 20,
+        neighbours: Sequence[PositiveInt] = (1, 2, 3, 5, 10, 20, 50),
+        count: PositiveInt = 10,
+        shown: PositiveInt = 12,
     ) -> None:
         self.votes, self.closest, self.neighbours = samples, closest, list(neighbours)
         self.count, self.shown = count, shown
 
-    def prepare(self, evidence: Evidence) -> None:
-        data, module = evidence.data, evidence.module
+    def prepare(self, evaluation: EvaluationData) -> None:
+        data, module = evaluation.data, evaluation.module
         if not isinstance(data, Tags) or module.game.condition is None:
-            raise Mistake(f"tags are known of data=emoji_tags and its like alone, not of {data.name}")
+            raise UserError(f"tags are known of data=emoji_tags and its like alone, not of {data.name}")
         self.train, self.valid, self.test = data.part("train"), data.part("valid"), data.part("test")
         self.names, self.known = data.classes, module.game.condition.key
-        self.propose = partial(self._generated, module, data.vectors, evidence.average, evidence.seed)
+        self.propose = partial(self._generated, module, data.vectors, evaluation.ema, evaluation.seed)
 
-    def __call__(self, real: Sample, subject: Sample) -> dict[str, float]:
+    def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
         """Not of these samples, which are asked for what training pictures show, but of others for held-out ones."""
         self.nearest = max(self.neighbours, key=self._worth)
         taggers: dict[str, Tagger] = {
@@ -77,7 +77,7 @@ class Tagging(Measure):
             for name, value in scores(tags, self.test).items()
         }
 
-    def line(self, evidence: Evidence) -> dict[str, float]:
+    def baseline(self, evaluation: EvaluationData) -> dict[str, float]:
         ceiling = scores(first(self.test.words.float(), self.count), self.test)
         return {f"tags_{name}": value for name, value in ceiling.items()}
 
@@ -93,13 +93,13 @@ class Tagging(Measure):
             "parts": {name: [len(p.told), len(p.group.unique())] for name, p in parts.items()},  # pictures, groups
         }
 
-    def pictures(self, real: Sample, subject: Sample) -> dict[str, Image.Image]:
+    def pictures(self, real: ImageSet, fake: ImageSet) -> dict[str, Image.Image]:
         """Held-out pictures, of different groups, with their tags: in capitals those that are told."""
         _, place = self.test.group.unique(return_inverse=True)
         firsts = torch.tensor([int((place == i).nonzero()[0]) for i in range(int(place.max()) + 1)])
         rows = firsts[torch.linspace(0, len(firsts) - 1, min(self.shown, len(firsts))).long()]
         lines = [self._words(row) for row in rows.tolist()]
-        return {"tags": captioned(self.test.pixels[rows], lines)}
+        return {"tags": with_captions(self.test.pixels[rows], lines)}
 
     def _words(self, row: int) -> list[str]:
         told = self.test.words[row]
@@ -113,13 +113,13 @@ class Tagging(Measure):
         found = scores(first(by_neighbours(self.train, k, self.valid), self.count), self.valid)
         return found["precision"] + found["recall"]
 
-    def _generated(self, module: GAN, vectors: Tensor, average: bool, seed: int, album: Album) -> Tensor:
-        torch.manual_seed(stream(seed, "tags"))
+    def _generated(self, module: GAN, vectors: Tensor, ema: bool, seed: int, album: Album) -> Tensor:
+        torch.manual_seed(derive_seed(seed, "tags"))
         proposed = []
         for features in album.features.split(AT_ONCE):
-            request = module.game.request(len(features) * self.votes)
+            request = module.game.sample_inputs(len(features) * self.votes)
             request[self.known] = features.repeat_interleave(self.votes, 0)
-            samples = module.draw({name: values.to(module.device) for name, values in request.items()}, average)
+            samples = module.sample({name: values.to(module.device) for name, values in request.items()}, ema)
             proposed.append(by_votes(samples.flatten(1).unflatten(0, (-1, self.votes)).cpu(), vectors, self.closest))
         unknown = album.words.shape[1] - len(vectors)  # words without a vector, behind the others
         return pad(torch.cat(proposed), (0, unknown), value=-1.0)

@@ -13,16 +13,23 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from oakleaf.config.types import Count, NonNegative, Share
-from oakleaf.networks.dcgan import double, halve
+from oakleaf.config.types import Fraction, NonNegativeFloat, PositiveInt
+from oakleaf.networks.dcgan import downsample_layer, upsample_layer
 from oakleaf.networks.layers import Size, dcgan_weights, halvings, norm
-from oakleaf.round import Verdict
+from oakleaf.round import CriticOutput
 
 
 class Generator(nn.Module):
     """z projected onto a base of 4 to 7 pixels, doubled up to full size, and looked over there by 5 x 5 and 1 x 1."""
 
-    def __init__(self, latent: Count, channels: Count, size: Size, width: Count = 32, slope: NonNegative = 0.1) -> None:
+    def __init__(
+        self,
+        latent: PositiveInt,
+        channels: PositiveInt,
+        size: Size,
+        width: PositiveInt = 32,
+        slope: NonNegativeFloat = 0.1,
+    ) -> None:
         super().__init__()
         count, base = halvings(size)
         widths = [width << k for k in reversed(range(count + 1))]
@@ -30,7 +37,7 @@ class Generator(nn.Module):
         self.layers = nn.Sequential(
             nn.Linear(latent, prod(shape), bias=False),
             _normed(nn.Unflatten(1, shape), widths[0], slope),
-            *[_normed(double(i, o, 4, bias=False), o, slope) for i, o in pairwise(widths)],
+            *[_normed(upsample_layer(i, o, 4, bias=False), o, slope) for i, o in pairwise(widths)],
             _normed(nn.Conv2d(width, width, 5, padding=2, bias=False), width, slope),
             _normed(nn.Conv2d(width, width, 1, bias=False), width, slope),
             nn.Conv2d(width, channels, 1),
@@ -49,19 +56,19 @@ class Encoder(nn.Module):
 
     def __init__(
         self,
-        latent: Count,
-        channels: Count,
+        latent: PositiveInt,
+        channels: PositiveInt,
         size: Size,
-        width: Count = 32,
-        hidden: Count = 512,
-        slope: NonNegative = 0.1,
+        width: PositiveInt = 32,
+        hidden: PositiveInt = 512,
+        slope: NonNegativeFloat = 0.1,
     ) -> None:
         super().__init__()
         count, base = halvings(size)
         widths = [width << k for k in range(count + 1)]
         self.layers = nn.Sequential(
             _normed(nn.Conv2d(channels, width, 5, padding=2, bias=False), width, slope),
-            *[_normed(halve(i, o, 4, bias=False), o, slope) for i, o in pairwise(widths)],
+            *[_normed(downsample_layer(i, o, 4, bias=False), o, slope) for i, o in pairwise(widths)],
             nn.Flatten(),
             _normed(nn.Linear(widths[-1] * prod(base), hidden, bias=False), hidden, slope, flat=True),
         )
@@ -87,14 +94,14 @@ class Discriminator(nn.Module):
 
     def __init__(
         self,
-        latent: Count,
-        channels: Count,
+        latent: PositiveInt,
+        channels: PositiveInt,
         size: Size,
-        width: Count = 32,
-        hidden: Count = 512,
-        joint: Count = 1024,
-        dropout_input: Share = 0.2,
-        dropout_hidden: Share = 0.5,
+        width: PositiveInt = 32,
+        hidden: PositiveInt = 512,
+        joint: PositiveInt = 1024,
+        dropout_input: Fraction = 0.2,
+        dropout_hidden: Fraction = 0.5,
     ) -> None:
         super().__init__()
         count, base = halvings(size)
@@ -103,7 +110,7 @@ class Discriminator(nn.Module):
         self.image = nn.Sequential(
             nn.Dropout(dropout_input),
             _Larger(nn.Conv2d(channels, 2 * width, 5, padding=2)),
-            *[step for i, o in pairwise(widths) for step in (inner, _Larger(halve(i, 2 * o, 4, bias=True)))],
+            *[step for i, o in pairwise(widths) for step in (inner, _Larger(downsample_layer(i, 2 * o, 4, bias=True)))],
             nn.Flatten(),
         )
         self.latent = nn.Sequential(
@@ -119,10 +126,10 @@ class Discriminator(nn.Module):
         self.score = nn.Linear(joint, 1)
         dcgan_weights(self, normalised=False)
 
-    def forward(self, x: Tensor, z: Tensor) -> Verdict:
+    def forward(self, x: Tensor, z: Tensor) -> CriticOutput:
         """x [B, C, H, W], z [B, latent] -> score [B], features [B, joint]"""
         features = self.joint(torch.cat([self.image(x), self.latent(z)], 1))
-        return Verdict(self.score(features).squeeze(1).float(), features=features)
+        return CriticOutput(self.score(features).squeeze(1).float(), features=features)
 
 
 class _Larger(nn.Module):

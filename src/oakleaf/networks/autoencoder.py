@@ -6,7 +6,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from oakleaf.config.types import Count, NonNegative
+from oakleaf.config.types import NonNegativeFloat, PositiveInt
 from oakleaf.networks.layers import MapNorm, Size, dcgan_weights, halvings, norm
 
 
@@ -15,13 +15,13 @@ class Encoder(nn.Module):
 
     def __init__(
         self,
-        code: Count,
-        channels: Count,
+        code: PositiveInt,
+        channels: PositiveInt,
         size: Size,
-        width: Count = 64,
-        kernel: Count = 4,
+        width: PositiveInt = 64,
+        kernel: PositiveInt = 4,
         norm: MapNorm = "batch",
-        slope: NonNegative = 0.2,
+        slope: NonNegativeFloat = 0.2,
     ) -> None:
         super().__init__()
         count, base = halvings(size)
@@ -44,7 +44,7 @@ class AutoEncoder(nn.Module):
     """encoder: images -> codes [B, c]; decoder: codes -> images. Rumelhart 1986; Hinton & Salakhutdinov 2006,
     doi:10.1126/science.1127647."""
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, latent: Count) -> None:
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, latent: PositiveInt) -> None:
         super().__init__()
         self.encoder, self.decoder, self.latent = encoder, decoder, latent
 

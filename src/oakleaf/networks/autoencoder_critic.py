@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from oakleaf.config.types import Count, Share
-from oakleaf.errors import Mistake
+from oakleaf.config.types import Fraction, PositiveInt
+from oakleaf.errors import UserError
 from oakleaf.networks.layers import Size, height_width, rounded
-from oakleaf.round import Verdict
+from oakleaf.round import CriticOutput
 
 Error = Literal["norm", "squared", "absolute"]
 BASE = 8  # pixels of the shorter side at which the convolutional networks stop halving: BEGAN, section 4.1
@@ -29,10 +29,10 @@ class AutoEncoder(nn.Module):
         super().__init__()
         self.encoder, self.decoder, self.error = encoder, decoder, error
 
-    def forward(self, x: Tensor) -> Verdict:
+    def forward(self, x: Tensor) -> CriticOutput:
         """x [B, C, H, W] -> score [B], minus the error; features [B, f], the code"""
         code = self.encoder(x)
-        return Verdict(-self.distance(self.decoder(code), x), features=code)
+        return CriticOutput(-self.distance(self.decoder(code), x), features=code)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """x [B, C, H, W] -> what it makes of it, [B, C, H, W]"""
@@ -53,10 +53,10 @@ class Perceptron(AutoEncoder):
 
     def __init__(
         self,
-        channels: Count,
+        channels: PositiveInt,
         size: Size,
         hidden: tuple[int, ...] = (1024, 1024),
-        dropout: Share = 0.0,
+        dropout: Fraction = 0.0,
         error: Error = "norm",
     ) -> None:
         shape = (channels, *height_width(size))
@@ -75,10 +75,10 @@ class Convolutional(AutoEncoder):
 
     def __init__(
         self,
-        channels: Count,
+        channels: PositiveInt,
         size: Size,
-        width: Count = 64,
-        code: Count = 64,
+        width: PositiveInt = 64,
+        code: PositiveInt = 64,
         skips: bool = True,
         error: Error = "absolute",
     ) -> None:
@@ -99,7 +99,13 @@ class Decoder(nn.Module):
     """
 
     def __init__(
-        self, latent: Count, channels: Count, size: Size, width: Count = 64, skips: bool = True, tanh: bool = True
+        self,
+        latent: PositiveInt,
+        channels: PositiveInt,
+        size: Size,
+        width: PositiveInt = 64,
+        skips: bool = True,
+        tanh: bool = True,
     ) -> None:
         super().__init__()
         count, base = halved(size)
@@ -125,7 +131,7 @@ def halved(size: Size) -> tuple[int, tuple[int, int]]:
     """How often an image is halved until its shorter side has 8 pixels or is odd, and the base that is left.
 
     Raises:
-        Mistake: a base of more than 16 pixels.
+        UserError: a base of more than 16 pixels.
     """
     height, width = height_width(size)
     count = 0
@@ -133,7 +139,7 @@ def halved(size: Size) -> tuple[int, tuple[int, int]]:
         height, width, count = height // 2, width // 2, count + 1
     if min(height, width) > 2 * BASE:
         multiple = 1 << ceil(log2(min(height_width(size)) / (2 * BASE)))
-        raise Mistake(
+        raise UserError(
             f"data.size={size}: it can be halved only down to {height} x {width} pixels, and 16 are the most; "
             f"nearest: {rounded(size, multiple)}"
         )

@@ -10,9 +10,9 @@ from math import prod
 
 from torch import Tensor, nn
 
-from oakleaf.config.types import Count, NonNegative
-from oakleaf.networks.layers import MapNorm, Norm, Size, beside, dcgan_weights, height_width, norm, spectral
-from oakleaf.round import Verdict
+from oakleaf.config.types import NonNegativeFloat, PositiveInt
+from oakleaf.networks.layers import MapNorm, Norm, Size, concat_condition, dcgan_weights, height_width, norm, spectral
+from oakleaf.round import CriticOutput
 
 
 class Generator(nn.Module):
@@ -20,8 +20,8 @@ class Generator(nn.Module):
 
     def __init__(
         self,
-        latent: Count,
-        channels: Count,
+        latent: PositiveInt,
+        channels: PositiveInt,
         size: Size,
         hidden: tuple[int, ...] = (1024, 1024),
         norm: MapNorm = "batch",
@@ -37,7 +37,7 @@ class Generator(nn.Module):
         """z [B, latent] -> [B, C, H, W] in [-1, 1]"""
         inner = self.first(z)
         for layer in self.layers:
-            inner = layer(beside(inner, z))
+            inner = layer(concat_condition(inner, z))
         return 2 * self.image(inner).sigmoid().unflatten(1, self.shape) - 1
 
 
@@ -48,12 +48,12 @@ class Encoder(nn.Module):
 
     def __init__(
         self,
-        latent: Count,
-        channels: Count,
+        latent: PositiveInt,
+        channels: PositiveInt,
         size: Size,
         hidden: tuple[int, ...] = (1024, 1024),
         norm: MapNorm = "batch",
-        slope: NonNegative = 0.2,
+        slope: NonNegativeFloat = 0.2,
         low: float | None = None,
         high: float | None = None,
     ) -> None:
@@ -85,12 +85,12 @@ class Discriminator(nn.Module):
 
     def __init__(
         self,
-        latent: Count,
-        channels: Count,
+        latent: PositiveInt,
+        channels: PositiveInt,
         size: Size,
         hidden: tuple[int, ...] = (1024, 1024),
         norm: Norm = "batch",
-        slope: NonNegative = 0.2,
+        slope: NonNegativeFloat = 0.2,
     ) -> None:
         super().__init__()
         bias, activation = _has_bias(norm), nn.LeakyReLU(slope)
@@ -101,12 +101,12 @@ class Discriminator(nn.Module):
         if norm == "spectral":
             spectral(self)
 
-    def forward(self, x: Tensor, z: Tensor) -> Verdict:
+    def forward(self, x: Tensor, z: Tensor) -> CriticOutput:
         """x [B, C, H, W], z [B, latent] -> score [B], features [B, f]"""
         inner = self.first((x.flatten(1) + 1) / 2)
         for layer in self.layers:
-            inner = layer(beside(inner, z))
-        return Verdict(self.score(inner).squeeze(1).float(), features=inner)
+            inner = layer(concat_condition(inner, z))
+        return CriticOutput(self.score(inner).squeeze(1).float(), features=inner)
 
 
 def _layer(inputs: int, units: int, kind: Norm, activation: nn.Module, bias: bool | None = None) -> nn.Sequential:

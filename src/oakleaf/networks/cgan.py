@@ -9,9 +9,9 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from oakleaf.config.types import Count, Share
+from oakleaf.config.types import Fraction, PositiveInt
 from oakleaf.networks.layers import AlwaysDropout, Maxout, Size, height_width, uniform_weights
-from oakleaf.round import Verdict
+from oakleaf.round import CriticOutput
 
 
 class Generator(nn.Module):
@@ -21,14 +21,14 @@ class Generator(nn.Module):
 
     def __init__(
         self,
-        latent: Count,
-        classes: Count,
-        channels: Count,
+        latent: PositiveInt,
+        classes: PositiveInt,
+        channels: PositiveInt,
         size: Size,
-        noise_units: Count = 200,
-        label_units: Count = 1000,
-        joint_units: Count = 1200,
-        dropout: Share = 0.5,
+        noise_units: PositiveInt = 200,
+        label_units: PositiveInt = 1000,
+        joint_units: PositiveInt = 1200,
+        dropout: Fraction = 0.5,
     ) -> None:
         super().__init__()
         self.shape = (channels, *height_width(size))
@@ -54,13 +54,13 @@ class Discriminator(nn.Module):
 
     def __init__(
         self,
-        classes: Count,
-        channels: Count,
+        classes: PositiveInt,
+        channels: PositiveInt,
         size: Size,
-        image_units: Count = 240,
-        label_units: Count = 50,
-        joint_units: Count = 240,
-        dropout: Share = 0.5,
+        image_units: PositiveInt = 240,
+        label_units: PositiveInt = 50,
+        joint_units: PositiveInt = 240,
+        dropout: Fraction = 0.5,
     ) -> None:
         super().__init__()
         pixels = channels * prod(height_width(size))
@@ -71,8 +71,8 @@ class Discriminator(nn.Module):
         )
         uniform_weights(self, 0.005)
 
-    def forward(self, x: Tensor, y: Tensor) -> Verdict:
+    def forward(self, x: Tensor, y: Tensor) -> CriticOutput:
         """x [B, C, H, W], y [B, classes] -> score [B], features [B, f]: what the logit sees"""
         inner = torch.cat([self.image((x.flatten(1) + 1) / 2), self.label(y)], 1)
         features = self.joint[:-1](inner)
-        return Verdict(self.joint[-1](features).squeeze(1).float(), features=features)
+        return CriticOutput(self.joint[-1](features).squeeze(1).float(), features=features)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 from oakleaf.networks.unet import UNet
 
 
@@ -14,13 +14,13 @@ class Completion(nn.Module):
     network: pictures as `Masked` makes them -> images.
 
     Raises:
-        Mistake: a network of other pictures.
+        UserError: a network of other pictures.
     """
 
     def __init__(self, network: UNet) -> None:
         super().__init__()
         if network.inputs != network.channels + 1:
-            raise Mistake(
+            raise UserError(
                 "a completion is given images and where they are missing, which data/input=masked makes, and here "
                 f"{network.inputs} channels for images of {network.channels}; model=pix2pix makes images of any"
             )

@@ -1,26 +1,41 @@
-"""Networks for both ways between two domains."""
+"""CycleGAN's pairs of networks. Zhu 2017, arXiv:1703.10593."""
 
 from collections.abc import Callable
 
 from torch import nn
 
-from oakleaf.config.types import Count
+from oakleaf.config.types import PositiveInt
 
 
 class Translators(nn.Module):
-    """Zhu 2017's G and F, arXiv:1703.10593, section 3: `there` from inputs to images, `back` from images to inputs.
+    """The two generators: `to_image` is G (inputs to images), `to_input` is F (images to inputs).
 
-    network: (inputs, channels) -> one of them. inputs, channels: of the two domains.
+    Args:
+        network: makes one generator from `inputs` and `channels`.
+        inputs: channels of the input domain.
+        channels: channels of the image domain.
+
+    Reference: Zhu 2017, arXiv:1703.10593, section 3.
     """
 
-    def __init__(self, network: Callable[..., nn.Module], inputs: Count, channels: Count) -> None:
+    def __init__(self, network: Callable[..., nn.Module], inputs: PositiveInt, channels: PositiveInt) -> None:
         super().__init__()
-        self.there, self.back = network(inputs=inputs, channels=channels), network(inputs=channels, channels=inputs)
+        self.to_image = network(inputs=inputs, channels=channels)
+        self.to_input = network(inputs=channels, channels=inputs)
 
 
 class Critics(nn.Module):
-    """Zhu 2017's D_Y and D_X: `there` judges images, `back` inputs. network: channels -> one of them."""
+    """The two discriminators: `of_images` is D_Y, `of_inputs` is D_X.
 
-    def __init__(self, network: Callable[..., nn.Module], inputs: Count, channels: Count) -> None:
+    Args:
+        network: makes one discriminator from `channels`.
+        inputs: channels of the input domain.
+        channels: channels of the image domain.
+
+    Reference: Zhu 2017, arXiv:1703.10593, section 3.
+    """
+
+    def __init__(self, network: Callable[..., nn.Module], inputs: PositiveInt, channels: PositiveInt) -> None:
         super().__init__()
-        self.there, self.back = network(channels=channels), network(channels=inputs)
+        self.of_images = network(channels=channels)
+        self.of_inputs = network(channels=inputs)

@@ -8,22 +8,22 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from oakleaf.config.types import Count, Natural, NonNegative
-from oakleaf.errors import Mistake
+from oakleaf.config.types import NonNegativeFloat, NonNegativeInt, PositiveInt
+from oakleaf.errors import UserError
 from oakleaf.networks.layers import (
     Bottleneck,
     ConditionalNorm,
     MapNorm,
     Norm,
     Size,
-    beside,
+    concat_condition,
     dcgan_weights,
     norm,
     sides,
     spectral,
 )
 from oakleaf.networks.minibatch import MinibatchDiscrimination
-from oakleaf.round import Verdict
+from oakleaf.round import CriticOutput
 
 Upsample = Literal["transposed", "nearest", "bilinear", "shuffle"]
 
@@ -32,26 +32,26 @@ class Generator(nn.Module):
     """Projects z onto a base of 4 to 7 pixels and doubles it up to the image, halving the channels each time.
 
     upsample: how it doubles: `double`. stages: how often, if not up from 4 to 7 pixels: `layers.sides`. hidden: units
-    of a fully connected layer before the base, or 0. classes: width of the condition y, or 0. told: where y enters:
-    input = beside z; layers = beside what each layer sees (Radford 2015, its code's MNIST networks); norm = as gain and
+    of a fully connected layer before the base, or 0. classes: width of the condition y, or 0. conditioning: where y enters:
+    concat_z = beside z; concat_all = beside what each layer sees (Radford 2015, its code's MNIST networks); cbn = as gain and
     bias of each normalisation (de Vries 2017, arXiv:1707.00683, section 2.2; Miyato & Koyama 2018, arXiv:1802.05637,
     section 6). blocks: of the maps, the smallest first, that go through a `Bottleneck`.
     """
 
     def __init__(
         self,
-        latent: Count,
-        channels: Count,
+        latent: PositiveInt,
+        channels: PositiveInt,
         size: Size,
-        width: Count = 64,
-        kernel: Count = 4,
+        width: PositiveInt = 64,
+        kernel: PositiveInt = 4,
         norm: MapNorm = "batch",
         upsample: Upsample = "transposed",
-        hidden: Natural = 0,
-        classes: Natural = 0,
-        told: Literal["input", "layers", "norm"] = "input",
-        stages: Natural = 0,
-        blocks: Natural = 0,
+        hidden: NonNegativeInt = 0,
+        classes: NonNegativeInt = 0,
+        conditioning: Literal["concat_z", "concat_all", "cbn"] = "concat_z",
+        stages: NonNegativeInt = 0,
+        blocks: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
         self.latent = latent
@@ -59,10 +59,10 @@ class Generator(nn.Module):
         widths = [width << k for k in reversed(range(len(maps)))]  # e.g. 512, 256, 128, 64
         self.start = (widths[0], *base)
         bias = norm == "none"
-        more = classes if told == "layers" else 0
-        conditional = classes if told == "norm" else 0
-        inputs = latent + classes * (told != "norm")
-        self.told = told if classes else "nothing"
+        more = classes if conditioning == "concat_all" else 0
+        conditional = classes if conditioning == "cbn" else 0
+        inputs = latent + classes * (conditioning != "cbn")
+        self.conditioning = conditioning if classes else "none"
         self.hidden = nn.ModuleList()
         if hidden:
             self.hidden.append(_Layer(nn.Linear(inputs, hidden, bias=bias), norm, hidden, nn.ReLU(), conditional))
@@ -71,22 +71,25 @@ class Generator(nn.Module):
             nn.Linear(inputs, widths[0] * base[0] * base[1], bias=bias), nn.Unflatten(1, self.start)
         )
         doubled = [
-            _cut(double(i + more, o, kernel, upsample, bias), side) for (i, o), side in zip(pairwise(widths), maps)
+            _cut(upsample_layer(i + more, o, kernel, upsample, bias), side)
+            for (i, o), side in zip(pairwise(widths), maps)
         ]
         self.stages = nn.ModuleList()
         for k, (linear, w) in enumerate(zip([project, *doubled], widths)):
             activation = Bottleneck(w, norm, nn.ReLU()) if k < blocks else nn.ReLU()
             self.stages.append(_Layer(linear, norm, w, activation, conditional))
-        self.image = nn.Sequential(_cut(double(widths[-1] + more, channels, kernel, upsample), maps[-1]), nn.Tanh())
+        self.image = nn.Sequential(
+            _cut(upsample_layer(widths[-1] + more, channels, kernel, upsample), maps[-1]), nn.Tanh()
+        )
         dcgan_weights(self, normalised=norm != "none")
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """z [B, latent], y [B, classes] -> [B, C, H, W] in [-1, 1]"""
-        x = z if self.told in ("nothing", "norm") else beside(z, y)
+        x = z if self.conditioning in ("none", "cbn") else concat_condition(z, y)
         for layer in [*self.hidden, *self.stages]:
             x = layer(x, y)
-            if self.told == "layers":
-                x = beside(x, y)
+            if self.conditioning == "concat_all":
+                x = concat_condition(x, y)
         return self.image(x)
 
 
@@ -95,43 +98,43 @@ class Discriminator(nn.Module):
 
     stages: how often, if not down to 4 to 7 pixels: `layers.sides`. hidden: units of a fully connected layer after the
     base, or 0. Features are what the logit sees.
-    classes: width of the condition y, or 0. told: where y enters: layers = beside what each layer sees; product = as
+    classes: width of the condition y, or 0. conditioning: where y enters: concat_all = beside what each layer sees; projection = as
     an inner product with the features (Miyato & Koyama 2018, arXiv:1802.05637, eq. (3)).
-    classifies: classes to tell apart besides (Odena 2016, arXiv:1610.09585, section 3), or 0.
-    code: numbers of a code to guess, by a head with 128 hidden units (Chen 2016, arXiv:1606.03657, appendix C.1), or 0.
+    aux_classes: classes to tell apart besides (Odena 2016, arXiv:1610.09585, section 3), or 0.
+    q_outputs: numbers of a code to guess, by a head with 128 hidden units (Chen 2016, arXiv:1606.03657, appendix C.1), or 0.
     minibatch: kernels of minibatch discrimination, which are features too (Salimans 2016, arXiv:1606.03498, section
     3.2), or 0.
     """
 
     def __init__(
         self,
-        channels: Count,
+        channels: PositiveInt,
         size: Size,
-        width: Count = 64,
-        kernel: Count = 4,
+        width: PositiveInt = 64,
+        kernel: PositiveInt = 4,
         norm: Norm = "batch",
-        slope: NonNegative = 0.2,
-        hidden: Natural = 0,
-        classes: Natural = 0,
-        told: Literal["layers", "product"] = "layers",
-        classifies: Natural = 0,
-        code: Natural = 0,
-        minibatch: Natural = 0,
-        stages: Natural = 0,
+        slope: NonNegativeFloat = 0.2,
+        hidden: NonNegativeInt = 0,
+        classes: NonNegativeInt = 0,
+        conditioning: Literal["concat_all", "projection"] = "concat_all",
+        aux_classes: NonNegativeInt = 0,
+        q_outputs: NonNegativeInt = 0,
+        minibatch: NonNegativeInt = 0,
+        stages: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
         *maps, base = sides(size, stages)
         if kernel % 2 == 0 and any(side % 2 for height_width in maps for side in height_width):
-            raise Mistake(f"kernel={kernel}: only odd ones halve odd sides, rounded up")
+            raise UserError(f"kernel={kernel}: only odd ones halve odd sides, rounded up")
         widths = [width << k for k in range(len(maps))]  # e.g. 64, 128, 256, 512
         bias = norm in ("none", "spectral")
-        self.told = told if classes else "nothing"
-        more = classes if told == "layers" else 0
+        self.conditioning = conditioning if classes else "none"
+        more = classes if conditioning == "concat_all" else 0
         self.stages = nn.ModuleList(
-            [_Layer(halve(channels + more, width, kernel, True), "none", width, nn.LeakyReLU(slope))]
+            [_Layer(downsample_layer(channels + more, width, kernel, True), "none", width, nn.LeakyReLU(slope))]
         )
         for i, o in pairwise(widths):
-            self.stages.append(_Layer(halve(i + more, o, kernel, bias), norm, o, nn.LeakyReLU(slope)))
+            self.stages.append(_Layer(downsample_layer(i + more, o, kernel, bias), norm, o, nn.LeakyReLU(slope)))
         features = widths[-1] * base[0] * base[1]
         self.hidden = nn.ModuleList()
         if hidden:
@@ -140,30 +143,32 @@ class Discriminator(nn.Module):
         self.others = MinibatchDiscrimination(features, minibatch) if minibatch else None
         features += minibatch
         self.score = nn.Linear(features + more, 1)
-        self.projection = nn.Linear(classes, features, bias=False) if self.told == "product" else None
-        self.classes = nn.Linear(features, classifies) if classifies else None
+        self.projection = (
+            nn.Linear(classes, features, bias=False) if self.conditioning not in ("none", "concat_all") else None
+        )
+        self.classes = nn.Linear(features, aux_classes) if aux_classes else None
         inner = _Layer(nn.Linear(features, 128, bias=bias), norm, 128, nn.LeakyReLU(slope))
-        self.code = nn.Sequential(inner, nn.Linear(128, code)) if code else None
+        self.code = nn.Sequential(inner, nn.Linear(128, q_outputs)) if q_outputs else None
         dcgan_weights(self, normalised=not bias)
         if norm == "spectral":
             spectral(self)
 
-    def forward(self, x: Tensor, y: Tensor | None = None) -> Verdict:
+    def forward(self, x: Tensor, y: Tensor | None = None) -> CriticOutput:
         """x [B, C, H, W], y [B, classes] -> score [B], features [B, f], and what else was asked for"""
-        tells = self.told == "layers"
+        concat_all = self.conditioning == "concat_all"
         for stage in self.stages:
-            x = stage(beside(x, y) if tells else x)
+            x = stage(concat_condition(x, y) if concat_all else x)
         x = x.flatten(1)
         for layer in self.hidden:
-            x = layer(beside(x, y) if tells else x)
+            x = layer(concat_condition(x, y) if concat_all else x)
         if self.others is not None:
             x = self.others(x)
-        score = self.score(beside(x, y) if tells else x).squeeze(1).float()
+        score = self.score(concat_condition(x, y) if concat_all else x).squeeze(1).float()
         if self.projection is not None:
             score = score + (self.projection(y) * x).sum(1).float()
         classes = self.classes(x).float() if self.classes is not None else None
         code = self.code(x).float() if self.code is not None else None
-        return Verdict(score, classes, code, x)
+        return CriticOutput(score, classes, code, x)
 
 
 class _Layer(nn.Module):
@@ -197,7 +202,9 @@ def _cut(doubled: nn.Module, side: tuple[int, int]) -> nn.Module:
     return nn.Sequential(doubled, _Cut(*side)) if any(n % 2 for n in side) else doubled
 
 
-def double(inputs: int, outputs: int, kernel: int, upsample: Upsample = "transposed", bias: bool = True) -> nn.Module:
+def upsample_layer(
+    inputs: int, outputs: int, kernel: int, upsample: Upsample = "transposed", bias: bool = True
+) -> nn.Module:
     """From h x w to exactly 2h x 2w, for an even or odd kernel.
 
     transposed: a fractionally strided convolution (Radford 2015, section 3). nearest, bilinear: enlarged, then
@@ -220,6 +227,6 @@ def _keep(inputs: int, outputs: int, kernel: int, bias: bool) -> nn.Module:
     return nn.Sequential(nn.ZeroPad2d((before, after, before, after)), convolution)
 
 
-def halve(inputs: int, outputs: int, kernel: int, bias: bool) -> nn.Module:
+def downsample_layer(inputs: int, outputs: int, kernel: int, bias: bool) -> nn.Module:
     """A strided convolution from h x w to h/2 x w/2."""
     return nn.Conv2d(inputs, outputs, kernel, 2, (kernel - 1) // 2, bias=bias)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from oakleaf.config.types import Count
+from oakleaf.config.types import PositiveInt
 from oakleaf.networks.kmeans import clusters, component
 from oakleaf.runtime import distributed
 
@@ -32,7 +32,7 @@ class CodeDensity(nn.Module):
     memory: Tensor  # [memory, code]
     seen: Tensor  # how many codes there were so far
 
-    def __init__(self, code: Count, components: Count = 10, memory: Count = 10_000) -> None:
+    def __init__(self, code: PositiveInt, components: PositiveInt = 10, memory: PositiveInt = 10_000) -> None:
         super().__init__()
         self.components, self.latent = components, 1 + code
         self.register_buffer("memory", torch.zeros(memory, code))
@@ -42,7 +42,7 @@ class CodeDensity(nn.Module):
     @torch.no_grad()
     def remember(self, codes: Tensor) -> None:
         """Take in codes [B, code] of all processes; the oldest go."""
-        codes = distributed.gathered(codes.detach().float())[-len(self.memory) :]
+        codes = distributed.all_gather(codes.detach().float())[-len(self.memory) :]
         place = (self.seen + torch.arange(len(codes), device=codes.device)) % len(self.memory)
         self.memory[place] = codes.to(self.memory.dtype)
         self.seen += len(codes)

@@ -9,10 +9,10 @@ from math import prod
 
 from torch import Tensor, cat, nn
 
-from oakleaf.config.types import Count, Natural, Share
+from oakleaf.config.types import Fraction, NonNegativeInt, PositiveInt
 from oakleaf.networks import layers
-from oakleaf.networks.layers import MapNorm, Size, beside, height_width
-from oakleaf.round import Verdict
+from oakleaf.networks.layers import MapNorm, Size, concat_condition, height_width
+from oakleaf.round import CriticOutput
 
 
 class BaseGenerator(nn.Module):
@@ -23,12 +23,12 @@ class BaseGenerator(nn.Module):
 
     def __init__(
         self,
-        channels: Count,
+        channels: PositiveInt,
         size: Size,
-        latent: Count = 100,
-        units: Count = 1200,
+        latent: PositiveInt = 100,
+        units: PositiveInt = 1200,
         norm: MapNorm = "none",
-        classes: Natural = 0,
+        classes: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
         self.latent, self.classes, shape = latent, classes, (channels, *height_width(size))
@@ -40,14 +40,19 @@ class BaseGenerator(nn.Module):
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """z [B, latent], y [B, classes] -> [B, C, H, W]"""
-        return self.layers(beside(z, y) if self.classes else z)  # type: ignore[no-any-return]
+        return self.layers(concat_condition(z, y) if self.classes else z)  # type: ignore[no-any-return]
 
 
 class BaseDiscriminator(nn.Module):
     """Two rectified layers with dropout, then one logit; the class y comes beside the image's values."""
 
     def __init__(
-        self, channels: Count, size: Size, units: Count = 600, dropout: Share = 0.5, classes: Natural = 0
+        self,
+        channels: PositiveInt,
+        size: Size,
+        units: PositiveInt = 600,
+        dropout: Fraction = 0.5,
+        classes: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
         self.classes = classes
@@ -56,10 +61,10 @@ class BaseDiscriminator(nn.Module):
         self.layers = nn.Sequential(*chain(*steps))
         self.score = nn.Linear(units, 1)
 
-    def forward(self, x: Tensor, y: Tensor | None = None) -> Verdict:
+    def forward(self, x: Tensor, y: Tensor | None = None) -> CriticOutput:
         """x [B, C, H, W], y [B, classes] -> score [B], features [B, units]"""
-        features = self.layers(beside(x.flatten(1), y) if self.classes else x.flatten(1))
-        return Verdict(self.score(features).squeeze(1).float(), features=features)
+        features = self.layers(concat_condition(x.flatten(1), y) if self.classes else x.flatten(1))
+        return CriticOutput(self.score(features).squeeze(1).float(), features=features)
 
 
 class DetailGenerator(nn.Module):
@@ -71,12 +76,12 @@ class DetailGenerator(nn.Module):
 
     def __init__(
         self,
-        channels: Count,
+        channels: PositiveInt,
         size: Size,
-        width: Count = 128,
-        kernels: tuple[Count, ...] = (7, 7, 5),
+        width: PositiveInt = 128,
+        kernels: tuple[PositiveInt, ...] = (7, 7, 5),
         norm: MapNorm = "none",
-        classes: Natural = 0,
+        classes: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
         self.size = height_width(size)
@@ -109,12 +114,12 @@ class DetailDiscriminator(nn.Module):
 
     def __init__(
         self,
-        channels: Count,
+        channels: PositiveInt,
         size: Size,
-        width: Count = 128,
-        kernel: Count = 5,
-        dropout: Share = 0.5,
-        classes: Natural = 0,
+        width: PositiveInt = 128,
+        kernel: PositiveInt = 5,
+        dropout: Fraction = 0.5,
+        classes: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
         height, across = height_width(size)
@@ -125,12 +130,12 @@ class DetailDiscriminator(nn.Module):
         )
         self.score = nn.Linear(width * -(-height // 2) * -(-across // 2), 1)
 
-    def forward(self, x: Tensor, y: Tensor | None = None) -> Verdict:
+    def forward(self, x: Tensor, y: Tensor | None = None) -> CriticOutput:
         """x [B, C, H, W], y [B, classes] -> score [B], features [B, f]"""
         if self.plane is not None:
             x = cat([x, self.plane(y).to(x.dtype)], 1)
         features = self.layers(x)
-        return Verdict(self.score(features).squeeze(1).float(), features=features)
+        return CriticOutput(self.score(features).squeeze(1).float(), features=features)
 
 
 def _plane(classes: int, size: tuple[int, int]) -> nn.Module:

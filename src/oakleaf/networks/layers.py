@@ -6,12 +6,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from oakleaf.config.types import Count
-from oakleaf.errors import Mistake
+from oakleaf.config.types import PositiveInt
+from oakleaf.errors import UserError
 
 MapNorm = Literal["batch", "layer", "instance", "none"]
 Norm = Literal["batch", "layer", "instance", "spectral", "none"]  # a critic's, which may be one of weights
-Size = Count | tuple[Count, Count]
+Size = PositiveInt | tuple[PositiveInt, PositiveInt]
 
 
 def norm(kind: Norm, channels: int, flat: bool = False, affine: bool = True) -> nn.Module:
@@ -40,7 +40,7 @@ class ConditionalNorm(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """x [B, channels, ...], y [B, classes]"""
         ones = (1,) * (x.dim() - 2)
-        gain, bias = (told(y).unflatten(1, (-1, *ones)) if ones else told(y) for told in (self.gain, self.bias))
+        gain, bias = (layer(y).unflatten(1, (-1, *ones)) if ones else layer(y) for layer in (self.gain, self.bias))
         return self.norm(x) * (1 + gain) + bias
 
 
@@ -64,7 +64,7 @@ class Bottleneck(nn.Module):
         return self.activation(x + self.change(x))
 
 
-def beside(x: Tensor, y: Tensor | None) -> Tensor:
+def concat_condition(x: Tensor, y: Tensor | None) -> Tensor:
     """x [B, C, ...] with y [B, K] as further channels, the same at every pixel: [B, C + K, ...]."""
     assert y is not None
     maps = y.to(x.dtype)[:, :, *[None] * (x.dim() - 2)]
@@ -94,7 +94,7 @@ def halvings(size: Size) -> tuple[int, tuple[int, int]]:
     64 -> 4 halvings and (4, 4); 28 -> 2 and (7, 7), the base of the DCGAN paper's MNIST networks.
 
     Raises:
-        Mistake: a side that is not its base times that power of two, or fewer than two halvings.
+        UserError: a side that is not its base times that power of two, or fewer than two halvings.
     """
     height, width = height_width(size)
     count = int(math.log2(max(min(height, width), 1) / 4)) if min(height, width) >= 4 else 0
@@ -102,7 +102,7 @@ def halvings(size: Size) -> tuple[int, tuple[int, int]]:
     if count < 2 or (base[0] << count, base[1] << count) != (height, width):
         near = min((b << k for b in (4, 5, 6, 7) for k in range(2, 9)), key=lambda n: abs(n - min(height, width)))
         power = near // halvings(near)[1][0]
-        raise Mistake(
+        raise UserError(
             f"data.size={size}: a DCGAN doubles a small base of 4 to 7 pixels at least twice, so the shorter side must "
             "be one of 16, 32, 64, 128, 256 (or 5, 6, 7 times a power of two, such as 28), and the longer one a "
             f"multiple of the same power; nearest: {rounded(size, power, near)}"
@@ -115,14 +115,14 @@ def sides(size: Size, stages: int = 0) -> list[tuple[int, int]]:
     there are, odd sides rounded up, as in the code of Radford 2015 (28, 14, 7, 4, 2 for 4); 0: see `halvings`.
 
     Raises:
-        Mistake: a map would be smaller than a pixel, or see `halvings`.
+        UserError: a map would be smaller than a pixel, or see `halvings`.
     """
     found = [height_width(size)]
     for _ in range(stages or halvings(size)[0]):
         height, width = found[-1]
         found.append((-(-height // 2), -(-width // 2)))
     if found.count((1, 1)) > 1:
-        raise Mistake(f"stages={stages}: {size} pixels are halved to one before; at most {found.index((1, 1))}")
+        raise UserError(f"stages={stages}: {size} pixels are halved to one before; at most {found.index((1, 1))}")
     return found
 
 

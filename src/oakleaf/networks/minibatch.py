@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from oakleaf.config.types import Count
+from oakleaf.config.types import PositiveInt
 
 
 class MinibatchDiscrimination(nn.Module):
@@ -20,7 +20,7 @@ class MinibatchDiscrimination(nn.Module):
 
     mixes_images = True
 
-    def __init__(self, inputs: Count, kernels: Count, dims: Count = 5) -> None:
+    def __init__(self, inputs: PositiveInt, kernels: PositiveInt, dims: PositiveInt = 5) -> None:
         super().__init__()
         self.kernel = nn.Parameter(torch.randn(inputs, kernels, dims) / inputs**0.5)  # T
         self.log_scale = nn.Parameter(torch.zeros(kernels, dims))

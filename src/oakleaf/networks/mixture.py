@@ -8,7 +8,7 @@ from math import log, pi, prod
 import torch
 from torch import Tensor, nn
 
-from oakleaf.config.types import Count, Positive
+from oakleaf.config.types import PositiveFloat, PositiveInt
 from oakleaf.networks.kmeans import clusters, component
 from oakleaf.networks.layers import Size, height_width
 
@@ -29,11 +29,11 @@ class FactorAnalysers(nn.Module):
 
     def __init__(
         self,
-        channels: Count,
+        channels: PositiveInt,
         size: Size,
-        components: Count = 50,
-        factors: Count = 5,
-        least: Positive = 0.1,
+        components: PositiveInt = 50,
+        factors: PositiveInt = 5,
+        least: PositiveFloat = 0.1,
         noise: bool = True,
         bounded: bool = True,
     ) -> None:

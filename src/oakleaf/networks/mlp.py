@@ -10,9 +10,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from oakleaf.config.types import Count, Share
+from oakleaf.config.types import Fraction, PositiveInt
 from oakleaf.networks.layers import Maxout, Size, height_width, uniform_weights
-from oakleaf.round import Verdict
+from oakleaf.round import CriticOutput
 
 
 class Generator(nn.Module):
@@ -23,8 +23,8 @@ class Generator(nn.Module):
 
     def __init__(
         self,
-        latent: Count,
-        channels: Count,
+        latent: PositiveInt,
+        channels: PositiveInt,
         size: Size,
         hidden: tuple[int, ...] = (1200, 1200),
         norm: Literal["batch", "none"] = "none",
@@ -48,12 +48,12 @@ class Discriminator(nn.Module):
 
     def __init__(
         self,
-        channels: Count,
+        channels: PositiveInt,
         size: Size,
         hidden: tuple[int, ...] = (240, 240),
-        pieces: Count = 5,
-        dropout_input: Share = 0.2,
-        dropout_hidden: Share = 0.5,
+        pieces: PositiveInt = 5,
+        dropout_input: Fraction = 0.2,
+        dropout_hidden: Fraction = 0.5,
     ) -> None:
         super().__init__()
         widths = [channels * prod(height_width(size)), *hidden]
@@ -63,7 +63,7 @@ class Discriminator(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
         uniform_weights(self, 0.005)
 
-    def forward(self, x: Tensor) -> Verdict:
+    def forward(self, x: Tensor) -> CriticOutput:
         """x [B, C, H, W] -> score [B], features [B, f]: what the logit sees"""
         features = self.layers[:-1]((x.flatten(1) + 1) / 2)
-        return Verdict(self.layers[-1](features).squeeze(1).float(), features=features)
+        return CriticOutput(self.layers[-1](features).squeeze(1).float(), features=features)

@@ -5,11 +5,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from oakleaf.config.types import Count, Natural, NonNegative
-from oakleaf.errors import Mistake
+from oakleaf.config.types import NonNegativeFloat, NonNegativeInt, PositiveInt
+from oakleaf.errors import UserError
 from oakleaf.networks import layers
 from oakleaf.networks.layers import Norm, Size
-from oakleaf.round import Verdict
+from oakleaf.round import CriticOutput
 
 LAYERS = {1: 0, 16: 1, 34: 2, 70: 3, 142: 4, 286: 5}  # strided convolutions, by the patch that a score depends on
 
@@ -22,20 +22,20 @@ class PatchGAN(nn.Module):
 
     def __init__(
         self,
-        channels: Count,
+        channels: PositiveInt,
         size: Size,
-        inputs: Natural = 0,
+        inputs: NonNegativeInt = 0,
         patch: Literal[1, 16, 34, 70, 142, 286] = 70,
-        width: Count = 64,
+        width: PositiveInt = 64,
         norm: Norm = "instance",
-        slope: NonNegative = 0.2,
+        slope: NonNegativeFloat = 0.2,
     ) -> None:
         super().__init__()
         count = LAYERS[patch]
         self.inputs = inputs
         if min(layers.height_width(size)) < (least := _least(count)):
             fits = max(patch for patch, deep in LAYERS.items() if min(layers.height_width(size)) >= _least(deep))
-            raise Mistake(
+            raise UserError(
                 f"data.size={size}: patches of {patch} need {least} pixels a side at least; of two critics "
                 f"model.game.discriminator.network.patch={fits}, of one model.game.discriminator.patch={fits}"
             )
@@ -58,10 +58,10 @@ class PatchGAN(nn.Module):
         if norm == "spectral":
             layers.spectral(self)
 
-    def forward(self, x: Tensor, y: Tensor | None = None) -> Verdict:
+    def forward(self, x: Tensor, y: Tensor | None = None) -> CriticOutput:
         """x [B, channels, H, W], y [B, inputs, H, W] -> score [B, 1, h, w], features [B, f]"""
         maps = self.maps(torch.cat([x, y], 1) if self.inputs and y is not None else x)
-        return Verdict(self.score(maps).float(), features=maps.flatten(1))
+        return CriticOutput(self.score(maps).float(), features=maps.flatten(1))
 
     @property
     def receptive_field(self) -> int:

@@ -8,11 +8,11 @@ from math import log, pi, prod
 import torch
 from torch import Tensor, nn
 
-from oakleaf.config.types import Count, Natural, NonNegative, Positive
+from oakleaf.config.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from oakleaf.networks.layers import MapNorm, Maxout, Size, he_weights, height_width
 from oakleaf.networks.layers import norm as normalisation
 from oakleaf.networks.minibatch import MinibatchDiscrimination
-from oakleaf.round import Verdict
+from oakleaf.round import CriticOutput
 
 
 class Generator(nn.Module):
@@ -20,13 +20,13 @@ class Generator(nn.Module):
 
     def __init__(
         self,
-        latent: Count,
-        channels: Count,
+        latent: PositiveInt,
+        channels: PositiveInt,
         size: Size,
         hidden: tuple[int, ...] = (128, 128, 128),
-        slope: NonNegative = 0.0,
+        slope: NonNegativeFloat = 0.0,
         norm: MapNorm = "none",
-        sd: Positive | None = None,
+        sd: PositiveFloat | None = None,
     ) -> None:
         super().__init__()
         self.shape = (channels, *height_width(size))
@@ -55,15 +55,15 @@ class Discriminator(nn.Module):
 
     def __init__(
         self,
-        channels: Count,
+        channels: PositiveInt,
         size: Size,
         hidden: tuple[int, ...] = (128, 128, 128),
-        slope: NonNegative = 0.0,
-        waves: Natural = 0,
-        highest: Positive = 16.0,
-        minibatch: Natural = 0,
-        pieces: Natural = 0,
-        sd: Positive | None = None,
+        slope: NonNegativeFloat = 0.0,
+        waves: NonNegativeInt = 0,
+        highest: PositiveFloat = 16.0,
+        minibatch: NonNegativeInt = 0,
+        pieces: NonNegativeInt = 0,
+        sd: PositiveFloat | None = None,
     ) -> None:
         super().__init__()
         inputs = channels * prod(height_width(size))
@@ -76,7 +76,7 @@ class Discriminator(nn.Module):
         self.others = MinibatchDiscrimination(widths[-1], minibatch) if minibatch else None
         _begin(self, slope, sd)
 
-    def forward(self, x: Tensor) -> Verdict:
+    def forward(self, x: Tensor) -> CriticOutput:
         """x [B, C, H, W] -> score [B], features [B, f]: what the logit sees"""
         with _exact(x):
             x = x.flatten(1)
@@ -84,7 +84,7 @@ class Discriminator(nn.Module):
             features = self.layers[:-1](torch.cat([x, phase.sin(), phase.cos()], 1))
             if self.others is not None:
                 features = self.others(features)
-            return Verdict(self.layers[-1](features).squeeze(1).float(), features=features)
+            return CriticOutput(self.layers[-1](features).squeeze(1).float(), features=features)
 
 
 def _exact(x: Tensor) -> torch.autocast:

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from torch import nn
 
-from oakleaf.config.types import Count, Natural
-from oakleaf.errors import Mistake
+from oakleaf.config.types import NonNegativeInt, PositiveInt
+from oakleaf.errors import UserError
 from oakleaf.networks.layers import Size, height_width, rounded
 
 
@@ -18,31 +18,31 @@ class Levels(nn.Module):
 
     def __init__(
         self,
-        channels: Count,
+        channels: PositiveInt,
         size: Size,
-        depth: Count,
+        depth: PositiveInt,
         base: Callable[..., nn.Module],
         detail: Callable[..., nn.Module],
-        classes: Natural = 0,
+        classes: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
         self.depth, self.classes = depth, classes
         *finer, coarsest = sizes(size, depth)
-        told = {"classes": classes} if classes else {}
-        details = [detail(channels=channels, size=size, **told) for size in finer]
-        self.levels = nn.ModuleList([*details, base(channels=channels, size=coarsest, **told)])
+        condition = {"classes": classes} if classes else {}
+        details = [detail(channels=channels, size=size, **condition) for size in finer]
+        self.levels = nn.ModuleList([*details, base(channels=channels, size=coarsest, **condition)])
 
 
 def sizes(size: Size, depth: int) -> list[tuple[int, int]]:
     """Of each level's images, (H, W), the finest first.
 
     Raises:
-        Mistake: a side that can't be halved so often.
+        UserError: a side that can't be halved so often.
     """
     height, width = height_width(size)
     if height % 2**depth or width % 2**depth:
         deepest = max(k for k in range(depth) if height % 2**k == width % 2**k == 0)
-        raise Mistake(
+        raise UserError(
             f"data.size={size}: a pyramid halves it {depth} times, so each side must be a multiple of {2**depth}"
             + f"; nearest: {rounded(size, 2**depth, 2**depth)}"
             + (f"; or model.game.generator.depth={deepest}" if deepest else "")

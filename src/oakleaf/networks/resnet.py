@@ -3,8 +3,8 @@ arXiv:1703.10593, uses them, appendix 7.2."""
 
 from torch import Tensor, nn
 
-from oakleaf.config.types import Count
-from oakleaf.errors import Mistake
+from oakleaf.config.types import PositiveInt
+from oakleaf.errors import UserError
 from oakleaf.networks.layers import MapNorm, Size, dcgan_weights, height_width, norm, rounded
 
 
@@ -19,16 +19,16 @@ class ResNet(nn.Module):
 
     def __init__(
         self,
-        inputs: Count,
-        channels: Count,
+        inputs: PositiveInt,
+        channels: PositiveInt,
         size: Size,
-        width: Count = 64,
-        blocks: Count | None = None,
+        width: PositiveInt = 64,
+        blocks: PositiveInt | None = None,
         norm: MapNorm = "instance",
     ) -> None:
         super().__init__()
         if any(side % self.multiple or side < self.least for side in height_width(size)):
-            raise Mistake(
+            raise UserError(
                 f"data.size={size}: each side must be a multiple of {self.multiple}, and {self.least} at least; "
                 f"nearest: {rounded(size, self.multiple, self.least)}"
             )

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from oakleaf.config.types import Count, NonNegative
+from oakleaf.config.types import NonNegativeFloat, PositiveInt
 from oakleaf.networks.layers import Size, height_width
-from oakleaf.round import Verdict
+from oakleaf.round import CriticOutput
 
 
 class WeightNorm(nn.Module):
@@ -25,7 +25,7 @@ class WeightNorm(nn.Module):
 
     g: Tensor  # [units]
 
-    def __init__(self, inputs: Count, units: Count, scaled: bool = False, meets: bool = True) -> None:
+    def __init__(self, inputs: PositiveInt, units: PositiveInt, scaled: bool = False, meets: bool = True) -> None:
         super().__init__()
         self.v = nn.Parameter(0.1 * torch.randn(units, inputs))  # small, so that it soon turns: the code
         self.b = nn.Parameter(torch.zeros(units))
@@ -64,7 +64,7 @@ class WeightNorm(nn.Module):
 class GaussianNoise(nn.Module):
     """x + sd N(0, I), in training alone."""
 
-    def __init__(self, sd: NonNegative) -> None:
+    def __init__(self, sd: NonNegativeFloat) -> None:
         super().__init__()
         self.sd = sd
 
@@ -75,7 +75,9 @@ class GaussianNoise(nn.Module):
 class Generator(nn.Module):
     """Batch-normalised softplus layers, then a sigmoid for each value of the image."""
 
-    def __init__(self, latent: Count, channels: Count, size: Size, hidden: tuple[int, ...] = (500, 500)) -> None:
+    def __init__(
+        self, latent: PositiveInt, channels: PositiveInt, size: Size, hidden: tuple[int, ...] = (500, 500)
+    ) -> None:
         super().__init__()
         self.shape = (channels, *height_width(size))
         widths = [latent, *hidden]
@@ -114,12 +116,12 @@ class Discriminator(nn.Module):
 
     def __init__(
         self,
-        channels: Count,
+        channels: PositiveInt,
         size: Size,
-        classes: Count,
+        classes: PositiveInt,
         hidden: tuple[int, ...] = (1000, 500, 250, 250, 250),
-        noise_input: NonNegative = 0.3,
-        noise_hidden: NonNegative = 0.5,
+        noise_input: NonNegativeFloat = 0.3,
+        noise_hidden: NonNegativeFloat = 0.5,
         meets: bool = True,
     ) -> None:
         super().__init__()
@@ -143,8 +145,8 @@ class Discriminator(nn.Module):
         self.train()(images.to(next(self.parameters()).device))
         self.train(training)
 
-    def forward(self, x: Tensor) -> Verdict:
+    def forward(self, x: Tensor) -> CriticOutput:
         """x [B, C, H, W] -> score [B], classes [B, K], features [B, f]"""
         features = self.layers((x.flatten(1) + 1) / 2)
         classes = self.classes(features).float()
-        return Verdict(classes.logsumexp(1), classes, features=features)
+        return CriticOutput(classes.logsumexp(1), classes, features=features)

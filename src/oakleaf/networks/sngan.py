@@ -7,16 +7,18 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from oakleaf.config.types import Count, NonNegative
+from oakleaf.config.types import NonNegativeFloat, PositiveInt
 from oakleaf.networks.layers import MapNorm, Norm, Size, dcgan_weights, halvings, spectral
 from oakleaf.networks.layers import norm as normalised
-from oakleaf.round import Verdict
+from oakleaf.round import CriticOutput
 
 
 class Generator(nn.Module):
     """A fully connected layer to the base, 4 x 4 transposed convolutions to the image's size, one 3 x 3 convolution."""
 
-    def __init__(self, latent: Count, channels: Count, size: Size, width: Count = 64, norm: MapNorm = "batch") -> None:
+    def __init__(
+        self, latent: PositiveInt, channels: PositiveInt, size: Size, width: PositiveInt = 64, norm: MapNorm = "batch"
+    ) -> None:
         super().__init__()
         count, base = halvings(size)
         widths = [width << k for k in reversed(range(count + 1))]  # 512, 256, 128, 64 for 32 x 32
@@ -43,11 +45,11 @@ class Discriminator(nn.Module):
 
     def __init__(
         self,
-        channels: Count,
+        channels: PositiveInt,
         size: Size,
-        width: Count = 64,
+        width: PositiveInt = 64,
         norm: Norm = "spectral",
-        slope: NonNegative = 0.1,
+        slope: NonNegativeFloat = 0.1,
     ) -> None:
         super().__init__()
         count, base = halvings(size)
@@ -62,7 +64,7 @@ class Discriminator(nn.Module):
         if norm == "spectral":
             spectral(self)
 
-    def forward(self, x: Tensor) -> Verdict:
+    def forward(self, x: Tensor) -> CriticOutput:
         """x [B, C, H, W] -> score [B], features [B, f]"""
         features = self.layers(x)
-        return Verdict(self.score(features).squeeze(1).float(), features=features)
+        return CriticOutput(self.score(features).squeeze(1).float(), features=features)

@@ -6,10 +6,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from oakleaf.config.types import Count, Natural
-from oakleaf.errors import Mistake
+from oakleaf.config.types import NonNegativeInt, PositiveInt
+from oakleaf.errors import UserError
 from oakleaf.networks import dcgan, layers
-from oakleaf.networks.layers import MapNorm, Norm, Size, beside, dcgan_weights, height_width
+from oakleaf.networks.layers import MapNorm, Norm, Size, concat_condition, dcgan_weights, height_width
 from oakleaf.networks.resnet import Residual
 from oakleaf.networks.text import Embedding
 
@@ -17,19 +17,19 @@ SD = 0.1  # where that of c begins: with 1 the text drowned in noise before G ha
 
 
 class Augmentation(nn.Module):
-    """A text y as a Gaussian: c = mu(y) + sd(y) * eps. Section 3.2. told: width of y; text: of c. Mean and log sd come
+    """A text y as a Gaussian: c = mu(y) + sd(y) * eps. Section 3.2. condition_width: width of y; text: of c. Mean and log sd come
     from one linear map (section 3.2); the authors' code has a LeakyReLU after it, which lets sd hardly fall below 1.
     """
 
-    def __init__(self, told: int, text: int) -> None:
+    def __init__(self, condition_width: int, text: int) -> None:
         super().__init__()
         self.text = text
-        self.gaussian = Embedding(told, 2 * text)
+        self.gaussian = Embedding(condition_width, 2 * text)
         nn.init.zeros_(self.gaussian.weight.data[text:])
         nn.init.constant_(self.gaussian.bias.data[text:], math.log(SD))
 
     def forward(self, y: Tensor, eps: Tensor) -> Tensor:
-        """y [B, told], eps [B, text] ~ N(0, I) -> c [B, text]"""
+        """y [B, condition_width], eps [B, text] ~ N(0, I) -> c [B, text]"""
         mean, log_sd = self.gaussian(y).chunk(2, 1)
         return mean + log_sd.exp() * eps
 
@@ -48,26 +48,26 @@ class First(nn.Module):
 
     def __init__(
         self,
-        latent: Count,
-        told: Count,
-        channels: Count,
+        latent: PositiveInt,
+        condition_width: PositiveInt,
+        channels: PositiveInt,
         size: Size,
-        text: Count = 128,
-        width: Count = 64,
-        kernel: Count = 3,
+        text: PositiveInt = 128,
+        width: PositiveInt = 64,
+        kernel: PositiveInt = 3,
         norm: MapNorm = "batch",
         upsample: dcgan.Upsample = "nearest",
-        blocks: Natural = 2,
+        blocks: NonNegativeInt = 2,
     ) -> None:
         super().__init__()
         self.latent, self.text = latent, _room(latent, text)
-        self.augmentation = Augmentation(told, text)
+        self.augmentation = Augmentation(condition_width, text)
         self.images = dcgan.Generator(
             latent - text, channels, size, width, kernel, norm, upsample, classes=text, blocks=blocks
         )
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        """z [B, latent], y [B, told] -> [B, C, H, W] in [-1, 1]"""
+        """z [B, latent], y [B, condition_width] -> [B, C, H, W] in [-1, 1]"""
         noise, eps = z[:, : -self.text], z[:, -self.text :]
         return self.images(noise, self.augmentation(y, eps))
 
@@ -81,22 +81,22 @@ class Second(nn.Module):
 
     def __init__(
         self,
-        latent: Count,
-        told: Count,
-        channels: Count,
+        latent: PositiveInt,
+        condition_width: PositiveInt,
+        channels: PositiveInt,
         size: Size,
         small: Size,
-        text: Count = 128,
-        width: Count = 64,
-        blocks: Count = 2,
-        kernel: Count = 3,
+        text: PositiveInt = 128,
+        width: PositiveInt = 64,
+        blocks: PositiveInt = 2,
+        kernel: PositiveInt = 3,
         norm: MapNorm = "batch",
         upsample: dcgan.Upsample = "nearest",
     ) -> None:
         super().__init__()
         self.text = _room(latent, text)
         last, bias = 4 * width, norm == "none"
-        inner = dcgan.halve(width, 2 * width, 4, bias), dcgan.halve(2 * width, last, 4, bias)
+        inner = dcgan.downsample_layer(width, 2 * width, 4, bias), dcgan.downsample_layer(2 * width, last, 4, bias)
         self.image = nn.Sequential(
             nn.Conv2d(channels, width, 3, 1, 1),
             nn.ReLU(),
@@ -108,17 +108,17 @@ class Second(nn.Module):
             *(Residual(last, norm) for _ in range(blocks)),
         )
         widths = [max(last >> k, width // 2, 1) for k in range(2 + doublings(size, small) + 1)]
-        ups = [_normed(dcgan.double(i, o, kernel, upsample, bias), norm, o) for i, o in pairwise(widths)]
+        ups = [_normed(dcgan.upsample_layer(i, o, kernel, upsample, bias), norm, o) for i, o in pairwise(widths)]
         self.larger = nn.Sequential(
             *(layer for up in ups for layer in up), nn.Conv2d(widths[-1], channels, 3, 1, 1), nn.Tanh()
         )
         dcgan_weights(self, normalised=not bias)
-        self.augmentation = Augmentation(told, text)
+        self.augmentation = Augmentation(condition_width, text)
 
     def forward(self, z: Tensor, y: Tensor, image: Tensor) -> Tensor:
-        """z [B, latent], y [B, told], image [B, C, h, w] -> [B, C, H, W] in [-1, 1]"""
+        """z [B, latent], y [B, condition_width], image [B, C, h, w] -> [B, C, H, W] in [-1, 1]"""
         c = self.augmentation(y, z[:, -self.text :])
-        return self.larger(self.joint(beside(self.image(image), c)))
+        return self.larger(self.joint(concat_condition(self.image(image), c)))
 
 
 class Frozen(nn.Module):
@@ -137,7 +137,7 @@ class Frozen(nn.Module):
 
     @torch.no_grad()
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        """z [B, d], of which it takes the first numbers, y [B, told] -> [B, C, h, w] in [-1, 1]"""
+        """z [B, d], of which it takes the first numbers, y [B, condition_width] -> [B, C, h, w] in [-1, 1]"""
         return self.network(z[:, : self.network.latent], y)
 
 
@@ -145,12 +145,12 @@ def doublings(size: Size, small: Size) -> int:
     """How often `small` has to be doubled to become `size`.
 
     Raises:
-        Mistake: no number of times, or `small` can't be halved twice.
+        UserError: no number of times, or `small` can't be halved twice.
     """
     (height, width), (h, w) = height_width(size), height_width(small)
     count = round(math.log2(height / h)) if h else 0
     if count < 1 or (h << count, w << count) != (height, width) or h % 4 or w % 4:
-        raise Mistake(
+        raise UserError(
             f"data.size={size}: stage II makes images 2, 4, ... times as large as stage I, and its are {small}"
         )
     return count
@@ -160,10 +160,10 @@ def _room(latent: int, text: int) -> int:
     """The text's numbers of a latent, if there are others.
 
     Raises:
-        Mistake: there are none.
+        UserError: there are none.
     """
     if latent <= text:
-        raise Mistake(f"model.game.prior.dim={latent}: {text} numbers are for the text, and none is left for noise")
+        raise UserError(f"model.game.prior.dim={latent}: {text} numbers are for the text, and none is left for noise")
     return text
 
 

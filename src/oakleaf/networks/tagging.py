@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from oakleaf.config.types import Count
+from oakleaf.config.types import PositiveInt
 from oakleaf.networks.layers import Maxout, Size, he_weights, height_width
-from oakleaf.round import Verdict
+from oakleaf.round import CriticOutput
 
 
 class Generator(nn.Module):
@@ -22,26 +22,26 @@ class Generator(nn.Module):
 
     def __init__(
         self,
-        latent: Count,
-        told: Count,
-        channels: Count,
+        latent: PositiveInt,
+        condition_width: PositiveInt,
+        channels: PositiveInt,
         size: Size,
-        noise_units: Count = 500,
-        told_units: Count = 2000,
+        noise_units: PositiveInt = 500,
+        condition_units: PositiveInt = 2000,
         unit: bool = False,
     ) -> None:
         super().__init__()
         self.shape, self.unit = (channels, *height_width(size)), unit
         self.noise = nn.Sequential(nn.Linear(latent, noise_units), nn.ReLU())
-        self.told = nn.Sequential(nn.Linear(told, told_units), nn.ReLU())
-        self.joint = nn.Linear(noise_units + told_units, prod(self.shape))
+        self.condition_net = nn.Sequential(nn.Linear(condition_width, condition_units), nn.ReLU())
+        self.joint = nn.Linear(noise_units + condition_units, prod(self.shape))
         he_weights(self, 0.0)
         with torch.no_grad():
             self.joint.weight.div_(prod(self.shape) ** 0.5)  # so that lengths begin near 1, those of words
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        """z [B, latent], y [B, told] -> [B, C, H, W], of any size"""
-        vectors = self.joint(torch.cat([self.noise(z), self.told(y)], 1))
+        """z [B, latent], y [B, condition_width] -> [B, C, H, W], of any size"""
+        vectors = self.joint(torch.cat([self.noise(z), self.condition_net(y)], 1))
         return (normalize(vectors.float(), dim=1) if self.unit else vectors).unflatten(1, self.shape)
 
 
@@ -53,30 +53,30 @@ class Discriminator(nn.Module):
 
     def __init__(
         self,
-        told: Count,
-        channels: Count,
+        condition_width: PositiveInt,
+        channels: PositiveInt,
         size: Size,
-        word_units: Count = 500,
-        told_units: Count = 1200,
-        joint_units: Count = 1000,
-        pieces: Count = 3,
+        word_units: PositiveInt = 500,
+        condition_units: PositiveInt = 1200,
+        joint_units: PositiveInt = 1000,
+        pieces: PositiveInt = 3,
         joins: Literal["maxout", "product"] = "maxout",
     ) -> None:
         super().__init__()
         numbers = channels * prod(height_width(size))
         self.word = nn.Sequential(nn.Linear(numbers, word_units), nn.ReLU())
-        self.told = nn.Sequential(nn.Linear(told, told_units), nn.ReLU())
-        inner = word_units + (told_units if joins == "maxout" else 0)
+        self.condition_net = nn.Sequential(nn.Linear(condition_width, condition_units), nn.ReLU())
+        inner = word_units + (condition_units if joins == "maxout" else 0)
         self.joint, self.score = Maxout(inner, joint_units, pieces), nn.Linear(joint_units, 1)
-        self.match = nn.Linear(told_units, numbers) if joins == "product" else None
+        self.match = nn.Linear(condition_units, numbers) if joins == "product" else None
         he_weights(self, 0.0)
 
-    def forward(self, x: Tensor, y: Tensor) -> Verdict:
-        """x [B, C, H, W], y [B, told] -> score [B], features [B, joint_units]: what the last map sees"""
+    def forward(self, x: Tensor, y: Tensor) -> CriticOutput:
+        """x [B, C, H, W], y [B, condition_width] -> score [B], features [B, joint_units]: what the last map sees"""
         x = x.flatten(1)
-        word, told = self.word(x), self.told(y)
-        features = self.joint(word if self.match else torch.cat([word, told], 1))
+        word, condition = self.word(x), self.condition_net(y)
+        features = self.joint(word if self.match else torch.cat([word, condition], 1))
         score = self.score(features).squeeze(1)
         if self.match:
-            score = score + (x * self.match(told)).sum(1) / told.shape[1] ** 0.5
-        return Verdict(score.float(), features=features)
+            score = score + (x * self.match(condition)).sum(1) / condition.shape[1] ** 0.5
+        return CriticOutput(score.float(), features=features)

@@ -8,10 +8,10 @@ from math import prod
 from torch import Tensor, nn
 from torch.nn import functional
 
-from oakleaf.config.types import Count, Natural, NonNegative
+from oakleaf.config.types import NonNegativeFloat, NonNegativeInt, PositiveInt
 from oakleaf.networks import dcgan, layers
-from oakleaf.networks.layers import Bottleneck, MapNorm, Norm, Size, beside, dcgan_weights, halvings, spectral
-from oakleaf.round import Verdict
+from oakleaf.networks.layers import Bottleneck, MapNorm, Norm, Size, concat_condition, dcgan_weights, halvings, spectral
+from oakleaf.round import CriticOutput
 
 
 class Embedding(nn.Linear):
@@ -27,39 +27,39 @@ class Embedding(nn.Linear):
         return super().forward(functional.normalize(y, dim=1))
 
 
-class Squeezed(nn.Sequential):
-    """A text y [B, told] as [B, units]: one linear map and LeakyReLU (section 4.1)."""
+class CompressedText(nn.Sequential):
+    """A text y [B, condition_width] as [B, units]: one linear map and LeakyReLU (section 4.1)."""
 
-    def __init__(self, told: int, units: int, slope: float = 0.2) -> None:
-        super().__init__(Embedding(told, units), nn.LeakyReLU(slope))
+    def __init__(self, condition_width: int, units: int, slope: float = 0.2) -> None:
+        super().__init__(Embedding(condition_width, units), nn.LeakyReLU(slope))
 
 
 class Generator(nn.Module):
     """The squeezed text beside z, then a DCGAN's generator, of whose maps the smallest go through residual `blocks`
-    (the authors' code: 2); told: width of y, text: of what it is squeezed to.
+    (the authors' code: 2); condition_width: width of y, text: of what it is squeezed to.
     """
 
     def __init__(
         self,
-        latent: Count,
-        told: Count,
-        channels: Count,
+        latent: PositiveInt,
+        condition_width: PositiveInt,
+        channels: PositiveInt,
         size: Size,
-        text: Count = 128,
-        width: Count = 64,
-        kernel: Count = 4,
+        text: PositiveInt = 128,
+        width: PositiveInt = 64,
+        kernel: PositiveInt = 4,
         norm: MapNorm = "batch",
         upsample: dcgan.Upsample = "transposed",
-        blocks: Natural = 2,
+        blocks: NonNegativeInt = 2,
     ) -> None:
         super().__init__()
-        self.text = Squeezed(told, text)
+        self.text = CompressedText(condition_width, text)
         self.images = dcgan.Generator(
             latent, channels, size, width, kernel, norm, upsample, classes=text, blocks=blocks
         )
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        """z [B, latent], y [B, told] -> [B, C, H, W] in [-1, 1]"""
+        """z [B, latent], y [B, condition_width] -> [B, C, H, W] in [-1, 1]"""
         return self.images(z, self.text(y))
 
 
@@ -70,23 +70,23 @@ class Discriminator(nn.Module):
 
     def __init__(
         self,
-        told: Count,
-        channels: Count,
+        condition_width: PositiveInt,
+        channels: PositiveInt,
         size: Size,
-        text: Count = 128,
-        width: Count = 64,
-        kernel: Count = 4,
+        text: PositiveInt = 128,
+        width: PositiveInt = 64,
+        kernel: PositiveInt = 4,
         norm: Norm = "batch",
-        slope: NonNegative = 0.2,
-        blocks: Natural = 1,
+        slope: NonNegativeFloat = 0.2,
+        blocks: NonNegativeInt = 1,
     ) -> None:
         super().__init__()
         count, base = halvings(size)
         widths = [width << k for k in range(count)]
         bias = norm in ("none", "spectral")
-        stages = [dcgan.halve(channels, width, kernel, True), nn.LeakyReLU(slope)]
+        stages = [dcgan.downsample_layer(channels, width, kernel, True), nn.LeakyReLU(slope)]
         for i, o in pairwise(widths):
-            stages += [dcgan.halve(i, o, kernel, bias), layers.norm(norm, o), nn.LeakyReLU(slope)]
+            stages += [dcgan.downsample_layer(i, o, kernel, bias), layers.norm(norm, o), nn.LeakyReLU(slope)]
         last = widths[-1]
         if blocks:  # each ends in the stage's activation
             stages[-1:] = [Bottleneck(last, norm, nn.LeakyReLU(slope)) for _ in range(blocks)]
@@ -96,11 +96,11 @@ class Discriminator(nn.Module):
         )
         self.score = nn.Linear(last * prod(base), 1)
         dcgan_weights(self, normalised=not bias)
-        self.text = Squeezed(told, text, slope)
+        self.text = CompressedText(condition_width, text, slope)
         if norm == "spectral":
             spectral(self)
 
-    def forward(self, x: Tensor, y: Tensor) -> Verdict:
-        """x [B, C, H, W], y [B, told] -> score [B], features [B, f]"""
-        features = self.joint(beside(self.image(x), self.text(y)))
-        return Verdict(self.score(features).squeeze(1).float(), features=features)
+    def forward(self, x: Tensor, y: Tensor) -> CriticOutput:
+        """x [B, C, H, W], y [B, condition_width] -> score [B], features [B, f]"""
+        features = self.joint(concat_condition(self.image(x), self.text(y)))
+        return CriticOutput(self.score(features).squeeze(1).float(), features=features)

@@ -7,8 +7,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from oakleaf.config.types import Count, NonNegative, Share
-from oakleaf.errors import Mistake
+from oakleaf.config.types import Fraction, NonNegativeFloat, PositiveInt
+from oakleaf.errors import UserError
 from oakleaf.networks.layers import AlwaysDropout, MapNorm, Size, dcgan_weights, height_width, norm, rounded
 
 
@@ -25,15 +25,15 @@ class UNet(nn.Module):
 
     def __init__(
         self,
-        inputs: Count,
-        channels: Count,
+        inputs: PositiveInt,
+        channels: PositiveInt,
         size: Size,
-        width: Count = 64,
-        depth: Count | None = None,
-        bottleneck: Count | None = None,
+        width: PositiveInt = 64,
+        depth: PositiveInt | None = None,
+        bottleneck: PositiveInt | None = None,
         norm: MapNorm = "instance",
-        dropout: Share = 0.5,
-        slope: NonNegative = 0.2,
+        dropout: Fraction = 0.5,
+        slope: NonNegativeFloat = 0.2,
         skips: bool = True,
     ) -> None:
         super().__init__()
@@ -88,10 +88,10 @@ def _depth(size: Size) -> int:
 
 def _divisible(size: Size, depth: int) -> None:
     """Raises:
-    Mistake: it can't be halved so often.
+    UserError: it can't be halved so often.
     """
     if any(side % (1 << depth) for side in height_width(size)):
-        raise Mistake(
+        raise UserError(
             f"data.size={size}: a U-Net of depth {depth} halves it so often, so each side must be a multiple of "
             f"{1 << depth}; nearest: {rounded(size, 1 << depth, 1 << depth)}"
         )

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from oakleaf.config.types import NonNegative, Positive
+from oakleaf.config.types import NonNegativeFloat, PositiveFloat
 
-DRAWING = ("generator", "encoder")
+DEFAULT_PLAYERS = ("generator", "encoder")
 
 
 @dataclass
@@ -20,13 +20,13 @@ class EMA:
     generator, and the encoder where there is one, so that G(E(x)) is of two averages.
     """
 
-    half_life: Positive = 10_000
-    ramp: NonNegative = 0.05
+    half_life: PositiveFloat = 10_000
+    ramp: NonNegativeFloat = 0.05
     of: Sequence[str] | None = None
 
     def players(self, there: Iterable[str]) -> list[str]:
         """Whose average is kept, of those that are there."""
-        return [name for name in there if name in DRAWING] if self.of is None else list(self.of)
+        return [name for name in there if name in DEFAULT_PLAYERS] if self.of is None else list(self.of)
 
     def decay(self, images: int, step: int) -> float:
         """How much of the average stays when `step` more images have been seen, `images` in all."""
@@ -34,7 +34,7 @@ class EMA:
         return 0.5 ** (step / max(half_life, 1e-8))
 
 
-class Average(nn.Module):
+class AveragedNetwork(nn.Module):
     """The average of a network's weights and buffers (BatchNorm's statistics), without gradients, in eval mode."""
 
     def __init__(self, network: nn.Module, ema: EMA) -> None:
@@ -42,7 +42,7 @@ class Average(nn.Module):
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.ema = ema
 
-    def train(self, mode: bool = True) -> "Average":
+    def train(self, mode: bool = True) -> "AveragedNetwork":
         """Always in eval mode."""
         return super().train(False)
 

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from oakleaf.config.suggest import unknown
-from oakleaf.config.types import Count, Natural, NonNegative, Positive, Share
-from oakleaf.errors import Mistake
+from oakleaf.config.suggest import unknown_key_message
+from oakleaf.config.types import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from oakleaf.errors import UserError
 
 
-class Curve(Protocol):
+class Schedule(Protocol):
     """A course for one of the optimizer's numbers: from its configured value to what it is after `images` images."""
 
     def __call__(self, base: float, images: int) -> float: ...
@@ -24,8 +24,8 @@ class Curve(Protocol):
 class Linear:
     """Stays for `after` images, then goes in a straight line to `to`, reached `over` images later."""
 
-    to: NonNegative
-    over: Count
+    to: NonNegativeFloat
+    over: PositiveInt
     after: int = 0
 
     def __call__(self, base: float, images: int) -> float:
@@ -38,8 +38,8 @@ class Cosine:
     """Half a cosine from the configured value to `to`, reached after `over` images (R3GAN's burn-in, Huang 2024,
     arXiv:2501.05441)."""
 
-    to: NonNegative
-    over: Count
+    to: NonNegativeFloat
+    over: PositiveInt
 
     def __call__(self, base: float, images: int) -> float:
         share = min(images / self.over, 1.0)
@@ -51,10 +51,10 @@ class Exponential:
     """Stays for `after` images, then is divided by `divisor` for every `each` images (one batch, say), but not below
     `floor`."""
 
-    divisor: Positive
-    each: Count
-    floor: NonNegative = 0.0
-    after: Natural = 0
+    divisor: PositiveFloat
+    each: PositiveInt
+    floor: NonNegativeFloat = 0.0
+    after: NonNegativeInt = 0
 
     def __call__(self, base: float, images: int) -> float:
         return max(base * self.divisor ** -(max(images - self.after, 0) // self.each), self.floor)
@@ -72,26 +72,26 @@ class Player:
     """
 
     optimizer: Callable[..., Optimizer]
-    lr: Positive
-    every: Count = 1
-    clip: Positive | None = None
-    unrolled: Natural = 0
-    schedules: Mapping[str, Curve] = field(default_factory=dict)
+    lr: PositiveFloat
+    every: PositiveInt = 1
+    clip: PositiveFloat | None = None
+    unrolled: NonNegativeInt = 0
+    schedules: Mapping[str, Schedule] = field(default_factory=dict)
 
     def build(self, network: nn.Module) -> Optimizer:
         """Raises:
-        Mistake: a number that the optimizer refuses, or a schedule for one that it does not have.
+        UserError: a number that the optimizer refuses, or a schedule for one that it does not have.
         """
         try:
             optimizer = self.optimizer(list(network.parameters()), lr=self.lr)
         except (ValueError, TypeError) as error:
-            raise Mistake(f"optim: {error}") from error
+            raise UserError(f"optim: {error}") from error
         for name in self.schedules:
             if not isinstance(optimizer.defaults.get(name), (int, float)):
-                raise Mistake(unknown(f"optim.schedules.{name}", _numbers(optimizer)))
+                raise UserError(unknown_key_message(f"optim.schedules.{name}", _numbers(optimizer)))
         return optimizer
 
-    def steer(self, optimizer: Optimizer, images: int) -> None:
+    def apply_schedule(self, optimizer: Optimizer, images: int) -> None:
         """Set the scheduled numbers for this step. A function of images seen alone, so nothing has to be resumed."""
         for group in optimizer.param_groups:
             for name, curve in self.schedules.items():
@@ -122,10 +122,10 @@ def _numbers(optimizer: Optimizer) -> list[str]:
 
 def adam(
     weights: Iterable[nn.Parameter],
-    lr: Positive,
-    betas: tuple[Share, Share] = (0.9, 0.999),
-    eps: Positive = 1e-8,
-    weight_decay: NonNegative = 0.0,
+    lr: PositiveFloat,
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999),
+    eps: PositiveFloat = 1e-8,
+    weight_decay: NonNegativeFloat = 0.0,
 ) -> Optimizer:
     """torch's Adam in its fused form, with betas made floats: torch >= 2.6 refuses `[0, 0.99]`."""
     first, second = map(float, betas)
@@ -134,13 +134,13 @@ def adam(
 
 def sgd(
     weights: Iterable[nn.Parameter],
-    lr: Positive,
-    momentum: Share = 0.0,
-    weight_decay: NonNegative = 0.0,
+    lr: PositiveFloat,
+    momentum: Fraction = 0.0,
+    weight_decay: NonNegativeFloat = 0.0,
     nesterov: bool = False,
 ) -> Optimizer:
     """torch's SGD in its fused form. Its momentum begins with zeros: torch's own is what lay in memory if the first
-    step is left out on a GPU (`Guard`)."""
+    step is left out on a GPU (`NonFiniteGuard`)."""
     weights = list(weights)
     optimizer = torch.optim.SGD(
         weights, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, fused=True

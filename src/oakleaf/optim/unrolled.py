@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 
 Weights = dict[str, Tensor]
 Rule = Callable[[Tensor, Tensor, dict[str, Tensor]], Tensor]
 
 
-def foreseen(
+def unrolled_weights(
     paid: Callable[[Weights], Tensor],
     weights: Mapping[str, Tensor],
     optimizer: Optimizer,
@@ -30,7 +30,7 @@ def foreseen(
     changed: neither the weights nor the optimizer's state.
 
     Raises:
-        Mistake: no rule is known for that optimizer.
+        UserError: no rule is known for that optimizer.
     """
     rule = _rule(optimizer)
     names, now = list(weights), [weight.detach().requires_grad_() for weight in weights.values()]
@@ -49,11 +49,11 @@ def _rule(optimizer: Optimizer) -> Rule:
     """The optimizer's update, without in-place steps."""
     (group,) = optimizer.param_groups
     if odd := [name for name in ("amsgrad", "centered", "maximize", "nesterov") if group.get(name)]:
-        raise Mistake(f"optim.generator.unrolled: D's steps can't be foreseen with {odd[0]}=true in its optimizer")
+        raise UserError(f"optim.generator.unrolled: D's steps can't be foreseen with {odd[0]}=true in its optimizer")
     for kind, rule in {torch.optim.Adam: _adam, torch.optim.SGD: _sgd, torch.optim.RMSprop: _rmsprop}.items():
         if isinstance(optimizer, kind):  # AdamW is an Adam
             return partial(rule, group=group)
-    raise Mistake(
+    raise UserError(
         "optim.generator.unrolled: D's steps can be foreseen for Adam, AdamW, SGD and RMSprop, "
         f"not for {type(optimizer).__name__}"
     )

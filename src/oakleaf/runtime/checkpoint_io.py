@@ -11,27 +11,27 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
-from oakleaf.config.allowlist import examine
-from oakleaf.errors import Mistake
+from oakleaf.config.allowlist import scan_untrusted
+from oakleaf.errors import UserError
 from oakleaf.runtime.run_dir import LAST
 
 log = logging.getLogger(__name__)
 
-DAMAGED = (  # what readers of pickles, archives and tensors say of a damaged file
+READ_ERRORS = (  # what readers of pickles, archives and tensors say of a damaged file
     pickle.UnpicklingError, zipfile.BadZipFile, ArithmeticError, AttributeError, EOFError, LookupError, MemoryError,
     NotImplementedError, OSError, RuntimeError, TypeError, ValueError, AssertionError, ImportError,
 )  # fmt: skip
 
-OURS = {"state_dict": dict, "hyper_parameters": dict, "turn": int, "images": int}
+OURS = {"state_dict": dict, "hyper_parameters": dict, "iteration": int, "images_seen": int, "trained_on": dict}
+OLD_KEYS = {"turn", "images", "hyper_parameters"}  # of version 0.1
 LIGHTNINGS = {
     "optimizer_states": list, "lr_schedulers": list, "loops": dict, "callbacks": dict, "epoch": int, "global_step": int,
-    "learned": dict,
 }  # fmt: skip
 
 PART = ".part"  # of a checkpoint that is being written
 
 
-class AtomicIO(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """A checkpoint is either the old file or the new one, whole, whenever the power goes.
 
     Lightning writes into the temporary folder and moves the file; from another file system that is a copy over the old
@@ -67,39 +67,39 @@ class AtomicIO(TorchCheckpointIO):
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
         """Never anything but plain containers and tensors, whatever the caller asks."""
-        return read(path)
+        return read_checkpoint(path)
 
 
-def find(place: str | os.PathLike[str]) -> Path:
+def checkpoint_path(place: str | os.PathLike[str]) -> Path:
     """The checkpoint file meant by a path: itself, or the last one of a run's folder.
 
     Raises:
-        Mistake: neither.
+        UserError: neither.
     """
     path = Path(place).expanduser()
     if path.is_dir():
         for candidate in (path / LAST, path / LAST.name):
             if candidate.is_file():
                 return candidate
-        raise Mistake(f"{path} holds no {LAST}: is it a run's folder?")
+        raise UserError(f"{path} holds no {LAST}: is it a run's folder?")
     if not path.is_file():
-        raise Mistake(f"{path}: there is no such file or folder")
+        raise UserError(f"{path}: there is no such file or folder")
     return path
 
 
-def newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     """Of a run's checkpoints the one that was written last and is whole, and its content; damaged ones are told. None
     if none is."""
     files = [path for path in folder.glob("*.ckpt") if path.is_file()]
     for path in sorted(files, key=lambda path: path.stat().st_mtime_ns, reverse=True):
         try:
-            return path, read(path)
-        except Mistake as error:
+            return path, read_checkpoint(path)
+        except UserError as error:
             log.warning("%s; looking for an older one", error)
     return None
 
 
-def tidy(folder: Path) -> None:
+def remove_partial_files(folder: Path) -> None:
     """Remove what a kill in the midst of a saving has left."""
     for part in folder.glob(f".*.ckpt.*{PART}"):
         part.unlink(missing_ok=True)
@@ -112,60 +112,52 @@ def _reason(error: BaseException) -> str:
     return getattr(error, "strerror", None) or " ".join(str(error).split())[:120]
 
 
-def digest(file: Path) -> str:
+def file_hash(file: Path) -> str:
     """Sixteen digits that tell this file from others."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "blake2b").hexdigest()[:16]
 
 
-def read(place: str | os.PathLike[str]) -> dict[str, Any]:
-    """A checkpoint's content, on the CPU, loaded with `weights_only=True`.
+def read_checkpoint(place: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a checkpoint on the CPU with `torch.load(weights_only=True)`, after checking its archive and its recipe.
+
+    Args:
+        place: a checkpoint file, or the folder of a run (its last checkpoint is read).
+
+    Returns:
+        The content: `state_dict`, `hyper_parameters` (the recipe), `iteration`, `images_seen`, `trained_on`, and what
+        Lightning stores.
 
     Raises:
-        Mistake: no file, a damaged one, or one that Oakleaf did not write.
+        UserError: no file, a damaged file, a file that Oakleaf did not write, or one that an older version wrote.
     """
-    path = find(place)
+    path = checkpoint_path(place)
     try:
-        _unpacked(path)
+        _check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except DAMAGED as error:
-        raise Mistake(f"{path} is no checkpoint, or a damaged one ({type(error).__name__})") from error
+    except READ_ERRORS as error:
+        raise UserError(f"{path} is no checkpoint, or a damaged one ({type(error).__name__})") from error
+    if isinstance(content, dict) and OLD_KEYS <= content.keys():
+        raise UserError(f"{path} was written by Oakleaf 0.1, and only version 0.1.0 can read it")
     if not isinstance(content, dict) or not all(isinstance(content.get(name), kind) for name, kind in OURS.items()):
-        raise Mistake(f"{path} is no checkpoint of Oakleaf's: its recipe is missing")
-    if strange := [name for name, kind in LIGHTNINGS.items() if not isinstance(content.get(name, kind()), kind)]:
-        raise Mistake(f"{path} is damaged: its {strange[0]} are no {LIGHTNINGS[strange[0]].__name__}")
-    examine(content["hyper_parameters"], str(path))
-    content["hyper_parameters"] = of_today(content["hyper_parameters"])
-    _learned(content.get("learned", {}), path)
-    content["state_dict"] = {_today(str(name)): weight for name, weight in content["state_dict"].items()}
+        raise UserError(f"{path} is no checkpoint of Oakleaf's: its recipe is missing")
+    if wrong := [name for name, kind in LIGHTNINGS.items() if not isinstance(content.get(name, kind()), kind)]:
+        raise UserError(f"{path} is damaged: its {wrong[0]} are no {LIGHTNINGS[wrong[0]].__name__}")
+    scan_untrusted(content["hyper_parameters"], str(path))
+    _check_trained_on(content["trained_on"], path)
     return content
 
 
-def of_today(recipe: Any) -> Any:
-    """A stored recipe in the words of today: a Label's `width` was `classes` until 2026-11-23."""
-    if isinstance(recipe, list):
-        return [of_today(below) for below in recipe]
-    if not isinstance(recipe, dict):
-        return recipe
-    old = recipe.get("_target_") == "oakleaf.conditioning.condition.Label" and "classes" in recipe
-    return {"width" if old and key == "classes" else key: of_today(below) for key, below in recipe.items()}
-
-
-def _learned(told: dict[str, Any], path: Path) -> None:
+def _check_trained_on(trained_on: dict[str, Any], path: Path) -> None:
     """Raises:
-    Mistake: no names of classes and no hash.
+    UserError: the class names or the hash of the data have the wrong type.
     """
-    names, data = told.get("classes", []), told.get("data", "")
+    names, data = trained_on.get("classes"), trained_on.get("data")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not isinstance(data, str):
-        raise Mistake(f"{path} is damaged: what it learned from is no list of names")
+        raise UserError(f"{path} is damaged: what it learned from is no list of names")
 
 
-def _today(name: str) -> str:
-    """Where a weight is now: once there was only the generator's average."""
-    return name.replace("average.", "averages.generator.", 1) if name.startswith("average.") else name
-
-
-def _unpacked(path: Path) -> None:
+def _check_archive(path: Path) -> None:
     """Checkpoints are stored as they are: what is packed may unfold to any size. Each part has a checksum, which torch
     writes and does not read.
 

@@ -6,10 +6,10 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, distributed
 
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 
 
-class AllReduce(DDPStrategy):
+class AllReduceStrategy(DDPStrategy):
     """Data parallelism by one flat all-reduce of a player's gradients after its backward pass (`average`).
 
     DistributedDataParallel's wrapper does not fit the game: each turn uses half of the weights, which it takes for an
@@ -25,9 +25,9 @@ class AllReduce(DDPStrategy):
             distributed.broadcast(tensor.detach(), src=0)
 
 
-def average(gradients: list[Tensor]) -> None:
+def all_reduce_mean(gradients: list[Tensor]) -> None:
     """Replace each gradient by its mean over all processes; nothing happens where there is only one."""
-    world = place()[1]
+    world = rank_and_world_size()[1]
     if world == 1:
         return
     flat = torch.cat([gradient.flatten() for gradient in gradients])
@@ -37,38 +37,38 @@ def average(gradients: list[Tensor]) -> None:
     torch._foreach_copy_(gradients, [piece.view(g.shape) for piece, g in zip(pieces, gradients)])
 
 
-def place() -> tuple[int, int]:
+def rank_and_world_size() -> tuple[int, int]:
     """This process's rank, and how many there are."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return 0, 1
     return distributed.get_rank(), distributed.get_world_size()
 
 
-def once(do: Callable[[], None]) -> None:
+def run_on_rank_zero(do: Callable[[], None]) -> None:
     """Done by the first process, while the others wait.
 
     Raises:
-        Exception: what the first one raised; and a Mistake with its words in the others, which would wait for ever.
+        Exception: what the first one raised; and a UserError with its words in the others, which would wait for ever.
     """
-    rank, world = place()
+    rank, world = rank_and_world_size()
     failed: Exception | None = None
     if rank == 0:
         try:
             do()
         except Exception as error:
             failed = error
-    said = [str(failed) if isinstance(failed, Mistake) else failed and repr(failed)]
+    said = [str(failed) if isinstance(failed, UserError) else failed and repr(failed)]
     if world > 1:
         distributed.broadcast_object_list(said)
     if failed:
         raise failed
     if said[0]:
-        raise Mistake(said[0])
+        raise UserError(said[0])
 
 
-def gathered(mine: Tensor) -> Tensor:
+def all_gather(mine: Tensor) -> Tensor:
     """The rows of all processes [N, ...], in the order of their ranks; shares may differ."""
-    world = place()[1]
+    world = rank_and_world_size()[1]
     if world == 1:
         return mine
     count = torch.tensor([len(mine)], device=mine.device)
@@ -81,11 +81,11 @@ def gathered(mine: Tensor) -> Tensor:
     return torch.cat([rows[: int(n)] for rows, n in zip(found, counts)])
 
 
-def all_agree(here: bool, device: torch.device) -> bool:
+def all_true(here: bool, device: torch.device) -> bool:
     """Whether it is so in every process."""
-    return bool(gathered(torch.tensor([here], device=device)).all())
+    return bool(all_gather(torch.tensor([here], device=device)).all())
 
 
-def first(value: float, device: torch.device) -> float:
+def broadcast_scalar(value: float, device: torch.device) -> float:
     """Rank 0's value, in every process: what they decide by must be equal to the last bit."""
-    return float(gathered(torch.tensor([value], device=device, dtype=torch.float32))[0])
+    return float(all_gather(torch.tensor([value], device=device, dtype=torch.float32))[0])

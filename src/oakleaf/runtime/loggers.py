@@ -14,12 +14,12 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from oakleaf.errors import first_line
-from oakleaf.runtime.run_dir import Spared, whole
+from oakleaf.runtime.run_dir import IgnoreFullDisk, atomic_write
 
 log = logging.getLogger(__name__)
 
 
-class Table(Logger):
+class MetricsCSV(Logger):
     """`metrics.csv`: one row a look, `images` first. A resumed run drops the rows that it will write again, which
     Lightning's own CSV logger does not: it begins with an empty file. Rows for which there is no room are left out; it
     is said once, and the run goes on.
@@ -31,7 +31,7 @@ class Table(Logger):
         super().__init__()
         self.path = Path(folder) / "metrics.csv"
         self.columns: list[str] | None = None
-        self.spared = Spared()
+        self.ignore_full_disk = IgnoreFullDisk()
 
     def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
         """The run's config.yaml has them."""
@@ -39,7 +39,7 @@ class Table(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         row = {"images": step, **metrics}
-        with self.spared(self.path):
+        with self.ignore_full_disk(self.path):
             if self.columns is None or not row.keys() <= set(self.columns):
                 self._rewrite(row)
             self._append(row)
@@ -61,7 +61,7 @@ class Table(Logger):
                 old = [r for r in csv.DictReader(file) if self.columns or _number(r["images"]) < row["images"]]
         columns = list(dict.fromkeys([*(name for r in old[:1] for name in r), *row]))
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(self.path) as part, part.open("w", newline="") as file:
+        with atomic_write(self.path) as part, part.open("w", newline="") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(old)
@@ -115,7 +115,7 @@ class WeightsAndBiases(Logger):
             self.run.log({"images": step, **metrics})
 
     @rank_zero_only
-    def show(self, name: str, path: Path, images: int) -> None:
+    def log_image(self, name: str, path: Path, images: int) -> None:
         if self.run:
             import wandb
 
@@ -123,7 +123,7 @@ class WeightsAndBiases(Logger):
             self.run.log({"images": images, name: media})
 
     @rank_zero_only
-    def alert(self, title: str, text: str) -> None:
+    def send_alert(self, title: str, text: str) -> None:
         """A message to whoever asked W&B for alerts, by mail or Slack; offline it is kept in the run."""
         if self.run:
             self.run.alert(title=title, text=text, level="WARN")
@@ -175,41 +175,43 @@ class TensorBoard(TensorBoardLogger):
 
     def __init__(self, folder: str) -> None:
         super().__init__(folder, name="", version="tensorboard")
-        self.spared = Spared()
+        self.ignore_full_disk = IgnoreFullDisk()
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
-        with self.spared(Path(self.log_dir)):
+        with self.ignore_full_disk(Path(self.log_dir)):
             super().log_hyperparams(params)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        if self.spared.said:
+        if self.ignore_full_disk.said:
             return
-        with self.spared(Path(self.log_dir)):  # Lightning's own would take a full disk for an unknown kind of number
+        with self.ignore_full_disk(
+            Path(self.log_dir)
+        ):  # Lightning's own would take a full disk for an unknown kind of number
             for name, value in metrics.items():
                 self.experiment.add_scalar(name, value, step)
 
     @rank_zero_only
-    def show(self, name: str, path: Path, images: int) -> None:
+    def log_image(self, name: str, path: Path, images: int) -> None:
         """A picture; it has no films."""
         import numpy as np
         from PIL import Image
 
-        if path.suffix != ".png" or self.spared.said:
+        if path.suffix != ".png" or self.ignore_full_disk.said:
             return
         picture = np.asarray(Image.open(path).convert("RGB"))
-        with self.spared(Path(self.log_dir)):
+        with self.ignore_full_disk(Path(self.log_dir)):
             self.experiment.add_image(name, picture, images, dataformats="HWC")
 
     @rank_zero_only
     def save(self) -> None:
-        with self.spared(Path(self.log_dir)):
+        with self.ignore_full_disk(Path(self.log_dir)):
             super().save()
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        with self.spared(Path(self.log_dir)):
+        with self.ignore_full_disk(Path(self.log_dir)):
             super().finalize(status)
 
 
@@ -236,24 +238,24 @@ def _answers(seconds: float = 3.0) -> bool:
         return False
 
 
-def tell(loggers: Iterable[Logger], scalars: Mapping[str, float], images: int) -> None:
+def log_scalars(loggers: Iterable[Logger], scalars: Mapping[str, float], images: int) -> None:
     """Scalars to every logger."""
     for logger in loggers:
         logger.log_metrics(dict(scalars), step=images)
 
 
-def show(loggers: Iterable[Any], name: str, path: Path, images: int) -> None:
+def log_image(loggers: Iterable[Any], name: str, path: Path, images: int) -> None:
     """A picture or film to every logger that takes one."""
     for logger in loggers:
         if isinstance(logger, (WeightsAndBiases, TensorBoard)):
-            logger.show(name, path, images)
+            logger.log_image(name, path, images)
 
 
-def alert(loggers: Iterable[Any], title: str, text: str) -> None:
+def send_alert(loggers: Iterable[Any], title: str, text: str) -> None:
     """A warning to every logger that passes it on; one that fails must not end the training."""
     for logger in loggers:
         if isinstance(logger, WeightsAndBiases):
             try:
-                logger.alert(title, text)
+                logger.send_alert(title, text)
             except Exception as error:
                 log.warning("W&B takes no alert: %s", error)

@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 
 LAYERS = 20_000  # more than any network of the literature has
 
 
-def weighed(construct: Callable[[], nn.Module], copies: int = 1) -> nn.Module | None:
+def build_on_meta(construct: Callable[[], nn.Module], copies: int = 1) -> nn.Module | None:
     """The module as shapes without numbers, which take no memory (torch's `meta` device); None if it can't be made in
     that way. copies: how often its weights will be in memory: 4 with gradients and Adam's two means.
 
     Raises:
-        Mistake: it has more layers, or needs more memory, than there can be; or what its constructor says.
+        UserError: it has more layers, or needs more memory, than there can be; or what its constructor says.
     """
     layers = 0
 
@@ -30,19 +30,19 @@ def weighed(construct: Callable[[], nn.Module], copies: int = 1) -> nn.Module | 
         nonlocal layers
         layers += 1
         if layers > LAYERS:
-            raise Mistake(f"model: more than {LAYERS:,} layers; is a number of blocks or levels meant to be smaller?")
+            raise UserError(f"model: more than {LAYERS:,} layers; is a number of blocks or levels meant to be smaller?")
 
     handle = register_module_module_registration_hook(count)
     try:
         with torch.device("meta"):
             module = construct()
-    except Mistake:
+    except UserError:
         raise
     except Exception as error:
-        if any(isinstance(link, Mistake) for link in (error.__cause__, error.__context__)):
+        if any(isinstance(link, UserError) for link in (error.__cause__, error.__context__)):
             raise
         if "overflow" in str(error):
-            raise Mistake(
+            raise UserError(
                 "model: a layer would have more weights than can be numbered; which width is wrong?"
             ) from error
         return None  # whatever it is, building in earnest will say
@@ -55,14 +55,14 @@ def weighed(construct: Callable[[], nn.Module], copies: int = 1) -> nn.Module | 
 def _bearable(module: nn.Module, copies: int) -> None:
     tensors = [*module.parameters(), *module.buffers()]
     needed = copies * sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    if needed > (there := granted()):
-        raise Mistake(
+    if needed > (there := total_bytes()):
+        raise UserError(
             f"model: its weights need {needed / 1e9:,.0f} GB of memory, and this machine has {there / 1e9:,.0f} GB; "
             "lower the networks' width or data.size"
         )
 
 
-def granted() -> int:
+def total_bytes() -> int:
     """Bytes that this process may have: the machine's, or its container's if that is less."""
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limit = Path("/sys/fs/cgroup/memory.max")
@@ -70,19 +70,19 @@ def granted() -> int:
     return min(there, int(text)) if text.isdigit() else there
 
 
-def free() -> int:
+def available_bytes() -> int:
     """Bytes that this process may still have, by the system's own estimate; where it makes none, all of `granted`."""
     file = Path("/proc/meminfo")
     told = re.search(r"^MemAvailable:\s*(\d+) kB", file.read_text() if file.is_file() else "", re.MULTILINE)
-    return min(granted(), int(told[1]) * 1024) if told else granted()
+    return min(total_bytes(), int(told[1]) * 1024) if told else total_bytes()
 
 
-def exhausted(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that there is no more memory, of a GPU or, where the system tells, of the machine."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
-def advice(module: Any, batch: Mapping[str, Tensor]) -> str:
+def batch_size_advice(module: Any, batch: Mapping[str, Tensor]) -> str:
     """The batch that fits, found by trying halves: each player's turn forward and backward, without a step."""
     count = len(next(iter(batch.values())))
     size = count // 2
@@ -104,12 +104,12 @@ def _fits(module: Any, batch: Mapping[str, Tensor]) -> bool:
             for other in module.weights:
                 for weight in module.weights[other]:
                     weight.requires_grad_(other == name)
-            losses = module.game.paid(name, batch, tuple(module.game.owed(name)), None)
+            losses = module.game.losses(name, batch, tuple(module.game.terms_of(name)), None)
             if losses:
                 torch.autograd.backward(sum(losses.values()), inputs=weights)  # type: ignore[arg-type]
         return True
     except Exception as error:
-        if not exhausted(error):
+        if not is_out_of_memory(error):
             raise
         return False
     finally:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -21,14 +21,14 @@ CONFIG = "config.yaml"  # in a run's folder: the composed recipe
 OVERRIDES = "overrides.txt"  # in a run's folder: the command line that began it
 
 
-def run_folder(folder: str | None, resume: str | None, stem: str, overrides: Sequence[str]) -> str:
+def run_dir(folder: str | None, resume: str | None, stem: str, overrides: Sequence[str]) -> str:
     """The folder of this run: the named one; or that of the run that is resumed; or `outputs/<model>-<data>/<time>`,
     made now so that two runs of one second get two.
     """
     if folder and resume in (None, "auto"):
         return str(Path(str(folder)).expanduser())
     if resume == "auto":
-        found = newest(OUTPUTS / stem, overrides)
+        found = newest_run(OUTPUTS / stem, overrides)
         if found:
             return str(found)
     elif resume:
@@ -37,10 +37,10 @@ def run_folder(folder: str | None, resume: str | None, stem: str, overrides: Seq
             return str(path)
         if path.is_file() and path.parent.name == LAST.parent.name:
             return str(path.parent.parent)
-    return str(fresh(OUTPUTS / re.sub(r"[^\w.+-]|^\.+", "_", stem)))
+    return str(new_run_dir(OUTPUTS / re.sub(r"[^\w.+-]|^\.+", "_", stem)))
 
 
-def fresh(parent: Path) -> Path:
+def new_run_dir(parent: Path) -> Path:
     """A new folder named by the time, with -2, -3, ... behind it where another run began in the same second."""
     now = time.strftime("%Y-%m-%d_%H-%M-%S")
     for number in range(1, 1000):
@@ -53,55 +53,59 @@ def fresh(parent: Path) -> Path:
     raise FileExistsError(parent / now)
 
 
-def newest(parent: Path, overrides: Sequence[str]) -> Path | None:
+def newest_run(parent: Path, overrides: Sequence[str]) -> Path | None:
     """The newest run below `parent` that was begun by the same overrides, resume= aside, and has saved something."""
     for folder in sorted(parent.glob("*"), key=lambda path: path.name, reverse=True):
         record = folder / OVERRIDES
-        if (folder / LAST).is_file() and record.is_file() and record.read_text().splitlines() == same(overrides):
+        if (
+            (folder / LAST).is_file()
+            and record.is_file()
+            and record.read_text().splitlines() == canonical_overrides(overrides)
+        ):
             return folder
     return None
 
 
-def same(overrides: Sequence[str]) -> list[str]:
+def canonical_overrides(overrides: Sequence[str]) -> list[str]:
     """Overrides in a form in which two commands for the same run are equal: its length may differ."""
     aside = (*LENGTH, "resume=", "sweep.")
-    return sorted(homeless(override) for override in overrides if not override.lstrip("+").startswith(aside))
+    return sorted(redact_home(override) for override in overrides if not override.lstrip("+").startswith(aside))
 
 
-def homeless(value: Any) -> Any:
+def redact_home(value: Any) -> Any:
     """Plain containers and texts with `~` in place of the home's path, which is nobody else's business. Whatever reads
     a path from a recipe expands it."""
     if isinstance(value, dict):
-        return {key: homeless(below) for key, below in value.items()}
+        return {key: redact_home(below) for key, below in value.items()}
     if isinstance(value, list):
-        return [homeless(below) for below in value]
+        return [redact_home(below) for below in value]
     home = str(Path.home())
     if not isinstance(value, str) or home == Path.home().anchor:
         return value
     return re.sub(rf"(?<![\w/.]){re.escape(home)}(?![\w.-])", "~", value)
 
 
-def beside(checkpoint: Path) -> Path:
+def run_dir_of(checkpoint: Path) -> Path:
     """The folder for what is known of a checkpoint: the run's, if it is in one."""
     return checkpoint.parent.parent if checkpoint.parent.name == LAST.parent.name else checkpoint.parent
 
 
-def made(place: str | Path) -> Path:
+def make_output_dir(place: str | Path) -> Path:
     """The folder that `out=` names, made if it is not there.
 
     Raises:
-        Mistake: it can't be.
+        UserError: it can't be.
     """
     out = Path(place).expanduser()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Mistake(f"out={out}: {error.strerror}") from error
+        raise UserError(f"out={out}: {error.strerror}") from error
     return out
 
 
 @contextlib.contextmanager
-def whole(file: Path) -> Iterator[Path]:
+def atomic_write(file: Path) -> Iterator[Path]:
     """Where to write a file so that it is there whole or not at all: beside its place, renamed at the end.
 
     Raises:
@@ -119,7 +123,7 @@ def whole(file: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-class Spared:
+class IgnoreFullDisk:
     """`with spared(path): ...`: what a run can do without. A full disk leaves it out, which is said once, and the run
     goes on behind the block."""
 
@@ -136,7 +140,7 @@ class Spared:
             self.said = True
 
 
-def relative(folder: Path) -> str:
+def relative_to_cwd(folder: Path) -> str:
     """Relative to where the command runs, if it is below: no home's path enters a recipe."""
     here = Path.cwd()
     return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)

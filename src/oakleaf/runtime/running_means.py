@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-class Means:
+class RunningMeans:
     """Means of named scalars between two looks. Adding never waits for the device; looking does, once.
 
     Lightning's own `log_dict` at every step was the largest cost of its loop.
@@ -23,7 +23,7 @@ class Means:
         self._sums[names] = self._sums[names] + stacked if names in self._sums else stacked
         self._counts[names] = self._counts.get(names, 0) + 1
 
-    def take(self) -> dict[str, float]:
+    def pop(self) -> dict[str, float]:
         """The means since the last look, by name; then start anew. A name met in several groups of scalars (a term
         that is not paid every turn) is averaged over all of them."""
         totals: dict[str, float] = {}

@@ -7,10 +7,10 @@ from lightning.pytorch.plugins import LayerSync
 from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from oakleaf.runtime.distributed import place
+from oakleaf.runtime.distributed import rank_and_world_size
 
 
-class Summed(torch.autograd.Function):
+class AllReduceSum(torch.autograd.Function):
     """The sum over all processes, which can be differentiated as often as one likes: its gradient is the sum of all
     processes' gradients."""
 
@@ -22,10 +22,10 @@ class Summed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        return Summed.apply(gradient)  # type: ignore[no-any-return]
+        return AllReduceSum.apply(gradient)  # type: ignore[no-any-return]
 
 
-class Joint(_BatchNorm):
+class GlobalBatchNorm(_BatchNorm):
     """Mean and variance of all processes' images, as if one had them all.
 
     Torch's own SyncBatchNorm runs on GPUs alone and can't be differentiated twice, which a gradient penalty does; this
@@ -34,16 +34,16 @@ class Joint(_BatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """[B, C, ...] -> the same."""
-        if not self.training or place()[1] == 1:
+        if not self.training or rank_and_world_size()[1] == 1:
             return super().forward(input)
         x = input.float()  # bf16 has too few digits for a mean
         across = [d for d in range(x.dim()) if d != 1]
         shape = [1, -1, *[1] * (x.dim() - 2)]
-        total = Summed.apply(torch.cat([x.sum(across), x.new_full((1,), x.numel() / x.shape[1])]))
+        total = AllReduceSum.apply(torch.cat([x.sum(across), x.new_full((1,), x.numel() / x.shape[1])]))
         count = total[-1].detach()
         mean = total[:-1] / count
         centred = x - mean.view(shape)
-        variance = Summed.apply(centred.square().sum(across)) / count
+        variance = AllReduceSum.apply(centred.square().sum(across)) / count
         self._remember(mean.detach(), variance.detach() * count / (count - 1).clamp(min=1))
         normal = centred * torch.rsqrt(variance + self.eps).view(shape)
         if self.affine:
@@ -63,18 +63,18 @@ class Joint(_BatchNorm):
         self.running_var.lerp_(variance.to(self.running_var), share)
 
 
-class JointBatchNorm(LayerSync):
+class SyncBatchNorm(LayerSync):
     """Lightning's way to make a module's BatchNorms joint, and single again. They stay the same modules with the same
     weights; only their class changes."""
 
     def __init__(self) -> None:
-        self.single: dict[Joint, Any] = {}
+        self.single: dict[GlobalBatchNorm, Any] = {}
 
     def apply(self, model: nn.Module) -> nn.Module:
         for module in list(model.modules()):
-            if isinstance(module, _BatchNorm) and not isinstance(module, Joint):
+            if isinstance(module, _BatchNorm) and not isinstance(module, GlobalBatchNorm):
                 was = type(module)
-                module.__class__ = Joint
+                module.__class__ = GlobalBatchNorm
                 self.single[module] = was  # type: ignore[index]
         return model
 

@@ -8,85 +8,85 @@ import torch
 from torch import Tensor
 
 from oakleaf.conditioning import priors
-from oakleaf.config.types import Count, NonNegative, Positive
-from oakleaf.data.datamodule import Dealt
-from oakleaf.errors import Mistake
+from oakleaf.config.types import NonNegativeFloat, PositiveFloat, PositiveInt
+from oakleaf.data.datamodule import ImageDataModule
+from oakleaf.errors import UserError
 from oakleaf.games import Batch, Game
-from oakleaf.image_grid import abreast
-from oakleaf.runtime.seeds import stream
+from oakleaf.image_grid import interleave
+from oakleaf.runtime.seeds import derive_seed
 
 WIDEST = 32  # columns at most
 PIECE = 64  # latents drawn together, by random numbers of their own
-Asked = tuple[Batch, int | None]  # a batch for `Game.generate`, and the columns of the sheet (None: square)
+Request = tuple[Batch, int | None]  # a batch for `Game.generate`, and the columns of the sheet (None: square)
 
 
-def draw(game: Game, count: int, seed: int, told: bool = True) -> Batch:
+def seeded_inputs(game: Game, count: int, seed: int, with_condition: bool = True) -> Batch:
     """What the seed asks of the game; drawn on the CPU, so the same on every device, and piece by piece, so that the
     first latents are the same however many are drawn. told: with what the condition asks for of its own.
     """
     key = game.condition.key if game.condition else None
     pieces: dict[str, list[Tensor]] = {}
     for start in range(0, count, PIECE):
-        torch.manual_seed(stream(seed, "draw", start))
-        for name, values in game.request(PIECE).items():
+        torch.manual_seed(derive_seed(seed, "draw", start))
+        for name, values in game.sample_inputs(PIECE).items():
             if name != key:
                 pieces.setdefault(name, []).append(values)
     drawn = {name: torch.cat(values)[:count] for name, values in pieces.items()}
-    return {**drawn, key: game.condition.request(count)} if told and game.condition and key else drawn
+    return {**drawn, key: game.condition.sample(count)} if with_condition and game.condition and key else drawn
 
 
-def latents(game: Game, count: int, seed: int) -> Batch:
+def latent_inputs(game: Game, count: int, seed: int) -> Batch:
     """The same, for modes that calculate with its latents [count, d].
 
     Raises:
-        Mistake: the game's generator takes none.
+        UserError: the game's generator takes none.
     """
-    request = draw(game, count, seed)
+    request = seeded_inputs(game, count, seed)
     if "latent" not in request:
-        raise Mistake("this mode calculates with latents, and the checkpoint's generator takes none")
+        raise UserError("this mode calculates with latents, and the checkpoint's generator takes none")
     return request
 
 
 class Mode(ABC):
-    """A way to draw. chooses: the conditions too, so that none can be asked for."""
+    """A way to draw. chooses_conditions: the conditions too, so that none can be asked for."""
 
-    chooses = False
+    chooses_conditions = False
 
-    def meet(self, real: Callable[[], Dealt]) -> None:  # noqa: B027, most need none
+    def set_data(self, real: Callable[[], ImageDataModule]) -> None:  # noqa: B027, most need none
         """Called before all else, with a way to get the run's real images; they are read when it is called."""
 
     @abstractmethod
-    def __call__(self, game: Game, seed: int) -> Asked: ...
+    def __call__(self, game: Game, seed: int) -> Request: ...
 
-    def drawn(self, game: Game, batch: Batch) -> Tensor:
+    def generate(self, game: Game, batch: Batch) -> Tensor:
         """Images [B, C, H, W] for the batch, or several for each of its rows, one after the other."""
         return game.generate(batch)
 
-    def shown(self, images: Tensor, told: Tensor | None) -> Tensor:
+    def arrange(self, images: Tensor, inputs: Tensor | None) -> Tensor:
         """What is written of the images drawn, [B, C, H, W]: each beside the picture that the generator was told, if it
         was."""
-        return images if told is None else abreast(told, images)
+        return images if inputs is None else interleave(inputs, images)
 
 
 @dataclass
 class Grid(Mode):
     """`count` independent samples."""
 
-    count: Count = 64
+    count: PositiveInt = 64
 
-    def __call__(self, game: Game, seed: int) -> Asked:
-        return draw(game, self.count, seed), None
+    def __call__(self, game: Game, seed: int) -> Request:
+        return seeded_inputs(game, self.count, seed), None
 
 
 @dataclass
 class Interpolate(Mode):
     """Rows of `steps` images from one latent to another, both ends included, along the great circle."""
 
-    pairs: Count = 8
-    steps: Count = 10
+    pairs: PositiveInt = 8
+    steps: PositiveInt = 10
 
-    def __call__(self, game: Game, seed: int) -> Asked:
-        asked = latents(game, 2 * self.pairs, seed)
+    def __call__(self, game: Game, seed: int) -> Request:
+        asked = latent_inputs(game, 2 * self.pairs, seed)
         start, end = asked["latent"].chunk(2)
         shares = torch.linspace(0, 1, self.steps)
         between = torch.stack([slerp(start, end, share) for share in shares], dim=1)  # [pairs, steps, d]
@@ -105,14 +105,14 @@ class Arithmetic(Mode):
     a: list[int] = field(default_factory=lambda: [0, 1, 2])
     b: list[int] = field(default_factory=lambda: [3, 4, 5])
     c: list[int] = field(default_factory=lambda: [6, 7, 8])
-    spread: NonNegative = 0.25
+    spread: NonNegativeFloat = 0.25
 
-    def __call__(self, game: Game, seed: int) -> Asked:
+    def __call__(self, game: Game, seed: int) -> Request:
         groups = {"a": self.a, "b": self.b, "c": self.c}
         for name, numbers in groups.items():
             if not numbers or min(numbers) < 0 or len(numbers) != len(self.a):
-                raise Mistake(f"mode.{name}={numbers}: as many samples' numbers as in mode.a are expected, from 0 on")
-        asked = latents(game, 1 + max(max(numbers) for numbers in groups.values()), seed)
+                raise UserError(f"mode.{name}={numbers}: as many samples' numbers as in mode.a are expected, from 0 on")
+        asked = latent_inputs(game, 1 + max(max(numbers) for numbers in groups.values()), seed)
         z = asked["latent"]
         means = [z[numbers].mean(0, keepdim=True) for numbers in groups.values()]
         result = means[0] - means[1] + means[2]
@@ -127,16 +127,16 @@ class Arithmetic(Mode):
 class ByClass(Mode):
     """A column for each class, a row for each latent. Mirza 2014, arXiv:1411.1784, figure 2."""
 
-    chooses = True
-    rows: Count = 8
+    chooses_conditions = True
+    rows: PositiveInt = 8
 
-    def __call__(self, game: Game, seed: int) -> Asked:
+    def __call__(self, game: Game, seed: int) -> Request:
         condition = game.condition
         if condition is None:
-            raise Mistake("mode=by_class: this checkpoint's generator is told no class")
+            raise UserError("mode=by_class: this checkpoint's generator is told no class")
         columns = min(condition.width, WIDEST)
-        z = latents(game, self.rows, seed)["latent"].repeat_interleave(columns, 0)
-        told = torch.cat([condition.request(columns)] * self.rows)
+        z = latent_inputs(game, self.rows, seed)["latent"].repeat_interleave(columns, 0)
+        told = torch.cat([condition.sample(columns)] * self.rows)
         return {"latent": z, condition.key: told}, columns
 
 
@@ -147,15 +147,15 @@ class Codes(Mode):
     with all of its values, then the continuous numbers from -`reach` to `reach`.
     """
 
-    rows: Count = 4
-    reach: Positive = 2.0
+    rows: PositiveInt = 4
+    reach: PositiveFloat = 2.0
 
-    def __call__(self, game: Game, seed: int) -> Asked:
+    def __call__(self, game: Game, seed: int) -> Request:
         prior = getattr(game, "prior", None)
         if not isinstance(prior, priors.Codes):
-            raise Mistake("mode=codes: this checkpoint's latents have no code")
+            raise UserError("mode=codes: this checkpoint's latents have no code")
         columns = max([10, *prior.categories])
-        z = latents(game, self.rows, seed)["latent"]
+        z = latent_inputs(game, self.rows, seed)["latent"]
         start, pieces = prior.dim - prior.width, []
         for width in [*prior.categories, *[1] * prior.continuous]:
             changed = z.repeat_interleave(columns, 0)

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from oakleaf.config.types import Count
-from oakleaf.errors import Mistake
+from oakleaf.config.types import PositiveInt
+from oakleaf.errors import UserError
 from oakleaf.games import Batch, Game, Pyramid
 from oakleaf.games.pyramid import residuals
-from oakleaf.sampling.latents import Asked, Mode, draw
+from oakleaf.sampling.latents import Mode, Request, seeded_inputs
 
 
 @dataclass
@@ -19,14 +19,14 @@ class Levels(Mode):
     image with that added. Denton 2015, arXiv:1506.05751, figure 1. All are enlarged to the full size, pixel by pixel.
     """
 
-    count: Count = 8
+    count: PositiveInt = 8
 
-    def __call__(self, game: Game, seed: int) -> Asked:
+    def __call__(self, game: Game, seed: int) -> Request:
         if not isinstance(game, Pyramid):
-            raise Mistake("mode=pyramid: this checkpoint's images are made at once; model=lapgan")
-        return draw(game, self.count, seed), 2 * game.depth + 1
+            raise UserError("mode=pyramid: this checkpoint's images are made at once; model=lapgan")
+        return seeded_inputs(game, self.count, seed), 2 * game.depth + 1
 
-    def drawn(self, game: Game, batch: Batch) -> Tensor:
+    def generate(self, game: Game, batch: Batch) -> Tensor:
         """[B * (2 * depth + 1), C, H, W]"""
         assert isinstance(game, Pyramid)
         images = game.grow(batch)

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from oakleaf.config.types import Count
-from oakleaf.data.datamodule import Dealt
-from oakleaf.errors import Mistake
+from oakleaf.config.types import PositiveInt
+from oakleaf.data.datamodule import ImageDataModule
+from oakleaf.errors import UserError
 from oakleaf.games import Game
-from oakleaf.image_grid import abreast, from_bytes
-from oakleaf.runtime.seeds import stream
-from oakleaf.sampling.latents import Asked, Mode, draw
+from oakleaf.image_grid import from_bytes, interleave
+from oakleaf.runtime.seeds import derive_seed
+from oakleaf.sampling.latents import Mode, Request, seeded_inputs
 
 
 @dataclass
@@ -23,18 +23,18 @@ class Reconstruct(Mode):
     critic gives back that is an auto-encoder (Zhao 2016, arXiv:1609.03126, section 2.3).
     """
 
-    count: Count = 64
-    real: Callable[[], Dealt] | None = field(default=None, init=False)
+    count: PositiveInt = 64
+    real: Callable[[], ImageDataModule] | None = field(default=None, init=False)
     originals: Tensor = field(default_factory=lambda: torch.empty(0), init=False)
     given: Tensor | None = field(default=None, init=False)
 
-    def meet(self, real: Callable[[], Dealt]) -> None:
+    def set_data(self, real: Callable[[], ImageDataModule]) -> None:
         self.real = real
 
-    def __call__(self, game: Game, seed: int) -> Asked:
+    def __call__(self, game: Game, seed: int) -> Request:
         encode, give = getattr(game, "encode", None), _giver(game)
         if self.real is None or not (encode or give):
-            raise Mistake(
+            raise UserError(
                 "mode=reconstruct: nothing in this checkpoint's game gives images back; model=bigan, ali, ebgan"
             )
         images = self.real().rows["image"]
@@ -45,11 +45,11 @@ class Reconstruct(Mode):
             if encode:
                 return {"latent": encode(there)}, columns
             self.given = give(there).cpu() if give else None
-        return draw(game, self.count, seed), columns
+        return seeded_inputs(game, self.count, seed), columns
 
-    def shown(self, images: Tensor, told: Tensor | None) -> Tensor:
+    def arrange(self, images: Tensor, inputs: Tensor | None) -> Tensor:
         """Each original, then its reconstruction, [2B, C, H, W]."""
-        return abreast(self.originals, images if self.given is None else self.given)
+        return interleave(self.originals, images if self.given is None else self.given)
 
 
 @dataclass
@@ -57,31 +57,31 @@ class Translate(Mode):
     """`count` of the run's real inputs, each beside what the generator makes of it and the image that belongs to it, if
     one does."""
 
-    count: Count = 64
-    real: Callable[[], Dealt] | None = field(default=None, init=False)
+    count: PositiveInt = 64
+    real: Callable[[], ImageDataModule] | None = field(default=None, init=False)
     images: list[Tensor] = field(default_factory=list, init=False)
 
-    def meet(self, real: Callable[[], Dealt]) -> None:
+    def set_data(self, real: Callable[[], ImageDataModule]) -> None:
         self.real = real
 
-    def __call__(self, game: Game, seed: int) -> Asked:
+    def __call__(self, game: Game, seed: int) -> Request:
         data = self.real() if self.real else None
         if data is None or not game.translates:
-            raise Mistake("mode=translate: this checkpoint's generator is given no pictures")
+            raise UserError("mode=translate: this checkpoint's generator is given no pictures")
         batch = data.batch(_some(len(data.rows["image"]), self.count, seed, "translate"))
         self.images = [batch["image"]] if data.pairs else []
         width = 2 + len(self.images)
         return {"input": batch["input"]}, width * max(1, round(math.sqrt(self.count / width)))
 
-    def shown(self, images: Tensor, told: Tensor | None) -> Tensor:
+    def arrange(self, images: Tensor, inputs: Tensor | None) -> Tensor:
         """Input, translation, image, [3B, C, H, W], or the first two."""
-        assert told is not None
-        return abreast(told, images, *self.images)
+        assert inputs is not None
+        return interleave(inputs, images, *self.images)
 
 
 def _some(of: int, count: int, seed: int, what: str) -> Tensor:
     """`count` different rows of so many, or all."""
-    return torch.randperm(of, generator=torch.Generator().manual_seed(stream(seed, what)))[:count]
+    return torch.randperm(of, generator=torch.Generator().manual_seed(derive_seed(seed, what)))[:count]
 
 
 def _giver(game: Game) -> Callable[[Tensor], Tensor] | None:

@@ -15,7 +15,7 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 @contextmanager
-def a_share(trainer: Any) -> Iterator[dict[str, str]]:
+def reserve_gpus(trainer: Any) -> Iterator[dict[str, str]]:
     """What to add to a job's environment so that it sees as many GPUs as it asks for, none of which another job of
     this user's has on this machine. Where none is free, jobs share; a job that takes what there is gets all.
     """
@@ -44,7 +44,7 @@ def gpus() -> list[str]:
     return [str(number) for number, line in enumerate(li for li in listed.splitlines() if li.startswith("GPU "))]
 
 
-def at_once() -> int:
+def parallel_jobs() -> int:
     """How many jobs of one device this machine runs side by side: one on each GPU, or on each pair of cores."""
     return len(gpus()) or max(1, (os.cpu_count() or 2) // 2)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from oakleaf.errors import Mistake
-from oakleaf.sweeps.job_runner import asked
+from oakleaf.errors import UserError
+from oakleaf.sweeps.job_runner import evaluation_overrides
 from oakleaf.sweeps.job_state import SWEEP, Job, read_job, write, write_job
 from oakleaf.sweeps.names import combinations, job_name
 from oakleaf.sweeps.report import report
@@ -24,14 +24,14 @@ def grid(config: DictConfig, arguments: Sequence[str], legal: Legal, launch: Lau
     """Run what is not finished, then report.
 
     Raises:
-        Mistake: some jobs failed; the others are done.
+        UserError: some jobs failed; the others are done.
     """
-    settings = settled(config)
+    settings = sweep_metric(config)
     folder = Path(config.hydra.sweep.dir).absolute()
     planned = [Job(job_name(swept), overrides, swept) for overrides, swept in combinations(arguments)]
     legal([job.overrides for job in planned])
-    jobs = begin(folder, [*spoken(config), *arguments], planned, settings)
-    waiting = [job for job in jobs if not (job.state == "done" and job.evaluated == asked(config))]
+    jobs = begin(folder, [*sweep_command(config), *arguments], planned, settings)
+    waiting = [job for job in jobs if not (job.state == "done" and job.evaluated == evaluation_overrides(config))]
     if len(waiting) < len(jobs):
         log.info("%d of %d jobs are done already", len(jobs) - len(waiting), len(jobs))
     launch(folder, {job.name: job.overrides for job in waiting})
@@ -47,37 +47,37 @@ def begin(folder: Path, command: Sequence[str], planned: Sequence[Job], settings
     return jobs
 
 
-def spoken(config: DictConfig) -> list[str]:
+def sweep_command(config: DictConfig) -> list[str]:
     """What the command said of the sweeper and the launcher, without which it would be another."""
     hydra = ("hydra/sweeper", "hydra.sweeper", "hydra/launcher", "hydra.launcher")
     return [override for override in config.hydra.overrides.hydra if override.lstrip("+~").startswith(hydra)]
 
 
 def conclude(config: DictConfig, folder: Path) -> None:
-    """The report, and a Mistake that names what failed."""
+    """The report, and a UserError that names what failed."""
     said, failed = report(folder, OmegaConf.select(config, "logger.wandb"))
     log.info("%s", said)
     if failed:
-        raise Mistake(failed)
+        raise UserError(failed)
 
 
-def settled(config: DictConfig) -> dict[str, Any]:
+def sweep_metric(config: DictConfig) -> dict[str, Any]:
     """The keys below `sweep`, checked before days are spent."""
     from oakleaf.config.paths import conf_dir
-    from oakleaf.config.suggest import unknown_choice
-    from oakleaf.config.validate import RECIPE, check
+    from oakleaf.config.suggest import unknown_choice_message
+    from oakleaf.config.validate import RECIPE, validate
 
     if config.folder:
-        raise Mistake(f"folder={config.folder}: each job of a sweep has its own; all of them: hydra.sweep.dir=FOLDER")
+        raise UserError(f"folder={config.folder}: each job of a sweep has its own; all of them: hydra.sweep.dir=FOLDER")
     if config.trainer.num_nodes != 1:
-        raise Mistake(
+        raise UserError(
             "trainer.num_nodes: a job of a sweep stays on one node; start runs on several by srun, one by one"
         )
     settings: Any = OmegaConf.to_container(config.sweep)
-    check(settings, "sweep", {"sweep": RECIPE["sweep"]})
+    validate(settings, "sweep", {"sweep": RECIPE["sweep"]})
     metrics = [settings["metric"]] if isinstance(settings["metric"], str) else settings["metric"]
     for group, names in (("metric", metrics), ("extractor", [settings["extractor"]])):
         for name in names:
             if not (conf_dir() / group / f"{name}.yaml").is_file():
-                raise Mistake(unknown_choice(f"sweep.{group}", name, conf_dir() / group))
+                raise UserError(unknown_choice_message(f"sweep.{group}", name, conf_dir() / group))
     return {"measure": settings["measure"] or metrics[0], "fake": settings["fake"]}

@@ -40,9 +40,9 @@ def _end_with_parent() -> None:
 
 
 def _images(folder: Path) -> int:
-    from oakleaf.runtime.checkpoint_io import read
+    from oakleaf.runtime.checkpoint_io import read_checkpoint
 
-    return int(read(folder / LAST)["images"]) if (folder / LAST).is_file() else images_of(folder)
+    return int(read_checkpoint(folder / LAST)["images_seen"]) if (folder / LAST).is_file() else images_of(folder)
 
 
 def _leave_group() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.runtime.run_dir import LAST
-from oakleaf.sweeps.devices import a_share
+from oakleaf.sweeps.devices import reserve_gpus
 from oakleaf.sweeps.job_state import END, LOCK, STOP, Job, has_ended, locked, read, read_job, scores, write_job
 from oakleaf.sweeps.names import quoted
 from oakleaf.sweeps.status import images_of
@@ -29,7 +29,7 @@ NOT_OURS = ("hydra.mode", "hydra.sweep", "hydra/sweeper", "hydra/launcher", "hyd
 def run(config: DictConfig, hydra: Any) -> None:
     """Start, or go on with, or skip the job of this folder. Nothing is raised: how it ended stands in job.json."""
     folder = Path(hydra.runtime.output_dir)
-    with _alone(folder) as lock:
+    with _job_lock(folder) as lock:
         if lock is None:
             return
         job = read_job(folder)
@@ -37,14 +37,18 @@ def run(config: DictConfig, hydra: Any) -> None:
         _begin(job, folder)
         code, said = 1, ""
         try:
-            overrides = asked(config)
-            task: dict[str, Any] = {"folder": near(folder, hydra), "overrides": job.overrides, "evaluate": overrides}
+            overrides = evaluation_overrides(config)
+            task: dict[str, Any] = {
+                "folder": relative_folder(folder, hydra),
+                "overrides": job.overrides,
+                "evaluate": overrides,
+            }
             task |= {"train": not has_ended(folder, job)}
-            with a_share(config.trainer) as devices:
+            with reserve_gpus(config.trainer) as devices:
                 environment = {**_surroundings(), **_wandb(folder, job), **devices, TRIAL: json.dumps(task)}
                 code, said = _launch(command(hydra, job, folder), environment, hydra.runtime.cwd, folder, lock)
         finally:
-            _conclude(job, folder, asked(config), code, said)
+            _conclude(job, folder, evaluation_overrides(config), code, said)
 
 
 def _begin(job: Job, folder: Path) -> None:
@@ -56,7 +60,7 @@ def _begin(job: Job, folder: Path) -> None:
     write_job(folder, job)
 
 
-def asked(config: DictConfig) -> list[str]:
+def evaluation_overrides(config: DictConfig) -> list[str]:
     """How a finished run is measured: overrides for evaluate.py."""
     sweep: Any = OmegaConf.to_container(config.sweep)
     metric = sweep["metric"] if isinstance(sweep["metric"], str) else f"[{','.join(sweep['metric'])}]"
@@ -71,11 +75,11 @@ def command(hydra: Any, job: Job, folder: Path) -> list[str]:
     task = job.overrides
     if (folder / LAST).is_file() or not any(o.startswith("resume=") for o in task):
         task = [*(o for o in task if not o.startswith("resume=")), "resume=auto"]
-    where = f"hydra.run.dir={quoted(near(folder, hydra))}"
+    where = f"hydra.run.dir={quoted(relative_folder(folder, hydra))}"
     return [sys.executable, "-m", "oakleaf.sweeps.job_process", *places, *ours, *task, where]
 
 
-def near(folder: Path, hydra: Any) -> str:
+def relative_folder(folder: Path, hydra: Any) -> str:
     """The folder as seen from where the command was given, if it is below: no home's path is told."""
     here = Path(hydra.runtime.cwd)
     return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)
@@ -88,7 +92,7 @@ def _surroundings() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Any:
+def _job_lock(folder: Path) -> Any:
     """The job's lock; another process that ends soon, as one whose sweep was killed does, is waited for."""
     end = time.time() + PATIENCE
     while True:
@@ -113,7 +117,7 @@ def _launch(line: Sequence[str], environment: Mapping[str, str], cwd: str, folde
         assert process.stderr is not None and process.stdin is not None
         tail = b""
         try:
-            for piece in _heard(process, folder / STOP):
+            for piece in _stderr_of(process, folder / STOP):
                 log.write(piece)
                 log.flush()
                 sys.stderr.write(piece.decode(errors="replace"))
@@ -127,7 +131,7 @@ def _launch(line: Sequence[str], environment: Mapping[str, str], cwd: str, folde
     return process.returncode, next((words for words in reversed(lines) if words), "")
 
 
-def _heard(process: Any, stop: Path) -> Iterator[bytes]:
+def _stderr_of(process: Any, stop: Path) -> Iterator[bytes]:
     """What the process says on stderr until it ends. It is told to end when there is a file `stop`."""
     told = False
     while True:

@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from oakleaf.errors import Mistake
-from oakleaf.runtime.run_dir import BEST, LAST, same, whole
+from oakleaf.errors import UserError
+from oakleaf.runtime.run_dir import BEST, LAST, atomic_write, canonical_overrides
 
 SWEEP, JOB, LOCK, STOP, END = "sweep.json", "job.json", "lock", "stop", "end.json"
 SCORE = Path("score") / "metrics.json"
@@ -49,15 +49,15 @@ def read_job(folder: Path, planned: Job | None = None) -> Job | None:
     """What the folder knows of the job; of one that did not begin, what is planned.
 
     Raises:
-        Mistake: another job was run there.
+        UserError: another job was run there.
     """
     found = _job(read(folder / JOB))
     if found is None:
         if planned and (folder / JOB).is_file():
             return replace(planned, reason=f"its {JOB} is damaged")
         return planned
-    if planned and same(found.overrides) != same(planned.overrides):
-        raise Mistake(f"{folder} holds a run of other overrides; name another folder: hydra.sweep.dir=FOLDER")
+    if planned and canonical_overrides(found.overrides) != canonical_overrides(planned.overrides):
+        raise UserError(f"{folder} holds a run of other overrides; name another folder: hydra.sweep.dir=FOLDER")
     if planned and sorted(found.overrides) != sorted(planned.overrides):  # the same run, longer
         found.overrides, found.evaluated = planned.overrides, []
         found.state, found.reason = "stopped", ""
@@ -117,7 +117,7 @@ def read(file: Path) -> dict[str, Any] | None:
 def write(file: Path, content: Mapping[str, Any]) -> None:
     """Whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with whole(file) as part:
+    with atomic_write(file) as part:
         part.write_text(json.dumps(content, indent=1) + "\n")
 
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
-from oakleaf.errors import Mistake
-from oakleaf.runtime.run_dir import same
+from oakleaf.errors import UserError
+from oakleaf.runtime.run_dir import canonical_overrides
 
 LONGEST = 100  # characters of a job's name
 SEED = "seed"
@@ -20,7 +20,9 @@ def sweep_name(overrides: Sequence[str]) -> str:
     """The swept keys and six digits that stand for the whole command, its length and its `sweep.` keys aside:
     `model-loss-seed-3fa9c1`."""
     keys = [_last(override.get_key_element()) for override in parsed(overrides) if override.is_sweep_override()]
-    return "-".join([*(re.sub(r"[^\w.]", "", key) for key in _ordered(keys)), _digits(same(overrides), 6)])
+    return "-".join(
+        [*(re.sub(r"[^\w.]", "", key) for key in _ordered(keys)), _digits(canonical_overrides(overrides), 6)]
+    )
 
 
 def job_name(swept: Sequence[str]) -> str:
@@ -38,7 +40,7 @@ def combinations(overrides: Sequence[str]) -> list[tuple[list[str], list[str]]]:
     """For each job all of its overrides, and those among them that are swept.
 
     Raises:
-        Mistake: a range without steps, of which no grid can be made.
+        UserError: a range without steps, of which no grid can be made.
     """
     fixed, swept = [], []
     for override in parsed(of_runs(overrides)):
@@ -48,7 +50,7 @@ def combinations(overrides: Sequence[str]) -> list[tuple[list[str], list[str]]]:
             key = override.get_key_element()
             swept.append([f"{key}={value}" for value in override.sweep_string_iterator()])
         else:
-            raise Mistake(f"{override.input_line}: no grid of values; hydra/sweeper=optuna searches in it")
+            raise UserError(f"{override.input_line}: no grid of values; hydra/sweeper=optuna searches in it")
     return [([*fixed, *chosen], list(chosen)) for chosen in itertools.product(*swept)]
 
 
@@ -56,11 +58,11 @@ def of_runs(overrides: Sequence[str]) -> list[str]:
     """Without those that say how runs are measured.
 
     Raises:
-        Mistake: they are swept.
+        UserError: they are swept.
     """
     for override in parsed([o for o in overrides if o.startswith(MEASURING)]):
         if override.is_sweep_override():
-            raise Mistake(f"{override.input_line}: all runs are measured alike; several: sweep.metric=[fid,prdc]")
+            raise UserError(f"{override.input_line}: all runs are measured alike; several: sweep.metric=[fid,prdc]")
     return [o for o in overrides if not o.startswith(MEASURING)]
 
 

@@ -20,7 +20,7 @@ SECONDS = 2.0  # between two looks
 
 
 @contextmanager
-def watched(folder: Path, study: "Study", names: Sequence[str], every: float = SECONDS) -> Iterator[None]:
+def watcher(folder: Path, study: "Study", names: Sequence[str], every: float = SECONDS) -> Iterator[None]:
     """While the runs of that name run, look at their scores, and put a file `stop` into the folder of one that the
     study gives up; its process sees it, wherever it runs."""
     over = threading.Event()

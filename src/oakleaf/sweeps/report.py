@@ -9,7 +9,7 @@ from typing import Any
 
 from oakleaf.sweeps.job_state import SWEEP, Job, checkpoint, read
 from oakleaf.sweeps.ranking import Combination, is_lower_better, ranked
-from oakleaf.sweeps.sample_grid import sheet
+from oakleaf.sweeps.sample_grid import write_sample_grid
 from oakleaf.sweeps.status import jobs_of
 
 SHEET = "sheet.png"
@@ -27,7 +27,7 @@ def report(folder: Path, wandb: Any = None) -> tuple[str, str]:
     failed = [job for job in jobs if job.state not in ("done", "pruned") or (job.state == "done" and not job.scores)]
     lost = unranked(jobs, measure) + failures(failed)
     text = _markdown(folder, plan, jobs, markdown(header, rows), lost, measure)
-    picture = sheet(folder, order)
+    picture = write_sample_grid(folder, order)
     (folder / "report.md").write_text(text)
     (folder / "results.csv").write_text(results(folder, jobs))
     if picture:

@@ -14,7 +14,7 @@ SIDE, TEXT, GAP = 240, 52, 8  # px
 LARGEST = 24  # combinations on the sheet
 
 
-def sheet(folder: Path, order: Sequence[Combination]) -> Image.Image | None:
+def write_sample_grid(folder: Path, order: Sequence[Combination]) -> Image.Image | None:
     """The samples that each combination's best job was measured by, the best combination first; None of none."""
     shown = [(place, one) for place, one in enumerate(order[:LARGEST], 1) if one.best and _drawn(folder, one.best)]
     if not shown:

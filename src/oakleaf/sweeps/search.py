@@ -9,10 +9,10 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 from oakleaf.runtime.run_dir import LENGTH
-from oakleaf.sweeps.grid import Launch, Legal, begin, conclude, settled, spoken
-from oakleaf.sweeps.job_runner import asked
+from oakleaf.sweeps.grid import Launch, Legal, begin, conclude, sweep_command, sweep_metric
+from oakleaf.sweeps.job_runner import evaluation_overrides
 from oakleaf.sweeps.job_state import Job, planned_jobs, read_job
 from oakleaf.sweeps.names import job_name
 
@@ -36,16 +36,20 @@ def search(config: DictConfig, arguments: Sequence[str], legal: Legal, launch: L
     """Run trials until there are as many as wanted, then report.
 
     Raises:
-        Mistake: no Optuna; another length than that of the earlier trials; or some trials failed, the others are done.
+        UserError: no Optuna; another length than that of the earlier trials; or some trials failed, the others are done.
     """
     try:
         from oakleaf.sweeps.space import space
         from oakleaf.sweeps.study import Study
     except ImportError as error:
-        raise Mistake(f"hydra/sweeper=optuna needs {error.name}: uv pip install 'oakleaf[search]'") from error
-    from oakleaf.sweeps.pruning import watched
+        raise UserError(f"hydra/sweeper=optuna needs {error.name}: uv pip install 'oakleaf[search]'") from error
+    from oakleaf.sweeps.pruning import watcher
 
-    settings, evaluated, command = settled(config), asked(config), [*spoken(config), *arguments]
+    settings, evaluated, command = (
+        sweep_metric(config),
+        evaluation_overrides(config),
+        [*sweep_command(config), *arguments],
+    )
     folder = Path(config.hydra.sweep.dir).absolute()
     fixed, searched = space(arguments)
     jobs = _earlier(folder)
@@ -57,20 +61,20 @@ def search(config: DictConfig, arguments: Sequence[str], legal: Legal, launch: L
         jobs = _measured(folder, jobs, evaluated, launch)
     study.take_up(jobs)
     vain, tried = 0, {name for name, job in jobs.items() if job.state in ("done", "pruned")}
-    while len(tried) < wanted.trials and vain < IN_VAIN and not study.exhausted:
+    while len(tried) < wanted.trials and vain < IN_VAIN and not study.is_out_of_memory:
         asked_for = study.ask(min(wanted.batch, wanted.trials - len(tried)))
         planned = {job_name(swept): Job(job_name(swept), [*fixed, *swept], swept) for swept in asked_for}
         legal([job.overrides for job in planned.values()])
         stands = begin(folder, command, list({**jobs, **planned}.values()), settings)
         jobs = {job.name: job for job in stands}
         new = {name: job for name, job in planned.items() if name not in tried}
-        with watched(folder, study, list(new)) if study.prunes else nullcontext():
+        with watcher(folder, study, list(new)) if study.prunes else nullcontext():
             launch(folder, {name: job.overrides for name, job in new.items() if not _is_done(jobs[name], evaluated)})
         jobs = _earlier(folder)
         study.tell(jobs)
         tried |= new.keys()
         vain = 0 if new else vain + 1
-    if vain or study.exhausted:
+    if vain or study.is_out_of_memory:
         log.info("the space has no more than these %d: nothing new was proposed", len(tried))
     conclude(config, folder)
 
@@ -89,7 +93,7 @@ def _alike(folder: Path, jobs: dict[str, Job], fixed: Sequence[str]) -> None:
     for job in jobs.values():
         before, now = length([o for o in job.overrides if o not in job.swept]), length(fixed)
         if before != now:
-            raise Mistake(
+            raise UserError(
                 f"{folder} holds a search with runs of another length ({', '.join(before) or 'the default'}), "
                 "which can't be compared with these: name another folder, hydra.sweep.dir=FOLDER"
             )

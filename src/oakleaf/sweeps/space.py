@@ -8,7 +8,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import create_trial
 
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 from oakleaf.sweeps.names import SEED, of_runs, parsed
 
 Space = dict[str, BaseDistribution]
@@ -18,15 +18,15 @@ def space(overrides: Sequence[str]) -> tuple[list[str], Space]:
     """What every trial has, and what is searched, by key.
 
     Raises:
-        Mistake: nothing is searched, or the seed is.
+        UserError: nothing is searched, or the seed is.
     """
     given = parsed(of_runs(overrides))
     fixed = [o.input_line or "" for o in given if not o.is_sweep_override()]
     searched = {o.get_key_element(): _distribution(o) for o in given if o.is_sweep_override()}
     if not searched:
-        raise Mistake("nothing to search in: give some.key='interval(0,1)', 'tag(log,interval(1e-5,1e-3))' or a,b,c")
+        raise UserError("nothing to search in: give some.key='interval(0,1)', 'tag(log,interval(1e-5,1e-3))' or a,b,c")
     if SEED in searched:
-        raise Mistake("seed=: a search compares single runs; sweep the seeds of what it finds, without hydra/sweeper")
+        raise UserError("seed=: a search compares single runs; sweep the seeds of what it finds, without hydra/sweeper")
     return fixed, searched
 
 

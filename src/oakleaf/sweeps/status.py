@@ -3,7 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 from oakleaf.runtime.run_dir import LAST
 from oakleaf.sweeps.job_state import SWEEP, Job, planned_jobs, read_job
 
@@ -12,13 +12,13 @@ def jobs_of(folder: Path) -> list[Job]:
     """All jobs of the sweep's last command, as they stand.
 
     Raises:
-        Mistake: no sweep's folder, or its record is damaged.
+        UserError: no sweep's folder, or its record is damaged.
     """
     if not (folder / SWEEP).is_file():
-        raise Mistake(f"sweep.status={folder}: no sweep was begun there; its folder is below outputs/sweeps")
+        raise UserError(f"sweep.status={folder}: no sweep was begun there; its folder is below outputs/sweeps")
     planned = planned_jobs(folder)
     if planned is None:
-        raise Mistake(f"sweep.status={folder}: {SWEEP} is damaged; the sweep's command, given again, writes it anew")
+        raise UserError(f"sweep.status={folder}: {SWEEP} is damaged; the sweep's command, given again, writes it anew")
     return [read_job(folder / job.name, job) or job for job in planned]
 
 

@@ -10,7 +10,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from oakleaf.errors import Mistake
+from oakleaf.errors import UserError
 from oakleaf.sweeps.job_state import Job
 from oakleaf.sweeps.names import job_name
 from oakleaf.sweeps.space import Space, chosen, params_of
@@ -26,7 +26,7 @@ class Study:
     exhausted: the sampler has nothing left to propose.
     """
 
-    exhausted = False
+    is_out_of_memory = False
 
     def __init__(
         self, folder: Path, space: Space, wanted: Any, measure: str, evaluated: Sequence[str], seed: int
@@ -62,14 +62,14 @@ class Study:
         """The overrides of so many trials.
 
         Raises:
-            Mistake: the sampler proposes what is not in the space.
+            UserError: the sampler proposes what is not in the space.
         """
         lines = []
         for _ in range(count):
             try:
                 trial = self.study.ask(self.space)
             except ValueError as error:
-                raise Mistake(f"hydra.sweeper.sampler: {error}") from error
+                raise UserError(f"hydra.sweeper.sampler: {error}") from error
             lines.append(chosen(trial.params))
             self.open[job_name(lines[-1])] = trial
         return lines
@@ -86,7 +86,7 @@ class Study:
         try:
             self.study.tell(trial, value, state=state if value is None else None)
         except RuntimeError:  # a grid's sampler ends by Study.stop, which is for studies that run the trials themselves
-            self.exhausted = not self._trials(TrialState.WAITING)
+            self.is_out_of_memory = not self._trials(TrialState.WAITING)
 
     def _value(self, job: Job) -> float | None:
         found = job.score(self.measure) if job.state == "done" and job.evaluated == self.evaluated else None
@@ -108,16 +108,16 @@ def better(measure: str, evaluated: Sequence[str]) -> str:
     """Which way the measure is better.
 
     Raises:
-        Mistake: it is none of the metric's numbers, or has no better way.
+        UserError: it is none of the metric's numbers, or has no better way.
     """
-    from oakleaf.builder.recipe import make
-    from oakleaf.cli.compose import composed
+    from oakleaf.builder.recipe import instantiate_allowed
+    from oakleaf.cli.compose import compose_config
 
-    metrics = composed("evaluate", evaluated).metric
-    directions = {name: way for node in metrics.values() for name, way in make(node).better.items()}
+    metrics = compose_config("evaluate", evaluated).metric
+    directions = {name: way for node in metrics.values() for name, way in instantiate_allowed(node).better.items()}
     if not directions.get(measure):
         known = ", ".join(sorted(name for name, way in directions.items() if way))
-        raise Mistake(f"sweep.measure={measure}: none of the numbers of sweep.metric that have a better: {known}")
+        raise UserError(f"sweep.measure={measure}: none of the numbers of sweep.metric that have a better: {known}")
     return str(directions[measure])
 
 
@@ -131,8 +131,8 @@ def _made(node: Any, **more: Any) -> Any:
     """A sampler or a pruner: Optuna's own, which no recipe may ask for; the command line and `conf/` do.
 
     Raises:
-        Mistake: another thing.
+        UserError: another thing.
     """
     if not str(node.get("_target_")).startswith("optuna."):
-        raise Mistake(f"hydra.sweeper: {node.get('_target_')} is none of Optuna's samplers and pruners")
+        raise UserError(f"hydra.sweeper: {node.get('_target_')} is none of Optuna's samplers and pruners")
     return instantiate(node, **more, _convert_="all")

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from oakleaf.round import Verdict
+from oakleaf.round import CriticOutput
 
 
 class Critics(nn.Module):
@@ -22,12 +22,12 @@ class Critics(nn.Module):
         self.weights = nn.ParameterList([torch.empty(count, i, o).uniform_(-1, 1) * (3 / i) ** 0.5 for i, o in sizes])
         self.biases = nn.ParameterList([torch.empty(count, 1, o).uniform_(-1, 1) for _, o in sizes])
 
-    def forward(self, x: Tensor) -> Verdict:
+    def forward(self, x: Tensor) -> CriticOutput:
         """x [count * B, inputs] -> score [count * B]"""
         h = x.unflatten(0, (self.count, -1))
         for weight, bias in zip(self.weights[:-1], self.biases[:-1]):
             h = silu(torch.baddbmm(bias, h, weight))
-        return Verdict(torch.baddbmm(self.biases[-1], h, self.weights[-1]).flatten())
+        return CriticOutput(torch.baddbmm(self.biases[-1], h, self.weights[-1]).flatten())
 
 
 def descend(loss: Callable[[], Tensor], weights: Iterable[nn.Parameter], steps: int, lr: float) -> None:

@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from oakleaf.conditioning.priors import Normal
-from oakleaf.config.types import Count, NonNegative, Positive
+from oakleaf.config.types import NonNegativeFloat, PositiveFloat, PositiveInt
 from oakleaf.games import Generation
 from oakleaf.losses.loss import Loss
-from oakleaf.round import Verdict
-from oakleaf.runtime.seeds import stream
+from oakleaf.round import CriticOutput
+from oakleaf.runtime.seeds import derive_seed
 from oakleaf.theory.dirac_losses import circling, converging
 from oakleaf.theory.finding import Check, Finding, Row
 
@@ -39,9 +39,9 @@ class Slope(nn.Module):
         super().__init__()
         self.psi = nn.Parameter(torch.tensor(psi))
 
-    def forward(self, x: Tensor) -> Verdict:
+    def forward(self, x: Tensor) -> CriticOutput:
         """x [B, 1] -> score [B]"""
-        return Verdict((self.psi * x).squeeze(1))
+        return CriticOutput((self.psi * x).squeeze(1))
 
 
 @dataclass
@@ -59,15 +59,15 @@ class Dirac:
     """
 
     seed: int = 0
-    steps: Count = 1000
-    lr: Positive = 0.1
-    start: Positive = 1.0
-    gamma: NonNegative = 0.4
-    noise: NonNegative = 0.8
-    batch: Count = 2048
+    steps: PositiveInt = 1000
+    lr: PositiveFloat = 0.1
+    start: PositiveFloat = 1.0
+    gamma: NonNegativeFloat = 0.4
+    noise: NonNegativeFloat = 0.8
+    batch: PositiveInt = 2048
 
     def run(self) -> Finding:
-        torch.manual_seed(stream(self.seed, "dirac"))
+        torch.manual_seed(derive_seed(self.seed, "dirac"))
         around = {name: self._play(loss) for name, loss in circling().items()}
         inwards = {name: self._play(loss) for name, loss in converging(self.gamma, self.noise).items()}
         table: list[Row] = [
@@ -89,7 +89,7 @@ class Dirac:
         path[0] = self.start
         for step in range(1, self.steps + 1):
             for player, weight in players.items():
-                paid, _ = game.losses(player, {"image": torch.zeros(self.batch, 1)}, step, 0)
+                paid, _ = game.player_losses(player, {"image": torch.zeros(self.batch, 1)}, step, 0)
                 (gradient,) = torch.autograd.grad(sum(paid.values(), torch.zeros(())), weight)
                 weight.data.sub_(self.lr * gradient)
                 game.constrain(player)

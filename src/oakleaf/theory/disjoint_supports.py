@@ -9,11 +9,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from oakleaf.config.types import Count, Positive
+from oakleaf.config.types import PositiveFloat, PositiveInt
 from oakleaf.losses.objectives import Objective, Saturating, Wasserstein
 from oakleaf.losses.penalties import GradientPenalty
-from oakleaf.round import Round, Verdict
-from oakleaf.runtime.seeds import stream
+from oakleaf.round import CriticOutput, Round
+from oakleaf.runtime.seeds import derive_seed
 from oakleaf.theory.critics import Critics, descend
 from oakleaf.theory.finding import Check, Finding, Row
 
@@ -30,13 +30,13 @@ class DisjointSupports:
 
     seed: int = 0
     thetas: tuple[float, ...] = (-1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0)
-    weight: Positive = 20.0
-    steps: Count = 800
-    batch: Count = 128
-    lr: Positive = 1e-2
+    weight: PositiveFloat = 20.0
+    steps: PositiveInt = 800
+    batch: PositiveInt = 128
+    lr: PositiveFloat = 1e-2
 
     def run(self) -> Finding:
-        torch.manual_seed(stream(self.seed, "disjoint_supports"))
+        torch.manual_seed(derive_seed(self.seed, "disjoint_supports"))
         value, slope = self._played(Saturating(), None)
         jsd = [(v + math.log(4)) / 2 for v in value]
         distance, pull = self._played(Wasserstein(), GradientPenalty("between", self.weight, 1.0))
@@ -58,7 +58,7 @@ class DisjointSupports:
         theta = torch.tensor(self.thetas, requires_grad=True)
         split = partial(torch.unflatten, dim=0, sizes=(len(theta), -1))
         real, fake = (split(critics(self._lines(t)).score) for t in (torch.zeros(len(theta)), theta))
-        rounds = [Round(r, f, Verdict) for r, f in zip(real, fake)]
+        rounds = [Round(r, f, CriticOutput) for r, f in zip(real, fake)]
         (slope,) = torch.autograd.grad(sum((objective.generator(round) for round in rounds), torch.zeros(())), theta)
         return [-objective.discriminator(round).item() for round in rounds], slope.tolist()
 

@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from oakleaf.config.types import Count, Positive
+from oakleaf.config.types import PositiveFloat, PositiveInt
 from oakleaf.losses import divergences
 from oakleaf.losses.divergences import Divergence, FDivergence
-from oakleaf.round import Round, Verdict
-from oakleaf.runtime.seeds import stream
+from oakleaf.round import CriticOutput, Round
+from oakleaf.runtime.seeds import derive_seed
 from oakleaf.theory.critics import Critics
 from oakleaf.theory.densities import Mixture, grid
 from oakleaf.theory.finding import Check, Finding, Row
@@ -57,15 +57,15 @@ class Divergences:
     """
 
     seed: int = 0
-    steps: Count = 2000
-    batch: Count = 256
-    lr: Positive = 5e-3
-    lr_ratio: Positive = 1.0
+    steps: PositiveInt = 2000
+    batch: PositiveInt = 256
+    lr: PositiveFloat = 5e-3
+    lr_ratio: PositiveFloat = 1.0
     start: tuple[float, float] = (0.5, 0.8)
-    sample: Count = 200_000
+    sample: PositiveInt = 200_000
 
     def run(self) -> Finding:
-        torch.manual_seed(stream(self.seed, "divergences"))
+        torch.manual_seed(derive_seed(self.seed, "divergences"))
         trained = self._play()
         exact = [nearest(P, kind()) for kind in KINDS]
         table: list[Row] = [
@@ -125,7 +125,7 @@ def _each(density: Mixture, n: int) -> Tensor:
 def _parts(round: Round, count: int) -> list[Round]:
     """The round of each game, judged together."""
     real, fake = (v.score.unflatten(0, (count, -1)) for v in (round.on_real, round.on_fake))
-    return [Round(r, f, Verdict) for r, f in zip(real, fake)]
+    return [Round(r, f, CriticOutput) for r, f in zip(real, fake)]
 
 
 def _figure(trained: Sequence[tuple[float, float]], exact: Sequence[tuple[float, float]]) -> Figure:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from matplotlib.figure import Figure
 
-from oakleaf.config.types import Count, Positive
+from oakleaf.config.types import PositiveFloat, PositiveInt
 from oakleaf.losses.objectives import NonSaturating
-from oakleaf.round import Round, Verdict
-from oakleaf.runtime.seeds import stream
+from oakleaf.round import CriticOutput, Round
+from oakleaf.runtime.seeds import derive_seed
 from oakleaf.theory.critics import Critics, descend
 from oakleaf.theory.densities import Mixture, jensen_shannon
 from oakleaf.theory.finding import Check, Finding, Row
@@ -27,12 +27,12 @@ class JensenShannon:
 
     seed: int = 0
     distances: tuple[float, ...] = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
-    steps: Count = 600
-    batch: Count = 512
-    lr: Positive = 5e-3
+    steps: PositiveInt = 600
+    batch: PositiveInt = 512
+    lr: PositiveFloat = 5e-3
 
     def run(self) -> Finding:
-        torch.manual_seed(stream(self.seed, "jensen_shannon"))
+        torch.manual_seed(derive_seed(self.seed, "jensen_shannon"))
         objective, critics = NonSaturating(), Critics(len(self.distances), width=32)
         descend(
             lambda: objective.discriminator(Round(*self._samples(self.batch), critics)),
@@ -42,7 +42,7 @@ class JensenShannon:
         )
         with torch.no_grad():
             real, fake = (critics(x).score.unflatten(0, (critics.count, -1)) for x in self._samples(MANY))
-        values = [-objective.discriminator(Round(r, f, Verdict)).item() for r, f in zip(real, fake)]
+        values = [-objective.discriminator(Round(r, f, CriticOutput)).item() for r, f in zip(real, fake)]
         exact = [-math.log(4) + 2 * jensen_shannon(Mixture(), Mixture(means=(d,))) for d in self.distances]
         table: list[Row] = [
             {

@@ -7,7 +7,7 @@ from math import exp, isfinite
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from oakleaf.config.types import Count, Positive
+from oakleaf.config.types import PositiveFloat, PositiveInt
 from oakleaf.data.toy import Grid, Mixture, Ring
 from oakleaf.metrics.modes import count_modes
 from oakleaf.theory.finding import Check, Finding, Row
@@ -35,12 +35,12 @@ class ModeCollapse:
     """
 
     seed: int = 0
-    points: Count = 300_000
-    batch: Count = 128
-    width: Count = 128
-    packing: Count = 2
-    unrolled: Count = 5
-    sd: Positive = 0.05
+    points: PositiveInt = 300_000
+    batch: PositiveInt = 128
+    width: PositiveInt = 128
+    packing: PositiveInt = 2
+    unrolled: PositiveInt = 5
+    sd: PositiveFloat = 0.05
 
     def run(self) -> Finding:
         drawn: dict[tuple[str, str], Tensor] = {}
@@ -70,7 +70,7 @@ class ModeCollapse:
         sizes = [f"model.game.{player}.hidden={hidden}" for player in ("generator", "discriminator")]
         long = [f"max_images={length}", f"data.batch_size={self.batch}", f"seed={self.seed}"]
         trained = train("model=toy", "model.game.prior.dim=4", *data, *sizes, *long, *overrides)
-        return trained.draw(DRAWN, self.seed, average=True).flatten(1).double() * mixture.scale
+        return trained.draw(DRAWN, self.seed, ema=True).flatten(1).double() * mixture.scale
 
 
 def _row(points: Tensor, mixture: Mixture) -> Row:

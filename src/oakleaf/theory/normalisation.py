@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oakleaf.config.types import Count, Positive
+from oakleaf.config.types import PositiveFloat, PositiveInt
 from oakleaf.data import Images
 from oakleaf.theory.finding import Check, Finding, Row
 from oakleaf.theory.pictures import Trained, figure, frechet, halves, train
@@ -16,7 +16,7 @@ from oakleaf.theory.pictures import Trained, figure, frechet, halves, train
 class Rescaled(Images):
     """The same images as (x - shift) / scale, x in [-1, 1]."""
 
-    def __init__(self, shift: float, scale: Positive, **images: Any) -> None:
+    def __init__(self, shift: float, scale: PositiveFloat, **images: Any) -> None:
         super().__init__(**images)
         self.shift, self.scale = shift, scale
 
@@ -36,10 +36,10 @@ class Normalisation:
     """
 
     seed: int = 0
-    seeds: Count = 2
-    images: Count = 24_000
-    width: Count = 16
-    batch: Count = 32
+    seeds: PositiveInt = 2
+    images: PositiveInt = 24_000
+    width: PositiveInt = 16
+    batch: PositiveInt = 32
 
     def run(self) -> Finding:
         real = self._train(0.0, 1.0, self.seed, images=1).real

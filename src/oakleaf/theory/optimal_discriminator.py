@@ -6,10 +6,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from oakleaf.config.types import Count, Positive
+from oakleaf.config.types import PositiveFloat, PositiveInt
 from oakleaf.losses.objectives import NonSaturating
 from oakleaf.round import Round
-from oakleaf.runtime.seeds import stream
+from oakleaf.runtime.seeds import derive_seed
 from oakleaf.theory.critics import Critics, descend
 from oakleaf.theory.densities import Mixture, grid, integral
 from oakleaf.theory.finding import Check, Finding, Row
@@ -25,12 +25,12 @@ class OptimalDiscriminator:
     """
 
     seed: int = 0
-    steps: Count = 800
-    batch: Count = 1024
-    lr: Positive = 1e-2
+    steps: PositiveInt = 800
+    batch: PositiveInt = 1024
+    lr: PositiveFloat = 1e-2
 
     def run(self) -> Finding:
-        torch.manual_seed(stream(self.seed, "optimal_discriminator"))
+        torch.manual_seed(derive_seed(self.seed, "optimal_discriminator"))
         objective, critic = NonSaturating(), Critics()
         descend(
             lambda: objective.discriminator(Round(P.sample(self.batch), Q.sample(self.batch), critic)),
@@ -41,7 +41,7 @@ class OptimalDiscriminator:
         x = grid(2001, 6.0)
         p, q = P.log_density(x).exp(), Q.log_density(x).exp()
         with torch.no_grad():
-            seen = objective.belief(critic(x.float()[:, None]).score).double()
+            seen = objective.discriminator_probability(critic(x.float()[:, None]).score).double()
         error = (seen - p / (p + q)).abs()
         mean = integral(error * (p + q) / 2, x).item()
         table: list[Row] = [

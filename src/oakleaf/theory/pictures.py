@@ -14,11 +14,11 @@ from torch.nn.functional import pad
 
 from oakleaf.builder.recipe import build
 from oakleaf.builder.trainer import build_trainer
-from oakleaf.cli.compose import composed
+from oakleaf.cli.compose import compose_config
 from oakleaf.gan import GAN
 from oakleaf.metrics.fid import frechet_distance
 from oakleaf.metrics.image_set import moments
-from oakleaf.runtime.seeds import stream
+from oakleaf.runtime.seeds import derive_seed
 
 CPU = ["trainer.accelerator=cpu", "trainer.precision=32-true", "logger=csv", "callbacks=default"]
 
@@ -30,15 +30,15 @@ class Trained:
     module: GAN
     real: Tensor
 
-    def draw(self, count: int, seed: int, average: bool = False) -> Tensor:
+    def draw(self, count: int, seed: int, ema: bool = False) -> Tensor:
         """Images [count, C, H, W] by the generator as it is, or by its average."""
-        torch.manual_seed(stream(seed, "draw"))
-        return self.module.draw(self.module.game.request(count), average)
+        torch.manual_seed(derive_seed(seed, "draw"))
+        return self.module.sample(self.module.game.sample_inputs(count), ema)
 
     def accuracy(self) -> float:
         """How often D is right, on real images and as many fakes."""
         with torch.no_grad():
-            _, seen = self.module.game.losses("discriminator", {"image": self.real}, 1, 0, watch=True)
+            _, seen = self.module.game.player_losses("discriminator", {"image": self.real}, 1, 0, watch=True)
         return (seen["accuracy_real"] + seen["accuracy_fake"]).item() / 2
 
 
@@ -48,7 +48,7 @@ def train(*overrides: str) -> Trained:
         logging.getLogger(name).setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on loaders that are not its own
-        module, data, recipe = build(composed("train", [*CPU, *overrides, f"folder={folder}"]))
+        module, data, recipe = build(compose_config("train", [*CPU, *overrides, f"folder={folder}"]))
         recipe = {**recipe, "callbacks": {}, "logger": {}}
         trainer = build_trainer(recipe)
         trainer.fit(module, datamodule=data)
@@ -70,7 +70,7 @@ def frechet(a: Tensor, b: Tensor) -> float:
 
 def halves(real: Tensor, seed: int) -> float:
     """The distance between two random halves of the real images: what a perfect generator would reach."""
-    order = torch.randperm(len(real), generator=torch.Generator().manual_seed(stream(seed, "halves") % 2**32))
+    order = torch.randperm(len(real), generator=torch.Generator().manual_seed(derive_seed(seed, "halves") % 2**32))
     return frechet(real[order[::2]], real[order[1::2]])
 
 

@@ -8,10 +8,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from oakleaf.config.types import Count, Positive
+from oakleaf.config.types import PositiveFloat, PositiveInt
 from oakleaf.losses.objectives import NonSaturating, Objective, Saturating
 from oakleaf.round import Round
-from oakleaf.runtime.seeds import stream
+from oakleaf.runtime.seeds import derive_seed
 from oakleaf.theory.critics import Critics
 from oakleaf.theory.finding import Check, Finding, Row
 
@@ -28,11 +28,11 @@ class Saturation:
 
     seed: int = 0
     looks: tuple[int, ...] = (1, 5, 10, 20, 40, 80, 160, 320, 640, 1280)
-    batch: Count = 256
-    lr: Positive = 3e-3
+    batch: PositiveInt = 256
+    lr: PositiveFloat = 3e-3
 
     def run(self) -> Finding:
-        torch.manual_seed(stream(self.seed, "saturation"))
+        torch.manual_seed(derive_seed(self.seed, "saturation"))
         generator = nn.Sequential(nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, 2))
         critic = Critics(inputs=2)
         optimizer = torch.optim.Adam(critic.parameters(), lr=self.lr, fused=True)
@@ -49,9 +49,9 @@ class Saturation:
     def _look(self, generator: nn.Module, critic: Critics) -> Row:
         """D(G(z)) and the norm of the gradient of either loss, on the same samples."""
         round = Round(_ring(self.batch), generator(torch.randn(16 * self.batch, 2)), critic)
-        belief = NonSaturating().belief(round.on_fake.score)
+        discriminator_probability = NonSaturating().discriminator_probability(round.on_fake.score)
         return {
-            "D(G(z))": belief.mean().item(),
+            "D(G(z))": discriminator_probability.mean().item(),
             "saturating": _norm(Saturating(), round, generator),
             "non-saturating": _norm(NonSaturating(), round, generator),
         }
@@ -70,8 +70,10 @@ def _ring(n: int) -> Tensor:
 
 def _checks(table: Sequence[Row]) -> list[Check]:
     """Last against first; and whether the saturating gradient goes with D's belief, as the theorem's bound does."""
-    saturating, usual, belief = (torch.tensor(c) for c in _columns(table, "saturating", "non-saturating", "D(G(z))"))
-    together = torch.stack([saturating.log(), belief.log()]).corrcoef()[0, 1].item()
+    saturating, usual, discriminator_probability = (
+        torch.tensor(c) for c in _columns(table, "saturating", "non-saturating", "D(G(z))")
+    )
+    together = torch.stack([saturating.log(), discriminator_probability.log()]).corrcoef()[0, 1].item()
     return [
         Check("saturating gradient, last / first", (saturating[-1] / saturating[0]).item(), "<", 0.05),
         Check("non-saturating gradient, last / first", (usual[-1] / usual[0]).item(), ">", 1.0),

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from oakleaf.config.types import Count
-from oakleaf.networks.dcgan import Upsample, double
-from oakleaf.runtime.seeds import stream
+from oakleaf.config.types import PositiveInt
+from oakleaf.networks.dcgan import Upsample, upsample_layer
+from oakleaf.runtime.seeds import derive_seed
 from oakleaf.theory.finding import Check, Finding, Row
 from oakleaf.theory.pictures import Trained, figure, frechet, halves, train
 
@@ -31,13 +31,13 @@ class Upsampling:
     """
 
     seed: int = 0
-    images: Count = 24_000
-    width: Count = 16
-    batch: Count = 32
-    fresh: Count = 20
+    images: PositiveInt = 24_000
+    width: PositiveInt = 16
+    batch: PositiveInt = 32
+    fresh: PositiveInt = 20
 
     def run(self) -> Finding:
-        torch.manual_seed(stream(self.seed, "upsampling"))
+        torch.manual_seed(derive_seed(self.seed, "upsampling"))
         fresh = {way: sum(_board(way, 4) for _ in range(self.fresh)) / self.fresh for way in WAYS}
         times = {way: _milliseconds(way) for way in WAYS}
         runs = {way: self._train(way) for way in WAYS}
@@ -70,7 +70,7 @@ class Upsampling:
 
 def _board(way: Upsample, kernel: int, equal: bool = False) -> float:
     """The checkerboard that a new layer makes of a constant map, with its random weights or with equal ones."""
-    layer = double(8, 1, kernel, way, bias=False)
+    layer = upsample_layer(8, 1, kernel, way, bias=False)
     with torch.no_grad():
         if equal:
             for weight in layer.parameters():
@@ -97,13 +97,13 @@ def _macs(way: Upsample) -> int:
     """Operations of one layer with kernel 4, 64 maps from 16 to 32 pixels. A transposed convolution multiplies each
     input pixel by the whole kernel, a convolution each pixel of the map that it makes."""
     with FlopCounterMode(display=False) as counter:
-        double(64, 64, 4, way)(torch.zeros(1, 64, 16, 16))
+        upsample_layer(64, 64, 4, way)(torch.zeros(1, 64, 16, 16))
     return counter.get_total_flops()
 
 
 def _milliseconds(way: Upsample) -> float:
     """The least time of 20 forward passes through one layer, 64 maps from 16 to 32 pixels, 16 images."""
-    layer, x, times = double(64, 64, 4, way), torch.randn(16, 64, 16, 16), []
+    layer, x, times = upsample_layer(64, 64, 4, way), torch.randn(16, 64, 16, 16), []
     with torch.no_grad():
         for _ in range(20):
             start = time.perf_counter()
