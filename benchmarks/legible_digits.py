@@ -20,7 +20,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.svm import SVC
 
-from oakleaf.builder.recipe import load
+from oakleaf.builder.load import load
 from oakleaf.data import Images
 from oakleaf.data.sources import digits
 from oakleaf.image_grid import to_bytes

@@ -21,9 +21,9 @@ import torch
 from contest import HERE, record
 from lightning.pytorch import Callback
 
+from oakleaf.builder.compose import compose_config
 from oakleaf.builder.recipe import build
 from oakleaf.builder.trainer import build_trainer
-from oakleaf.cli.compose import compose_config
 
 TURNS = 100
 SMALL = ["model=dcgan", "data=digits", "model.game.generator.width=16", "model.game.discriminator.width=16"]

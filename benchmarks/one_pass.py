@@ -11,10 +11,10 @@ import time
 import torch
 from contest import record
 
+from oakleaf.builder.compose import compose_config
 from oakleaf.builder.recipe import build
-from oakleaf.cli.compose import compose_config
-from oakleaf.cli.hardware import best_precision
 from oakleaf.games import Batch, Game
+from oakleaf.runtime.precision import best_precision
 
 CASES = {
     "ring, R1 + R2": ["experiment=ring"],

@@ -71,7 +71,7 @@ def inside() -> None:
 
 
 def composed(folder: str) -> Any:
-    from oakleaf.cli import compose
+    from oakleaf.builder import compose
 
     return compose.compose_config("train", [*FIRST, f"folder={folder}"])
 

@@ -19,10 +19,10 @@ from lightning.pytorch import LightningDataModule, Trainer
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
+from oakleaf.builder import compose
 from oakleaf.builder.recipe import Recipe, build
 from oakleaf.builder.resolvers import register
 from oakleaf.builder.trainer import build_trainer
-from oakleaf.cli import compose
 from oakleaf.config.paths import conf_dir
 from oakleaf.gan import GAN
 

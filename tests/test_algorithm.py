@@ -135,7 +135,7 @@ def test_only_the_player_in_turn_gets_gradients(tmp_path: Path) -> None:
     module, data, trainer, _ = built(*FP32, *SMALL, "max_images=32", folder=tmp_path)
     graded: dict[str, set[str]] = {}
     asked: dict[str, set[str]] = {}  # what would take part in a graph
-    step, losses = module.player_step, module.game.losses
+    step, losses = module.player_step, module.game.player_losses
 
     def spy(name, player, optimizer, batch) -> None:
         module.zero_grad()
@@ -146,6 +146,6 @@ def test_only_the_player_in_turn_gets_gradients(tmp_path: Path) -> None:
         asked[name] = {key.split(".")[0] for key, w in module.game.named_parameters() if w.requires_grad}
         return losses(name, *rest)
 
-    module.player_step, module.game.losses = spy, ask  # type: ignore[method-assign]
+    module.player_step, module.game.player_losses = spy, ask  # type: ignore[method-assign]
     trainer.fit(module, datamodule=data)
     assert asked == graded == {"discriminator": {"discriminator"}, "generator": {"generator"}}

@@ -12,7 +12,7 @@ from scipy.stats import multivariate_normal
 from torch.distributions import Categorical, LowRankMultivariateNormal, MixtureSameFamily, Normal, kl_divergence
 
 from conftest import FP32, Fit, choices, composed
-from oakleaf.builder.recipe import load
+from oakleaf.builder.load import load
 from oakleaf.config.validate import validate
 from oakleaf.errors import UserError
 from oakleaf.losses.likelihood import CodeDivergence, GaussianError, NegativeLogLikelihood, SquaredError
@@ -290,7 +290,7 @@ def test_nobody_is_foreseen(fit: Fit) -> None:
 
 def test_what_is_seen_is_logged(fit: Fit) -> None:
     module, _ = fit("model=gmm", *NARROW["gmm"], "data.batch_size=100", "max_images=200", "log_every=1")
-    assert {"generator/negative_log_likelihood", "generator/log_likelihood_real"} <= module.last_scalars.keys()
+    assert {"loss/generator/negative_log_likelihood", "log_likelihood/real"} <= module.last_scalars.keys()
     assert not [name for name in module.last_scalars if "adversarial" in name or "discriminator" in name]
 
 
@@ -316,7 +316,7 @@ def test_an_auto_encoder_learns_to_reconstruct(fit: Fit) -> None:
     narrow = ["model.game.generator.encoder.width=8", "model.game.generator.decoder.width=8"]
     first, _ = fit(*options, *narrow, "max_images=64")
     last, _ = fit(*options, *narrow, "max_images=3200")
-    assert last.last_scalars["generator/error"] < 0.5 * first.last_scalars["generator/error"]
+    assert last.last_scalars["reconstruction/rmse"] < 0.5 * first.last_scalars["reconstruction/rmse"]
 
 
 @pytest.mark.parametrize("experiment", ["autoencoder_mnist", "vae_mnist", "gmm_mnist", "gmm_ring", "gmm_grid"])

@@ -15,7 +15,7 @@ from torch.nn.functional import logsigmoid, softplus
 
 from conftest import FP32, Fit, built, choices, composed
 from conftest import SMALL as NARROW
-from oakleaf.builder.recipe import load
+from oakleaf.builder.load import load
 from oakleaf.cli.real_data import real_data
 from oakleaf.conditioning.priors import Normal, Uniform
 from oakleaf.errors import UserError
@@ -29,7 +29,7 @@ from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.extractors import Pixels
 from oakleaf.metrics.neighbours import shuffled
 from oakleaf.networks import ali, bigan
-from oakleaf.optim.player import Exponential
+from oakleaf.optim.schedules import Exponential
 from oakleaf.round import CriticOutput, EncoderRound, Round
 from oakleaf.runtime.checkpoint_io import read_checkpoint
 from oakleaf.sampling import Reconstruct
@@ -163,7 +163,7 @@ def test_what_is_judged_are_pairs() -> None:
     assert round.real.shape == round.fake.shape == (3, 4 + 2)
     torch.testing.assert_close(round.on_real.score, playing.discriminator(x, playing.encoder(x)).score)
     torch.testing.assert_close(round.on_fake.score, playing.discriminator(playing.generator(z), z).score)
-    assert playing.diagnostics([round]).keys() == {"D(x)", "D(G(z))", "accuracy_real", "accuracy_fake"}
+    assert playing.diagnostics([round]).keys() == {"D(x)", "D(G(z))", "accuracy/real", "accuracy/fake"}
 
 
 def test_penalties_and_noise_are_those_of_pairs() -> None:
@@ -291,7 +291,7 @@ def test_the_encoder_looks_ahead_with_the_generator(fit: Fit) -> None:
 def test_the_command_line_wins_over_what_the_encoder_follows(model: str, tmp_path: Path) -> None:
     options = [f"model={model}", "loss=hinge", "optim=wgan_gp", "optim.encoder.lr=1e-5", "optim.encoder.clip=2",
                "optim.generator.every=3", "optim.generator.optimizer.betas=[0.3,0.9]",
-               "+optim.encoder.schedules.lr={_target_: oakleaf.optim.player.Cosine, to: 0, over: 9}"]  # fmt: skip
+               "+optim.encoder.schedules.lr={_target_: oakleaf.optim.schedules.Cosine, to: 0, over: 9}"]  # fmt: skip
     module, *_ = built(*FP32, *options, folder=tmp_path)
     assert isinstance(module.game.loss.objective, objectives.Hinge)
     generator, encoder = (module.players[name] for name in ("generator", "encoder"))

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from conftest import ROOT, SMALL
-from oakleaf.builder.recipe import load
+from oakleaf.builder.load import load
 from oakleaf.cli import evaluate, export, sample, train, translate
 from oakleaf.errors import UserError
 
@@ -107,7 +107,7 @@ def test_resume_auto_finds_the_run_of_the_same_command(tmp_path: Path) -> None:
     other = quick("train", *TINY, "resume=auto", "seed=5", folder=tmp_path)
     assert other.returncode == 0, other.stderr
     assert len(list((tmp_path / "outputs" / "dcgan-digits").iterdir())) == 2
-    assert "beginning one" in first.stdout
+    assert "starting one" in first.stdout
     assert "nothing left to do" in again.stdout
     rest = [o for o in TINY if "max_images" not in o]
     longer = quick("train", "resume=auto", *rest, "max_images=480", folder=tmp_path)
@@ -121,9 +121,9 @@ def test_a_run_writes_where_it_is_told_and_over_no_other(tmp_path: Path) -> None
     assert "Everything is in mine/first/" in begun.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
     kept = (tmp_path / "mine" / "first" / "checkpoints" / "last.ckpt").read_bytes()
-    assert "mine/first holds a run: resume=mine/first goes on with it" in quick("train", *line, folder=tmp_path).stderr
+    assert "mine/first holds a run: resume=mine/first resumes it" in quick("train", *line, folder=tmp_path).stderr
     moved = quick("train", "resume=mine/first", "folder=mine/second", folder=tmp_path)
-    assert "folder=mine/second: a run that is resumed stays in its own, mine/first" in moved.stderr
+    assert "folder=mine/second: a resumed run stays in its own folder, mine/first" in moved.stderr
     swept = quick("train", "-m", *line, "seed=0,1", folder=tmp_path)
     assert "hydra.sweep.dir=FOLDER" in swept.stderr
     assert (tmp_path / "mine" / "first" / "checkpoints" / "last.ckpt").read_bytes() == kept
@@ -196,8 +196,8 @@ def test_a_null_takes_a_thing_out(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     (folder,) = tmp_path.glob("outputs/*/*")
     header = (folder / "metrics.csv").read_text().splitlines()[0]
-    assert "discriminator/r1" in header
-    assert "discriminator/r2" not in header
+    assert "loss/discriminator/r1" in header
+    assert "loss/discriminator/r2" not in header
 
 
 MISTAKES = [
@@ -229,7 +229,7 @@ MISTAKES = [
     (["optim.generator.schedules=null"], ["optim.generator.schedules"]),
     (["optim=sgd", "optim.generator.optimizer.momentum=-1"], ["optimizer.momentum=-1: should be greater"]),
     (
-        ["+optim.generator.schedules.rate={_target_: oakleaf.optim.player.Linear, to: 0, over: 9}"],
+        ["+optim.generator.schedules.rate={_target_: oakleaf.optim.schedules.Linear, to: 0, over: 9}"],
         ["optim.schedules.rate"],
     ),
     (["data.size=[16,16,16]"], ["data.size"]),

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from conftest import SMALL, Fit, built, composed
-from oakleaf.builder.recipe import build, load
+from oakleaf.builder.load import load
+from oakleaf.builder.recipe import build
 from oakleaf.conditioning.condition import Label
 from oakleaf.conditioning.priors import Codes as CodesPrior
 from oakleaf.errors import UserError
@@ -209,7 +210,7 @@ def test_a_checkpoint_knows_its_classes_by_name(fit: Fit, tmp_path: Path) -> Non
         assert result.returncode == 0, result.stderr
     assert np.array_equal(*(np.load(tmp_path / name / "samples.npy") for name in ("class2", "2")))
     strange = quick("sample", *drawn, f"out={tmp_path}/x", "condition=cat", folder=tmp_path)
-    assert "condition=cat: no class is called so; there are 0 class0, 1 class1, 2 class2" in strange.stderr
+    assert "condition=cat: there is no class of this name; the classes are 0 class0, 1 class1, 2 class2" in strange.stderr
     measured = ["evaluate", f"checkpoint={tmp_path}/run", "metric=memorisation", "fake=20"]
     assert quick(*measured, f"out={tmp_path}/m", folder=tmp_path).returncode == 0
     (root / "class1").rename(root / "class9")  # the other one is now number 1
@@ -319,5 +320,5 @@ def test_a_mode_that_shows_all_classes_takes_no_condition(fit: Fit, tmp_path: Pa
     trainer.save_checkpoint(tmp_path / "c.ckpt")
     result = quick("sample", f"checkpoint={tmp_path}/c.ckpt", "mode=by_class", "condition=7", folder=tmp_path)
     assert result.returncode == 1
-    assert "condition=7: this mode shows them all" in result.stderr
+    assert "condition=7: this mode shows all conditions" in result.stderr
     assert not list(tmp_path.rglob("samples.npy"))

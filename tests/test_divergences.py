@@ -9,7 +9,7 @@ from scipy.special import lambertw
 from torch import Tensor
 
 from conftest import FP32, ROOT, Fit, composed
-from oakleaf.builder.recipe import instantiate_allowed
+from oakleaf.builder.instantiate import instantiate_allowed
 from oakleaf.losses import divergences
 from oakleaf.losses.divergences import Divergence, FDivergence
 from oakleaf.losses.lambert import lambert_exp
@@ -94,7 +94,6 @@ def test_the_objective_is_the_bound_and_its_generators_are_equations_4_and_secti
     torch.testing.assert_close(saturating.discriminator(round), -bound)
     torch.testing.assert_close(saturating.generator(round), -divergence.conjugate(t(fake)).mean())
     torch.testing.assert_close(alternative.generator(round), -t(fake).mean())
-    torch.testing.assert_close(saturating.discriminator_probability(real), t(real))
     assert saturating.decision_threshold(round) == divergence.threshold
 
 

@@ -9,9 +9,10 @@ import torch
 from torch import distributed
 
 from conftest import FP32, Fit, built, composed
-from oakleaf.builder.recipe import load
+from oakleaf.builder.load import load
 from oakleaf.errors import UserError
 from oakleaf.losses.energy import Equilibrium, Margin
+from oakleaf.losses.objectives import discriminator_probability
 from oakleaf.losses.terms import PullAway
 from oakleaf.networks import mlp
 from oakleaf.networks.autoencoder_critic import Convolutional, Decoder, Perceptron, halved
@@ -31,7 +32,7 @@ def test_margin_is_the_formula_of_the_paper() -> None:
     loss, round = Margin(2.0), round_of([0.5, 1.0], [0.3, 5.0])
     assert loss.discriminator(round).item() == pytest.approx((0.5 + 1.0) / 2 + (1.7 + 0) / 2)  # eq. (1)
     assert loss.generator(round).item() == pytest.approx((0.3 + 5.0) / 2)  # eq. (2)
-    assert loss.discriminator_probability(round.on_real.score).tolist() == [0.5, 1.0]
+    assert discriminator_probability(loss, round.on_real.score) is None  # an energy is no probability
 
 
 def test_beyond_the_margin_and_below_zero_the_critic_is_paid_nothing() -> None:
@@ -99,10 +100,10 @@ def test_what_an_unrolled_generator_foresees_moves_nothing() -> None:
 
 def test_k_and_the_measure_of_convergence_are_among_the_scalars(fit: Fit) -> None:
     module, _ = fit(*BEGAN, *FAST_K, "data.batch_size=8", "max_images=40", "log_every=1")
-    assert module.last_scalars["discriminator/k"] > 0
-    real, fake = module.last_scalars["discriminator/D(x)"], module.last_scalars["discriminator/D(G(z))"]
+    assert module.last_scalars["objective/k"] > 0
+    real, fake = -module.last_scalars["score/real"], -module.last_scalars["score/fake"]
     expected = real + abs(0.9 * real - fake)  # section 3.4.1
-    assert module.last_scalars["discriminator/convergence"] == pytest.approx(expected, rel=1e-5)
+    assert module.last_scalars["objective/convergence"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_resumed_run_has_the_same_k_bit_for_bit(fit: Fit, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 
 import oakleaf
 from conftest import FP32, SMALL, Fit, built, full_disk, needed, suited
-from oakleaf.builder.recipe import load
+from oakleaf.builder.load import load
 from oakleaf.errors import UserError
 from test_commands import quick
 

@@ -29,7 +29,7 @@ def test_the_count_sees_a_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def broken(*_: object) -> None:
         raise AssertionError("ours")
 
-    monkeypatch.setattr(train, "_train", broken)
+    monkeypatch.setattr(train, "train_in", broken)
     assert overrides.tried(["logger=csv"], tmp_path).kind == "traceback"
 
 

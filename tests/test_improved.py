@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, softplus
 
 from conftest import Fit, built, composed
-from oakleaf.builder.recipe import load_weights
+from oakleaf.builder.load import load_weights
 from oakleaf.cli.main import register
 from oakleaf.data.sampling import EpochSampler, WorkerLoader
 from oakleaf.data.semi_supervised import LabelSubset
@@ -47,7 +47,7 @@ def test_feature_matching_is_the_papers_formula(distance: str) -> None:
     paid.backward()
     assert fake.grad is not None
     assert fake.grad.abs().sum() > 0
-    with pytest.raises(UserError, match="gives no features, which the loss"):
+    with pytest.raises(UserError, match="returns no features, which the loss"):
         objective.generator(Round(real, fake, lambda x: CriticOutput(x.sum(1))))
 
 
@@ -302,7 +302,7 @@ def test_any_players_can_be_averaged_and_older_checkpoints_load(fit: Fit, tmp_pa
 
 
 def test_a_strange_player_to_average_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="of=critic: no player; there are discriminator and generator"):
+    with pytest.raises(UserError, match="of=critic: no such player; the players are discriminator and generator"):
         built("optim.ema.of=[critic]", folder=tmp_path)
 
 

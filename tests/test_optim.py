@@ -10,7 +10,9 @@ from torch import nn
 
 from conftest import FP32, SMALL, Fit, built
 from oakleaf.optim.ema import EMA, AveragedNetwork
-from oakleaf.optim.player import Cosine, Exponential, Linear, Player, adam
+from oakleaf.optim.optimizers import adam
+from oakleaf.optim.player import Player
+from oakleaf.optim.schedules import Cosine, Exponential, Linear
 
 
 @pytest.mark.parametrize(("d", "g"), [(1, 1), (1, 5), (2, 1), (3, 2)])
@@ -29,7 +31,7 @@ def test_a_lazy_penalty_is_paid_on_each_nth_turn_of_its_own_player(fit: Fit, tmp
     options = ["loss=relativistic", "optim.discriminator.every=2", "loss.penalties.r1.every=2", "log_every=2"]
     fit(*SMALL, *options, "max_images=128")
     with (tmp_path / "metrics.csv").open(newline="") as file:
-        paid = [bool(row["discriminator/r1"]) for row in csv.DictReader(file)]
+        paid = [bool(row["loss/discriminator/r1"]) for row in csv.DictReader(file)]
     assert paid == [False, True, False, True]
 
 

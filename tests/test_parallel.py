@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from conftest import FP32, ROOT, built
-from oakleaf.builder.recipe import load
+from oakleaf.builder.load import load
 from oakleaf.data.sampling import EpochSampler
 from oakleaf.errors import UserError
 from oakleaf.losses.penalties import input_gradient

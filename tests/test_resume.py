@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from conftest import LONG, SMALL, Fit
-from oakleaf.builder.recipe import load
+from oakleaf.builder.load import load
 from oakleaf.errors import UserError
 from oakleaf.gan import GAN
 from oakleaf.runtime.checkpoint_io import AtomicCheckpointIO, checkpoint_path, read_checkpoint
@@ -32,7 +32,7 @@ def equal(one: GAN, two: GAN, optimizers) -> bool:
         [
             "model=gan",
             *THIN,
-            "+optim.generator.schedules.lr={_target_: oakleaf.optim.player.Linear, to: 0, over: 5000}",
+            "+optim.generator.schedules.lr={_target_: oakleaf.optim.schedules.Linear, to: 0, over: 5000}",
         ],
     ],
     ids=["dcgan", "wgan-gp with instance noise", "gan with dropout and a schedule"],

@@ -184,7 +184,7 @@ def test_steps_with_nan_are_skipped_and_statistics_put_right(tmp_path: Path) -> 
     trainer.fit(module, datamodule=data)
     assert {name: int(count) for name, count in module.guard.skipped.items()} == {"discriminator": 2}
     assert not module.guard.consecutive
-    assert module.last_scalars["discriminator/skipped"] == 2
+    assert module.last_scalars["nonfinite_steps/discriminator"] == 2
     assert all(bool(tensor.isfinite().all()) for tensor in module.state_dict().values())
 
 
@@ -192,7 +192,7 @@ def test_after_too_many_the_run_ends_with_player_term_and_batch_named(tmp_path: 
     module, data, trainer, _ = built(*FP32, *SMALL, "max_images=320", "nonfinite.max_consecutive=3", folder=tmp_path)
     poisoned(module, range(5, 100))
     with pytest.raises(
-        TrainingDiverged, match=r"discriminator/adversarial is NaN .* 3 steps in a row.* turn 7; .* own image"
+        TrainingDiverged, match=r"loss/discriminator/adversarial is NaN .* 3 steps in a row.* turn 7; .* own image"
     ):
         trainer.fit(module, datamodule=data)
     assert all(bool(weight.isfinite().all()) for weight in module.parameters())
@@ -202,7 +202,7 @@ def test_a_generator_that_blew_up_is_named_by_whoever_pays_first(tmp_path: Path)
     module, data, trainer, _ = built(*FP32, *SMALL, "max_images=320", "nonfinite.max_consecutive=3", folder=tmp_path)
     with torch.no_grad():
         next(module.network("generator").parameters()).fill_(1e38)
-    words = r"discriminator/adversarial is NaN .* what the generator draws is not finite\..* Lower optim\.generator\.lr"
+    words = r"loss/discriminator/adversarial is NaN .* what the generator draws is not finite\..* Lower optim\.generator\.lr"
     with pytest.raises(TrainingDiverged, match=words):
         trainer.fit(module, datamodule=data)
 
@@ -214,7 +214,9 @@ def test_what_cannot_even_be_drawn_hides_nothing() -> None:
     guard = NonFiniteGuard(max_consecutive=1)
     nan = {"adversarial": torch.tensor(float("nan"))}
     assert not guard.check("discriminator", None, nan, torch.tensor(1.0))
-    with pytest.raises(TrainingDiverged, match=r"discriminator/adversarial is NaN .* Lower optim\.discriminator\.lr"):
+    with pytest.raises(
+        TrainingDiverged, match=r"loss/discriminator/adversarial is NaN .* Lower optim\.discriminator\.lr"
+    ):
         guard.raise_if_diverged(1, {}, draws)
 
 
@@ -238,7 +240,7 @@ def test_it_goes_back_to_the_last_checkpoint_with_half_the_rates(
     assert result.returncode == 1 and "NaN" in result.stderr
     rates.clear()
     result = quick(*RUN, *options, "nonfinite.max_rollbacks=1", f"hydra.run.dir={tmp_path}/b", folder=tmp_path)
-    assert result.returncode == 0 and "on with half the rates" in result.stdout + result.stderr
+    assert result.returncode == 0 and "with half the learning rates" in result.stdout + result.stderr
     assert set(rates) == {2e-4, 1e-4} and rates[-1] == 1e-4
     assert read_checkpoint(tmp_path / "b" / "checkpoints" / "last.ckpt")["images_seen"] == 160
 

@@ -11,7 +11,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from conftest import FP32, built, composed
-from oakleaf.builder.recipe import build, instantiate_allowed, load
+from oakleaf.builder.instantiate import instantiate_allowed
+from oakleaf.builder.load import load
+from oakleaf.builder.recipe import build
 from oakleaf.data.captions import Captions, split_of
 from oakleaf.data.images import Images
 from oakleaf.data.tags import Album, Tags

@@ -13,9 +13,9 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from conftest import FP32, ROOT, Fit, choices
-from oakleaf.builder.recipe import instantiate_allowed
+from oakleaf.builder.compose import compose_config
+from oakleaf.builder.instantiate import instantiate_allowed
 from oakleaf.cli import theory
-from oakleaf.cli.compose import compose_config
 from oakleaf.config.validate import validate
 from oakleaf.losses import divergences as f
 from oakleaf.networks import dcgan

@@ -484,7 +484,7 @@ def test_what_lacks_an_input_is_told_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="differ in channels"):
         module, data, trainer, _ = built(*FP32, *CYCLE, *TINY, "data/input=masked", folder=tmp_path)
         trainer.fit(module, datamodule=data)
-    with pytest.raises(UserError, match="no way back in this game"):
+    with pytest.raises(UserError, match="needs a game with two generators"):
         options = [*PIX, *SMALL, *TINY, "data/input=edges"]
         options += ["+model.game.terms.generator.cycle={_target_: oakleaf.losses.translation.Cycle}"]
         module, data, trainer, _ = built(*FP32, *options, folder=tmp_path)
@@ -667,7 +667,7 @@ def test_inputs_are_made_for_translation_where_asked_and_both_ways_known(fit: Fi
     fit(*CYCLE, *TINY, "data/input=edges", "max_images=8", folder=tmp_path / "b")
     with pytest.raises(UserError, match="no part is missing"):
         Translator(str(tmp_path / "b"), make_input=True, region="half")
-    there, back = (Translator(str(tmp_path / "b"), back=way)(file) for way in (False, True))
+    there, back = (Translator(str(tmp_path / "b"), inverse=way)(file) for way in (False, True))
     assert np.asarray(there).shape == np.asarray(back).shape == (16, 16)
     assert (np.asarray(there) != np.asarray(back)).any()
     fit(

@@ -13,7 +13,9 @@ import torch
 from PIL import Image
 
 from conftest import FP32, SMALL, Fit, built, composed
-from oakleaf.builder.recipe import build, instantiate_allowed, load
+from oakleaf.builder.instantiate import instantiate_allowed
+from oakleaf.builder.load import load
+from oakleaf.builder.recipe import build
 from oakleaf.config.allowlist import TRUST, locate
 from oakleaf.config.paths import conf_dir
 from oakleaf.errors import UserError

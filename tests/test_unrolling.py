@@ -133,7 +133,7 @@ def test_what_is_foreseen_is_played_without_graphs(fit: Fit) -> None:
 
 
 def test_nobody_foresees_its_own_steps(fit: Fit) -> None:
-    with pytest.raises(UserError, match="its own are the steps"):
+    with pytest.raises(UserError, match="only another player can unroll the discriminator"):
         fit("model=toy", "data=toy", "+optim.discriminator.unrolled=1", "max_images=8")
 
 

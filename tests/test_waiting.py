@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from conftest import FP32, SMALL, built
 from oakleaf.data.inputs import Edges, Grey, Masked
 from oakleaf.data.sampling import DeviceLoader, prefetch
-from oakleaf.optim.player import adam, sgd
+from oakleaf.optim.optimizers import adam, sgd
 from oakleaf.runtime.nonfinite import NonFiniteGuard
 
 

@@ -30,12 +30,12 @@ def test_scalars_carry_the_configurations_names_over_images_seen(fit: Fit, tmp_p
     rows = rows_of(tmp_path)
     assert [row["images"] for row in rows] == [str(160 * i) for i in range(1, 7)]
     assert set(rows[0]) == {
-        "images", "discriminator/adversarial", "discriminator/gradient_penalty", "generator/adversarial",
-        "discriminator/D(x)", "discriminator/D(G(z))", "discriminator/accuracy_real", "discriminator/accuracy_fake",
-        "discriminator/gradient_norm", "generator/gradient_norm", "images_per_second", "epoch",
+        "images", "loss/discriminator/adversarial", "loss/discriminator/gradient_penalty", "loss/generator/adversarial",
+        "D(x)", "D(G(z))", "accuracy/real", "accuracy/fake",
+        "gradient_norm/discriminator", "gradient_norm/generator", "images_per_second", "epoch",
     }  # fmt: skip
     assert all(float(value) == float(value) for row in rows for value in row.values())
-    assert all(0 <= float(row["discriminator/accuracy_fake"]) <= 1 for row in rows)
+    assert all(0 <= float(row["accuracy/fake"]) <= 1 for row in rows)
 
 
 def test_sheets_of_the_same_latents_and_a_film_of_them(fit: Fit, tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_every_player_is_watched_however_seldom_it_plays(fit: Fit, tmp_path: Pat
     options = [f"optim.discriminator.every={every}", "log_every=100"]  # a run shorter than an interval
     fit(*[o for o in RUN if "watch" not in o], *options)
     (row,) = rows_of(tmp_path)
-    assert {"discriminator/D(x)", "discriminator/gradient_norm", "generator/gradient_norm"} <= row.keys()
+    assert {"D(x)", "gradient_norm/discriminator", "gradient_norm/generator"} <= row.keys()
 
 
 def test_a_table_makes_room_for_new_columns(tmp_path: Path) -> None:
@@ -104,8 +104,8 @@ def test_means_are_exact_also_for_terms_that_are_seldom_paid() -> None:
     means = RunningMeans()
     for i in range(4):
         paid = {"adversarial": torch.tensor(float(i))}
-        means.add("discriminator", paid | ({"lazy": torch.tensor(8.0)} if i % 4 == 0 else {}))
-    assert means.pop() == {"discriminator/adversarial": 1.5, "discriminator/lazy": 8.0}
+        means.add("loss/discriminator", paid | ({"lazy": torch.tensor(8.0)} if i % 4 == 0 else {}))
+    assert means.pop() == {"loss/discriminator/adversarial": 1.5, "loss/discriminator/lazy": 8.0}
     assert means.pop() == {}
 
 
@@ -157,7 +157,7 @@ def test_tensorboard_gets_scalars_and_pictures(fit: Fit, tmp_path: Path) -> None
     fit(*RUN, "logger=tensorboard")
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
-    assert [e.step for e in events.Scalars("discriminator/adversarial")] == [160 * i for i in range(1, 7)]
+    assert [e.step for e in events.Scalars("loss/discriminator/adversarial")] == [160 * i for i in range(1, 7)]
     assert [e.step for e in events.Images("samples")] == [0, 320, 640, 960]
     assert (tmp_path / "metrics.csv").exists()
 

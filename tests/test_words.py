@@ -16,7 +16,9 @@ from torch.distributions import kl_divergence
 from torch.nn.functional import softplus
 
 from conftest import Fit, composed, first_stage, suited
-from oakleaf.builder.recipe import build, check_classes, instantiate_allowed, load
+from oakleaf.builder.instantiate import instantiate_allowed
+from oakleaf.builder.load import check_classes, load
+from oakleaf.builder.recipe import build
 from oakleaf.cli.real_data import real_data
 from oakleaf.conditioning.caption import Caption
 from oakleaf.conditioning.priors import Normal

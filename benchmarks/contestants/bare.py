@@ -18,10 +18,10 @@ from beat import beat
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from oakleaf.builder.compose import compose_config
 from oakleaf.builder.recipe import build
-from oakleaf.cli.compose import compose_config
-from oakleaf.cli.hardware import best_precision
 from oakleaf.round import is_per_sample
+from oakleaf.runtime.precision import best_precision
 
 Cost = Callable[[nn.Module, nn.Module, Tensor, Tensor], Tensor]
 

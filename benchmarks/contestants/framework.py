@@ -8,14 +8,14 @@ import tempfile
 
 from beat import Beat
 
+from oakleaf.builder.compose import compose_config
 from oakleaf.builder.recipe import build
 from oakleaf.builder.trainer import build_trainer
-from oakleaf.cli.compose import compose_config
-from oakleaf.cli.train import _quiet
+from oakleaf.cli.hardware import import_torch
 
 
 def main() -> None:
-    _quiet()
+    import_torch()
     with tempfile.TemporaryDirectory() as folder:
         module, data, recipe = build(compose_config("train", [*sys.argv[2:], f"folder={folder}"]))
         trainer = build_trainer(recipe)

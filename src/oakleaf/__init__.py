@@ -3,14 +3,21 @@
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
-__all__ = ["build", "from_pretrained", "load", "push_to_hub"]
+__version__ = "0.2.0"
+__all__ = ["Run", "build", "from_pretrained", "load", "push_to_hub", "train"]
 
-HOME = {"from_pretrained": "oakleaf.export.pretrained", "push_to_hub": "oakleaf.export.pretrained"}
+MODULES = {
+    "build": "oakleaf.builder.recipe",
+    "from_pretrained": "oakleaf.export.pretrained",
+    "push_to_hub": "oakleaf.export.pretrained",
+    "Run": "oakleaf.api",
+    "load": "oakleaf.api",
+    "train": "oakleaf.api",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """`oakleaf.load`, `oakleaf.from_pretrained` and the others import torch only when they are asked for."""
-    if name in __all__:
-        return getattr(import_module(HOME.get(name, "oakleaf.builder.recipe")), name)
+    """Import the public functions when they are first used, so that `import oakleaf` does not import torch."""
+    if name in MODULES:
+        return getattr(import_module(MODULES[name]), name)
     raise AttributeError(f"module 'oakleaf' has no attribute {name!r}")

@@ -1,6 +1,5 @@
-"""The one LightningModule: players take turns. It knows no loss, no network and no task."""
+"""The LightningModule. It alternates the players' updates and knows no loss, no network and no task."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim import Optimizer
 
+from oakleaf import compat
 from oakleaf.config.types import PositiveInt
 from oakleaf.errors import UserError
 from oakleaf.games import Batch, Game
@@ -22,18 +22,43 @@ from oakleaf.runtime.nonfinite import NonFiniteGuard, repair_buffers
 from oakleaf.runtime.running_means import RunningMeans
 from oakleaf.runtime.seeds import derive_seed, seed_generators
 
-DISCRIMINATOR = "discriminator"  # whose steps a player that looks ahead foresees
+DISCRIMINATOR = "discriminator"  # the player whose steps can be unrolled
+Losses = dict[str, Tensor]
 
 
 class GAN(LightningModule):
-    """Plays the game of Goodfellow 2014, arXiv:1406.2661, Algorithm 1, by manual optimization.
+    """Train a Game by manual optimization: Algorithm 1 of Goodfellow 2014, arXiv:1406.2661.
 
-    players are played in the order given, each on every `every`-th turn; a turn is one batch. `turn` and `images`
-    count batches and images seen by all processes together; they are the run's only clock: Lightning's `global_step`
-    counts the steps of all optimizers. `step` is how many images the last turn saw.
+    One training step is one batch. In it each player is updated in turn, in the order of `players`, if the iteration is
+    a multiple of its `every`. For each update: compute the losses, compute the gradients, update the parameters.
 
-    All random numbers of a turn follow from (seed, turn, rank): ranks never draw the same latents, whatever else draws
-    in between changes nothing, and a resumed run needs no generator's state.
+    The clock. `iteration` and `images_seen` count over all processes together, and every interval and schedule is in
+    images seen. Lightning's `global_step` counts the steps of all optimizers and is used for nothing.
+
+    Random numbers. All random numbers of an iteration follow from (seed, iteration, rank). So processes never draw the
+    same latents, whatever else draws random numbers in between changes nothing, and a resumed run needs no stored
+    random state.
+
+    Args:
+        game: networks, and how a batch becomes losses.
+        players: how each network is updated, by name; a key is the name of a network of the game.
+        ema: moving averages of the players' weights, or None.
+        seed: seed of all random numbers of the training.
+        log_every: iterations between two rows of logged scalars.
+        max_images: length of the run in images seen; None: `trainer.max_epochs` decides.
+        guard: what to do about losses or gradients that are NaN or infinite.
+
+    Attributes:
+        iteration: training steps so far.
+        images_seen: images seen so far, by all processes.
+        global_batch_size: images in the last iteration, over all processes.
+        classes: names of the classes in the data of the training, in the order of their numbers.
+        trained_on: hash of the data of the training.
+        running_means: losses and diagnostics since the last logged row.
+        last_scalars: the last logged row.
+        log_next: players whose diagnostics are computed in their next step.
+        weights: the parameters of each player.
+        ema: the averaged networks by player.
     """
 
     def __init__(
@@ -51,184 +76,251 @@ class GAN(LightningModule):
         self.game = game
         self.players = dict(players)
         averaged = ema.players(self.players) if ema else []
-        if strangers := [name for name in averaged if name not in self.players]:
-            raise UserError(f"optim.ema.of={strangers[0]}: no player; there are {' and '.join(self.players)}")
-        if ahead := [name for name, player in self.players.items() if player.unrolled and name == DISCRIMINATOR]:
-            raise UserError(f"optim.{ahead[0]}.unrolled: its own are the steps that another player foresees; 0 is none")
-        if DISCRIMINATOR not in self.players and any(player.unrolled for player in self.players.values()):
-            raise UserError(
-                "optim.generator.unrolled: there is no discriminator whose steps could be foreseen; 0 is none"
-            )
+        self._check_players(averaged)
         self.ema = nn.ModuleDict({name: AveragedNetwork(self.network(name), ema) for name in averaged} if ema else {})
         self.seed, self.log_every, self.max_images = seed, log_every, max_images
         self.guard = guard or NonFiniteGuard()
         self.iteration = self.images_seen = self.global_batch_size = 0
-        self.classes: list[str] = []  # what the numbers of labels are called in the data that were learned from
-        self.trained_on = ""  # which data those were
+        self.classes: list[str] = []
+        self.trained_on = ""
         self.running_means = RunningMeans()
-        self.last_scalars: dict[str, float] = {}  # the scalars of the last look
-        self.log_next = set(self.players)  # which of them are to be watched at their next turn
+        self.last_scalars: dict[str, float] = {}
+        self.log_next = set(self.players)
         self.weights = {name: list(self.network(name).parameters()) for name in self.players}
-        self.to(memory_format=torch.channels_last)  # convolutions are faster so
+        self.to(memory_format=torch.channels_last)  # convolutions are faster in this layout
+
+    def _check_players(self, averaged: list[str]) -> None:
+        if unknown := [name for name in averaged if name not in self.players]:
+            raise UserError(f"optim.ema.of={unknown[0]}: no such player; the players are {' and '.join(self.players)}")
+        unrolled = [name for name, player in self.players.items() if player.unrolled]
+        if DISCRIMINATOR in unrolled:
+            raise UserError(
+                "optim.discriminator.unrolled: only another player can unroll the discriminator; set it to 0"
+            )
+        if unrolled and DISCRIMINATOR not in self.players:
+            raise UserError(
+                "optim.generator.unrolled: there is no discriminator whose steps can be unrolled; set it to 0"
+            )
 
     def network(self, player: str) -> nn.Module:
+        """Return the network of a player."""
         return self.game.get_submodule(player)
 
     @property
     def generator_ema(self) -> AveragedNetwork | None:
-        """That of the generator, which draws."""
+        """The moving average of the generator, or None if the run keeps none."""
         return dict(self.ema.items()).get("generator")  # type: ignore[return-value]
 
+    @property
+    def total_images(self) -> int | None:
+        """The run's length in images, known after the first batch; None if only time or nothing limits it."""
+        if self.max_images:
+            return self.max_images
+        epochs = self.trainer.max_epochs
+        batches = self.trainer.num_training_batches
+        return int(epochs * batches * self.global_batch_size) if epochs and epochs > 0 else None
+
+    # ---- Lightning's hooks -------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        """Build one optimizer for each player."""
+        return [player.build(self.network(name)) for name, player in self.players.items()]
+
     def on_fit_start(self) -> None:
-        """The condition sees the data, before a callback asks for samples."""
+        """Read class names from the data and fit the condition to them, before any callback samples."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         self.classes, self.trained_on = list(data.classes), data.hash
         if self.game.condition:
             self.game.condition.fit(data)
 
     def on_train_start(self) -> None:
-        """In a new run the game sees the data; and a resumed run learns as its recipe now says, not as the optimizers'
-        restored state remembers."""
-        if self.device.type == "cpu":  # by Lightning's 1 each step of an optimizer would open the GPU driver's library
-            os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
+        """Initialise a new run from its data. In a resumed run, set the optimizers to the configuration's numbers.
+
+        Lightning restores the optimizers with the numbers of the checkpoint; a changed learning rate must win.
+        """
+        compat.disable_nvml_check(self.device)
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if self.iteration == 0:
             torch.manual_seed(derive_seed(self.seed, "meet"))
             self.game.initialize_from_data(data.rows)
-            for name, ema in self.ema.items():
-                ema.network.load_state_dict(self.network(name).state_dict())  # type: ignore[union-attr]
+            for name, average in self.ema.items():
+                average.network.load_state_dict(self.network(name).state_dict())  # type: ignore[union-attr]
         for optimizer in self._optimizers():
             for group in optimizer.param_groups:
                 group.update({name: value for name, value in optimizer.defaults.items() if name in group})
 
-    def configure_optimizers(self) -> list[Optimizer]:
-        return [player.build(self.network(name)) for name, player in self.players.items()]
-
     def training_step(self, batch: Batch, _: int) -> None:
+        """Update each player whose turn it is on this batch."""
         seed_generators(derive_seed(self.seed, self.iteration, self.global_rank), self.device)
         self.iteration += 1
         self.global_batch_size = len(next(iter(batch.values()))) * self.trainer.world_size
         for (name, player), optimizer in zip(self.players.items(), self._optimizers()):
             if self.iteration % player.every == 0:
-                try:
+                with self._out_of_memory_advice(batch):
                     self.player_step(name, player, optimizer, batch)
-                except (RuntimeError, MemoryError) as error:
-                    if not memory.is_out_of_memory(error):
-                        raise
-                    raise UserError(memory.batch_size_advice(self, batch)) from error
-                if name in self.ema:
-                    seen = self.images_seen + self.global_batch_size
-                    self.ema[name].update(self.network(name), seen, self.global_batch_size * player.every)  # type: ignore[operator]
+                self._update_ema(name, player)
         self.images_seen += self.global_batch_size
         if self.max_images and self.images_seen >= self.max_images:
             self.trainer.should_stop = True
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the clock and what is known of the data to a checkpoint."""
+        checkpoint["iteration"], checkpoint["images_seen"] = self.iteration, self.images_seen
+        checkpoint["trained_on"] = {"classes": self.classes, "data": self.trained_on}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the clock and what is known of the data."""
+        self.iteration, self.images_seen = checkpoint["iteration"], checkpoint["images_seen"]
+        self.classes, self.trained_on = list(checkpoint["trained_on"]["classes"]), checkpoint["trained_on"]["data"]
+
+    # ---- One player's update -----------------------------------------------------------------------------------------
+
     def player_step(self, name: str, player: Player, optimizer: Any, batch: Batch) -> None:
-        """One player's turn: only its weights carry gradient, so no game says `detach`."""
-        for other, weights in self.weights.items():
-            for weight in weights:
-                weight.requires_grad_(other == name)
-        watch = name in self.log_next
-        self.log_next.discard(name)
-        ahead = self._unrolled_weights(player.unrolled, batch) if player.unrolled else {}
-        asked = (name, batch, self.iteration // player.every, self.images_seen, watch)
-        losses, seen = functional_call(self.game, ahead, asked) if ahead else self.game.player_losses(*asked)
-        if not losses:  # no term is due
+        """Update one player: losses, gradients, parameters.
+
+        Args:
+            name: the player's name.
+            player: its settings.
+            optimizer: Lightning's wrapper of its optimizer.
+            batch: rows of the data on the device.
+        """
+        losses, diagnostics = self._losses(name, player, batch)
+        if not losses:  # no term of this player is active in this iteration
             return
-        for weight in self.weights[name]:
-            weight.grad = None
-        # not Lightning's manual_backward: no loss is scaled here, and its hooks took as long as a small network
-        with torch.autocast(self.device.type, enabled=False):  # the precision of each step back is its step's forward
+        gradients = self._gradients(name, losses)
+        norm = self._update(name, player, optimizer, losses, gradients)
+        self._check_skipped(batch)
+        self.game.update_state()
+        self.running_means.add(f"loss/{name}", losses)
+        if name in self.log_next:
+            self.log_next.discard(name)
+            self.running_means.add("", {**diagnostics, f"gradient_norm/{name}": norm})
+
+    def _losses(self, name: str, player: Player, batch: Batch) -> tuple[Losses, Losses]:
+        """Compute the player's losses. Only its own parameters require gradients, so no game has to detach anything."""
+        for other, parameters in self.weights.items():
+            for parameter in parameters:
+                parameter.requires_grad_(other == name)
+        arguments = (name, batch, self.iteration // player.every, self.images_seen, name in self.log_next)
+        if player.unrolled:
+            return functional_call(self.game, self._unrolled_weights(player.unrolled, batch), arguments)
+        return self.game.player_losses(*arguments)
+
+    def _gradients(self, name: str, losses: Losses) -> list[Tensor]:
+        """Compute the gradients of the sum of the losses, averaged over all processes.
+
+        This is not Lightning's `manual_backward`: no loss is scaled here, and the hooks around it took as long as a
+        small network. Autocast is off because the backward pass takes its precision from the forward pass.
+        """
+        for parameter in self.weights[name]:
+            parameter.grad = None
+        with torch.autocast(self.device.type, enabled=False):
             torch.autograd.backward(sum(losses.values()), inputs=self.weights[name])  # type: ignore[arg-type]
-        gradients = [weight.grad for weight in self.weights[name] if weight.grad is not None]
+        gradients = [parameter.grad for parameter in self.weights[name] if parameter.grad is not None]
         distributed.all_reduce_mean(gradients)
+        return gradients
+
+    def _update(self, name: str, player: Player, optimizer: Any, losses: Losses, gradients: list[Tensor]) -> Tensor:
+        """Take the optimizer's step if losses and gradients are finite, then apply weight constraints.
+
+        Returns:
+            The norm of the whole gradient before clipping, a tensor [].
+        """
         player.apply_schedule(optimizer, self.images_seen)
         norm = total_norm(gradients)
-        shared = self.trainer.world_size > 1  # then only the gradient is, and all processes must decide alike
-        if self.guard.check(name, optimizer.optimizer, {} if shared else losses, norm):
+        # with several processes only the averaged gradient is the same everywhere, and all must decide alike
+        checked = {} if self.trainer.world_size > 1 else losses
+        if self.guard.check(name, optimizer.optimizer, checked, norm):
             player.clip_(gradients, norm)
             self._step(optimizer)
             self.game.constrain(name)
-        self._check_skipped(batch)
-        self.game.update_state()
-        self.running_means.add(name, losses)
-        self.running_means.add(name, {**seen, "gradient_norm": norm} if watch else seen)
+        return norm
+
+    def _step(self, optimizer: Any) -> None:
+        """Take the optimizer's step."""
+        compat.optimizer_step(self.trainer, optimizer.optimizer)
+
+    def _update_ema(self, name: str, player: Player) -> None:
+        if name in self.ema:
+            images = self.images_seen + self.global_batch_size
+            self.ema[name].update(self.network(name), images, self.global_batch_size * player.every)  # type: ignore[operator]
 
     def _check_skipped(self, batch: Batch) -> None:
-        """Whether steps had to be skipped: at once; on a GPU, which must not wait, at each look."""
+        """End or repair a run whose steps had to be skipped: at once on a CPU; on a GPU, which must not wait for a
+        number in each iteration, when scalars are logged."""
 
-        def draws() -> Tensor:
+        def samples() -> Tensor:
             return self.sample(self.game.sample_inputs(8, self.device), ema=False)
 
-        seen = self.guard.consecutive and (self.device.type != "cuda" or self.iteration % self.log_every == 0)
-        if seen and self.guard.raise_if_diverged(self.iteration, batch, draws):
+        checked = self.guard.consecutive and (self.device.type != "cuda" or self.iteration % self.log_every == 0)
+        if checked and self.guard.raise_if_diverged(self.iteration, batch, samples):
             for name in self.players:
-                ema = dict(self.ema.items()).get(name)
-                repair_buffers(self.network(name), ema.network if ema else None)  # type: ignore[arg-type]
+                average = dict(self.ema.items()).get(name)
+                repair_buffers(self.network(name), average.network if average else None)  # type: ignore[arg-type]
 
     def _unrolled_weights(self, steps: int, batch: Batch) -> dict[str, Tensor]:
-        """The discriminator's weights, by their names in the game, after so many more of its steps on this batch."""
+        """Return the discriminator's weights after `steps` more of its own steps on this batch, by their names in the
+        game. The generator's loss is differentiated through these steps (Metz 2016, arXiv:1611.02163)."""
+        player = self.players[DISCRIMINATOR]
         optimizer = self._optimizers()[list(self.players).index(DISCRIMINATOR)]
         weights = {f"{DISCRIMINATOR}.{name}": weight for name, weight in self.network(DISCRIMINATOR).named_parameters()}
 
-        def paid(weights: dict[str, Tensor]) -> Tensor:
-            turn = self.iteration // self.players[DISCRIMINATOR].every
-            losses, _ = functional_call(self.game, weights, (DISCRIMINATOR, batch, turn, self.images_seen))
+        def loss(weights: dict[str, Tensor]) -> Tensor:
+            arguments = (DISCRIMINATOR, batch, self.iteration // player.every, self.images_seen)
+            losses, _ = functional_call(self.game, weights, arguments)
             return torch.stack(list(losses.values())).sum()
 
-        bound = self.game.loss.project
-        return unrolled_weights(paid, weights, optimizer.optimizer, steps, self.players[DISCRIMINATOR].clipped, bound)
+        return unrolled_weights(loss, weights, optimizer.optimizer, steps, player.clipped, self.game.loss.project)
 
-    def _step(self, optimizer: Any) -> None:
-        """The optimizer's own step, counted as Lightning counts (`global_step`), without the hooks around it."""
-        counted = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
-        counted.increment_ready()
-        optimizer.optimizer.step()
-        counted.increment_completed()
+    @contextmanager
+    def _out_of_memory_advice(self, batch: Batch) -> Iterator[None]:
+        """Turn an out-of-memory error into a sentence that names a batch size that fits."""
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            if not memory.is_out_of_memory(error):
+                raise
+            raise UserError(memory.batch_size_advice(self, batch)) from error
 
     def _optimizers(self) -> list[Any]:
         optimizers = self.optimizers()
         return optimizers if isinstance(optimizers, list) else [optimizers]
 
+    # ---- Sampling ----------------------------------------------------------------------------------------------------
+
     @contextmanager
     def ema_scope(self, ema: bool = True) -> Iterator[Game]:
-        """The game in eval mode and without gradients, its players replaced by their averages where there are any."""
-        live, training = {name: self.network(name) for name in self.ema}, self.game.training
+        """Give the game in eval mode, without gradients, with the EMA networks in place of the trained ones.
+
+        Args:
+            ema: False gives the trained networks themselves.
+        """
+        trained, training = {name: self.network(name) for name in self.ema}, self.game.training
         self.game.eval()
         if ema:
-            self._swap({name: mean.network for name, mean in self.ema.items()})
+            self._set_networks({name: average.network for name, average in self.ema.items()})
         try:
             with torch.no_grad():
                 yield self.game
         finally:
-            self._swap(live)
+            self._set_networks(trained)
             self.game.train(training)
 
-    def _swap(self, networks: Mapping[str, Any]) -> None:
+    def _set_networks(self, networks: Mapping[str, Any]) -> None:
         for name, network in networks.items():
             setattr(self.game, name, network)
 
-    def sample(self, batch: Batch, ema: bool = True, how: Callable[[Game, Batch], Tensor] | None = None) -> Tensor:
-        """Images [B, C, H, W] in [-1, 1], fp32, for what the batch asks (`Game.request`). how: if not by
-        `Game.generate`."""
-        asked = {name: value.to(self.dtype) if value.is_floating_point() else value for name, value in batch.items()}
+    def sample(self, batch: Batch, ema: bool = True, generate: Callable[[Game, Batch], Tensor] | None = None) -> Tensor:
+        """Generate images.
+
+        Args:
+            batch: the generator's inputs, as `Game.sample_inputs` returns them, on the module's device.
+            ema: whether to use the EMA networks where there are any.
+            generate: a function to use in place of `Game.generate`.
+
+        Returns:
+            Images [B, C, H, W] in [-1, 1], float32.
+        """
+        inputs = {name: value.to(self.dtype) if value.is_floating_point() else value for name, value in batch.items()}
         with self.ema_scope(ema) as game:
-            return (how(game, asked) if how else game.generate(asked)).float()
-
-    @property
-    def total_images(self) -> int | None:
-        """The run's length in images, once a batch has been seen; None if it is endless or bounded by time alone."""
-        if self.max_images:
-            return self.max_images
-        epochs = self.trainer.max_epochs
-        return (
-            int(epochs * self.trainer.num_training_batches * self.global_batch_size) if epochs and epochs > 0 else None
-        )
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["iteration"], checkpoint["images_seen"] = self.iteration, self.images_seen
-        checkpoint["trained_on"] = {"classes": self.classes, "data": self.trained_on}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.iteration, self.images_seen = checkpoint["iteration"], checkpoint["images_seen"]
-        self.classes, self.trained_on = list(checkpoint["trained_on"]["classes"]), checkpoint["trained_on"]["data"]
+            return (generate(game, inputs) if generate else game.generate(inputs)).float()

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 
 from conftest import FP32, SMALL, built
-from oakleaf.builder.recipe import load
+from oakleaf.builder.load import load
 from oakleaf.errors import UserError
 from torture.within import Outcome, Slow, limited, report, within
 

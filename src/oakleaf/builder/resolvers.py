@@ -4,25 +4,24 @@ from collections.abc import Sequence
 
 from omegaconf import OmegaConf
 
-from oakleaf.cli.hardware import best_precision
 from oakleaf.errors import UserError
+from oakleaf.runtime.precision import best_precision
 from oakleaf.runtime.run_dir import run_dir
-from oakleaf.sweeps.devices import parallel_jobs
-from oakleaf.sweeps.names import sweep_name
 
 
 def register() -> None:
-    """Teach OmegaConf our resolvers."""
+    """Register Oakleaf's resolvers with OmegaConf.
+
+    The two resolvers of sweeps are registered by the Hydra plugin (`hydra_plugins.oakleaf_sweepers`).
+    """
     OmegaConf.register_new_resolver("run_dir", run_dir, use_cache=True, replace=True)
-    OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
-    OmegaConf.register_new_resolver("parallel_jobs", parallel_jobs, replace=True)
     OmegaConf.register_new_resolver("best_precision", best_precision, replace=True)
     OmegaConf.register_new_resolver("times", times, replace=True)
     OmegaConf.register_new_resolver("part", part, replace=True)
 
 
 def times(*factors: int | None) -> int | None:
-    """Their product; null, for what is not known yet, stays null."""
+    """Return the product; None, for a value that is not known yet, gives None."""
     product = 1
     for factor in factors:
         if factor is None:
@@ -34,7 +33,7 @@ def times(*factors: int | None) -> int | None:
 
 
 def part(size: int | Sequence[int] | None, by: int) -> int | list[int] | None:
-    """A size, one number or two, divided; what is left over is dropped; null, for what is not known yet, stays null."""
+    """Divide a size, one number or two, rounding down; None, for a size that is not known yet, gives None."""
     if size is None or isinstance(size, int):
         return size if size is None else size // by
     return [side // by for side in size]

@@ -1,4 +1,4 @@
-"""From a recipe to Lightning's Trainer, with callbacks and loggers."""
+"""From a recipe to Lightning's Trainer with its callbacks and loggers."""
 
 import os
 from typing import Any
@@ -8,36 +8,41 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from oakleaf.builder.recipe import Recipe, instantiate_allowed
+from oakleaf.builder.instantiate import instantiate_allowed
+from oakleaf.builder.recipe import Recipe
 from oakleaf.errors import UserError, one_line
 from oakleaf.runtime.checkpoint_io import AtomicCheckpointIO
 from oakleaf.runtime.sync_batchnorm import SyncBatchNorm
 
-NEEDED = ("accelerator", "devices", "enable_progress_bar", "max_epochs", "num_nodes", "precision", "strategy")
+REQUIRED = ("accelerator", "devices", "enable_progress_bar", "max_epochs", "num_nodes", "precision", "strategy")
 
 
 def build_trainer(recipe: Recipe) -> Trainer:
-    """Lightning's Trainer with the recipe's callbacks and loggers."""
+    """Build Lightning's Trainer with the recipe's callbacks and loggers.
+
+    Raises:
+        UserError: an argument is missing, or the Trainer refuses one.
+    """
     arguments = dict(recipe["trainer"])
-    if missing := [key for key in NEEDED if key not in arguments]:
+    if missing := [key for key in REQUIRED if key not in arguments]:
         raise UserError(f"trainer.{missing[0]}: it is needed; give it a value, as in trainer=auto")
-    callbacks = {**(recipe.get("callbacks") or {})}
+    callbacks = dict(recipe.get("callbacks") or {})
     if not arguments.pop("enable_progress_bar"):
         callbacks.pop("progress", None)
     arguments["strategy"] = _strategy(arguments)
     if str(arguments["precision"]) in ("16", "16-mixed", "16-true"):
-        raise UserError("trainer.precision=16-mixed: two players share no loss scaler; bf16-mixed needs none")
+        raise UserError("trainer.precision=16-mixed: two players cannot share a loss scaler; bf16-mixed needs none")
     if recipe["max_images"]:
         arguments["max_epochs"] = -1
-    joint = [SyncBatchNorm()] if arguments.pop("sync_batchnorm", False) else []
+    sync_batchnorm = [SyncBatchNorm()] if arguments.pop("sync_batchnorm", False) else []
     try:
         trainer: Trainer = instantiate_allowed(arguments, _partial_=True)(
-            callbacks=_made("callbacks", callbacks, Callback),
-            logger=_made("logger", recipe.get("logger") or {}, Logger),
-            plugins=[AtomicCheckpointIO(), *joint],
+            callbacks=_instances("callbacks", callbacks, Callback),
+            logger=_instances("logger", recipe.get("logger") or {}, Logger),
+            plugins=[AtomicCheckpointIO(), *sync_batchnorm],
             default_root_dir=recipe["folder"],
-            use_distributed_sampler=False,  # the deck deals to ranks itself
-            enable_progress_bar=False,  # ours counts images
+            use_distributed_sampler=False,  # our own sampler divides the data among processes
+            enable_progress_bar=False,  # our own bar counts images
             enable_model_summary=False,
             log_every_n_steps=1,
             num_sanity_val_steps=0,
@@ -45,40 +50,40 @@ def build_trainer(recipe: Recipe) -> Trainer:
     except (ValueError, TypeError, AttributeError, ImportError, MisconfigurationException) as error:
         raise UserError(f"trainer: {one_line(error)} (trainer=auto takes what this machine has)") from error
     if trainer.strategy.root_device.type == "cuda":
-        _hasten(arguments, trainer.precision)
+        _configure_gpu(arguments, trainer.precision)
     return trainer
 
 
-def _hasten(arguments: Recipe, precision: str) -> None:
-    """What a GPU is faster by: cuDNN's algorithms chosen by trying, which may be others the next time; and fp32's
-    products in TF32, as its convolutions are. Beside bf16, what stays fp32 (points, minibatch discrimination) needs it.
+def _configure_gpu(arguments: Recipe, precision: str) -> None:
+    """Set what makes a GPU faster.
+
+    cuDNN chooses its algorithms by trying them, so another run may use others. With 32-true, matrix products use TF32,
+    as convolutions do; with bf16, what stays in float32 (points, minibatch discrimination) needs its full precision.
     """
     if arguments.get("benchmark") is None:
         torch.backends.cudnn.benchmark = not arguments.get("deterministic")
     torch.set_float32_matmul_precision("high" if precision == "32-true" else "highest")
 
 
-def _made(group: str, nodes: Recipe, kind: type) -> list[Any]:
-    """What a group's nodes describe, all of one kind."""
-    made = {name: instantiate_allowed(node) for name, node in nodes.items() if node}
-    if strange := [name for name, one in made.items() if not isinstance(one, kind)]:
-        raise UserError(f"{group}.{strange[0]}: a {type(made[strange[0]]).__name__} is none of Lightning's {group}")
-    return list(made.values())
+def _instances(group: str, nodes: Recipe, kind: type) -> list[Any]:
+    """Instantiate a group's nodes; all must be of one class."""
+    instances = {name: instantiate_allowed(node) for name, node in nodes.items() if node}
+    if wrong := [name for name, instance in instances.items() if not isinstance(instance, kind)]:
+        raise UserError(f"{group}.{wrong[0]}: a {type(instances[wrong[0]]).__name__} is none of Lightning's {group}")
+    return list(instances.values())
 
 
 def _strategy(arguments: Recipe) -> Any:
-    """Ours for several processes, Lightning's choice for one."""
-    most, asked = 8 * (os.cpu_count() or 1), str(arguments["devices"])
-    if arguments["accelerator"] == "cpu" and asked.isdigit() and int(asked) > most:
-        raise UserError(
-            f"trainer.devices={asked}: so many processes would only wait for each other; at most {most} here"
-        )
-    strategy, alone = arguments["strategy"], arguments["devices"] in (1, "1") and arguments["num_nodes"] == 1
-    if strategy == "auto" and not alone:
+    """Return our own strategy for several processes, Lightning's choice for one."""
+    most, devices = 8 * (os.cpu_count() or 1), str(arguments["devices"])
+    if arguments["accelerator"] == "cpu" and devices.isdigit() and int(devices) > most:
+        raise UserError(f"trainer.devices={devices}: too many processes for this machine; at most {most} here")
+    strategy, single = arguments["strategy"], arguments["devices"] in (1, "1") and arguments["num_nodes"] == 1
+    if strategy == "auto" and not single:
         return {"_target_": "oakleaf.runtime.distributed.AllReduceStrategy"}
     if isinstance(strategy, str) and strategy.startswith(("ddp", "fsdp", "deepspeed")):
         raise UserError(
-            f"trainer.strategy={strategy}: its wrapper takes the idle player's weights for an error; "
+            f"trainer.strategy={strategy}: its wrapper treats the weights of the other player as an error; "
             "trainer=ddp averages each player's gradients over processes by itself"
         )
     return strategy

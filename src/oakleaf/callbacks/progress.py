@@ -1,4 +1,4 @@
-"""How far the run is, in images, and how long it will take."""
+"""A progress bar in images."""
 
 import sys
 from typing import Any
@@ -10,9 +10,9 @@ from oakleaf.gan import GAN
 
 
 class Progress(Callback):
-    """One bar for the whole run: images seen, images/s, time left, and what the players pay.
+    """Show one bar for the whole run: images seen, images per second, time left, and the adversarial losses.
 
-    Where nobody watches (no terminal) it is a line every half minute.
+    Without a terminal it prints one line every half minute.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Progress(Callback):
             self.bar = self._open(pl_module)
         self.bar.update(pl_module.global_batch_size)
         if pl_module.iteration % pl_module.log_every == 0:
-            self.bar.set_postfix_str(_paid(pl_module.last_scalars), refresh=False)
+            self.bar.set_postfix_str(_losses(pl_module.last_scalars), refresh=False)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         self._close()
@@ -50,7 +50,7 @@ class Progress(Callback):
             self.bar = None
 
 
-def _paid(scalars: dict[str, float]) -> str:
-    """The adversarial losses, by the first letter of their player: `D 1.27  G 0.84`."""
-    pairs = [(name.split("/")[0][0].upper(), value) for name, value in scalars.items() if name.endswith("/adversarial")]
-    return "  ".join(f"{letter} {value:.3g}" for letter, value in pairs)
+def _losses(scalars: dict[str, float]) -> str:
+    """The adversarial losses by the first letter of their player: `loss D 1.27  G 0.84`."""
+    losses = {name.split("/")[1]: value for name, value in scalars.items() if name.endswith("/adversarial")}
+    return "loss " + "  ".join(f"{player[0].upper()} {value:.3g}" for player, value in losses.items()) if losses else ""

@@ -18,15 +18,19 @@ FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # a disk that takes no more
 
 
 class WithoutHome(logging.Formatter):
-    """What is said and logged, without the home's path; a file's name that is no text, as its bytes."""
+    """Format log records without the path of the home folder; bytes that are no text are escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
         return str(redact_home(super().format(record))).encode(errors="backslashreplace").decode()
 
 
 def error_message(error: BaseException, config: str) -> str | None:
-    """What to tell the user about an error of the command whose configuration is `config`, or None if it is no user's
-    mistake."""
+    """Return the sentence for an error that a user can fix, or None for any other error.
+
+    Args:
+        error: the exception.
+        config: name of the command's configuration.
+    """
     for link in _chain(error):
         if isinstance(link, UserError):
             return str(link)
@@ -46,7 +50,7 @@ def error_message(error: BaseException, config: str) -> str | None:
     if type(error).__name__ == "OutOfMemoryError":
         return "the device's memory is full: lower data.batch_size, data.size or the networks' width"
     if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):  # PyTorch's
-        return "batch normalisation can't compare in a batch of one: data.batch_size=2 and two pictures at least"
+        return "batch normalisation needs at least two images per batch: data.batch_size=2, and at least two pictures"
     return None
 
 
@@ -62,7 +66,7 @@ def _unparsed(override: str) -> str:
     value = override.partition("=")[2]
     if not (value.startswith(LISTS) or value.endswith(",")) and (quoted := quoted_override(override)):
         return (
-            f"{one_line_text(override)}: the value has signs with a meaning of their own; write {shlex.quote(quoted)}"
+            f"{one_line_text(override)}: the value has characters with a special meaning; write {shlex.quote(quoted)}"
         )
     return f"{one_line_text(override)}: this is no override; write group=choice or some.key=value"
 
@@ -74,7 +78,7 @@ def _missing(error: MissingConfigException) -> str:
     wanted = error.missing_cfg_file or ""
     group, _, choice = str(wanted).rpartition("/")
     if group == "hydra/launcher" and choice in PLUGINS:
-        return f"hydra/launcher: {choice} is a plugin of its own: uv pip install 'oakleaf[{PLUGINS[choice]}]'"
+        return f"hydra/launcher: {choice} is a separate plugin: uv pip install 'oakleaf[{PLUGINS[choice]}]'"
     options = list(error.options or [])
     near = difflib.get_close_matches(choice, options, n=1, cutoff=0.5)
     meant = f" Did you mean {group}={near[0]}?" if near else ""
@@ -92,7 +96,7 @@ def _composition(error: ConfigCompositionException, config: str) -> str:
 
 
 def one_line_text(text: Any) -> str:
-    """Several lines as one, without OmegaConf's inventory."""
+    """Join lines to one, without OmegaConf's lines about its own types."""
     lines = [line.strip() for line in str(text).splitlines()]
     return " ".join(
         line for line in lines if line and not line.startswith(("full_key", "object_type", "reference_type"))

@@ -16,78 +16,94 @@ log = logging.getLogger(__name__)
 
 
 def main() -> None:
+    """Run the command."""
     run_command("evaluate", evaluate)
 
 
 def evaluate(config: DictConfig) -> None:
-    """Measure, print the table, and write `metrics.json` and the pictures. Exit code 1 if a measure failed that was
-    asked for, or all did."""
+    """Compute the metrics, print the table, and write `metrics.json` and the pictures.
+
+    The exit code is 1 if a metric failed that the command named, or if all failed.
+    """
     if OmegaConf.is_missing(config, "checkpoint"):
         raise UserError("checkpoint= is missing: name a run's folder or a checkpoint file")
+    results = evaluate_checkpoint(OmegaConf.to_container(config, resolve=True))
+    if results.failures and (_named_metrics() or not results.scores):
+        sys.exit(1)
+
+
+def evaluate_checkpoint(options: Any) -> Any:
+    """Compute the metrics of a checkpoint and write them.
+
+    Args:
+        options: the resolved configuration of evaluate.yaml, in plain containers.
+
+    Returns:
+        The `oakleaf.metrics.scores.EvaluationResults`.
+    """
     import_torch()
-    from oakleaf.builder.recipe import instantiate_allowed, module_from_checkpoint
-    from oakleaf.config.types import PositiveFloat, PositiveInt
-    from oakleaf.config.validate import validate
+    from oakleaf.builder.instantiate import instantiate_allowed
+    from oakleaf.builder.load import module_from_checkpoint
     from oakleaf.image_grid import from_bytes, render
     from oakleaf.metrics.evaluation_data import EvaluationData
     from oakleaf.metrics.scores import SHOWN, evaluate_metrics, sample_count, table, versions, write
     from oakleaf.runtime.checkpoint_io import checkpoint_path, file_hash, read_checkpoint
 
-    options: Any = OmegaConf.to_container(config, resolve=True)
-    if not options.get("metric"):
-        raise UserError("metric= is empty: name one, or several as metric=[fid,kid]")
-    words: dict[str, Any] = {"checkpoint": str, "device": str, "split": str | None, "root": str | None}
-    numbers = {
-        "fake": PositiveInt,
-        "real": PositiveInt,
-        "seed": int,
-        "truncation": PositiveFloat | None,
-        "ema": bool,
-    }
-    validate(options, fixed={"": {**words, **numbers, "out": str | None, "extractor": Any, "metric": Any}})
+    _validate(options)
     file = checkpoint_path(options["checkpoint"])
     changes = {"model.game.prior.truncation": options["truncation"]} if options["truncation"] else {}
     content = read_checkpoint(file)
     module = module_from_checkpoint(content, changes).to(resolve_device(options["device"]))
-    reals = real_data(content, options["split"], options["root"])
-    measures = {name: instantiate_allowed(node) for name, node in options["metric"].items()}
-    fake = sample_count(options["fake"], measures)
-    real = max(options["real"], 2 * fake)  # as many may be held out for the real line
+    data, split, test, unseen = real_data(content, options["split"], options["root"])
+    metrics = {name: instantiate_allowed(node) for name, node in options["metric"].items()}
+    fake = sample_count(options["fake"], metrics)
+    real = max(options["real"], 2 * fake)  # as many may be held out for the real-data baseline
     extractor, ema, seed = instantiate_allowed(options["extractor"]), options["ema"], options["seed"]
-    evaluation = EvaluationData(module, reals.data, extractor, fake, real, ema, seed, reals.test, reals.unseen)
-    findings = evaluate_metrics(measures, evaluation)
-    if findings.scores:
-        findings.pictures["samples"] = render(from_bytes(evaluation.fake.pixels), most=SHOWN)
+    evaluation = EvaluationData(module, data, extractor, fake, real, ema, seed, test, unseen)
+    results = evaluate_metrics(metrics, evaluation)
+    if results.scores:
+        results.pictures["samples"] = render(from_bytes(evaluation.fake.pixels), most=SHOWN)
     out = make_output_dir(options["out"] or run_dir_of(file))
-    about = {"checkpoint": file.name, "checkpoint_hash": file_hash(file), "split": reals.split, **versions()}
-    write(findings, out, about)
-    log.info("%s", table(findings))
-    if findings.scores:
-        of_samples = any(one.of_samples for one in measures.values())
-        log.info("%s\n%s/metrics.json has each number's protocol", _words(evaluation, of_samples), out)
-    if findings.failures and (_chosen() or not findings.scores):
-        sys.exit(1)
+    about = {"checkpoint": file.name, "checkpoint_hash": file_hash(file), "split": split, **versions()}
+    write(results, out, about)
+    log.info("%s", table(results))
+    if results.scores:
+        of_samples = any(one.of_samples for one in metrics.values())
+        log.info("%s\n%s/metrics.json has each number's protocol", _protocol(evaluation, of_samples), out)
+    return results
 
 
-def _chosen() -> bool:
-    """Whether the command names measures; else some of the usual ones may not suit these data."""
+def _validate(options: Any) -> None:
+    from oakleaf.config.types import PositiveFloat, PositiveInt
+    from oakleaf.config.validate import validate
+
+    if not options.get("metric"):
+        raise UserError("metric= is empty: name one, or several as metric=[fid,kid]")
+    words: dict[str, Any] = {"checkpoint": str, "device": str, "split": str | None, "root": str | None}
+    numbers = {"fake": PositiveInt, "real": PositiveInt, "seed": int, "truncation": PositiveFloat | None, "ema": bool}
+    validate(options, fixed={"": {**words, **numbers, "out": str | None, "extractor": Any, "metric": Any}})
+
+
+def _named_metrics() -> bool:
+    """Whether the command names metrics; of the default ones, some may not fit these data."""
     from hydra.core.hydra_config import HydraConfig
 
     return any(override.startswith("metric") for override in HydraConfig.get().overrides.task)
 
 
-def _words(evaluation: Any, of_samples: bool) -> str:
-    """The protocol, as one line for people."""
+def _protocol(evaluation: Any, of_samples: bool) -> str:
+    """The protocol as text for people."""
     module, data = evaluation.module, evaluation.data
     shape = " x ".join(str(side) for side in data.rows["image"].shape[1:])
-    drawn = "the average of G" if evaluation.ema and module.generator_ema else "G"
-    samples, after = f"{len(evaluation.fake):,} samples ({shape}) of {drawn}", f"after {module.images_seen:,} images"
+    network = "the EMA generator" if evaluation.ema and module.generator_ema else "the generator"
+    samples, after = f"{len(evaluation.fake):,} samples ({shape}) of {network}", f"after {module.images_seen:,} images"
     if not of_samples:
-        return f"{after}, seed {evaluation.seed}, on {data.name}; {samples} to look at\nextractor: none"
+        return f"{after}, seed {evaluation.seed}, on {data.name}; {samples} for the picture\nextractor: none"
     reference, held_out = evaluation.baseline
     return (
-        f"{samples} {after}, seed {evaluation.seed}, beside {len(evaluation.real):,} real ones of {data.name}; real: "
-        f"{len(held_out):,} held out beside {len(reference):,}\nextractor: {_extractor(evaluation)}"
+        f"{samples} {after}, seed {evaluation.seed}, against {len(evaluation.real):,} real images of {data.name}; "
+        f"real: {len(held_out):,} held-out real images against {len(reference):,}\n"
+        f"extractor: {_extractor(evaluation)}"
     )
 
 

@@ -14,15 +14,17 @@ log = logging.getLogger(__name__)
 
 
 def main() -> None:
+    """Run the command."""
     run_command("export", export)
 
 
 def export(config: DictConfig) -> None:
-    """Write the generator in each format, read it back and compare; then its card."""
+    """Write the generator in each format, read each file back and compare; then write the model card."""
     if OmegaConf.is_missing(config, "checkpoint"):
         raise UserError("checkpoint= is missing: name a run's folder or a checkpoint file")
     import_torch()
-    from oakleaf.builder.recipe import instantiate_allowed, module_from_checkpoint, resolve_recipe
+    from oakleaf.builder.instantiate import instantiate_allowed
+    from oakleaf.builder.load import module_from_checkpoint, resolve_recipe
     from oakleaf.config.validate import validate
     from oakleaf.export import model_card
     from oakleaf.export.generator import ExportedGenerator
@@ -43,11 +45,11 @@ def export(config: DictConfig) -> None:
     module = module_from_checkpoint(content)
     with module.ema_scope(options["ema"]) as game:
         generator = ExportedGenerator(game)
-    said = model_card.model_card(module, generator, resolve_recipe(content["hyper_parameters"]), file, options["ema"])
+    card = model_card.model_card(module, generator, resolve_recipe(content["hyper_parameters"]), file, options["ema"])
     out = make_output_dir(options["out"])
     for name, one in formats.items():
-        said["files"][name] = write_and_verify(one, name, generator, said, module.game, out)
-    model_card.write(said, out)
+        card["files"][name] = write_and_verify(one, name, generator, card, module.game, out)
+    model_card.write(card, out)
     log.info("%s/%s says how to use it", out, model_card.CARD)
     if options["push_to_hub"]:
         log.info("%s", push_to_hub(out, options["push_to_hub"], options["private"]))

@@ -1,17 +1,14 @@
-"""What this machine can do."""
+"""Import torch, and choose a device."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-
+from oakleaf import compat
 from oakleaf.errors import UserError, first_line
 
 
 def import_torch() -> None:
-    """Import torch and what stands on it: seconds, after all that needs none of it.
+    """Import torch, torchvision and Lightning. It takes seconds, so it comes after all that does not need them.
 
     Raises:
-        UserError: torch and torchvision do not belong together; a library that needs both would fail in the midst of it.
+        UserError: torch and torchvision do not fit together; a library that needs both would fail later.
     """
     try:
         import torchvision  # noqa: F401
@@ -21,44 +18,16 @@ def import_torch() -> None:
             f"torchvision does not fit this torch ({reason}); install both from the same place: "
             "pip install --force-reinstall torch torchvision"
         ) from error
-    with _hidden({"matplotlib", "scipy"}):
+    with compat.hide_packages({"matplotlib", "scipy"}):
         import torchmetrics  # noqa: F401
-
-
-@contextmanager
-def _hidden(packages: set[str]) -> Iterator[None]:
-    """As if these were not installed. Lightning imports torchmetrics, which imports them to be ready to plot and to
-    mend an old function, which together takes longer than torch itself, in every process."""
-    from lightning_utilities.core.imports import RequirementCache
-
-    met, absent = RequirementCache.__bool__, packages - sys.modules.keys()
-    RequirementCache.__bool__ = lambda options: options.requirement not in absent and met(options)  # type: ignore
-    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # None: can't be imported
-    try:
-        yield
-    finally:
-        RequirementCache.__bool__ = met  # type: ignore[method-assign]
-        for name in absent:
-            del sys.modules[name]
-
-
-def best_precision(accelerator: str) -> str:
-    """bf16-mixed where the device has instructions for it: autocast of products, weights stay fp32."""
-    import torch
-
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-    if accelerator in ("auto", "cpu") and not torch.backends.mps.is_available():
-        has = any(getattr(torch.cpu, name, bool)() for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
-        return "bf16-mixed" if has else "32-true"
-    return "32-true"
+    compat.silence_lightning()
 
 
 def resolve_device(name: str) -> str:
-    """The device of that name; auto: a GPU if there is one.
+    """Return the device of this name; "auto" is a GPU if there is one, else the CPU.
 
     Raises:
-        UserError: it is not on this machine.
+        UserError: this machine does not have it.
     """
     import torch
 

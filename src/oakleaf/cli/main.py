@@ -1,7 +1,4 @@
-"""The door of every command: Hydra composes, the task runs, and a user's mistake ends in one sentence and exit code 1.
-
-Nothing here imports torch, so `--help` and the answer to a typo come at once.
-"""
+"""How every command runs: Hydra composes the configuration, and a user's error ends in one sentence and exit code 1."""
 
 import logging
 import os
@@ -16,74 +13,76 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from oakleaf import compat
 from oakleaf.builder.resolvers import register
 from oakleaf.cli.error_messages import error_message, one_line_text
 from oakleaf.cli.quoting import quote_argument
 from oakleaf.config.paths import conf_dir
 
-FULL = "HYDRA_FULL_ERROR"
-TAKING = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p")  # a word of its own
+OPTIONS_WITH_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p")
 Task = Callable[[DictConfig], None]
 
 
 def run_command(name: str, task: Task) -> None:
-    """Run a task with the configuration `<name>.yaml` and this process's command line."""
-    register()
-    logging.raiseExceptions = False  # a full disk leaves a line of the log out, and tells no story about it
-    wanted = os.environ.get(FULL)
-    began = False
+    """Run a task with the configuration `<name>.yaml` and this process's command line.
 
-    def job(config: DictConfig) -> None:
-        nonlocal began
-        began = True
-        register()  # a launcher may run this in a process of its own
-        _restore(wanted)  # for processes that the task starts
+    Exit codes: 0 for success, 1 for an error (one sentence on stderr, or the traceback if the error is Oakleaf's), 130
+    for Ctrl-C. With HYDRA_FULL_ERROR=1 in the environment the traceback is always shown.
+
+    Args:
+        name: name of the YAML file in `conf/`, without suffix.
+        task: what to do with the composed configuration.
+    """
+    register()
+    logging.raiseExceptions = False  # a full disk loses a line of the log file, without a traceback
+    sys.argv[1:] = [one if before in OPTIONS_WITH_VALUE else quote_argument(one) for before, one in pairwise(sys.argv)]
+    with compat.hydra_raises_errors() as users_value:
+        job = _Job(name, task, users_value)
         try:
-            task(config)
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(job.run)()
+        except KeyboardInterrupt:
+            _exit("stopped", 130)
+        except BrokenPipeError:  # the reader of our output has closed it: `--help | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except Exception as error:
-            if wanted != "1" and HydraConfig.get().mode != RunMode.MULTIRUN:
-                _tell(error, name)  # here, before Hydra adds its own words; a sweep goes on with its next job
+            if users_value == "1":
+                raise
+            if not job.started and error_message(error, name) is None:  # an error of composing is the command line's
+                message = "" if isinstance(error, AssertionError) else one_line_text(error)  # Hydra's have no text
+                _exit(message or "this is no command line: write group=choice or some.key=value", 1)
+            _exit_with(error, name)
+
+
+class _Job:
+    """The task as Hydra calls it, perhaps several times in a sweep."""
+
+    def __init__(self, name: str, task: Task, users_value: str | None) -> None:
+        self.name, self.task, self.users_value = name, task, users_value
+        self.started = False
+
+    def run(self, config: DictConfig) -> None:
+        self.started = True
+        register()  # a launcher may run this in another process
+        compat.set_environment(compat.HYDRA_FULL_ERROR, self.users_value)  # for processes that the task starts
+        try:
+            self.task(config)
+        except Exception as error:
+            if self.users_value != "1" and HydraConfig.get().mode != RunMode.MULTIRUN:
+                _exit_with(error, self.name)  # before Hydra adds its own words; a sweep continues with its next job
             raise
         finally:
-            os.environ[FULL] = "1"
-
-    os.environ[FULL] = "1"  # Hydra hands its errors over instead of printing them
-    sys.argv[1:] = [one if before in TAKING else quote_argument(one) for before, one in pairwise(sys.argv)]
-    try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(job)()
-    except KeyboardInterrupt:
-        _end("stopped", 130)
-    except BrokenPipeError:  # whoever read our output has had enough: `--help | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except Exception as error:
-        if wanted == "1":
-            raise
-        if (
-            not began and error_message(error, name) is None
-        ):  # whatever went wrong in composing, the command line did it
-            said = "" if isinstance(error, AssertionError) else one_line_text(error)  # Hydra's own have no words
-            _end(said or "this is no command line: write group=choice or some.key=value", 1)
-        _tell(error, name)
-    finally:
-        _restore(wanted)
+            compat.set_environment(compat.HYDRA_FULL_ERROR, "1")
 
 
-def _tell(error: Exception, config: str) -> NoReturn:
-    """End with the error's sentence; with the whole story if it has none, for then the fault is ours."""
-    said = error_message(error, config)
-    if said is None:
+def _exit_with(error: Exception, config: str) -> NoReturn:
+    """Exit with the error's sentence, or with its traceback if it has none, because then it is Oakleaf's fault."""
+    message = error_message(error, config)
+    if message is None:
         traceback.print_exception(error)
         sys.exit(1)
-    _end(said, 1)
+    _exit(message, 1)
 
 
-def _end(said: str, code: int) -> NoReturn:
-    print(said, file=sys.stderr)
+def _exit(message: str, code: int) -> NoReturn:
+    print(message, file=sys.stderr)
     sys.exit(code)
-
-
-def _restore(wanted: str | None) -> None:
-    if wanted is None:
-        os.environ.pop(FULL, None)
-    else:
-        os.environ[FULL] = wanted

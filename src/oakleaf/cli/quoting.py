@@ -1,14 +1,16 @@
-"""Values that Hydra's grammar can't read as they are: folders with accents or brackets, words with apostrophes."""
+"""Quote values that Hydra's grammar cannot read: folders with accents or brackets, words with apostrophes."""
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-LISTS = ("[", "{", "${")  # what begins so, or has a comma, may have been meant as several values
+LISTS = ("[", "{", "${")  # a value that begins so, or has a comma, may mean several values
 
 
 def quote_argument(argument: str) -> str:
-    """An override that can't be read, with its value in quotes where it then can and is a single one, so that
-    `data.root=/home/José/faces (small)` means what it says; anything else as it is."""
+    """Quote the value of an override that Hydra cannot read, if it can then be read as one value.
+
+    So `data.root=/home/José/faces (small)` works without quotes. Anything else is returned unchanged.
+    """
     _, _, value = argument.partition("=")
     if argument.startswith("-") or "," in value or value.startswith(LISTS) or "${" in value or _readable(argument):
         return argument
@@ -16,7 +18,7 @@ def quote_argument(argument: str) -> str:
 
 
 def quoted_override(override: str) -> str | None:
-    """With the value in quotes of its own; None if that does not help."""
+    """Return the override with its value in quotes; None if Hydra cannot read that either."""
     key, equals, value = override.partition("=")
     mark = "'" if '"' in value and "'" not in value else '"'
     quoted = f"{key}={mark}{value.replace(mark, chr(92) + mark)}{mark}"

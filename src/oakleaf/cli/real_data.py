@@ -1,4 +1,4 @@
-"""The real images of a checkpoint's run, read again by its recipe."""
+"""Read the real images of a checkpoint's run again, as its recipe describes them."""
 
 import inspect
 import logging
@@ -13,9 +13,14 @@ log = logging.getLogger(__name__)
 
 
 class RealData(NamedTuple):
-    """data: the module, ready; split: which part of the set it is. If that is the training split, test: how to get
-    the module of the test split; unseen: if the run saw only the first of the training split, how to get the module of
-    all of it, and the other rows, [N].
+    """The data of a run.
+
+    Attributes:
+        data: the data module, set up.
+        split: which part of the set it is.
+        test: makes the data module of the test split, if `data` is the training split; else None.
+        unseen: makes the data module of the whole training split and the rows [N] that the run has not seen, if the run
+            was trained on the first images of it only; else None.
     """
 
     data: Any
@@ -25,16 +30,26 @@ class RealData(NamedTuple):
 
 
 def real_data(content: dict[str, Any], split: str | None, root: str | None) -> RealData:
-    """content: of the checkpoint; split: another one of the set's; root: where the data are now."""
-    from oakleaf.builder.recipe import check_classes, instantiate_allowed
+    """Read the data of a run.
+
+    Args:
+        content: content of its checkpoint.
+        split: another split of the set; None: the one of the training.
+        root: the folder where the data are now; None: where they were.
+
+    Raises:
+        UserError: the set has no splits or folder, or its classes are others than the checkpoint's.
+    """
+    from oakleaf.builder.instantiate import instantiate_allowed
+    from oakleaf.builder.load import check_classes
     from oakleaf.config.allowlist import locate
     from oakleaf.config.validate import validate
 
     recipe = content["hyper_parameters"]
-    whole: Any = OmegaConf.to_container(OmegaConf.masked_copy(OmegaConf.create(recipe), ["data", "seed"]), resolve=True)
-    node = whole["data"]
+    stored: Any = OmegaConf.to_container(OmegaConf.masked_copy(OmegaConf.create(recipe), ["data", "seed"]), resolve=True)
+    node = stored["data"]
     if root and "root" not in node:
-        raise UserError(f"root={root}: data={node['name']} are made here, and lie nowhere")
+        raise UserError(f"root={root}: data={node['name']} is generated and has no folder")
     if root:
         node["root"] = root
     node["classes"] = None  # compared by name
@@ -63,11 +78,11 @@ def real_data(content: dict[str, Any], split: str | None, root: str | None) -> R
         data = ready("train", entire=True)
         return data, torch.arange(source["first"], len(data.rows["image"]))
 
-    learned = source.get("split") if has else None
-    split = split or learned
+    trained = source.get("split") if has else None
+    split = split or trained
     data = ready(split, entire=split == "test")
-    if split == learned and data.hash != content["trained_on"]["data"]:
-        log.warning("these are not the pictures that the run learned from: others came, went or were changed")
-    if split != "train" or learned == "all":  # of which it has seen what the test split has
+    if split == trained and data.hash != content["trained_on"]["data"]:
+        log.warning("these are not the pictures of the training: some were added, removed or changed")
+    if split != "train" or trained == "all":  # then the training has seen the test split
         return RealData(data, split)
     return RealData(data, split, lambda: ready("test", entire=True), unseen if source.get("first") else None)

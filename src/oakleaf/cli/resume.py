@@ -1,8 +1,8 @@
-"""Going on: the checkpoint that a run goes on with, its recipe with this command's overrides, and the way back after a
-run has diverged.
-"""
+"""Resume a run: find its checkpoint, merge its configuration with this command's overrides, and roll back a diverged
+run."""
 
 import logging
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,91 +10,118 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.errors import UserError
-from oakleaf.runtime.run_dir import LAST, relative_to_cwd
+from oakleaf.runtime.run_dir import LAST, OVERRIDES, redact_home, relative_to_cwd
 
 log = logging.getLogger(__name__)
 
-
-def check_run_dir(resume: str | None, folder: Path, named: str | None) -> None:
-    """Raises:
-    UserError: another folder is `named` than the run's own, or a run would be written over.
-    """
-    if named and Path(str(named)).expanduser().absolute() != folder.absolute():
-        raise UserError(f"folder={named}: a run that is resumed stays in its own, {relative_to_cwd(folder)}")
-    if resume is None and (folder / LAST).exists():
-        raise UserError(f"{relative_to_cwd(folder)} holds a run: resume={relative_to_cwd(folder)} goes on with it")
+Content = dict[str, Any]
 
 
-def find_checkpoint(resume: str | None, folder: Path) -> tuple[Path, dict[str, Any]] | tuple[None, None]:
-    """The checkpoint that the run goes on with, and its content.
+def check_run_dir(resume: str | None, folder: Path, requested: str | None) -> None:
+    """Check that a run may write into its folder.
+
+    Args:
+        resume: the option resume=.
+        folder: the run's folder.
+        requested: the option folder=.
 
     Raises:
-        UserError: there is none to go on with.
+        UserError: a resumed run was given another folder, or a new run would overwrite an old one.
+    """
+    if requested and Path(str(requested)).expanduser().absolute() != folder.absolute():
+        raise UserError(f"folder={requested}: a resumed run stays in its own folder, {relative_to_cwd(folder)}")
+    if resume is None and (folder / LAST).exists():
+        raise UserError(f"{relative_to_cwd(folder)} holds a run: resume={relative_to_cwd(folder)} resumes it")
+
+
+def find_checkpoint(resume: str | None, folder: Path) -> tuple[Path, Content] | tuple[None, None]:
+    """Return the checkpoint that a run resumes from, and its content; (None, None) for a new run.
+
+    Raises:
+        UserError: there is no checkpoint to resume from.
     """
     if resume is None:
         return None, None
     if not isinstance(resume, str):
         raise UserError(f"resume={resume}: the folder of a run, one of its checkpoints, or auto")
-    if resume == "auto":
-        rank_and_world_size, found = (folder / LAST).parent, None
-        if list(rank_and_world_size.glob("*.ckpt")):
-            from oakleaf.runtime.checkpoint_io import newest_checkpoint
+    from oakleaf.runtime.checkpoint_io import checkpoint_path, newest_checkpoint, read_checkpoint
 
-            if (found := newest_checkpoint(rank_and_world_size)) is None:
-                raise UserError(
-                    f"resume=auto: no checkpoint in {relative_to_cwd(rank_and_world_size)} is whole; name another folder, "
-                    "folder=FOLDER, or remove the damaged ones to begin anew"
-                )
-        words = f"going on with {relative_to_cwd(found[0])}" if found else "no such run yet, beginning one"
-        log.info("resume=auto: %s", words)
-        return found or (None, None)
-    from oakleaf.runtime.checkpoint_io import checkpoint_path, read_checkpoint
-
-    return (path := checkpoint_path(resume)), read_checkpoint(path)
+    if resume != "auto":
+        return (path := checkpoint_path(resume)), read_checkpoint(path)
+    checkpoints, found = (folder / LAST).parent, None
+    if list(checkpoints.glob("*.ckpt")) and (found := newest_checkpoint(checkpoints)) is None:
+        raise UserError(
+            f"resume=auto: no checkpoint in {relative_to_cwd(checkpoints)} is whole; name another folder, "
+            "folder=FOLDER, or remove the damaged ones to start again"
+        )
+    log.info("resume=auto: %s", f"resuming {relative_to_cwd(found[0])}" if found else "no such run yet, starting one")
+    return found or (None, None)
 
 
-def resumed_config(config: DictConfig, content: dict[str, Any], overrides: list[str], groups: set[str]) -> DictConfig:
-    """The checkpoint's recipe with this command's overrides: how it is run may change as a whole, what is trained only
-    value by value.
+def resumed_config(
+    config: DictConfig, content: Content, overrides: Sequence[str], groups: Collection[str], folder: Path
+) -> DictConfig:
+    """Return the checkpoint's configuration with this command's overrides.
+
+    How a run is executed (trainer, logger, callbacks) may change as a whole; what is trained may change by single
+    values only. Overrides that only repeat the command that started the run are ignored.
+
+    Raises:
+        UserError: an override that would make another run of it.
     """
-    recipe = OmegaConf.create(content["hyper_parameters"])
-    for key in [key for key in config if key not in recipe]:  # options that came after the run
-        recipe[key] = OmegaConf.to_container(config, resolve=False)[key]  # type: ignore[index, call-overload]
-    for override in OverridesParser.create().parse_overrides(overrides):
+    config_of_run: Any = OmegaConf.create(content["hyper_parameters"])
+    for key in [key for key in config if key not in config_of_run]:  # options that are newer than the run
+        config_of_run[key] = OmegaConf.to_container(config, resolve=False)[key]  # type: ignore[index, call-overload]
+    changed = _changed_overrides(config.resume, overrides, groups, folder)
+    for override in OverridesParser.create().parse_overrides(changed):
         key = override.get_key_element().lstrip("+~")
         if key in ("trainer", "logger", "callbacks"):
-            length = recipe.trainer.max_epochs
-            recipe[key] = OmegaConf.create(OmegaConf.to_container(config[key], resolve=False))
-            if not any(o.startswith("trainer.max_epochs=") for o in overrides):
-                recipe.trainer.max_epochs = length
-        elif key in groups and OmegaConf.select(recipe, f"{key}.name") != override.value():
+            length = config_of_run.trainer.max_epochs
+            config_of_run[key] = OmegaConf.create(OmegaConf.to_container(config[key], resolve=False))
+            if not any(o.startswith("trainer.max_epochs=") for o in changed):
+                config_of_run.trainer.max_epochs = length
+        elif key in groups and OmegaConf.select(config_of_run, f"{key}.name") != override.value():
             raise UserError(f"resume= keeps the run's own {key}: single values may change, a new {key} is a new run")
         elif key in ("data.size", "data.channels"):
             raise UserError(f"resume= keeps the run's own {key}: its networks were made for it")
         elif key not in groups and key != "resume":
-            OmegaConf.update(recipe, key, override.value(), force_add=True)
+            OmegaConf.update(config_of_run, key, override.value(), force_add=True)
             if key == "seed":
-                recipe.data.seed = recipe.seed
-    if not any(override.startswith("data.classes=") for override in overrides):
-        recipe.data.classes = None  # filled in anew, and compared with what the checkpoint knows
-    return recipe
+                config_of_run.data.seed = config_of_run.seed
+    if not any(override.startswith("data.classes=") for override in changed):
+        config_of_run.data.classes = None  # read from the data again, and compared with the checkpoint's
+    return config_of_run  # type: ignore[no-any-return]
 
 
-def rollback(config: DictConfig, folder: Path, attempt: int, error: UserError) -> tuple[Path, dict[str, Any]]:
-    """The last checkpoint, to go back to after a run has diverged, and half the rates in the configuration.
+def _changed_overrides(resume: str, overrides: Sequence[str], groups: Collection[str], folder: Path) -> list[str]:
+    """Return this command's overrides without those that started the run."""
+    file = folder / OVERRIDES
+    started = file.read_text().splitlines() if file.is_file() else []
+    repeated = [o for o in started if resume == "auto" or o.split("=")[0] in groups]
+    return [override for override in overrides if redact_home(override) not in repeated]
+
+
+def rollback(config: DictConfig, folder: Path, attempt: int, error: UserError) -> tuple[Path, Content, DictConfig]:
+    """Return the newest checkpoint, its content, and the configuration with halved learning rates, to retry after
+    divergence.
+
+    Args:
+        config: the configuration of the attempt that diverged; it is not changed.
+        folder: the run's folder.
+        attempt: number of this attempt, from 0.
+        error: why it diverged.
 
     Raises:
-        UserError: the error, if it is not wanted again, or there is no checkpoint.
+        UserError: `error`, if no rollback is left or there is no checkpoint.
     """
     from oakleaf.runtime.checkpoint_io import newest_checkpoint
     from oakleaf.runtime.distributed import rank_and_world_size
 
-    wanted = attempt < config.nonfinite.max_rollbacks and rank_and_world_size()[1] == 1
-    found = newest_checkpoint((folder / LAST).parent) if wanted else None
+    allowed = attempt < config.nonfinite.max_rollbacks and rank_and_world_size()[1] == 1
+    found = newest_checkpoint((folder / LAST).parent) if allowed else None
     if found is None:
         raise error
-    halves = {name: player.lr / 2 for name, player in config.optim.items() if player and "lr" in player}
-    for name, lr in halves.items():  # after all were read: the encoder's is ${optim.generator.lr}
-        config.optim[name].lr = lr
-    log.warning("%s\nback to %s, and on with half the rates", error, relative_to_cwd(found[0]))
-    return found
+    # all are read before any is set: the encoder's is ${optim.generator.lr}
+    halves = {name: {"lr": player.lr / 2} for name, player in config.optim.items() if player and "lr" in player}
+    log.warning("%s\nrolled back to %s, with half the learning rates", error, relative_to_cwd(found[0]))
+    return *found, OmegaConf.merge(config, {"optim": halves})  # type: ignore[return-value]

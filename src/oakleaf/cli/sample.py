@@ -13,87 +13,71 @@ from oakleaf.runtime.run_dir import atomic_write, make_output_dir
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 256  # images generated together
+SAMPLED_TOGETHER = 256  # images
 SHOWN = 256  # images on grid.png at most
 
 
 def main() -> None:
+    """Run the command."""
     run_command("sample", sample)
 
 
 def sample(config: DictConfig) -> None:
-    """Load, draw, and write `grid.png` and `samples.npy`, uint8 [N, H, W, C] or points float32 [N, 2], into `out`."""
+    """Generate images, and write `grid.png` and `samples.npy` into the folder `out`.
+
+    samples.npy holds uint8 [N, H, W, C] for images, float32 [N, 2] for points.
+    """
     if OmegaConf.is_missing(config, "checkpoint"):
         raise UserError("checkpoint= is missing: name a run's folder or a checkpoint file")
     import_torch()
     import numpy as np
     import torch
 
-    from oakleaf.builder.recipe import instantiate_allowed, module_from_checkpoint
-    from oakleaf.config.types import NonNegativeInt, PositiveInt
-    from oakleaf.config.validate import validate
+    from oakleaf.builder.instantiate import instantiate_allowed
+    from oakleaf.builder.load import module_from_checkpoint
     from oakleaf.image_grid import are_points, render, to_bytes
     from oakleaf.runtime.checkpoint_io import read_checkpoint
+    from oakleaf.sampling.conditions import requested_condition
 
     options: Any = OmegaConf.to_container(config, resolve=True)
-    words: dict[str, Any] = {"checkpoint": str, "out": str, "device": str, "split": str | None, "root": str | None}
-    validate(
-        options,
-        fixed={
-            "": {
-                **words,
-                "count": PositiveInt,
-                "seed": int,
-                "condition": NonNegativeInt | str | None,
-                "ema": bool,
-                "mode": Any,
-            }
-        },
-    )
+    _validate(options)
     content = read_checkpoint(options["checkpoint"])
     module = module_from_checkpoint(content).to(resolve_device(options["device"]))
     mode = instantiate_allowed(options["mode"])
     mode.set_data(lambda: real_data(content, options["split"], options["root"])[0])
     with module.ema_scope(options["ema"]) as game:
-        request, columns = mode(game, options["seed"])
-    if (wanted := options["condition"]) is not None:
-        if module.game.condition is None:
-            raise UserError(f"condition={wanted}: this checkpoint's generator is told nothing")
-        if mode.chooses_conditions:
-            raise UserError(f"condition={wanted}: this mode shows them all; take it out, or another mode")
-        names = module.classes if module.game.condition.classes else []
-        if isinstance(wanted, str) and names:
-            wanted = _numbered(wanted, names)
-        if isinstance(wanted, int) and wanted < len(names):
-            log.info("class %d: %s", wanted, names[wanted])
-        ask = module.game.condition.from_text if isinstance(wanted, str) else module.game.condition.from_index
-        request[module.game.condition.key] = ask(wanted, len(next(iter(request.values()))))
-    pieces = zip(*(values.split(AT_ONCE) for values in request.values()))
-    batches = ({name: part.to(module.device) for name, part in zip(request, piece)} for piece in pieces)
+        inputs, columns = mode(game, options["seed"])
+    if (condition := options["condition"]) is not None:
+        if mode.chooses_conditions and module.game.condition is not None:
+            raise UserError(f"condition={condition}: this mode shows all conditions; leave it out, or use another mode")
+        key, rows = requested_condition(module, condition, len(next(iter(inputs.values()))))
+        inputs[key] = rows
+    pieces = zip(*(values.split(SAMPLED_TOGETHER) for values in inputs.values()))
+    batches = ({name: part.to(module.device) for name, part in zip(inputs, piece)} for piece in pieces)
     images = torch.cat([module.sample(batch, options["ema"], mode.generate).cpu() for batch in batches])
-    told = module.game.condition.preview(request) if module.game.condition else None
-    images = mode.arrange(images, told)
+    preview = module.game.condition.preview(inputs) if module.game.condition else None
+    images = mode.arrange(images, preview)
     out = make_output_dir(options["out"])
     stored = images.flatten(1) if are_points(images) else to_bytes(images).permute(0, 2, 3, 1)
-    _write(np.ascontiguousarray(stored.numpy()), out / "samples.npy")
+    _write_npy(np.ascontiguousarray(stored.numpy()), out / "samples.npy")
     with atomic_write(out / "grid.png") as part:
         render(images, columns, SHOWN).save(part)
-    shown = f" (the first {SHOWN})" if len(images) > SHOWN and not are_points(images) else ""
+    first = f" (the first {SHOWN})" if len(images) > SHOWN and not are_points(images) else ""
     height, width = images.shape[2:]
-    log.info(
-        "%s images of %d x %d: %s/samples.npy, and %s/grid.png%s", f"{len(images):,}", height, width, out, out, shown
-    )
+    log.info("%s images of %d x %d: %s/samples.npy, %s/grid.png%s", f"{len(images):,}", height, width, out, out, first)
 
 
-def _numbered(name: str, names: list[str]) -> int:
-    if name not in names:
-        known = ", ".join(f"{number} {one}" for number, one in enumerate(names[:20])) + (", ..." if names[20:] else "")
-        raise UserError(f"condition={name}: no class is called so; there are {known}")
-    return names.index(name)
+def _validate(options: Any) -> None:
+    from oakleaf.config.types import NonNegativeInt, PositiveInt
+    from oakleaf.config.validate import validate
+
+    words: dict[str, Any] = {"checkpoint": str, "out": str, "device": str, "split": str | None, "root": str | None}
+    numbers = {"count": PositiveInt, "seed": int, "condition": NonNegativeInt | str | None, "ema": bool, "mode": Any}
+    validate(options, fixed={"": {**words, **numbers}})
 
 
-def _write(rows: Any, path: Any) -> None:
-    """As np.save does, which has no number for what a full disk says."""
+def _write_npy(rows: Any, path: Any) -> None:
+    """Write an array as np.save does, whose own error for a full disk has no error number."""
     import numpy as np
 
     with atomic_write(path) as part, part.open("wb") as file:

@@ -35,7 +35,7 @@ def theory(config: DictConfig) -> None:
     import_torch()
     from hydra.core.hydra_config import HydraConfig
 
-    from oakleaf.builder.recipe import instantiate_allowed
+    from oakleaf.builder.instantiate import instantiate_allowed
     from oakleaf.config.validate import validate
 
     options: Any = OmegaConf.to_container(config, resolve=True)

@@ -1,4 +1,4 @@
-"""Which key was meant."""
+"""The answer to a key that does not exist."""
 
 import sys
 from typing import Any
@@ -10,15 +10,20 @@ from oakleaf.config.suggest import trainer_alternative, unknown_key_message
 
 
 def unknown_key(key: str, config: str) -> str:
-    """The sentence for a key that the composed configuration does not have, after the command line's other groups."""
-    from oakleaf.cli.compose import compose_config
+    """Return the sentence for a key that the configuration does not have.
 
-    if ours := trainer_alternative(key):
-        return ours
+    Args:
+        key: the key of the override.
+        config: name of the command's configuration; it is composed with the groups of the command line.
+    """
+    from oakleaf.builder.compose import compose_config
+
+    if alternative := trainer_alternative(key):
+        return alternative
     node: Any
     try:
         node = compose_config(config, _groups_on_command_line())
-    except HydraException:  # one of them is another command's, or does not go with the others
+    except HydraException:  # a group of another command, or groups that do not fit together
         node = compose_config(config)
     parts = key.split("@")[0].split(".")
     for depth, part in enumerate(parts):  # noqa: B007, how deep the key holds
@@ -26,7 +31,7 @@ def unknown_key(key: str, config: str) -> str:
             break
         node = OmegaConf.select(node, part)
     else:
-        return f"{key}: this option is there, but not to be changed in that way"
+        return f"{key}: this option exists but cannot be changed in this way"
     if not isinstance(node, DictConfig):
         return f"{key}: {'.'.join(parts[:depth])} is a value and has no options below it"
     return unknown_key_message(".".join(parts[: depth + 1]), node)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from oakleaf.builder.recipe import build_from_stored
+from oakleaf.builder.load import build_from_stored
 from oakleaf.config.allowlist import scan_untrusted
 from oakleaf.errors import UserError, first_line
 from oakleaf.export import model_card

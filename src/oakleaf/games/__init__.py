@@ -1,4 +1,8 @@
-"""Families of systems: which networks there are, and how a batch becomes Rounds."""
+"""Families of GAN systems: which networks there are, and how they are run on a batch.
+
+A game combines with any loss. A new system is a YAML file that names a game, networks and terms; a new game is needed
+only where the networks are connected in a new way.
+"""
 
 from oakleaf.games.baselines import Likelihood, Reconstruction
 from oakleaf.games.bidirectional import Bidirectional

@@ -1,4 +1,4 @@
-"""Games without an adversary: a generator that pays terms alone. The baselines that GANs are held against."""
+"""Generators that are trained without a discriminator, as baselines for GANs."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -17,8 +17,15 @@ from oakleaf.round import CriticOutput, Round
 
 
 class NonAdversarial(Game):
-    """One player, `generator`, and no discriminator (`optim.discriminator: null`): of the `loss` nothing is paid,
-    whichever it is, and no noise is put on what nobody judges. Latents are N(0, I), `latent` numbers each.
+    """A game with one player, `generator`, and no discriminator (`optim.discriminator: null`).
+
+    The generator minimises its terms. The objective, the penalties and the instance noise of `loss` are not used.
+    Latents are N(0, I).
+
+    Args:
+        generator: the network.
+        latent: number of latent dimensions.
+        loss, terms: as for `Game`; the generator must have a term.
     """
 
     diagnostics_player = "generator"
@@ -28,9 +35,7 @@ class NonAdversarial(Game):
     ) -> None:
         super().__init__(replace(loss, penalties={}, constraints={}, instance_noise=InstanceNoise()), terms)
         if not self.terms.get("generator"):
-            raise UserError(
-                "model.game.terms.generator={}: there is no discriminator, so the generator pays terms alone"
-            )
+            raise UserError("model.game.terms.generator={}: without a discriminator the generator needs a term")
         self.generator, self.prior = generator, Normal(latent)
 
     def adversarial(self, player: str, round: Round) -> None:
@@ -41,14 +46,19 @@ class NonAdversarial(Game):
 
     @abstractmethod
     def diagnostics(self, rounds: list[Round]) -> Scalars:
-        """What there is to see without a discriminator."""
+        """Compute what is logged about a game without a discriminator."""
 
 
 class Likelihood(NonAdversarial):
-    """A generator whose density is known: its log-likelihood is the round's score, larger = more real. It is paid on
-    real images, which no choice of a discriminator brings about (Goodfellow 2014, arXiv:1412.6515).
+    """A generator with a known density; its log-likelihood is the round's score.
 
-    generator: z [B, generator.latent] -> images [B, C, H, W]; `log_likelihood`: images -> [B], in nats.
+    The likelihood is that of real images, which no choice of a discriminator can express (Goodfellow 2014,
+    arXiv:1412.6515).
+
+    Args:
+        generator: z [B, generator.latent] to images [B, C, H, W]; its method `log_likelihood` maps images to [B], in
+            nats.
+        loss, terms: as for `NonAdversarial`.
     """
 
     def __init__(self, generator: nn.Module, loss: Loss, terms: Mapping[str, Mapping[str, Term]] | None = None) -> None:
@@ -62,6 +72,7 @@ class Likelihood(NonAdversarial):
         return [Round(real, fake, self.log_likelihood_output, batch, inputs)]
 
     def log_likelihood_output(self, x: Tensor) -> CriticOutput:
+        """Return the log-likelihood of images as a critic's score."""
         return CriticOutput(self.generator.log_likelihood(x))  # type: ignore[operator]
 
     def generate(self, batch: Batch) -> Tensor:
@@ -69,16 +80,20 @@ class Likelihood(NonAdversarial):
 
     @torch.no_grad()
     def diagnostics(self, rounds: list[Round]) -> Scalars:
-        """Mean log-likelihoods in nats an image; of its own samples it is minus the model's entropy."""
+        """Return mean log-likelihoods in nats per image; for the model's own samples it is minus its entropy."""
         (round,) = rounds
-        return {"log_likelihood_real": round.on_real.score.mean(), "log_likelihood_fake": round.on_fake.score.mean()}
+        return {"log_likelihood/real": round.on_real.score.mean(), "log_likelihood/fake": round.on_fake.score.mean()}
 
 
 class Reconstruction(NonAdversarial):
-    """An auto-encoder: what it makes of a real image is the round's fake, and nobody judges.
+    """An auto-encoder: the fake of a round is the reconstruction of its real image.
 
-    generator: codes [B, generator.latent] -> images, the decoder; `encode`: images -> rows, the code `latent` among
-    them. density: of the codes, where training alone does not bring them to N(0, I); samples are decoded from it.
+    Args:
+        generator: the decoder, codes [B, generator.latent] to images; its method `encode` maps images to rows with the
+            code under `latent`.
+        loss, terms: as for `NonAdversarial`.
+        density: density of the codes, for models whose training does not make them N(0, I); samples are decoded from
+            codes that it draws.
     """
 
     def __init__(
@@ -96,10 +111,10 @@ class Reconstruction(NonAdversarial):
         code = self.generator.encode(real)  # type: ignore[operator]
         if self.density and self.training:
             self.density.remember(code["latent"])
-        return [Round(real, self.generator(code["latent"]), _nobody, batch, code)]
+        return [Round(real, self.generator(code["latent"]), _no_critic, batch, code)]
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """What the decoder makes of images [B, C, H, W] from their codes, or their codes' means."""
+        """Decode images' codes, or the means of their codes. [B, C, H, W] to the same shape."""
         code = self.generator.encode(x)  # type: ignore[operator]
         return self.generator(code.get("mean", code["latent"]))  # type: ignore[no-any-return]
 
@@ -109,10 +124,10 @@ class Reconstruction(NonAdversarial):
 
     @torch.no_grad()
     def diagnostics(self, rounds: list[Round]) -> Scalars:
-        """The root of the mean squared error of a value; images are in [-1, 1]."""
+        """Return the root mean squared error of a value; images are in [-1, 1]."""
         (round,) = rounds
-        return {"error": (round.fake - round.real).float().square().mean().sqrt()}
+        return {"reconstruction/rmse": (round.fake - round.real).float().square().mean().sqrt()}
 
 
-def _nobody(x: Tensor) -> CriticOutput:
-    raise UserError("one of the generator's terms asks the discriminator, and this game has none")
+def _no_critic(x: Tensor) -> CriticOutput:
+    raise UserError("a term of the generator needs a discriminator, and this game has none")

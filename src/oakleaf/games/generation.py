@@ -1,4 +1,4 @@
-"""Generation: images from noise, and perhaps from a condition."""
+"""Generation of images from latents, and from a condition where there is one."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -17,14 +17,19 @@ from oakleaf.round import CriticOutput, Round
 
 
 class Generation(Game):
-    """G turns latents into images, D tells them from real ones. Goodfellow 2014, arXiv:1406.2661.
+    """The GAN of Goodfellow 2014, arXiv:1406.2661: G maps latents to images, D scores real and fake images.
 
-    generator: z [B, d] -> images [B, C, H, W] in [-1, 1]; discriminator: images -> CriticOutput. With a condition both are
-    told y as well, G(z, y) and D(x, y), and fakes are asked for what the batch's real images are (Mirza 2014,
-    arXiv:1411.1784, eq. (2)). prior: null where the condition alone is turned into images, G(y), as in translation
-    (Isola 2016, arXiv:1611.07004, section 3).
-    packing: how many images D judges together, as the channels of one (Lin 2017, arXiv:1712.04086, section 2). A batch
-    of B images is B / packing packs; in the paper's code a batch is B packs.
+    With a condition, both networks get the encoded condition y as well, G(z, y) and D(x, y); the fakes of a batch have
+    the conditions of its real images (Mirza 2014, arXiv:1411.1784, eq. (2)).
+
+    Args:
+        generator: z [B, d], and y, to images [B, C, H, W] in [-1, 1].
+        discriminator: images, and y, to a `CriticOutput`.
+        prior: distribution of the latents; None where the condition alone is mapped to images, G(y), as in translation
+            (Isola 2016, arXiv:1611.07004, section 3).
+        loss, terms, condition: as for `Game`.
+        packing: number of images that D judges together, as channels of one input (PacGAN: Lin 2017, arXiv:1712.04086,
+            section 2). A batch of B images makes B / packing packs; in the paper's code a batch is B packs.
     """
 
     def __init__(
@@ -41,15 +46,16 @@ class Generation(Game):
         self.generator, self.discriminator, self.prior, self.packing = generator, discriminator, prior, packing
         single = [name for named in self.terms.values() for name, term in named.items() if term.of_single_images]
         if packing > 1 and single:
-            raise UserError(f"model.game.packing={packing}: {single[0]} asks D about single images, and sees packs")
+            raise UserError(f"model.game.packing={packing}: the term {single[0]} needs D's output for single images")
 
     def play(self, batch: Batch) -> list[Round]:
         real, inputs = batch["image"], self.fake_inputs(batch)
         fake = self.generate(inputs)
-        return [Round(self.packed(real), self.packed(fake), self.critic(inputs, self.discriminator), batch, inputs)]
+        critic = self.conditioned_critic(inputs, self.discriminator)
+        return [Round(self.packed(real), self.packed(fake), critic, batch, inputs)]
 
     def fake_inputs(self, batch: Batch) -> Batch:
-        """What the fakes are made from: fresh latents, and the condition of the batch's real images."""
+        """Return the inputs of a batch's fakes: fresh latents, and the conditions of the real images."""
         inputs = self.latents(len(batch["image"]), batch["image"].device)
         if self.condition:
             inputs[self.condition.key] = batch[self.condition.key]
@@ -60,38 +66,39 @@ class Generation(Game):
         return self.generator(*latent, *self.encode_condition(batch))
 
     def sample_inputs(self, count: int, device: torch.device | str = "cpu") -> Batch:
-        request = self.latents(count, device)
+        inputs = self.latents(count, device)
         if self.condition:
-            request[self.condition.key] = self.condition.sample(count).to(device)
-        return request
+            inputs[self.condition.key] = self.condition.sample(count).to(device)
+        return inputs
 
     def latents(self, count: int, device: torch.device | str) -> Batch:
+        """Draw latents from the prior: {"latent": [count, d]}, or nothing without a prior."""
         return {"latent": self.prior(count, device)} if self.prior else {}
 
-    def critic(self, batch: Batch, discriminator: nn.Module) -> "nn.Module | partial[CriticOutput]":
-        """D with the batch's condition bound."""
-        told = self.encode_condition(batch)
-        return self.bind_condition(told[0], discriminator) if told else discriminator
+    def conditioned_critic(self, batch: Batch, discriminator: nn.Module) -> "nn.Module | partial[CriticOutput]":
+        """Return a discriminator with the batch's condition bound, a function of images alone."""
+        condition = self.encode_condition(batch)
+        return self.bind_condition(condition[0], discriminator) if condition else discriminator
 
     def bind_condition(self, y: Tensor, discriminator: nn.Module) -> "partial[CriticOutput]":
-        """D with y bound."""
+        """Return the discriminator as a function of images, with y [B, width] bound."""
         return partial(_conditioned, discriminator, self.packed(y))
 
     def encode_condition(self, batch: Batch) -> tuple[Tensor, ...]:
-        """What networks get beside latents or images: y [B, width, ...], or nothing."""
+        """Return what the networks get besides latents or images: (y,) with y [B, width, ...], or ()."""
         return (self.condition(batch),) if self.condition else ()
 
     def packed(self, rows: Tensor) -> Tensor:
-        """Rows [B, C, ...] as packs [B / packing, packing * C, ...]; what fills no pack is left out."""
+        """Arrange rows [B, C, ...] as packs [B / packing, packing * C, ...]; an incomplete pack is dropped."""
         if self.packing == 1:
             return rows
-        whole = len(rows) // self.packing
-        if whole == 0:
+        packs = len(rows) // self.packing
+        if packs == 0:
             raise UserError(f"model.game.packing={self.packing}: a batch has only {len(rows)} images")
-        return rows[: whole * self.packing].unflatten(0, (whole, self.packing)).flatten(1, 2)
+        return rows[: packs * self.packing].unflatten(0, (packs, self.packing)).flatten(1, 2)
 
 
 def _conditioned(critic: nn.Module, y: Tensor, x: Tensor) -> CriticOutput:
-    """Of as many images as rows of y, or of several times as many, for each time the same rows."""
-    again = len(x) // len(y)
-    return critic(x, y if again == 1 else y.repeat(again, *[1] * (y.dim() - 1)))  # type: ignore[no-any-return]
+    """Run the critic on x with y; x may be several batches one after the other, for each of which y is repeated."""
+    times = len(x) // len(y)
+    return critic(x, y if times == 1 else y.repeat(times, *[1] * (y.dim() - 1)))  # type: ignore[no-any-return]

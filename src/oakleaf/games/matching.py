@@ -1,4 +1,4 @@
-"""Matching: images that have to fit what was asked for, a text say."""
+"""Generation conditioned on texts: the image must be realistic and must match the text."""
 
 from collections.abc import Mapping
 
@@ -16,12 +16,18 @@ from oakleaf.round import ConditionalRound, MismatchedRound, Round
 
 
 class Matching(Generation):
-    """A conditional game with further rounds. Reed 2016, arXiv:1605.05396, section 4. A player's losses are means over
-    its rounds; so D's part for real images counts as much as those for fakes and for mismatches together.
+    """A conditional game with additional rounds (GAN-INT-CLS).
 
-    mismatched: D meets real images with others' texts as a second kind of fakes (GAN-CLS, Algorithm 1). interpolated: G
-    is asked for half as many images besides, each for the mean of two texts (GAN-INT, eq. (5), beta = 1/2); there are
-    no real images of these, so D never sees them in its own turn.
+    A player's losses are means over its rounds. So D's loss for real images counts as much as its losses for fakes and
+    for mismatched pairs together.
+
+    Args:
+        generator, discriminator, prior, condition, loss, terms, packing: as for `Generation`.
+        mismatched: train D also on real images with wrong texts as a second kind of fakes (GAN-CLS, Algorithm 1).
+        interpolated: train G also on the mean of two texts (GAN-INT, eq. (5) with beta = 1/2), half as many images as
+            in the batch. There are no real images for such texts, so D is not trained on them.
+
+    Reference: Reed 2016, arXiv:1605.05396, section 4.
     """
 
     def __init__(
@@ -43,43 +49,47 @@ class Matching(Generation):
         return self.run_generator(batch["latent"], *self.encode_condition(batch))
 
     def run_generator(self, z: Tensor, y: Tensor) -> Tensor:
-        """Images for latents z [B, d] and what is told, y [B, width]."""
+        """Generate images for latents z [B, d] and the encoded condition y [B, width]."""
         return self.generator(z, y)
 
     def play(self, batch: Batch) -> list[Round]:
         inputs = self.fake_inputs(batch)
-        return [self.round(batch, inputs, *self.encode_condition(inputs))]
+        return [self.conditional_round(batch, inputs, *self.encode_condition(inputs))]
 
-    def round(self, batch: Batch, inputs: Batch, y: Tensor) -> ConditionalRound:
-        """Fakes that the generator is told y of, judged by y."""
+    def conditional_round(self, batch: Batch, inputs: Batch, y: Tensor) -> ConditionalRound:
+        """Return a round whose fakes are generated from y [B, width] and scored with y."""
         fake = self.run_generator(inputs["latent"], y)
         real, critic = self.packed(batch["image"]), self.bind_condition(y, self.discriminator)
         return ConditionalRound(real, self.packed(fake), critic, self.generator, y, batch, inputs)
 
     def rounds_for(self, player: str, rounds: list[Round]) -> list[Round]:
+        """Add mismatched rounds for the discriminator and interpolated rounds for the generator."""
         if player == "discriminator" and self.mismatched:
             if any(len(round.real) < 2 for round in rounds):
-                raise UserError("data.batch_size: two at least, since each image meets the text of another")
+                raise UserError("data.batch_size: at least 2, since each image is also paired with another one's text")
             return [*rounds, *map(MismatchedRound, rounds)]
         if player == "generator" and self.interpolated:
-            return [*rounds, *(more for round in rounds for more in self.between(round))]
+            return [*rounds, *(more for round in rounds for more in self.interpolated_rounds(round))]
         return rounds
 
-    def between(self, round: Round) -> list[ConditionalRound]:
-        """A round of fakes between the first half's texts and the second's; none if they fill no pack."""
+    def interpolated_rounds(self, round: Round) -> list[ConditionalRound]:
+        """Return a round with the means of the first and the second half's conditions; none if it fills no pack."""
         assert isinstance(round, ConditionalRound)
         half = len(round.y) // 2
         if half < self.packing:
             return []
         y = (round.y[:half] + round.y[half : 2 * half]) / 2
         batch = {name: rows[:half] for name, rows in round.batch.items()}
-        return [self.round(batch, self.latents(half, y.device), y)]
+        return [self.conditional_round(batch, self.latents(half, y.device), y)]
 
     def diagnostics(self, rounds: list[Round]) -> Scalars:
-        """Besides, how the critic sees real images with others' texts."""
-        wrong: list[Round] = [round for round in rounds if isinstance(round, MismatchedRound)]
-        seen = super().diagnostics([round for round in rounds if not isinstance(round, MismatchedRound)])
-        if wrong:
-            other = super().diagnostics(wrong)
-            seen |= {"D(mismatch)": other["D(G(z))"], "accuracy_mismatch": other["accuracy_fake"]}
-        return seen
+        """Return `Game.diagnostics`, and the same numbers of mismatched pairs under their own names."""
+        mismatched: list[Round] = [round for round in rounds if isinstance(round, MismatchedRound)]
+        found = super().diagnostics([round for round in rounds if not isinstance(round, MismatchedRound)])
+        if mismatched:
+            other = super().diagnostics(mismatched)
+            for fake, name in {"D(G(z))": "D(mismatched)", "score/fake": "score/mismatched"}.items():
+                if fake in other:
+                    found[name] = other[fake]
+            found["accuracy/mismatched"] = other["accuracy/fake"]
+        return found

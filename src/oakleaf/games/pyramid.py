@@ -1,4 +1,4 @@
-"""A pyramid: the coarsest image from noise, then the residual of each finer one from noise and what is there so far."""
+"""LAPGAN: the coarsest image from noise, then the residual of each finer image from noise and the upsampled image."""
 
 from collections.abc import Callable, Mapping
 from itertools import pairwise
@@ -20,15 +20,21 @@ from oakleaf.round import Round
 
 
 class Pyramid(Generation):
-    """LAPGAN. Denton 2015, arXiv:1506.05751, section 3.2. I_0 is the image, I_{k+1} = d(I_k) half as large, and
-    h_k = I_k - u(I_{k+1}) what is lost. One Round a level: G_k(z_k, l_k), with l_k = u(I_{k+1}) of the real image,
-    against h_k, both judged with l_k added to them, which is all that D_k sees of it; the coarsest is an ordinary game.
+    """LAPGAN: one conditional GAN for each level of a Laplacian pyramid.
 
-    generator: by level, z [B, level.latent], l [B, C, h, w] -> residuals, the last one z -> images; discriminator: by
-    level, images [B, C, h, w] -> CriticOutput. With a condition all are told y as well.
-    prior: dim -> that of the latents of all levels, the finest first, side by side.
-    levels: which ones are trained; null: all. They share no weights, and each learns from real coarser images, so all
-    together learn what each alone does.
+    I_0 is the image, I_{k+1} = d(I_k) is half as large, and h_k = I_k - u(I_{k+1}) is the detail that is lost. Each
+    level is one Round: G_k(z_k, l_k), with l_k = u(I_{k+1}) of the real image, against h_k. Both are scored with l_k
+    added, which is all that D_k sees of it. The coarsest level is an ordinary GAN. Levels share no weights, and each is
+    trained on real coarser images, so training all together gives what training each alone gives.
+
+    Args:
+        generator: by level, z [B, level.latent], l [B, C, h, w] to residuals; the last one z to images.
+        discriminator: by level, images [B, C, h, w] to `CriticOutput`. With a condition all get y as well.
+        prior: from `dim` to the prior of all levels' latents, the finest level first.
+        loss, terms, condition, packing: as for `Generation`.
+        levels: the levels that are trained, 0 is the finest; None: all.
+
+    Reference: Denton 2015, arXiv:1506.05751, section 3.2.
     """
 
     generator: Levels
@@ -50,9 +56,11 @@ class Pyramid(Generation):
         self.dims, self.depth = dims, generator.depth
         self.levels = list(range(self.depth + 1)) if levels is None else sorted(set(levels))
         if not self.levels or self.levels[-1] > self.depth:
-            raise UserError(f"model.game.levels={levels}: there are the levels 0, the finest, to {self.depth}")
+            raise UserError(f"model.game.levels={levels}: the levels are 0 (the finest) to {self.depth}")
         if (condition.width if condition else 0) != generator.classes:
-            raise UserError("model.game.condition: a pyramid is told classes or attributes: model/condition=label")
+            raise UserError(
+                "model.game.condition: a pyramid needs a condition of classes or attributes: model/condition=label"
+            )
 
     def play(self, batch: Batch) -> list[Round]:
         real = pyramid(batch["image"], self.depth)
@@ -62,54 +70,57 @@ class Pyramid(Generation):
         for k in self.levels:
             low = up(real[k + 1]) if k < self.depth else None
             pair = self.packed(real[k]), self.packed(self.level(k, inputs, low))
-            rounds.append(Round(*pair, self.critic(inputs, critics[k]), batch, inputs))
+            rounds.append(Round(*pair, self.conditioned_critic(inputs, critics[k]), batch, inputs))
         return rounds
 
     def level(self, k: int, batch: Batch, low: Tensor | None) -> Tensor:
-        """What G_k makes of its latents and the low-pass image [B, C, h, w], with that added; the coarsest has none."""
-        z, told, generator = (
-            batch["latent"].split(self.dims, 1)[k],
-            self.encode_condition(batch),
-            self.generator.levels[k],
-        )
-        return generator(z, *told) if low is None else low + generator(z, low, *told)  # type: ignore[no-any-return]
+        """Generate one level's image: the upsampled image `low` [B, C, h, w] plus the residual of G_k.
+
+        The coarsest level has no `low`.
+        """
+        z, generator = batch["latent"].split(self.dims, 1)[k], self.generator.levels[k]
+        condition = self.encode_condition(batch)
+        if low is None:
+            return generator(z, *condition)  # type: ignore[no-any-return]
+        return low + generator(z, low, *condition)  # type: ignore[no-any-return]
 
     def generate(self, batch: Batch) -> Tensor:
         return self.grow(batch)[0]
 
     def grow(self, batch: Batch) -> list[Tensor]:
-        """The images of all levels, the finest first, each made from the one after it; no value leaves [-1, 1]."""
+        """Generate the images of all levels, the finest first, each from the one after it; values stay in [-1, 1]."""
         images: list[Tensor] = []
         for k in reversed(range(self.depth + 1)):
             images.insert(0, self.level(k, batch, up(images[0]) if images else None).clamp(-1, 1))
         return images
 
-    def reduce(self, paid: list[Tensor]) -> Tensor:
-        """The levels' sum, so that each learns as fast as alone."""
-        return torch.stack(paid).sum()
+    def reduce(self, losses: list[Tensor]) -> Tensor:
+        """Return the sum over levels, so that each level learns as fast as alone."""
+        return torch.stack(losses).sum()
 
     @torch.no_grad()
     def diagnostics(self, rounds: list[Round]) -> Scalars:
-        """Their mean, and each level by the width of its images."""
-        each = {f"{name} {round.real.shape[-1]}px": value for round in rounds for name, value in self._seen(round)}
-        return {**super().diagnostics(rounds), **each}
-
-    def _seen(self, round: Round) -> list[tuple[str, Tensor]]:
-        return list(super().diagnostics([round]).items())
+        """Return the means over levels, and each level's numbers under `<name>/<width>px`."""
+        levels = [
+            (f"{name}/{round.real.shape[-1]}px", value)
+            for round in rounds
+            for name, value in super(Pyramid, self).diagnostics([round]).items()
+        ]
+        return {**super().diagnostics(rounds), **dict(levels)}
 
 
 def down(images: Tensor) -> Tensor:
-    """d: [B, C, 2h, 2w] -> [B, C, h, w], each value the mean of four."""
+    """Downsample [B, C, 2h, 2w] to [B, C, h, w] by means of 2 x 2 pixels: the paper's d."""
     return avg_pool2d(images, 2)
 
 
 def up(images: Tensor) -> Tensor:
-    """u: [B, C, h, w] -> [B, C, 2h, 2w], bilinear."""
+    """Upsample [B, C, h, w] to [B, C, 2h, 2w] bilinearly: the paper's u."""
     return interpolate(images, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 def pyramid(images: Tensor, depth: int) -> list[Tensor]:
-    """I_0, I_1, ..., the Gaussian pyramid of images [B, C, H, W]."""
+    """Return the Gaussian pyramid I_0, I_1, ... of images [B, C, H, W]."""
     levels = [images]
     for _ in range(depth):
         levels.append(down(levels[-1]))
@@ -117,5 +128,5 @@ def pyramid(images: Tensor, depth: int) -> list[Tensor]:
 
 
 def residuals(levels: list[Tensor]) -> list[Tensor]:
-    """h_k = I_k - u(I_{k+1}), and the coarsest image: the Laplacian pyramid (eq. (3))."""
+    """Return the Laplacian pyramid: h_k = I_k - u(I_{k+1}), and the coarsest image (eq. (3))."""
     return [*[image - up(coarser) for image, coarser in pairwise(levels)], levels[-1]]

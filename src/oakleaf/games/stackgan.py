@@ -1,6 +1,7 @@
-"""Stages: a generator that begins from the image of one that was trained before."""
+"""StackGAN: a generator that starts from the image of a frozen first stage."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -15,7 +16,18 @@ from oakleaf.networks.stackgan import Frozen
 
 
 class StackGAN(Matching):
-    """G(z, y, G_1(z, y)), of which the first stage G_1 is frozen. Zhang 2016, arXiv:1612.03242, section 3.4."""
+    """Stage II of StackGAN: G(z, y, G_1(z, y)) with a frozen first stage G_1.
+
+    Args:
+        generator: z, y and the first stage's image to images.
+        discriminator, prior, condition, loss, terms, packing, mismatched, interpolated: as for `Matching`.
+        stage1: the frozen generator of stage I, and the run that its weights are read from.
+
+    Attributes:
+        load_run: loads a run's module by path; the builder sets it, so that games do not import the builder.
+
+    Reference: Zhang 2016, arXiv:1612.03242, section 3.4.
+    """
 
     def __init__(
         self,
@@ -32,25 +44,24 @@ class StackGAN(Matching):
     ) -> None:
         super().__init__(generator, discriminator, prior, condition, loss, terms, packing, mismatched, interpolated)
         self.stage1 = stage1
+        self.load_run: Callable[[str], Any] | None = None
 
     def run_generator(self, z: Tensor, y: Tensor) -> Tensor:
         return self.generator(z, y, self.stage1(z, y))
 
     def initialize_from_data(self, rows: Mapping[str, Tensor]) -> None:
-        """Read stage I, the average of its generator where there is one.
+        """Read the weights of stage I, the EMA generator where there is one.
 
         Raises:
-            UserError: no run is named, or one of other networks or words.
+            UserError: no run is named, or its networks or words are not those of this game.
         """
-        from oakleaf.builder.recipe import load  # which builds games
-
         super().initialize_from_data(rows)
-        if self.stage1.run is None:
-            raise UserError("model.game.stage1.run= is missing: a run of stage I, of experiment=stackgan_emoji_1 say")
-        module = load(self.stage1.run)
+        if self.stage1.run is None or self.load_run is None:
+            raise UserError("model.game.stage1.run= is missing: name a run of stage I (experiment=stackgan_emoji_1)")
+        module = self.load_run(self.stage1.run)
         words = [getattr(game.condition, "words", None) for game in (module.game, self)]
         if words[0] != words[1]:
-            raise UserError(f"model.game.stage1.run={self.stage1.run}: it was told other words than these data have")
+            raise UserError(f"model.game.stage1.run={self.stage1.run}: it was trained with other words than these data")
         first = module.generator_ema.network if module.generator_ema else module.network("generator")
         try:
             self.stage1.network.load_state_dict(first.state_dict())

@@ -1,4 +1,4 @@
-"""Translation between two domains of which no pairs are known."""
+"""Translation between two domains without paired examples."""
 
 from collections.abc import Mapping
 
@@ -18,12 +18,22 @@ from oakleaf.round import CycleRound, Round
 
 
 class Unpaired(Game):
-    """Two translators, from inputs to images and back, each with a critic of its own: two Rounds. Zhu 2017 (CycleGAN),
-    arXiv:1703.10593, eq. (1) and (3); what ties them together are terms, `Cycle` and `Identity`. A player's losses are
-    means over both rounds, half of the paper's sums, so all weights are in proportion.
+    """CycleGAN: two generators, from inputs to images and back, each with its own discriminator.
 
-    channels, inputs, size: of images and inputs. pool: of how many past fakes each critic keeps a history (section 4),
-    0 for none; it sees them in its own turn.
+    A batch gives two rounds, one for each direction. The terms `Cycle` and `Identity` connect them. A player's losses
+    are means over both rounds, half of the paper's sums, so all weights keep their proportions.
+
+    Args:
+        generator: both generators.
+        discriminator: both discriminators.
+        condition: the input images.
+        channels: channels of the images.
+        inputs: channels of the inputs.
+        size: height and width of both.
+        loss, terms: as for `Game`.
+        pool: past fakes that each discriminator's `ImagePool` keeps (section 4 of the paper); 0 for none.
+
+    Reference: Zhu 2017, arXiv:1703.10593, eq. (1) and (3).
     """
 
     def __init__(
@@ -46,9 +56,7 @@ class Unpaired(Game):
 
     def play(self, batch: Batch) -> list[Round]:
         if "input" not in batch:
-            raise UserError(
-                "an unpaired translator needs inputs, and these data have none: data=unpaired, data=facades"
-            )
+            raise UserError("model=cyclegan needs input images, and these data have none: data=unpaired, data=facades")
         x, y = batch["input"], batch["image"]
         to_image, to_input = self.generator.to_image, self.generator.to_input
         return [
@@ -57,6 +65,7 @@ class Unpaired(Game):
         ]
 
     def rounds_for(self, player: str, rounds: list[Round]) -> list[Round]:
+        """Replace some fakes by older ones for the discriminator."""
         if player != "discriminator":
             return rounds
         return [Round(round.real, pool(round.fake), round.critic) for round, pool in zip(rounds, self.pools)]

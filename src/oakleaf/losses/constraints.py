@@ -1,4 +1,4 @@
-"""Constraints on the critic's weights, restored after each of its steps."""
+"""Constraints on the discriminator's weights, applied after each of its steps."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,13 @@ from oakleaf.config.types import PositiveFloat
 
 @dataclass
 class WeightClipping:
-    """Every weight back into [-limit, limit]. Arjovsky 2017, arXiv:1701.07875, Algorithm 1, line 7."""
+    """Clip every weight to [-limit, limit].
+
+    Args:
+        limit: c of the paper.
+
+    Reference: Arjovsky 2017, arXiv:1701.07875, Algorithm 1, line 7.
+    """
 
     limit: PositiveFloat = 0.01
 
@@ -20,5 +26,5 @@ class WeightClipping:
             weight.clamp_(-self.limit, self.limit)
 
     def project(self, weight: Tensor) -> Tensor:
-        """The same as a differentiable function of one weight."""
+        """Return one clipped weight; the differentiable form, for unrolled optimisation."""
         return weight.clamp(-self.limit, self.limit)

@@ -1,4 +1,4 @@
-"""f-GAN: an adversarial loss for each f-divergence. Nowozin 2016, arXiv:1606.00709.
+"""f-GAN: an adversarial objective for each f-divergence. Nowozin 2016, arXiv:1606.00709.
 
 D_f(P || Q) = E_Q[f(p / q)] is the supremum over T of E_P[T] - E_Q[f*(T)], eq. (4). T = g_f(V), where V is the score and
 g_f maps the line onto the domain of the conjugate f* (section 2.4): tables 2 and 6. All g_f increase, so a larger score
@@ -15,32 +15,40 @@ from torch.nn.functional import logsigmoid, relu, softplus
 from oakleaf.losses.lambert import lambert_exp
 from oakleaf.round import Round
 
-CEILING = 20.0  # where exponentials go on as tangents, so that one sample can't pay infinitely
+CEILING = 20.0  # beyond this, exponentials continue as their tangents, so that no single sample has an infinite loss
 
 
 class Divergence(ABC):
-    """An f with its g_f and f*. undecided: the score where T is the threshold f'(1), section 2.4."""
+    """A convex function f with its output activation g_f and its conjugate f*.
+
+    Attributes:
+        threshold: the score at which T = f'(1), where real and fake are equally likely (section 2.4).
+    """
 
     threshold = 0.0
 
     @abstractmethod
-    def f(self, u: Tensor) -> Tensor: ...
+    def f(self, u: Tensor) -> Tensor:
+        """Return f(u)."""
 
     @abstractmethod
     def conjugate(self, t: Tensor) -> Tensor:
-        """f*(t) = sup_u (u t - f(u))."""
+        """Return f*(t) = sup_u (u t - f(u))."""
 
     def activation(self, v: Tensor) -> Tensor:
-        """g_f(v), onto the domain of f*; the line itself unless told otherwise."""
+        """Return g_f(v), which maps a score into the domain of f*; by default the identity."""
         return v
 
     def fake_loss(self, v: Tensor) -> Tensor:
-        """f*(g_f(v)), what a fake sample of score v costs D; overridden where that would cancel or overflow."""
+        """Return f*(g_f(v)), the discriminator's loss of a fake image with score v.
+
+        Subclasses override it where the composition would cancel or overflow.
+        """
         return self.conjugate(self.activation(v))
 
 
 class KullbackLeibler(Divergence):
-    """KL(P || Q)."""
+    """The Kullback-Leibler divergence KL(P || Q)."""
 
     threshold = 1.0
 
@@ -55,7 +63,7 @@ class KullbackLeibler(Divergence):
 
 
 class ReverseKullbackLeibler(Divergence):
-    """KL(Q || P)."""
+    """The reverse Kullback-Leibler divergence KL(Q || P)."""
 
     def f(self, u: Tensor) -> Tensor:
         return -u.log()
@@ -97,7 +105,7 @@ class Neyman(Divergence):
 
 
 class SquaredHellinger(Divergence):
-    """The integral of (sqrt p - sqrt q)^2."""
+    """The squared Hellinger distance, the integral of (sqrt p - sqrt q)^2."""
 
     def f(self, u: Tensor) -> Tensor:
         return (u.sqrt() - 1).square()
@@ -113,7 +121,7 @@ class SquaredHellinger(Divergence):
 
 
 class Jeffreys(Divergence):
-    """KL(P || Q) + KL(Q || P). f* is by Lambert's W, at exp(1 - t)."""
+    """The Jeffreys divergence KL(P || Q) + KL(Q || P). f* is computed by Lambert's W at exp(1 - t)."""
 
     def f(self, u: Tensor) -> Tensor:
         return (u - 1) * u.log()
@@ -123,12 +131,12 @@ class Jeffreys(Divergence):
         return w + 1 / w + t - 2
 
     def fake_loss(self, v: Tensor) -> Tensor:
-        steep = math.exp(CEILING)  # f*' is 1 / w, and w nearly exp(1 - t) there
-        return self.conjugate(v.clamp(max=1 + CEILING)) + steep * relu(v - 1 - CEILING)
+        slope = math.exp(CEILING)  # f*' is 1 / w, and w nearly exp(1 - t) there
+        return self.conjugate(v.clamp(max=1 + CEILING)) + slope * relu(v - 1 - CEILING)
 
 
 class JensenShannon(Divergence):
-    """Twice the divergence of Lin 1991, as f stands in table 6 (the table's name for it leaves the 2 out)."""
+    """Twice the Jensen-Shannon divergence of Lin 1991, as f is given in table 6 (whose name for it omits the 2)."""
 
     def f(self, u: Tensor) -> Tensor:
         return u * u.log() - (u + 1) * ((1 + u) / 2).log()
@@ -144,7 +152,7 @@ class JensenShannon(Divergence):
 
 
 class GAN(Divergence):
-    """The game of Goodfellow 2014, arXiv:1406.2661, eq. (1): Jensen-Shannon's less log 4."""
+    """The divergence of the original GAN: Jensen-Shannon minus log 4 (Goodfellow 2014, arXiv:1406.2661, eq. (1))."""
 
     def f(self, u: Tensor) -> Tensor:
         return u * u.log() - (u + 1) * (u + 1).log()
@@ -160,29 +168,31 @@ class GAN(Divergence):
 
 
 class FDivergence:
-    """D maximises E_P[g_f(V)] - E_Q[f*(g_f(V))], section 2.4. G minimises the same (generator = saturating: the
-    divergence itself), or maximises E_Q[g_f(V)] (alternative: section 3.2, the counterpart of Goodfellow's
-    non-saturating loss).
+    """The f-GAN objective: D maximises E_P[g_f(V)] - E_Q[f*(g_f(V))] (section 2.4).
+
+    Args:
+        divergence: the f-divergence.
+        generator: "saturating": G minimises the same value, an estimate of the divergence. "alternative": G maximises
+            E_Q[g_f(V)], the counterpart of the non-saturating loss (section 3.2).
+
+    Reference: Nowozin 2016, arXiv:1606.00709.
     """
 
     def __init__(self, divergence: Divergence, generator: Literal["saturating", "alternative"] = "alternative") -> None:
         self.divergence = divergence
-        self.cost = {"saturating": divergence.fake_loss, "alternative": divergence.activation}[generator]
+        self.gain = {"saturating": divergence.fake_loss, "alternative": divergence.activation}[generator]
 
     def discriminator(self, round: Round) -> Tensor:
         real, fake = round.on_real.score, round.on_fake.score
         return self.divergence.fake_loss(fake).mean() - self.divergence.activation(real).mean()
 
     def generator(self, round: Round) -> Tensor:
-        return -self.cost(round.on_fake.score).mean()
-
-    def discriminator_probability(self, score: Tensor) -> Tensor:
-        return self.divergence.activation(score)
+        return -self.gain(round.on_fake.score).mean()
 
     def decision_threshold(self, round: Round) -> float:
         return self.divergence.threshold
 
 
 def _exp(v: Tensor) -> Tensor:
-    """exp, and its tangent beyond CEILING."""
+    """Return exp(v), continued by its tangent beyond CEILING."""
     return v.clamp(max=CEILING).exp() * (1 + relu(v - CEILING))

@@ -1,4 +1,4 @@
-"""Terms of maximum likelihood and of reconstruction, for a generator without an adversary."""
+"""Terms of maximum likelihood and reconstruction, for generators that are trained without a discriminator."""
 
 from math import log, pi
 
@@ -11,8 +11,11 @@ from oakleaf.round import Round
 
 
 class NegativeLogLikelihood(Term):
-    """Minus the mean log-likelihood of real images, in nats an image. Its minimum over all densities is the data's
-    entropy, so it minimises KL(data || model) (Goodfellow 2016, arXiv:1701.00160, section 2.1).
+    """Minus the mean log-likelihood of real images, in nats per image.
+
+    Its minimum over all densities is the entropy of the data, so it minimises KL(data || model).
+
+    Reference: Goodfellow 2016, arXiv:1701.00160, section 2.1.
     """
 
     def measure(self, round: Round) -> Tensor:
@@ -20,8 +23,9 @@ class NegativeLogLikelihood(Term):
 
 
 class SquaredError(Term):
-    """||x - D(E(x))||^2, the sum over an image's values, its mean over images. Ghosh 2019, arXiv:1903.12436, section
-    3, L_REC.
+    """||x - D(E(x))||^2, the sum over an image's values, averaged over images.
+
+    Reference: Ghosh 2019, arXiv:1903.12436, section 3, L_REC.
     """
 
     def measure(self, round: Round) -> Tensor:
@@ -29,11 +33,14 @@ class SquaredError(Term):
 
 
 class GaussianError(Term):
-    """-log N(x; D(z), sd^2 I), in nats an image: the first term of Kingma & Welling 2013, arXiv:1312.6114, eq. (10),
-    with minus the sign and one sample of z.
+    """-log N(x; D(z), sd^2 I) with one sample of z, in nats per image.
 
-    sd: of a value, in units of the images' range [-1, 1]; null: the likeliest one for each batch, which is the root
-    mean squared error (Rybkin 2020, arXiv:2006.13202, the optimal sigma-VAE).
+    Args:
+        sd: standard deviation of a value, in units of the images' range [-1, 1]; None: the most likely one for each
+            batch, which is the root mean squared error (Rybkin 2020, arXiv:2006.13202, the optimal sigma-VAE).
+        weight, every: as for `Term`.
+
+    Reference: Kingma & Welling 2013, arXiv:1312.6114, eq. (10), minus the first term.
     """
 
     def __init__(self, sd: PositiveFloat | None = None, weight: float = 1.0, every: PositiveInt = 1) -> None:
@@ -50,8 +57,9 @@ class GaussianError(Term):
 
 
 class CodeDivergence(Term):
-    """KL(q(z | x) || N(0, I)) in nats an image, for Gaussian codes. Kingma & Welling 2013, arXiv:1312.6114, appendix
-    B.
+    """KL(q(z | x) || N(0, I)) for Gaussian codes, in nats per image.
+
+    Reference: Kingma & Welling 2013, arXiv:1312.6114, appendix B.
     """
 
     def measure(self, round: Round) -> Tensor:
@@ -60,5 +68,5 @@ class CodeDivergence(Term):
 
 
 def _squared(round: Round) -> Tensor:
-    """[B]"""
+    """Return the summed squared error of each image, [B]."""
     return (round.fake.float() - round.real.float()).square().flatten(1).sum(1)

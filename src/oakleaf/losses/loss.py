@@ -1,4 +1,4 @@
-"""A Loss: the adversarial objective and everything that belongs to it, whatever the networks are."""
+"""The Loss: an adversarial objective with its penalties, constraints and instance noise."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,11 +16,14 @@ from oakleaf.round import Critic, CriticOutput, Round
 
 @dataclass
 class InstanceNoise:
-    """Gaussian noise on all that the critic sees, so that the two densities overlap (Sonderby 2016, arXiv:1610.04490,
-    section 3; Arjovsky & Bottou 2017, arXiv:1701.04862).
+    """Gaussian noise on every image that the discriminator sees, so that the supports of the two densities overlap.
 
-    sd is in units of the images' range [-1, 1]; it falls to 0 at `images` images seen, linearly or, with a higher
-    `power`, slower and slower towards the end; or stays if `images` is null.
+    Args:
+        sd: standard deviation at the beginning, in units of the images' range [-1, 1]; 0 for no noise.
+        images: images seen until the noise has fallen to 0; None for constant noise.
+        power: shape of the decay: 1 is linear; larger values decay faster first and slower towards the end.
+
+    Reference: Sonderby 2016, arXiv:1610.04490, section 3; Arjovsky & Bottou 2017, arXiv:1701.04862.
     """
 
     sd: NonNegativeFloat = 0.0
@@ -28,11 +31,12 @@ class InstanceNoise:
     power: PositiveFloat = 1.0
 
     def sd_at(self, images: int) -> float:
+        """Return the standard deviation after `images` images."""
         return self.sd if self.images is None else self.sd * max(0.0, 1 - images / self.images) ** self.power
 
 
 def with_instance_noise(round: Round, sd: Tensor) -> Round:
-    """The round with noise drawn afresh at each look of its critic."""
+    """Add noise to all inputs of the round's critic, drawn anew for each forward pass. Changes the round in place."""
     round.critic = _NoisyCritic(round.critic, sd)
     return round
 
@@ -47,11 +51,17 @@ class _NoisyCritic:
 
 @dataclass
 class Loss:
-    """The pair of adversarial losses, the critic's penalties by name, and the constraints on its weights.
+    """An adversarial loss and everything that belongs to it, whatever the networks are.
 
-    norm says which normalisation of the critic the loss allows; networks read it by interpolation (`${loss.norm}`).
-    A penalty on each sample's gradient is not defined where BatchNorm mixes the samples (Gulrajani 2017,
-    arXiv:1704.00028, section 4).
+    Args:
+        name: its name, for messages and reports.
+        objective: the losses of discriminator and generator.
+        norm: the normalisation that the discriminator may use with this loss. Networks read it as `${loss.norm}`. A
+            penalty on each image's gradient is not defined where BatchNorm mixes the images (Gulrajani 2017,
+            arXiv:1704.00028, section 4).
+        penalties: terms of the discriminator that belong to the loss, by name.
+        constraints: constraints on the discriminator's weights, by name.
+        instance_noise: noise on the discriminator's inputs.
     """
 
     name: str
@@ -62,7 +72,7 @@ class Loss:
     instance_noise: InstanceNoise = field(default_factory=InstanceNoise)
 
     def project(self, weight: Tensor) -> Tensor:
-        """A weight of the critic after its constraints, differentiably."""
+        """Return a weight of the discriminator after all constraints, differentiably."""
         for constraint in self.constraints.values():
             weight = constraint.project(weight)
         return weight

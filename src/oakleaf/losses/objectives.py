@@ -1,10 +1,11 @@
-"""The pairs of adversarial losses, discriminator above generator as in the papers. Scores are logits, larger = real.
+"""Adversarial objectives: pairs of losses for discriminator and generator.
 
-Each method takes a Round and returns a scalar, the mean over samples (and over patches, for a PatchGAN).
+Scores are logits, larger means more real. Each method takes a `Round` and returns a scalar, the mean over images (and
+over patches, for a PatchGAN).
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from torch import Tensor
 from torch.nn.functional import relu, softplus
@@ -14,22 +15,45 @@ from oakleaf.round import Round, require
 
 
 class Objective(Protocol):
-    """The two sides of the game, and how to read the critic's score."""
+    """The losses of both players.
 
-    def discriminator(self, round: Round) -> Tensor: ...
+    Two methods are enough. Two more are optional and only used for logging and for the encoder of a bidirectional GAN;
+    `discriminator_probability` and `decision_threshold` of this module give their defaults:
 
-    def generator(self, round: Round) -> Tensor: ...
+    - `discriminator_probability(score) -> Tensor`: D(x) as a probability, if the objective defines one.
+    - `decision_threshold(round) -> Tensor | float`: the score above which the discriminator decides for "real".
+    """
 
-    def discriminator_probability(self, score: Tensor) -> Tensor:
-        """What the paper calls D(x), from a score: a probability where there is one."""
+    def discriminator(self, round: Round) -> Tensor:
+        """Return the discriminator's loss."""
 
-    def decision_threshold(self, round: Round) -> Tensor | float:
-        """The score above which the critic says "real"."""
+    def generator(self, round: Round) -> Tensor:
+        """Return the generator's loss."""
+
+
+def discriminator_probability(objective: Any, score: Tensor) -> Tensor | None:
+    """Return D(x) as a probability, or None if the objective defines none (hinge, Wasserstein, relativistic, ...)."""
+    probability = getattr(objective, "discriminator_probability", None)
+    return None if probability is None else probability(score)
+
+
+def decision_threshold(objective: Any, round: Round) -> Tensor | float:
+    """Return the score above which the discriminator decides for "real".
+
+    An objective of score differences has no such value; the default is then the middle between the mean score of the
+    real and of the fake images of the batch.
+    """
+    threshold = getattr(objective, "decision_threshold", None)
+    if threshold is not None:
+        return threshold(round)
+    return (round.on_real.score.mean() + round.on_fake.score.mean()) / 2
 
 
 class _Logistic:
-    """Binary cross-entropy of real against fake, with one-sided label smoothing (Salimans 2016, arXiv:1606.03498,
-    section 3.4): real targets are 1 - smoothing, fake ones stay 0.
+    """Binary cross-entropy of real against fake images, with one-sided label smoothing.
+
+    Args:
+        smoothing: real targets are 1 - smoothing, fake targets stay 0 (Salimans 2016, arXiv:1606.03498, section 3.4).
     """
 
     def __init__(self, smoothing: Fraction = 0.0) -> None:
@@ -48,9 +72,11 @@ class _Logistic:
 
 
 class Saturating(_Logistic):
-    """The minimax game: G minimises E log(1 - D(G(z))). Goodfellow 2014, arXiv:1406.2661, eq. (1).
+    """The minimax game: G minimises E log(1 - D(G(z))).
 
-    Its gradient vanishes as soon as D is sure (section 3).
+    Its gradient vanishes as soon as D is certain (section 3 of the paper).
+
+    Reference: Goodfellow 2014, arXiv:1406.2661, eq. (1).
     """
 
     def generator(self, round: Round) -> Tensor:
@@ -58,22 +84,32 @@ class Saturating(_Logistic):
 
 
 class NonSaturating(_Logistic):
-    """G maximises E log D(G(z)) instead. Goodfellow 2014, arXiv:1406.2661, section 3."""
+    """The usual form: G maximises E log D(G(z)).
+
+    Reference: Goodfellow 2014, arXiv:1406.2661, section 3.
+    """
 
     def generator(self, round: Round) -> Tensor:
         return softplus(-round.on_fake.score).mean()
 
 
 class Minimax:
-    """The zero-sum form of an objective: G pays minus all that D pays, the real images' part too.
+    """The zero-sum form of another objective: G minimises minus the whole loss of D, the real images' part included.
 
-    That part tells G nothing of a D that is given. It does of one that answers to G: with D's steps unrolled
-    (`optim.generator.unrolled`), what G learns through them vanishes where D is at its best, as it should, only if it
-    is there. Metz 2016, arXiv:1611.02163, eq. (7) and (10); `of`: its f is minus what D pays.
+    For a fixed D, the real part has no gradient for G. With an unrolled D (`optim.generator.unrolled`) it has one,
+    because D's weights then depend on G; only with that part does the gradient through D's steps vanish where D is
+    optimal.
+
+    Args:
+        of: the objective whose discriminator loss is used; the paper's f is minus that loss.
+
+    Reference: Metz 2016, arXiv:1611.02163, eq. (7) and (10).
     """
 
     def __init__(self, of: Objective) -> None:
         self.of = of
+        if (probability := getattr(of, "discriminator_probability", None)) is not None:
+            self.discriminator_probability = probability
 
     def discriminator(self, round: Round) -> Tensor:
         return self.of.discriminator(round)
@@ -81,19 +117,20 @@ class Minimax:
     def generator(self, round: Round) -> Tensor:
         return -self.of.discriminator(round)
 
-    def discriminator_probability(self, score: Tensor) -> Tensor:
-        return self.of.discriminator_probability(score)
-
     def decision_threshold(self, round: Round) -> Tensor | float:
-        return self.of.decision_threshold(round)
+        return decision_threshold(self.of, round)
 
 
 class FeatureMatching(_Logistic):
-    """G makes the means of D's features agree, while D plays the logistic game. Salimans 2016, arXiv:1606.03498,
-    section 3.1: |E f(x) - E f(G(z))|^2.
+    """G matches the mean features of D on real and fake images; D minimises the logistic loss.
 
-    Here it is the mean over features and not the sum, as in the authors' code: squared for MNIST, absolute for
-    CIFAR-10 and SVHN.
+    The distance |E f(x) - E f(G(z))|^2 is the mean over features, not the sum, as in the authors' code.
+
+    Args:
+        distance: "squared" (the authors' code for MNIST) or "absolute" (for CIFAR-10 and SVHN).
+        smoothing: one-sided label smoothing.
+
+    Reference: Salimans 2016, arXiv:1606.03498, section 3.1.
     """
 
     def __init__(self, distance: Literal["squared", "absolute"] = "squared", smoothing: Fraction = 0.0) -> None:
@@ -101,15 +138,24 @@ class FeatureMatching(_Logistic):
         self.distance = distance
 
     def generator(self, round: Round) -> Tensor:
-        real, fake = (require(on.features, "features").float().mean(0) for on in (round.on_real, round.on_fake))
-        apart = fake - real
-        return apart.square().mean() if self.distance == "squared" else apart.abs().mean()
+        outputs = (round.on_real, round.on_fake)
+        real, fake = (require(output.features, "features").float().mean(0) for output in outputs)
+        difference = fake - real
+        return difference.square().mean() if self.distance == "squared" else difference.abs().mean()
 
 
 @dataclass
 class LeastSquares:
-    """LSGAN, with labels a for fake, b for real, and c which G wants D to believe. Mao 2016, arXiv:1611.04076, eq. (2);
-    (0, 1, 1) is eq. (9), (-1, 1, 0) minimises the Pearson chi-squared divergence, eq. (8).
+    """LSGAN: D regresses the labels, G regresses the label that it wants D to give.
+
+    (a, b, c) = (0, 1, 1) is eq. (9) of the paper; (-1, 1, 0) minimises the Pearson chi-squared divergence, eq. (8).
+
+    Args:
+        a: label of fake images.
+        b: label of real images.
+        c: label that G wants D to give to fake images.
+
+    Reference: Mao 2016, arXiv:1611.04076, eq. (2).
     """
 
     a: float = 0.0
@@ -123,16 +169,14 @@ class LeastSquares:
     def generator(self, round: Round) -> Tensor:
         return 0.5 * (round.on_fake.score - self.c).square().mean()
 
-    def discriminator_probability(self, score: Tensor) -> Tensor:
-        return score
-
     def decision_threshold(self, round: Round) -> float:
         return (self.a + self.b) / 2
 
 
 class Hinge:
-    """Margins on both sides for D, a linear loss for G. Lim & Ye 2017, arXiv:1705.02894; Miyato 2018,
-    arXiv:1802.05957, eq. (16) and (17).
+    """The hinge loss for D, a linear loss for G.
+
+    Reference: Lim & Ye 2017, arXiv:1705.02894; Miyato 2018, arXiv:1802.05957, eq. (16) and (17).
     """
 
     def discriminator(self, round: Round) -> Tensor:
@@ -141,18 +185,16 @@ class Hinge:
     def generator(self, round: Round) -> Tensor:
         return -round.on_fake.score.mean()
 
-    def discriminator_probability(self, score: Tensor) -> Tensor:
-        return score
-
     def decision_threshold(self, round: Round) -> float:
         return 0.0
 
 
 class Wasserstein:
-    """The dual of the Earth mover's distance. Arjovsky 2017, arXiv:1701.07875, eq. (2) and Algorithm 1.
+    """The dual form of the earth mover's distance.
 
-    The critic must be kept 1-Lipschitz by a constraint (clipping) or a penalty. Its score has no zero, so "real" is
-    what lies above the middle of the batch's two means.
+    The critic must be kept 1-Lipschitz, by a constraint (weight clipping) or a penalty.
+
+    Reference: Arjovsky 2017, arXiv:1701.07875, eq. (2) and Algorithm 1.
     """
 
     def discriminator(self, round: Round) -> Tensor:
@@ -161,16 +203,14 @@ class Wasserstein:
     def generator(self, round: Round) -> Tensor:
         return -round.on_fake.score.mean()
 
-    def discriminator_probability(self, score: Tensor) -> Tensor:
-        return score
-
-    def decision_threshold(self, round: Round) -> Tensor:
-        return (round.on_real.score.mean() + round.on_fake.score.mean()) / 2
-
 
 class Relativistic:
-    """RpGAN: each real image is judged against one fake image. Jolicoeur-Martineau 2018, arXiv:1807.00734; in the form
-    of Huang 2024 (R3GAN), arXiv:2501.05441, section 2.1. With R1 and R2 it converges locally (section 2.2).
+    """RpGAN: each real image is compared with one fake image.
+
+    With R1 and R2 it converges locally (section 2.2 of R3GAN).
+
+    Reference: Jolicoeur-Martineau 2018, arXiv:1807.00734; in the form of Huang 2024 (R3GAN), arXiv:2501.05441,
+    section 2.1.
     """
 
     def discriminator(self, round: Round) -> Tensor:
@@ -178,9 +218,3 @@ class Relativistic:
 
     def generator(self, round: Round) -> Tensor:
         return softplus(round.on_real.score - round.on_fake.score).mean()
-
-    def discriminator_probability(self, score: Tensor) -> Tensor:
-        return score
-
-    def decision_threshold(self, round: Round) -> Tensor:
-        return (round.on_real.score.mean() + round.on_fake.score.mean()) / 2

@@ -1,4 +1,4 @@
-"""Penalties on the gradient of the critic: WGAN-GP, R1, R2 and DRAGAN are one class, four settings."""
+"""Gradient penalties of the discriminator. WGAN-GP, R1, R2 and DRAGAN are one class with four settings."""
 
 from typing import Literal
 
@@ -13,14 +13,23 @@ Point = Literal["real", "fake", "between", "around"]
 
 
 class GradientPenalty(Term):
-    """weight * E[(|grad_x D(x)| - target)^2], the norm taken over all of C, H, W of each sample.
+    """Penalise the norm of the discriminator's gradient with respect to its input.
 
-    at = between: uniformly on the line from each real image to a fake one, one weight a sample; with target 1 and
-        weight 10 the penalty of WGAN-GP (Gulrajani 2017, arXiv:1704.00028, eq. (3) and Algorithm 1).
-    at = real, target 0, weight gamma / 2: R1 (Mescheder 2018, arXiv:1801.04406, section 4.1).
-    at = fake, target 0, weight gamma / 2: R2 (the same).
-    at = around, target 1: real images with noise of half the batch's standard deviation, DRAGAN (Kodali 2017,
-        arXiv:1705.07215, section 2.3).
+    The term is `weight * E[(||grad_x D(x)|| - target)^2]`; the norm is taken over all of C, H, W of each image. At the
+    real or fake images themselves the gradient comes from the forward pass that the objective needs anyway
+    (`Round.retain_input_gradient`).
+
+    Args:
+        at: where the gradient is taken.
+            "real" with target 0 and weight gamma / 2 is R1 (Mescheder 2018, arXiv:1801.04406, section 4.1).
+            "fake" with the same settings is R2.
+            "between" takes one uniform point on the line from each real image to a fake one; with target 1 and weight
+            10 it is the penalty of WGAN-GP (Gulrajani 2017, arXiv:1704.00028, eq. (3) and Algorithm 1).
+            "around" adds uniform noise of half the batch's standard deviation to real images; with target 1 it is
+            DRAGAN (Kodali 2017, arXiv:1705.07215, section 2.3).
+        weight: factor of the term.
+        target: norm that is not penalised.
+        every: compute the term in every n-th step, n times as heavy.
     """
 
     def __init__(self, at: Point, weight: float, target: NonNegativeFloat = 0.0, every: PositiveInt = 1) -> None:
@@ -28,23 +37,22 @@ class GradientPenalty(Term):
         self.at, self.target = at, target
 
     def prepare(self, round: Round) -> None:
-        """At real or fake images themselves the slope is taken from the verdict that the objective asks for anyway."""
         if self.at in ("real", "fake"):
             round.retain_input_gradient(self.at)
 
     def measure(self, round: Round) -> Tensor:
         gradient = self.gradient(round).flatten(1).float()  # [B, C*H*W]
         if self.target == 0:
-            return gradient.square().sum(1).mean()  # no square root: its own gradient is infinite at 0
+            return gradient.square().sum(1).mean()  # without a square root, whose own gradient is infinite at 0
         return (gradient.norm(2, dim=1) - self.target).square().mean()
 
     def gradient(self, round: Round) -> Tensor:
-        """grad_x D(x) where it is penalised, [B, C, H, W]."""
-        prepared = round.input_gradient(self.at)
-        return input_gradient(round.critic, self.points(round)) if prepared is None else prepared
+        """Return grad_x D(x) at the penalised points, [B, C, H, W]."""
+        retained = round.input_gradient(self.at)
+        return input_gradient(round.critic, self.points(round)) if retained is None else retained
 
     def points(self, round: Round) -> Tensor:
-        """Where the slope is taken, [B, C, H, W]."""
+        """Return the points where the gradient is taken, [B, C, H, W]."""
         real, fake = round.real, round.fake
         if self.at == "real":
             return real
@@ -57,5 +65,5 @@ class GradientPenalty(Term):
 
 
 def input_gradient(critic: Critic, x: Tensor) -> Tensor:
-    """The gradient of each sample's score with respect to the sample, [B, C, H, W], itself differentiable."""
+    """Return the gradient of each score with respect to its image, [B, C, H, W], itself differentiable."""
     return output_and_input_gradient(critic, x)[1]

@@ -9,18 +9,20 @@ from oakleaf.round import Round
 
 
 class StatefulObjective(nn.Module):
-    """An objective whose state follows what it sees. The state is buffers: the game registers the objective, so they
-    are in its checkpoints; and a method may write into them within a compiled turn, as BatchNorm does.
+    """An objective whose state follows the training, such as BEGAN's k.
+
+    The state is kept in buffers. The game registers the objective as a submodule, so the state is in checkpoints and
+    moves to the device. A loss method may write into buffers inside a compiled step, as BatchNorm does.
     """
 
     def update_state(self) -> None:
-        """After a player's step: let the state follow what the turn has shown, in all processes alike."""
+        """Update the state after a player's step, equally in all processes."""
 
     def diagnostics(self, round: Round) -> dict[str, Tensor]:
-        """What there is to see of it beside the critic's scores, by name."""
+        """Return scalars to log, by name."""
         return {}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        """To another device, but never to another precision: bfloat16 would lose small steps of a state."""
+        """Move to another device but never to another precision: bfloat16 would lose small changes of the state."""
         super()._apply(lambda tensor: fn(tensor).to(tensor.dtype), recurse)
         return self

@@ -1,4 +1,4 @@
-"""A Term: any scalar that a player pays besides the adversarial loss."""
+"""Terms: scalars that a player minimises besides the adversarial objective."""
 
 from abc import ABC, abstractmethod
 
@@ -13,10 +13,24 @@ from oakleaf.round import CriticOutput, Round, Rows, require
 
 
 class Term(ABC):
-    """`weight * measure(round)`, paid on every `every`-th turn and then `every` times as heavy, so that its mean stays
-    (lazy regularisation, Karras 2019, arXiv:1912.04958, section 3.1).
+    """One loss term: `weight * measure(round)`.
 
-    of_single_images: it asks the critic about each image, so images can't be judged in packs.
+    Lazy regularisation: with `every = n` the term is computed in every n-th step of its player only, and is then n
+    times as heavy, so that its mean over steps is the same (Karras 2019, arXiv:1912.04958, section 3.1). No correction
+    of the learning rate is needed, because a lazy term shares the step of the other losses.
+
+    Args:
+        weight: factor of the term.
+        every: compute the term in every n-th step.
+
+    Attributes:
+        of_single_images: True if the term needs the discriminator's output for each single image, so that images
+            cannot be judged in packs (PacGAN).
+
+    Example:
+        class Brightness(Term):
+            def measure(self, round):
+                return (round.fake.mean() - round.real.mean()).abs()
     """
 
     of_single_images = False
@@ -28,16 +42,22 @@ class Term(ABC):
         return self.weight * self.every * self.measure(round)
 
     def prepare(self, round: Round) -> None:  # noqa: B027, most terms need nothing
-        """Called before any verdict of the round is asked for."""
+        """Request what the term needs from the critic's forward pass. Called before the critic runs."""
 
     @abstractmethod
     def measure(self, round: Round) -> Tensor:
-        """The scalar, before its weight."""
+        """Return the term before its weight, a tensor []."""
 
 
 class Classification(Term):
-    """How badly D tells the classes of the images that it was shown, real ones or fakes: mean cross-entropy, in nats,
-    over those with a label. Odena 2016 (ACGAN), arXiv:1610.09585, eq. (2).
+    """Cross-entropy of D's auxiliary classifier, in nats, over the images that have a label.
+
+    Args:
+        real: include the real images.
+        fake: include the fake images, with the labels that they were generated from.
+        weight, every: as for `Term`.
+
+    Reference: Odena 2016 (ACGAN), arXiv:1610.09585, eq. (2).
     """
 
     of_single_images = True
@@ -47,17 +67,19 @@ class Classification(Term):
         self.real, self.fake = real, fake
 
     def measure(self, round: Round) -> Tensor:
-        paid = [_misread(round.on_real, round.batch)] if self.real else []
-        paid += [_misread(round.on_fake, round.fake_inputs)] if self.fake else []
-        return torch.stack(paid).sum()
+        losses = [_classification_loss(round.on_real, round.batch)] if self.real else []
+        losses += [_classification_loss(round.on_fake, round.fake_inputs)] if self.fake else []
+        return torch.stack(losses).sum()
 
 
 class Supervised(Term):
-    """How badly D tells the classes of the batch's labelled images, which come besides the others where few are
-    labelled (data.labelled): mean cross-entropy, in nats. Salimans 2016, arXiv:1606.03498, section 5, L_supervised.
+    """Cross-entropy of D's classes on the labelled images, in nats: semi-supervised learning.
 
-    With score = logsumexp of the classes' logits and a (K+1)-th logit of 0 for "fake", the logistic loss is
-    L_unsupervised.
+    With `data.labelled` set, each batch has additional labelled images (`labelled_image`), and the term uses these.
+    With score = logsumexp of the class logits and a (K+1)-th logit of 0 for "fake", the logistic objective is the
+    paper's L_unsupervised.
+
+    Reference: Salimans 2016, arXiv:1606.03498, section 5, L_supervised.
     """
 
     of_single_images = True
@@ -65,15 +87,15 @@ class Supervised(Term):
     def measure(self, round: Round) -> Tensor:
         rows = round.batch
         if "labelled_image" in rows:
-            return _misread(round.critic(rows["labelled_image"]), {"label": rows["labelled_label"]})
+            return _classification_loss(round.critic(rows["labelled_image"]), {"label": rows["labelled_label"]})
         if "label" not in rows:
             raise UserError("supervised learning needs labels, and the images of this data= have none")
-        return _misread(round.on_real, {"label": rows["label"]})
+        return _classification_loss(round.on_real, {"label": rows["label"]})
 
 
-def _misread(verdict: CriticOutput, rows: Rows) -> Tensor:
-    classes = require(verdict.classes, "classes", "aux_classes")
-    if "attributes" in rows:  # each true or not
+def _classification_loss(output: CriticOutput, rows: Rows) -> Tensor:
+    classes = require(output.classes, "classes", "aux_classes")
+    if "attributes" in rows:  # several may be true
         return binary_cross_entropy_with_logits(classes, rows["attributes"].to(classes.dtype))
     label = rows["label"]
     total = cross_entropy(classes, label, ignore_index=-1, reduction="sum")
@@ -81,11 +103,18 @@ def _misread(verdict: CriticOutput, rows: Rows) -> Tensor:
 
 
 class MutualInformation(Term):
-    """Minus the variational lower bound of I(c; G(z, c)), in nats and without H(c): what D's head Q, which sees the
-    fake alone, misses of its code. Chen 2016 (InfoGAN), arXiv:1606.03657, eq. (5) and (6).
+    """Minus the variational lower bound of I(c; G(z, c)), in nats, without the constant H(c).
 
-    Q(c | x) is a softmax for each category, and for each continuous number a Gaussian with its mean given by Q and sd
-    1, as in the authors' code. categorical, continuous: the two weights lambda (appendix C.1). prior: of the game.
+    D's head Q predicts the code of the fake images. Q(c | x) is a softmax for each category; for each continuous number
+    it is a Gaussian whose mean Q predicts, with standard deviation 1 as in the authors' code.
+
+    Args:
+        prior: the prior of the game, which knows the layout of the code.
+        categorical: lambda of the categories (appendix C.1).
+        continuous: lambda of the continuous numbers.
+        weight, every: as for `Term`.
+
+    Reference: Chen 2016 (InfoGAN), arXiv:1606.03657, eq. (5) and (6).
     """
 
     of_single_images = True
@@ -102,18 +131,19 @@ class MutualInformation(Term):
         self.prior, self.categorical, self.continuous = prior, categorical, continuous
 
     def measure(self, round: Round) -> Tensor:
-        said = require(round.on_fake.code, "code", "q_outputs")
-        guesses, means = self.prior.parts(said)
+        prediction = require(round.on_fake.code, "code", "q_outputs")
+        logits, means = self.prior.parts(prediction)
         categories, numbers = self.prior.parts(self.prior.code(round.fake_inputs["latent"]))
-        missed = [self.categorical * cross_entropy(q, c.argmax(1)) for q, c in zip(guesses, categories)]
+        losses = [self.categorical * cross_entropy(q, c.argmax(1)) for q, c in zip(logits, categories)]
         # -log N(c; mean, 1), without its constant log sqrt(2 pi)
-        missed.append(self.continuous * 0.5 * (numbers - means).square().sum(1).mean())
-        return torch.stack(missed).sum()
+        losses.append(self.continuous * 0.5 * (numbers - means).square().sum(1).mean())
+        return torch.stack(losses).sum()
 
 
 class PullAway(Term):
-    """Mean squared cosine between D's features of two different fakes of the batch: 0 if they are orthogonal, 1 if they
-    are the same. Zhao 2016 (EBGAN), arXiv:1609.03126, eq. (4).
+    """Mean squared cosine between D's features of each two fakes of the batch: 0 if orthogonal, 1 if parallel.
+
+    Reference: Zhao 2016 (EBGAN), arXiv:1609.03126, eq. (4).
     """
 
     def measure(self, round: Round) -> Tensor:

@@ -40,7 +40,7 @@ class ClassificationError(OnTest):
         with module.ema_scope(ema) as game:
             plain = type(game).play is Generation.play  # other games judge other things than images
             asked = game.sample_inputs(len(pixels), module.device)
-            critic: Any = game.critic(asked, game.discriminator) if plain else None  # type: ignore[operator]
+            critic: Any = game.conditioned_critic(asked, game.discriminator) if plain else None  # type: ignore[operator]
             classes = critic(from_bytes(pixels).to(module.device)).classes if critic else None
         if classes is None:
             raise UserError("needs a discriminator that tells classes, as those of model=improved and acgan do")

@@ -1,4 +1,4 @@
-"""Exponential moving averages of players' weights: of the generator, with which images are made, and of others."""
+"""Exponential moving averages of networks' weights."""
 
 import copy
 from collections.abc import Iterable, Sequence
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from oakleaf import compat
 from oakleaf.config.types import NonNegativeFloat, PositiveFloat
 
 DEFAULT_PLAYERS = ("generator", "encoder")
@@ -14,28 +15,42 @@ DEFAULT_PLAYERS = ("generator", "encoder")
 
 @dataclass
 class EMA:
-    """A half-life in images seen, so that it means the same at any batch size (as in the code of Karras 2019,
-    arXiv:1912.04958). In the beginning it is at most `ramp` of the images seen so far, so that the random
-    initialisation is soon forgotten (as in the code of Karras 2020, arXiv:2006.06676). of: the players; null: the
-    generator, and the encoder where there is one, so that G(E(x)) is of two averages.
+    """Settings of the moving averages.
+
+    The half-life is in images seen, so that it means the same at any batch size (as in the code of Karras 2019,
+    arXiv:1912.04958). At the beginning it is at most `ramp` times the images seen so far, so that the random
+    initialisation is soon forgotten (as in the code of Karras 2020, arXiv:2006.06676).
+
+    Args:
+        half_life: images after which a weight's influence has halved.
+        ramp: limit of the half-life as a share of the images seen; 0 for no limit.
+        of: the players with an average; None: the generator, and the encoder where there is one, so that
+            reconstructions G(E(x)) use two averaged networks.
     """
 
     half_life: PositiveFloat = 10_000
     ramp: NonNegativeFloat = 0.05
     of: Sequence[str] | None = None
 
-    def players(self, there: Iterable[str]) -> list[str]:
-        """Whose average is kept, of those that are there."""
-        return [name for name in there if name in DEFAULT_PLAYERS] if self.of is None else list(self.of)
+    def players(self, names: Iterable[str]) -> list[str]:
+        """Return which of these players have an average."""
+        return [name for name in names if name in DEFAULT_PLAYERS] if self.of is None else list(self.of)
 
     def decay(self, images: int, step: int) -> float:
-        """How much of the average stays when `step` more images have been seen, `images` in all."""
+        """Return the factor of the old average when `step` more images have been seen, `images` in all."""
         half_life = min(self.half_life, self.ramp * images) if self.ramp else self.half_life
         return 0.5 ** (step / max(half_life, 1e-8))
 
 
 class AveragedNetwork(nn.Module):
-    """The average of a network's weights and buffers (BatchNorm's statistics), without gradients, in eval mode."""
+    """The moving average of a network's parameters and buffers, always in eval mode and without gradients.
+
+    Floating-point buffers (BatchNorm's statistics) are averaged, integer buffers (its count of batches) are copied.
+
+    Args:
+        network: the network to average; it is copied.
+        ema: the settings.
+    """
 
     def __init__(self, network: nn.Module, ema: EMA) -> None:
         super().__init__()
@@ -43,22 +58,28 @@ class AveragedNetwork(nn.Module):
         self.ema = ema
 
     def train(self, mode: bool = True) -> "AveragedNetwork":
-        """Always in eval mode."""
+        """Stay in eval mode."""
         return super().train(False)
 
     @torch.no_grad()
     def update(self, network: nn.Module, images: int, step: int) -> None:
-        """Take in the network as it is after `images` images, the last `step` of them since the previous update."""
-        mine, theirs = [*_numbers(self.network)], [*_numbers(network)]
-        torch._foreach_lerp_(
-            [a for a in mine if a.is_floating_point()],
-            [b for b in theirs if b.is_floating_point()],
+        """Move the average towards the network.
+
+        Args:
+            network: the network as it is now.
+            images: images seen so far.
+            step: images since the last update.
+        """
+        averages, current = _tensors(self.network), _tensors(network)
+        compat.foreach_lerp_(
+            [average for average in averages if average.is_floating_point()],
+            [tensor for tensor in current if tensor.is_floating_point()],
             1 - self.ema.decay(images, step),
         )
-        for a, b in zip(mine, theirs):
-            if not a.is_floating_point():  # counts
-                a.copy_(b)
+        for average, tensor in zip(averages, current):
+            if not average.is_floating_point():
+                average.copy_(tensor)
 
 
-def _numbers(network: nn.Module) -> list[torch.Tensor]:
+def _tensors(network: nn.Module) -> list[torch.Tensor]:
     return [*network.parameters(), *network.buffers()]

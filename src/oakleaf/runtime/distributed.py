@@ -6,6 +6,7 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, distributed
 
+from oakleaf import compat
 from oakleaf.errors import UserError
 
 
@@ -34,7 +35,7 @@ def all_reduce_mean(gradients: list[Tensor]) -> None:
     distributed.all_reduce(flat)
     flat /= world
     pieces = torch.split(flat, [gradient.numel() for gradient in gradients])
-    torch._foreach_copy_(gradients, [piece.view(g.shape) for piece, g in zip(pieces, gradients)])
+    compat.foreach_copy_(gradients, [piece.view(g.shape) for piece, g in zip(pieces, gradients)])
 
 
 def rank_and_world_size() -> tuple[int, int]:

@@ -23,7 +23,7 @@ class NonFiniteGuard:
     whatever happens. After `in_a_row` skipped steps of a player the run ends, with the player, the term and the batch
     named; `back` times it first goes back to its last checkpoint, and on with half the rates (`train.py`).
 
-    On a GPU nothing waits: a fused optimizer (`oakleaf.optim.player.adam`, `sgd`) is told on the device, and the counts are
+    On a GPU nothing waits: a fused optimizer (`oakleaf.optim.optimizers.adam`, `sgd`) is told on the device, and the counts are
     read at each look. One that torch has in no such form (RMSprop) can only be left out, which waits for each turn.
     """
 

@@ -1,6 +1,7 @@
 """Where a run writes, and which run is meant by `resume=`."""
 
 import contextlib
+import itertools
 import logging
 import os
 import re
@@ -22,8 +23,15 @@ OVERRIDES = "overrides.txt"  # in a run's folder: the command line that began it
 
 
 def run_dir(folder: str | None, resume: str | None, stem: str, overrides: Sequence[str]) -> str:
-    """The folder of this run: the named one; or that of the run that is resumed; or `outputs/<model>-<data>/<time>`,
-    made now so that two runs of one second get two.
+    """Return the folder of this run: the requested one, that of the resumed run, or `outputs/<model>-<data>/<time>`.
+
+    The folder is not created here: this function resolves a string of the configuration.
+
+    Args:
+        folder: the option folder=.
+        resume: the option resume=.
+        stem: `<model>-<data>`.
+        overrides: the command line's overrides.
     """
     if folder and resume in (None, "auto"):
         return str(Path(str(folder)).expanduser())
@@ -41,16 +49,29 @@ def run_dir(folder: str | None, resume: str | None, stem: str, overrides: Sequen
 
 
 def new_run_dir(parent: Path) -> Path:
-    """A new folder named by the time, with -2, -3, ... behind it where another run began in the same second."""
+    """Return a folder name that is not taken: the time, with -2, -3, ... where a run of the same second exists."""
     now = time.strftime("%Y-%m-%d_%H-%M-%S")
-    for number in range(1, 1000):
-        folder = parent / (now if number == 1 else f"{now}-{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return folder
-    raise FileExistsError(parent / now)
+    names = (now if number == 1 else f"{now}-{number}" for number in itertools.count(1))
+    return next(folder for name in names if not (folder := parent / name).exists())
+
+
+@contextlib.contextmanager
+def remove_if_not_started(folder: Path, log_file: str) -> Iterator[None]:
+    """Remove the run's folder if the block fails before the run has written anything but its first files.
+
+    Args:
+        folder: the run's folder.
+        log_file: name of the log file, one of the first files.
+    """
+    try:
+        yield
+    except (UserError, OSError):
+        first_files = {log_file, CONFIG, OVERRIDES}
+        if folder.is_dir() and {path.name for path in folder.iterdir()} <= first_files:
+            for name in first_files:
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()
+        raise
 
 
 def newest_run(parent: Path, overrides: Sequence[str]) -> Path | None:

@@ -9,7 +9,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn.functional import pad
 
-from oakleaf.builder.recipe import instantiate_allowed, module_from_checkpoint
+from oakleaf.builder.instantiate import instantiate_allowed
+from oakleaf.builder.load import module_from_checkpoint
 from oakleaf.data.decoding import UNREADABLE
 from oakleaf.data.inputs import Input
 from oakleaf.data.resize import CropResize, Resample, to_8bit

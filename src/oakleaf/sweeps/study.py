@@ -110,8 +110,8 @@ def better(measure: str, evaluated: Sequence[str]) -> str:
     Raises:
         UserError: it is none of the metric's numbers, or has no better way.
     """
-    from oakleaf.builder.recipe import instantiate_allowed
-    from oakleaf.cli.compose import compose_config
+    from oakleaf.builder.compose import compose_config
+    from oakleaf.builder.instantiate import instantiate_allowed
 
     metrics = compose_config("evaluate", evaluated).metric
     directions = {name: way for node in metrics.values() for name, way in instantiate_allowed(node).better.items()}

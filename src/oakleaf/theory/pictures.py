@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import pad
 
+from oakleaf.builder.compose import compose_config
 from oakleaf.builder.recipe import build
 from oakleaf.builder.trainer import build_trainer
-from oakleaf.cli.compose import compose_config
 from oakleaf.gan import GAN
 from oakleaf.metrics.fid import frechet_distance
 from oakleaf.metrics.image_set import moments
@@ -38,8 +38,8 @@ class Trained:
     def accuracy(self) -> float:
         """How often D is right, on real images and as many fakes."""
         with torch.no_grad():
-            _, seen = self.module.game.player_losses("discriminator", {"image": self.real}, 1, 0, watch=True)
-        return (seen["accuracy_real"] + seen["accuracy_fake"]).item() / 2
+            _, seen = self.module.game.player_losses("discriminator", {"image": self.real}, 1, 0, with_diagnostics=True)
+        return (seen["accuracy/real"] + seen["accuracy/fake"]).item() / 2
 
 
 def train(*overrides: str) -> Trained:

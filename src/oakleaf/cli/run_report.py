@@ -1,0 +1,124 @@
+"""What a training command writes and prints besides the training itself: its record, its first and its last lines."""
+
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from oakleaf.errors import UserError
+from oakleaf.runtime.run_dir import CONFIG, LAST, OVERRIDES, atomic_write, canonical_overrides, redact_home
+from oakleaf.sweeps.status import status
+
+log = logging.getLogger(__name__)
+
+STATUS = "sweep.status="
+
+
+def print_status(folder: Path) -> None:
+    """Print how far a sweep is. Nothing is composed, so the answer comes at once."""
+    try:
+        print(status(folder.expanduser()))
+    except UserError as error:
+        sys.exit(str(error))
+
+
+def check_status_is_alone(config: DictConfig) -> None:
+    """Raises:
+    UserError: sweep.status= was given together with other overrides.
+    """
+    if isinstance(config.sweep, DictConfig) and config.sweep.status:
+        raise UserError(f"{STATUS}{config.sweep.status} stands alone: python train.py {STATUS}FOLDER")
+
+
+def is_complete(module: Any, folder: str) -> bool:
+    """Whether a resumed run has already seen `max_images`; then say so."""
+    if module.max_images is None or module.images_seen < module.max_images:
+        return False
+    log.info("nothing left to do: %s images were seen. More: max_images=...\n%s", module.images_seen, folder)
+    return True
+
+
+def begin(
+    module: Any,
+    data: Any,
+    trainer: Any,
+    recipe: dict[str, Any],
+    folder: Path,
+    overrides: Sequence[str],
+    new: bool,
+) -> None:
+    """Write the run's record and print its first lines, in the first process."""
+    if trainer.is_global_zero:
+        record(recipe, folder, overrides, new)
+        log.info("%s", summary(module, data, trainer, recipe))
+
+
+def record(recipe: dict[str, Any], folder: Path, overrides: Sequence[str], new: bool) -> None:
+    """Write config.yaml, and for a new run overrides.txt, by which resume=auto recognises it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_write(folder / CONFIG) as part:
+        OmegaConf.save(OmegaConf.create(redact_home(recipe)), part)
+    if new:
+        with atomic_write(folder / OVERRIDES) as part:
+            part.write_text("".join(f"{override}\n" for override in canonical_overrides(overrides)))
+
+
+def summary(module: Any, data: Any, trainer: Any, recipe: dict[str, Any]) -> str:
+    """Return the first lines of a run: system, data, loss, seed, sizes, device, batch, length, folder."""
+    parameters = "  ".join(
+        f"{name} {_millions(sum(w.numel() for w in weights))} weights" for name, weights in module.weights.items()
+    )
+    height, width = data.size
+    epochs = recipe["trainer"]["max_epochs"]
+    length = f"until {module.max_images:,} images are seen" if module.max_images else f"for {epochs} epochs"
+    return (
+        f"{recipe['model']['name']} on {recipe['data']['name']} ({data.channels} x {height} x {width}), "
+        f"loss {recipe['loss']['name']}, seed {recipe['seed']}\n{parameters}\n"
+        f"{trainer.strategy.root_device}, {_batch(data.batch_size, trainer.world_size)}, {trainer.precision}, "
+        f"{length}, into {recipe['folder']}"
+    )
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.2f} M" if count >= 10_000 else f"{count:,}"
+
+
+def _batch(each: int, processes: int) -> str:
+    """The batch size, and over all processes together if there are several."""
+    if processes == 1:
+        return f"batches of {each}"
+    return f"{processes} process(es), batches of {processes} x {each} = {processes * each}"
+
+
+def finish(module: Any, trainer: Any, folder: str) -> None:
+    """Print what the run left, report a checkpoint that could not be saved, and exit as a signal requested.
+
+    Raises:
+        UserError: the last checkpoint could not be saved.
+        SystemExit: a signal ended the run; the code is 128 + its number.
+    """
+    from oakleaf.callbacks import Interruption
+
+    if trainer.is_global_zero:
+        log.info("%s", _last_lines(module, folder))
+    if failed := getattr(trainer.strategy.checkpoint_io, "failed", ""):
+        raise UserError(f"the run's end is not saved: {failed}")
+    if received := max((c.received for c in trainer.callbacks if isinstance(c, Interruption)), default=0):
+        log.info("stopped by %s; the same command with resume=auto resumes", signal.Signals(received).name)
+        sys.exit(128 + received)
+
+
+def _last_lines(module: Any, folder: str) -> str:
+    if not module.iteration:
+        return "no image was seen, so there is nothing to show"
+    files = {
+        "samples": "samples/  samples of the same latents through the run, and animation.gif",
+        "metrics.csv": "metrics.csv  losses and diagnostics",
+        str(LAST): f"{LAST}  to resume, or to sample from: python sample.py checkpoint={folder}",
+    }
+    lines = [f"  {text}" for name, text in files.items() if (Path(folder) / name).exists()]
+    return "\n".join([f"{module.images_seen:,} images seen. Everything is in {folder}/", *lines])
