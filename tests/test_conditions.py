@@ -210,7 +210,9 @@ def test_a_checkpoint_knows_its_classes_by_name(fit: Fit, tmp_path: Path) -> Non
         assert result.returncode == 0, result.stderr
     assert np.array_equal(*(np.load(tmp_path / name / "samples.npy") for name in ("class2", "2")))
     strange = quick("sample", *drawn, f"out={tmp_path}/x", "condition=cat", folder=tmp_path)
-    assert "condition=cat: there is no class of this name; the classes are 0 class0, 1 class1, 2 class2" in strange.stderr
+    assert (
+        "condition=cat: there is no class of this name; the classes are 0 class0, 1 class1, 2 class2" in strange.stderr
+    )
     measured = ["evaluate", f"checkpoint={tmp_path}/run", "metric=memorisation", "fake=20"]
     assert quick(*measured, f"out={tmp_path}/m", folder=tmp_path).returncode == 0
     (root / "class1").rename(root / "class9")  # the other one is now number 1

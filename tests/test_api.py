@@ -1,0 +1,63 @@
+"""Oakleaf from Python, as docs/python.md shows it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import oakleaf
+from oakleaf.errors import UserError
+
+TINY = ["model.game.generator.width=8", "model.game.discriminator.width=8", "data.batch_size=16", "logger=csv"]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_run_is_trained_loaded_resumed_sampled_and_evaluated(here: Path) -> None:
+    run = oakleaf.train(["model=cdcgan", "data=digits", "max_images=64", *TINY])
+    assert run.folder.is_relative_to(here / "outputs") or run.folder.is_relative_to("outputs")
+    assert (run.folder / "metrics.csv").is_file() and run.module.images_seen == 64
+    images = run.sample(20, seed=1, condition=7)
+    assert images.shape == (20, 1, 16, 16) and images.dtype == torch.float32
+    assert images.min() >= -1 and images.max() <= 1
+    again = oakleaf.load(run.folder)
+    assert torch.equal(images, again.sample(20, seed=1, condition=7))
+    assert torch.equal(images, again.sample(20, seed=1, condition="7"))
+    assert not torch.equal(images, again.sample(20, seed=2, condition=7))
+    numbers = again.evaluate(["metric=diversity", "extractor=pixels", "fake=64", "real=128"])
+    assert numbers and all(isinstance(value, float) for value in numbers.values())
+    assert (run.folder / "metrics.json").is_file()
+    resumed = oakleaf.train([f"resume={run.folder}", "max_images=128"])
+    assert resumed.folder == run.folder and resumed.module.images_seen == 128
+    assert resumed.config["model"]["name"] == "cdcgan"
+
+
+def test_two_runs_of_the_same_command_get_two_folders(here: Path) -> None:
+    first, second = (oakleaf.train(["data=digits", "max_images=16", *TINY]) for _ in range(2))
+    assert first.folder != second.folder
+
+
+def test_errors_are_user_errors_and_leave_no_folder(here: Path) -> None:
+    with pytest.raises(UserError, match="data.batch_size"):
+        oakleaf.train(["data=digits", "data.batch_size=-1"])
+    assert not list((here / "outputs").rglob("*.yaml"))
+    with pytest.raises(UserError, match="no such file or folder"):
+        oakleaf.load("nowhere")
+
+
+def test_an_unconditional_generator_refuses_a_condition(here: Path) -> None:
+    run = oakleaf.train(["data=digits", "max_images=16", *TINY])
+    with pytest.raises(UserError, match="unconditional"):
+        run.sample(4, condition=1)
+
+
+def test_importing_oakleaf_does_not_import_torch() -> None:
+    code = "import oakleaf, sys; print('torch' in sys.modules, oakleaf.__version__)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert found[0] == "False"
