@@ -413,7 +413,7 @@ def test_palettes_of_greys_are_grey_and_grey_stored_as_colour_is_reported(tmp_pa
         channels = [images_of(tmp_path / name).channels for name in ("grey", "grey_as_rgb", "colour")]
     assert channels == [1, 3, 3]
     assert [record.message for record in caplog.records if "data.channels=1" in record.message] == [
-        "pictures that are grey are stored in colour; data.channels=1 takes them as grey"
+        "grey pictures are stored in colour; data.channels=1 loads them as grey"
     ]
 
 

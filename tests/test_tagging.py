@@ -198,7 +198,7 @@ def test_captioned_pictures_may_have_any_size_and_mode_and_a_missing_one_is_name
     assert images.rows["image"][:, :, 8, 8].tolist() == [[255, 0, 0], [99, 99, 99]]
     assert images.source.captions == [["a wall"], ["fog"]]
     (tmp_path / "grey.png").unlink()
-    with pytest.raises(UserError, match=r"grey\.png: captions.txt names it, and it is not there"):
+    with pytest.raises(UserError, match=r"grey\.png: captions.txt lists it, but it does not exist"):
         Images("pictures", source, str(tmp_path), 16, 3, cache=str(tmp_path / "cache")).setup()
 
 

@@ -457,7 +457,7 @@ def test_faces_are_selected_by_the_age_in_their_names(fit: Fit, tmp_path: Path) 
     _, trainer = fit(*options, folder=tmp_path / ".run")
     rows = trainer.datamodule.rows  # type: ignore[attr-defined]
     assert rows["image"].min() >= 55 and rows["input"].max() <= 30
-    with pytest.raises(UserError, match="nobody there is 80 to 90 years old"):
+    with pytest.raises(UserError, match="no file name begins with an age from 80 to 90 years"):
         UTKFace(tmp_path, (80, 90))
     Image.fromarray(face).save(tmp_path / "someone.png")
     with pytest.raises(UserError, match=r"someone\.png: the name should begin with an age"):

@@ -140,7 +140,7 @@ class Label(Condition):
 
     def from_index(self, index: int, count: int) -> Tensor:
         if not 0 <= index < self.width:
-            raise UserError(f"condition={index}: the checkpoint knows the classes 0 to {self.width - 1}")
+            raise UserError(f"condition={index}: the classes of this checkpoint are 0 to {self.width - 1}")
         return torch.full((count,), index)
 
 
@@ -176,7 +176,7 @@ class Vector(Condition):
         rows = data.rows[self.key]
         if rows.dim() != 2 or rows.shape[1] != self.width:
             raise UserError(
-                f"{self.key}: rows of {self.width} numbers an image are expected, there are {list(rows.shape[1:])}"
+                f"{self.key}: {self.width} numbers for each image are expected, the data have {list(rows.shape[1:])}"
                 + (f": model.game.condition.width={rows.shape[1]}" if rows.dim() == 2 else "")
             )
         self.remembered.copy_(rows[random_rows(len(rows), STORED_ROWS)])

@@ -72,7 +72,7 @@ class CaptionWords(Folder):
         names = [name for name in captions if split in ("all", splits[name])]
         if not names:
             raise UserError(
-                f"data.source.split={split}: none of the {len(captions)} pictures in {root} is in that part"
+                f"data.source.split={split}: none of the {len(captions)} pictures in {root} is in that split"
             )
         words = {name: set(tokenize(" ".join(texts))) for name, texts in captions.items()}
         counts = Counter(word for name in captions if splits[name] == "train" for word in words[name])
@@ -89,7 +89,7 @@ class CaptionWords(Folder):
     def complete(self) -> None:
         """Check that the pictures of all splits exist, so that none is found missing when the run is evaluated."""
         if missing := [file for file in self.listed_files if not file.is_file()]:
-            raise UserError(f"{missing[0]}: captions.txt names it, and it is not there ({len(missing)} such)")
+            raise UserError(f"{missing[0]}: captions.txt lists it, but it does not exist ({len(missing)} such)")
 
 
 class CaptionTokens(CaptionWords):

@@ -49,7 +49,7 @@ class CelebA(Folder):
             number = self.PARTITIONS[split]
             self.files = [file for file in self.files if partition[1].get(file.name, [""])[0] == number]
             if not self.files:
-                raise UserError(f"data.source.split={split}: none of the faces in {pictures} belong to that part")
+                raise UserError(f"data.source.split={split}: none of the faces in {pictures} are in that split")
         attributes = _read_table(root, "list_attr_celeba")
         if attributes is None:
             return

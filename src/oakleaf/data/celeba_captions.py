@@ -44,7 +44,7 @@ class CelebACaptions(CelebA):
         super().__init__(root, split)
         if "attributes" not in self.labels or not set(self.classes) >= REQUIRED_ATTRIBUTES:
             raise UserError(
-                f"{root}: captions are made of CelebA's attributes; list_attr_celeba is missing, or some are"
+                f"{root}: captions are composed of CelebA's attributes; list_attr_celeba is missing or lacks some"
             )
         names = list(self.classes)
         captions = [describe(dict(zip(names, row))) for row in self.labels["attributes"].tolist()]

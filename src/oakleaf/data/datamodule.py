@@ -121,9 +121,7 @@ class ImageDataModule(LightningDataModule, ABC):
         if batch < 1:
             raise UserError(f"data={self.name}: {count} pictures are too few for {world} processes")
         if batch < self.batch_size and rank == 0:
-            log.warning(
-                "batches of %d instead of %d: there are no more pictures than %d", batch, self.batch_size, count
-            )
+            log.warning("batches of %d instead of %d, as there are only %d pictures", batch, self.batch_size, count)
         return EpochSampler(count, batch, self.seed, rank, world, oversample)
 
     def iteration(self) -> int:

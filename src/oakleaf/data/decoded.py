@@ -92,9 +92,11 @@ class DecodedImages:
                 if self.on_corrupt == "error":
                     raise UserError(f"{self.source.name(index)}: can't be read ({error})") from error
         if not sizes:
-            raise UserError(f"{self.source.name(0)} and what follows can't be read; is this a folder of pictures?")
+            raise UserError(
+                f"{self.source.name(0)} and all others that were tried can't be read; is this a folder of pictures?"
+            )
         if only_grey_pixels and not all(grey):
-            log.info("pictures that are grey are stored in colour; data.channels=1 takes them as grey")
+            log.info("grey pictures are stored in colour; data.channels=1 loads them as grey")
         return all(grey), sizes[0]
 
 

@@ -107,7 +107,9 @@ def _parallel_map(
         try:
             yield partial(pool.map, _decode_in_process)
         except BrokenProcessPool as error:
-            raise UserError(f"decoding: a process was killed; is there memory for {cores} of them?") from error
+            raise UserError(
+                f"decoding: a process was killed; {cores} of them may need more memory than there is"
+            ) from error
 
 
 _process_decoder: _Decoder | None = None  # the decoder of a child process

@@ -52,7 +52,7 @@ class SideBySide(Folder):
         with super().read(index) as picture:
             ImageOps.exif_transpose(picture, in_place=True)
             if picture.width % 2 or picture.width < 2:
-                raise ValueError(f"{picture.width} pixels wide, which are no two halves")
+                raise ValueError(f"{picture.width} pixels wide, which can't be divided into two halves")
             middle = picture.width // 2
             box = (0, 0, middle, picture.height) if side == "left" else (middle, 0, picture.width, picture.height)
             return picture.crop(box)
@@ -125,7 +125,9 @@ def _matched_inputs(images: Folder, inputs: Folder) -> Folder:
     inputs.files = [input_files[name] for name in image_files]
     for image, input in zip(images.files, inputs.files):
         if (one := _upright_size(image)) and (two := _upright_size(input)) and one != two:
-            raise UserError(f"{image} has {one[1]} x {one[0]} pixels, {input} {two[1]} x {two[0]}: a pair has one size")
+            raise UserError(
+                f"{image} has {one[1]} x {one[0]} pixels, {input} {two[1]} x {two[0]}: both must have the same size"
+            )
     return inputs
 
 
@@ -139,7 +141,7 @@ def _files_by_name(folder: Folder) -> dict[Path, Path]:
     for file in folder.files:
         other = files.setdefault(file.relative_to(folder.root).with_suffix(""), file)
         if other != file:
-            raise UserError(f"{other} and {file}: two pictures of one name; which of them belongs to the pair?")
+            raise UserError(f"{other} and {file}: two pictures of one name; remove the one that is not in the pair")
     return files
 
 

@@ -35,7 +35,7 @@ class UTKFace(Folder):
         if ages:
             self.files = [file for file in self.files if ages[0] <= _age(file) <= ages[1]]
             if not self.files:
-                raise UserError(f"{root}: nobody there is {ages[0]} to {ages[1]} years old, by the pictures' names")
+                raise UserError(f"{root}: no file name begins with an age from {ages[0]} to {ages[1]} years")
         self.select_split(split)
         if inputs:
             self.inputs: Source | None = UTKFace(root, inputs, None, split)
