@@ -1,4 +1,4 @@
-"""What generators are told, what critics say of it, and how they are asked."""
+"""Conditions: how they reach generator and discriminator, and how samples of one condition are requested."""
 
 from itertools import permutations
 from math import log, pi
@@ -48,13 +48,13 @@ def faces(root: Path, count: int = 16) -> Path:
     return root
 
 
-def test_an_unlabelled_image_is_told_as_nothing() -> None:
+def test_the_condition_of_an_unlabelled_image_is_zero() -> None:
     y = Label(3)({"label": torch.tensor([2, -1, 0])})
     assert y.tolist() == [[0, 0, 1], [0, 0, 0], [1, 0, 0]]
 
 
 @pytest.mark.parametrize("model", CONDITIONAL)
-def test_the_label_reaches_both_players(tmp_path: Path, model: str) -> None:
+def test_the_label_reaches_generator_and_discriminator(tmp_path: Path, model: str) -> None:
     quiet = ["model.game.generator.dropout=0"] if "dropout" in composed(f"model={model}").model.game.generator else []
     module, data, *_ = built(f"model={model}", "data=digits", *quiet, folder=tmp_path)
     data.setup()
@@ -66,9 +66,9 @@ def test_the_label_reaches_both_players(tmp_path: Path, model: str) -> None:
     (round,) = game.play(batch)
     assert torch.equal(round.fake_inputs["label"], label)  # a fake for each real image, of its class
     scores = round.on_real.score
-    told = model != "acgan"  # whose D has to say it instead
-    assert (len(set(scores.tolist())) == 10) == told
-    if not told:
+    conditioned = model != "acgan"  # whose D has to classify instead
+    assert (len(set(scores.tolist())) == 10) == conditioned
+    if not conditioned:
         assert round.on_real.classes.shape == (10, 10)
 
 
@@ -76,10 +76,10 @@ def test_projection_is_an_inner_product_with_the_features() -> None:
     torch.manual_seed(0)
     critic = dcgan.Discriminator(1, 16, width=4, classes=3, conditioning="projection").eval()
     x, y = torch.randn(5, 1, 16, 16), torch.eye(3)[torch.tensor([0, 1, 2, 0, 1])]
-    verdict = critic(x, y)
+    output = critic(x, y)
     v = critic.projection.weight.T  # [classes, features]
-    by_hand = critic.score(verdict.features).squeeze(1) + torch.einsum("bk,kf,bf->b", y, v, verdict.features)
-    torch.testing.assert_close(verdict.score, by_hand)
+    by_hand = critic.score(output.features).squeeze(1) + torch.einsum("bk,kf,bf->b", y, v, output.features)
+    torch.testing.assert_close(output.score, by_hand)
 
 
 def test_conditional_norm_has_each_classs_gain_and_bias() -> None:
@@ -101,7 +101,7 @@ def test_spectral_norm_bounds_each_layers_stretch() -> None:
             assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(1, abs=1e-3)
 
 
-def judged(
+def round_with(
     critic: torch.nn.Module | None, classes: torch.Tensor | None = None, code: torch.Tensor | None = None
 ) -> Round:
     count = len(classes if classes is not None else code)
@@ -112,7 +112,7 @@ def judged(
 def test_classification_is_the_cross_entropy_of_what_has_a_label() -> None:
     torch.manual_seed(0)
     logits, label = torch.randn(4, 3), torch.tensor([2, -1, 0, -1])
-    round = judged(None, classes=logits)
+    round = round_with(None, classes=logits)
     round.batch, round.fake_inputs = {"label": label}, {"label": torch.full((4,), -1)}
     by_hand = -(logits.log_softmax(1)[0, 2] + logits.log_softmax(1)[2, 0]) / 2
     torch.testing.assert_close(Classification()(round), by_hand)
@@ -125,12 +125,12 @@ def test_mutual_information_is_the_code_s_likelihood() -> None:
     torch.manual_seed(0)
     prior = CodesPrior(9, categories=[3, 2], continuous=2)
     z = prior(64)
-    said = torch.randn(64, 7)
-    round = judged(None, code=said)
+    estimate = torch.randn(64, 7)
+    round = round_with(None, code=estimate)
     round.fake_inputs = {"latent": z}
     first, second, numbers = z[:, 2:5].argmax(1), z[:, 5:7].argmax(1), z[:, 7:]
-    likely = said[:, :3].log_softmax(1)[range(64), first] + said[:, 3:5].log_softmax(1)[range(64), second]
-    gauss = -0.5 * (numbers - said[:, 5:]) ** 2 - 0.5 * log(2 * pi)
+    likely = estimate[:, :3].log_softmax(1)[range(64), first] + estimate[:, 3:5].log_softmax(1)[range(64), second]
+    gauss = -0.5 * (numbers - estimate[:, 5:]) ** 2 - 0.5 * log(2 * pi)
     constant = 0.5 * log(2 * pi) * 2
     torch.testing.assert_close(MutualInformation(prior)(round), -(likely + gauss.sum(1)).mean() - constant)
 
@@ -150,9 +150,9 @@ def test_codes_are_drawn_from_their_prior() -> None:
 
 def test_assignment_is_the_best_of_all_permutations() -> None:
     torch.manual_seed(0)
-    said, label = torch.randint(4, (60,)), torch.randint(4, (60,))
-    by_hand = min(float((torch.tensor(p)[said] != label).float().mean()) for p in permutations(range(4)))
-    assert assignment_error(said, label) == pytest.approx(by_hand)
+    code, label = torch.randint(4, (60,)), torch.randint(4, (60,))
+    by_hand = min(float((torch.tensor(p)[code] != label).float().mean()) for p in permutations(range(4)))
+    assert assignment_error(code, label) == pytest.approx(by_hand)
     assert assignment_error(torch.tensor([1, 2, 0]), torch.tensor([0, 1, 2])) == 0
 
 
@@ -164,18 +164,18 @@ def test_conditional_systems_take_folders_and_attributes(fit: Fit, tmp_path: Pat
     assert module.game.condition.width == 2
     options = [f"model={model}", "data=celeba", f"data.root={faces(tmp_path / 'faces')}", "data.size=16"]
     module, _ = fit(*options, "model/condition=attributes", "data.batch_size=8", "max_images=16")
-    asked = module.game.sample_inputs(20)["attributes"]
-    assert asked.unique(dim=0).shape[0] > 4  # rows of the data
-    assert module.sample({"latent": torch.randn(20, 100), "attributes": asked}).shape == (20, 3, 16, 16)
+    attributes = module.game.sample_inputs(20)["attributes"]
+    assert attributes.unique(dim=0).shape[0] > 4  # rows of the data
+    assert module.sample({"latent": torch.randn(20, 100), "attributes": attributes}).shape == (20, 3, 16, 16)
 
 
-def test_a_rows_condition_is_in_the_checkpoint(fit: Fit, tmp_path: Path) -> None:
+def test_the_stored_rows_of_a_condition_are_in_the_checkpoint(fit: Fit, tmp_path: Path) -> None:
     options = ["model=cgan", "data=celeba", f"data.root={faces(tmp_path / 'faces')}", "data.size=16"]
     module, trainer = fit(*options, "model/condition=attributes", "data.batch_size=8", "max_images=16")
     trainer.save_checkpoint(tmp_path / "a.ckpt")
-    there = load(tmp_path / "a.ckpt")
-    assert torch.equal(there.game.condition.remembered, module.game.condition.remembered)
-    assert there.game.condition.remembered.any()
+    loaded = load(tmp_path / "a.ckpt")
+    assert torch.equal(loaded.game.condition.remembered, module.game.condition.remembered)
+    assert loaded.game.condition.remembered.any()
 
 
 @pytest.mark.parametrize(
@@ -186,14 +186,14 @@ def test_a_rows_condition_is_in_the_checkpoint(fit: Fit, tmp_path: Path) -> None
         (["data=digits", "data.classes=7"], "data.classes=7: data=digits has 10 classes"),
     ],
 )
-def test_what_lacks_labels_is_told_in_a_sentence(tmp_path: Path, options: list[str], sentence: str) -> None:
+def test_data_without_labels_are_refused_in_a_sentence(tmp_path: Path, options: list[str], sentence: str) -> None:
     plain = pictures(tmp_path / "plain", classes=1) / "class0"
-    places = {"plain": plain, "faces": faces(tmp_path / "faces")}
+    roots = {"plain": plain, "faces": faces(tmp_path / "faces")}
     with pytest.raises(UserError, match=sentence):
-        build(composed("model=cgan", *[option.format(**places) for option in options], folder=tmp_path))
+        build(composed("model=cgan", *[option.format(**roots) for option in options], folder=tmp_path))
 
 
-def test_a_checkpoint_of_other_classes_is_told_in_a_sentence(fit: Fit, tmp_path: Path) -> None:
+def test_a_checkpoint_of_other_classes_is_refused_in_a_sentence(fit: Fit, tmp_path: Path) -> None:
     _, trainer = fit("model=cgan", "data.batch_size=8", "max_images=8")
     trainer.save_checkpoint(tmp_path / "ten.ckpt")
     with pytest.raises(UserError, match="knows 10 classes, and this data has 7"):
@@ -204,20 +204,20 @@ def test_a_checkpoint_knows_its_classes_by_name(fit: Fit, tmp_path: Path) -> Non
     root = pictures(tmp_path / "pictures", classes=3)
     options = ["data=folder", f"data.root={root}", "data.size=16", "data.batch_size=8", "max_images=16", *SMALL]
     fit("model=cdcgan", *options, folder=tmp_path / "run")
-    drawn = [f"checkpoint={tmp_path}/run", "mode.count=4"]
-    for asked in ("class2", "2"):
-        result = quick("sample", *drawn, f"out={tmp_path}/{asked}", f"condition={asked}", folder=tmp_path)
+    sampled = [f"checkpoint={tmp_path}/run", "mode.count=4"]
+    for condition in ("class2", "2"):
+        result = quick("sample", *sampled, f"out={tmp_path}/{condition}", f"condition={condition}", folder=tmp_path)
         assert result.returncode == 0, result.stderr
     assert np.array_equal(*(np.load(tmp_path / name / "samples.npy") for name in ("class2", "2")))
-    strange = quick("sample", *drawn, f"out={tmp_path}/x", "condition=cat", folder=tmp_path)
+    unknown = quick("sample", *sampled, f"out={tmp_path}/x", "condition=cat", folder=tmp_path)
     assert (
-        "condition=cat: there is no class of this name; the classes are 0 class0, 1 class1, 2 class2" in strange.stderr
+        "condition=cat: there is no class of this name; the classes are 0 class0, 1 class1, 2 class2" in unknown.stderr
     )
-    measured = ["evaluate", f"checkpoint={tmp_path}/run", "metric=memorisation", "fake=20"]
-    assert quick(*measured, f"out={tmp_path}/m", folder=tmp_path).returncode == 0
+    evaluated = ["evaluate", f"checkpoint={tmp_path}/run", "metric=memorisation", "fake=20"]
+    assert quick(*evaluated, f"out={tmp_path}/m", folder=tmp_path).returncode == 0
     (root / "class1").rename(root / "class9")  # the other one is now number 1
     for command in (
-        quick(*measured, f"out={tmp_path}/m", folder=tmp_path),
+        quick(*evaluated, f"out={tmp_path}/m", folder=tmp_path),
         quick("train", f"resume={tmp_path}/run", "max_images=32", f"hydra.run.dir={tmp_path}/on", folder=tmp_path),
     ):
         assert command.returncode == 1
@@ -225,7 +225,7 @@ def test_a_checkpoint_knows_its_classes_by_name(fit: Fit, tmp_path: Path) -> Non
     (root / "class0").rename(root / "class1")
     (root / "class2").rename(root / "gone")
     (root / "gone").rename(tmp_path / "gone")
-    fewer = quick(*measured, f"out={tmp_path}/m", folder=tmp_path)
+    fewer = quick(*evaluated, f"out={tmp_path}/m", folder=tmp_path)
     assert "the checkpoint knows 3 classes, and this data has 2" in fewer.stderr
 
 
@@ -233,8 +233,8 @@ def test_checkpoints_of_older_versions_and_damaged_class_names_are_refused(fit: 
     fit("model=cdcgan", "data=digits", *SMALL, "max_images=16", folder=tmp_path / "run")
     file = tmp_path / "run" / "checkpoints" / "last.ckpt"
     content = torch.load(file, weights_only=True)
-    drawn = quick("sample", f"checkpoint={file}", f"out={tmp_path}/out", "condition=7", folder=tmp_path)
-    assert drawn.returncode == 0, drawn.stderr
+    sampled = quick("sample", f"checkpoint={file}", f"out={tmp_path}/out", "condition=7", folder=tmp_path)
+    assert sampled.returncode == 0, sampled.stderr
     for changed in ({"classes": 3}, {"classes": [1]}, {"data": 7}):
         torch.save({**content, "trained_on": {**content["trained_on"], **changed}}, file)
         with pytest.raises(UserError, match="no list of names"):
@@ -244,23 +244,23 @@ def test_checkpoints_of_older_versions_and_damaged_class_names_are_refused(fit: 
         load(file)
 
 
-def test_a_label_can_tell_whatever_reads_a_row(fit: Fit) -> None:
+def test_a_label_can_condition_networks_made_for_texts(fit: Fit) -> None:
     module, _ = fit("model=gan_cls", "data=digits", "model/condition=label", *SMALL, "max_images=32")
     assert module.game.condition.width == 10
 
 
-def test_a_class_can_be_asked_for_and_nothing_else(tmp_path: Path) -> None:
+def test_a_class_can_be_requested_and_nothing_else(tmp_path: Path) -> None:
     module, *_ = built("model=cdcgan", *SMALL, folder=tmp_path)
     condition = module.game.condition
     assert condition.from_index(7, 3).tolist() == [7, 7, 7]
     with pytest.raises(UserError, match="0 to 9"):
         condition.from_index(10, 3)
-    request, columns = ByClass(rows=3)(module.game, seed=0)
+    inputs, columns = ByClass(rows=3)(module.game, seed=0)
     assert columns == 10
-    assert request["label"].tolist() == list(range(10)) * 3
-    assert all(len(row.unique(dim=0)) == 1 for row in request["latent"].split(10))
-    request, columns = Interpolate(pairs=2, steps=4)(module.game, seed=0)
-    assert request["label"].tolist() == [0] * 4 + [1] * 4
+    assert inputs["label"].tolist() == list(range(10)) * 3
+    assert all(len(row.unique(dim=0)) == 1 for row in inputs["latent"].split(10))
+    inputs, columns = Interpolate(pairs=2, steps=4)(module.game, seed=0)
+    assert inputs["label"].tolist() == [0] * 4 + [1] * 4
     unconditional, *_ = built(*SMALL, folder=tmp_path)
     with pytest.raises(UserError, match="told no class"):
         ByClass()(unconditional.game, seed=0)
@@ -270,8 +270,8 @@ def test_mode_codes_changes_one_part_at_a_time(tmp_path: Path) -> None:
     module, *_ = built(
         "model=infogan", "model.game.generator.width=8", "model.game.generator.hidden=8", folder=tmp_path
     )
-    request, columns = Codes(rows=2)(module.game, seed=0)
-    z = request["latent"].unflatten(0, (3, 2, columns))  # parts, rows, columns
+    inputs, columns = Codes(rows=2)(module.game, seed=0)
+    z = inputs["latent"].unflatten(0, (3, 2, columns))  # parts, rows, columns
     assert columns == 10
     assert z[0, 0, :, 62:72].argmax(1).tolist() == list(range(10))
     assert (z[0, :, :, :62] == z[0, :, :1, :62]).all()
@@ -281,7 +281,7 @@ def test_mode_codes_changes_one_part_at_a_time(tmp_path: Path) -> None:
     assert (z[2, :, :, :73] == z[2, :, :1, :73]).all()
 
 
-def test_packs_are_judged_as_one_image(tmp_path: Path) -> None:
+def test_a_pack_is_scored_as_one_image(tmp_path: Path) -> None:
     module, *_ = built("model=dcgan", "model.game.packing=2", *SMALL, folder=tmp_path)
     image = torch.rand(8, 1, 16, 16)
     (round,) = module.game.play({"image": image})

@@ -1,4 +1,4 @@
-"""Real images in: any mode, size and layout; decoded once; dealt by (seed, turn) alone."""
+"""Real images: any mode, size and layout; decoded once; batches that depend on (seed, iteration) alone."""
 
 import io
 import logging
@@ -17,8 +17,7 @@ from oakleaf.data import Images, decoding
 from oakleaf.data.cache import decode_to_cache
 from oakleaf.data.celeba import CelebA
 from oakleaf.data.folder import Folder
-from oakleaf.data.resize import CropResize as Cut
-from oakleaf.data.resize import PictureTooSmall, to_8bit
+from oakleaf.data.resize import CropResize, PictureTooSmall, to_8bit
 from oakleaf.data.sampling import DeviceLoader, EpochSampler, WorkerLoader
 from oakleaf.data.sources import digits, torchvision_set
 from oakleaf.data.transforms import random_flip
@@ -93,17 +92,17 @@ def test_every_mode_becomes_eight_bits(mode: str, value: int, grey: int, rgb: in
 
 @pytest.mark.parametrize("size", [16, [16, 32], [32, 16]])
 @pytest.mark.parametrize("crop", ["center", "stretch", "pad", 20])
-def test_crops_give_the_size_asked_for(size, crop) -> None:
+def test_crops_give_the_requested_size(size, crop) -> None:
     height, width = (size, size) if isinstance(size, int) else size
-    cut = Cut(3, height, width, crop, upscale=True)
-    assert cut(Image.new("RGB", (50, 40), "red")).shape == (3, height, width)
+    resize = CropResize(3, height, width, crop, upscale=True)
+    assert resize(Image.new("RGB", (50, 40), "red")).shape == (3, height, width)
 
 
 def test_crop_center_keeps_the_middle_and_pad_the_whole() -> None:
     image = Image.new("RGB", (60, 20), "black")
     image.paste("white", (20, 0, 40, 20))
-    assert (Cut(1, 20, 20)(image) == 255).all()
-    padded = Cut(1, 20, 60, "pad", upscale=True)(Image.new("L", (20, 20), 255))
+    assert (CropResize(1, 20, 20)(image) == 255).all()
+    padded = CropResize(1, 20, 60, "pad", upscale=True)(Image.new("L", (20, 20), 255))
     assert (padded[:, :, 20:40] == 255).all()
     assert (padded[:, :, :20] == 0).all()
 
@@ -111,29 +110,34 @@ def test_crop_center_keeps_the_middle_and_pad_the_whole() -> None:
 def test_exif_orientation_is_applied() -> None:
     image = Image.new("RGB", (32, 16), "white")
     image.getexif()[0x0112] = 6  # to be turned by 90 degrees
-    assert Cut(3, 32, 16)(image).shape == (3, 32, 16)
+    assert CropResize(3, 32, 16)(image).shape == (3, 32, 16)
 
 
-@pytest.mark.parametrize(("cut", "turned"), [(Cut(3, 32, 32), 1), (Cut(1, 24, 32), 1), (Cut(3, 24, 32, "pad"), 6)])
-def test_a_large_jpeg_is_decoded_small_and_looks_the_same(cut: Cut, turned: int) -> None:
-    drawn = np.random.default_rng(0).normal(size=(9, 12, 3)) * 60 + 128
-    large = Image.fromarray(drawn.clip(0, 255).astype(np.uint8)).resize((400, 300), Image.Resampling.BICUBIC)
-    large.getexif()[0x0112] = turned
+@pytest.mark.parametrize(
+    ("resize", "orientation"),
+    [(CropResize(3, 32, 32), 1), (CropResize(1, 24, 32), 1), (CropResize(3, 24, 32, "pad"), 6)],
+)
+def test_a_large_jpeg_is_decoded_small_and_looks_the_same(resize: CropResize, orientation: int) -> None:
+    noise = np.random.default_rng(0).normal(size=(9, 12, 3)) * 60 + 128
+    large = Image.fromarray(noise.clip(0, 255).astype(np.uint8)).resize((400, 300), Image.Resampling.BICUBIC)
+    large.getexif()[0x0112] = orientation
     file = io.BytesIO()
     large.save(file, "JPEG", exif=large.getexif())
-    jpeg, whole = Image.open(file), Image.open(io.BytesIO(file.getvalue()))
-    whole.load()  # what is decoded stays as it is
-    apart = np.abs(cut(jpeg).astype(float) - cut(whole))
+    jpeg, decoded = Image.open(file), Image.open(io.BytesIO(file.getvalue()))
+    decoded.load()  # at its full size
+    difference = np.abs(resize(jpeg).astype(float) - resize(decoded))
     assert max(jpeg.size) == 200
-    assert apart.mean() < 1
+    assert difference.mean() < 1
 
 
-@pytest.mark.parametrize("cut", [Cut(3, 32, 32, 300), Cut(3, 32, 32, resample="nearest"), Cut(3, 64, 64)])
-def test_pixels_that_are_counted_or_classes_or_no_more_than_needed_are_all_decoded(cut: Cut) -> None:
+@pytest.mark.parametrize(
+    "resize", [CropResize(3, 32, 32, 300), CropResize(3, 32, 32, resample="nearest"), CropResize(3, 64, 64)]
+)
+def test_a_jpeg_is_decoded_in_full_where_pixels_are_counted_or_classes_or_needed(resize: CropResize) -> None:
     file = io.BytesIO()
     Image.new("RGB", (400, 300)).save(file, "JPEG")
     jpeg = Image.open(file)
-    cut(jpeg)
+    resize(jpeg)
     assert jpeg.size == (400, 300)
 
 
@@ -142,8 +146,8 @@ def test_a_small_picture_is_refused_by_name_or_skipped_or_enlarged(tmp_path: Pat
     picture(root / "a.png", (64, 64))
     picture(root / "tiny.png", (8, 8))
     with pytest.raises(PictureTooSmall):
-        Cut(3, 16, 16)(Image.new("RGB", (8, 8)))
-    with pytest.raises(UserError, match=r"tiny\.png: 8 x 8 pixels, smaller than the 16 x 16 wanted"):
+        CropResize(3, 16, 16)(Image.new("RGB", (8, 8)))
+    with pytest.raises(UserError, match=r"tiny\.png: 8 x 8 pixels, smaller than the 16 x 16 requested"):
         images_of(root)
     with pytest.raises(UserError, match=r"smaller data\.size, enlarge \(data\.source\.upscale=true\), or leave"):
         images_of(root)
@@ -158,8 +162,8 @@ def test_corrupt_pictures_are_named_or_skipped_and_counted(tmp_path: Path, caplo
         noise = Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8))
         (root / str(i % 2)).mkdir(parents=True, exist_ok=True)
         noise.save(root / str(i % 2) / f"{i}.jpg", quality=90)
-    whole = (root / "1" / "1.jpg").read_bytes()
-    (root / "1" / "1.jpg").write_bytes(whole[: len(whole) // 2])
+    content = (root / "1" / "1.jpg").read_bytes()
+    (root / "1" / "1.jpg").write_bytes(content[: len(content) // 2])
     (root / "1" / "3.png").write_bytes(b"no picture at all")
     (root / "1" / "4.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"1\.jpg: can't be read .*on_corrupt=skip"):
@@ -171,44 +175,44 @@ def test_corrupt_pictures_are_named_or_skipped_and_counted(tmp_path: Path, caplo
     assert "3 of 5 pictures skipped" in caplog.text
 
 
-@pytest.mark.parametrize("few", [1, 1000])  # by several processes; by this one
-def test_each_picture_stands_in_its_place_whoever_decoded_it(tmp_path: Path, monkeypatch, few: int) -> None:
-    monkeypatch.setattr("oakleaf.data.decoding.FEW", few)
-    monkeypatch.setattr("oakleaf.data.decoding.TOGETHER", 3 * 3 * 16 * 16)
+@pytest.mark.parametrize("least", [1, 1000])  # by several processes; by this one
+def test_each_image_is_in_its_place_whichever_process_decoded_it(tmp_path: Path, monkeypatch, least: int) -> None:
+    monkeypatch.setattr("oakleaf.data.decoding.MIN_FOR_PROCESSES", least)
+    monkeypatch.setattr("oakleaf.data.decoding.CHUNK_BYTES", 3 * 3 * 16 * 16)
     root = tmp_path / "set"
     for i in range(40):
         picture(root / f"{i:02}.png", value=i)
     for i in (0, 7, 8, 39):  # the first, two together, the last
         (root / f"{i:02}.png").write_bytes(b"no picture")
-    stored, kept, skipped = decode_to_cache(Folder(root), Cut(3, 16, 16), "skip", tmp_path / "cache")
+    images, kept, skipped = decode_to_cache(Folder(root), CropResize(3, 16, 16), "skip", tmp_path / "cache")
     assert kept.tolist() == [i for i in range(40) if i not in (0, 7, 8, 39)]
     assert len(skipped) == 4
-    assert stored.shape == (36, 3, 16, 16)
-    assert (stored == kept[:, None, None, None]).all()
+    assert images.shape == (36, 3, 16, 16)
+    assert (images == kept[:, None, None, None]).all()
     (entry,) = (tmp_path / "cache").iterdir()
     assert sorted(file.name for file in entry.iterdir()) == ["images.npy", "kept.npy", "skipped.json"]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-@pytest.mark.parametrize("few", [1, 1000])
-def test_a_disk_that_fills_up_while_decoding_is_told(tmp_path: Path, monkeypatch, few: int) -> None:
-    monkeypatch.setattr("oakleaf.data.decoding.FEW", few)
-    begun = decoding._Decoding.__init__
+@pytest.mark.parametrize("least", [1, 1000])
+def test_a_disk_that_fills_up_while_decoding_is_reported(tmp_path: Path, monkeypatch, least: int) -> None:
+    monkeypatch.setattr("oakleaf.data.decoding.MIN_FOR_PROCESSES", least)
+    init = decoding._Decoder.__init__
 
-    def full(self: decoding._Decoding, *arguments: object) -> None:
-        begun(self, *arguments)
+    def with_full_disk(self: decoding._Decoder, *arguments: object) -> None:
+        init(self, *arguments)
         self.file = Path("/dev/full").open("r+b")  # noqa: SIM115, as the class itself has it
 
-    monkeypatch.setattr("oakleaf.data.decoding._Decoding.__init__", full)
+    monkeypatch.setattr("oakleaf.data.decoding._Decoder.__init__", with_full_disk)
     picture(tmp_path / "set" / "a.png")
     picture(tmp_path / "set" / "b.png")
     with pytest.raises(UserError, match=r"No space left on device; choose another cache"):
-        decode_to_cache(Folder(tmp_path / "set"), Cut(3, 16, 16), "skip", tmp_path / "cache")
+        decode_to_cache(Folder(tmp_path / "set"), CropResize(3, 16, 16), "skip", tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())
 
 
 @pytest.mark.parametrize("make", ["missing", "empty", "file"])
-def test_missing_and_empty_folders_are_told(tmp_path: Path, make: str) -> None:
+def test_missing_and_empty_folders_are_reported(tmp_path: Path, make: str) -> None:
     root = tmp_path / "set"
     if make == "empty":
         root.mkdir()
@@ -275,19 +279,19 @@ def test_torchvisions_sets_say_what_is_missing(tmp_path: Path, monkeypatch) -> N
 def test_the_cache_is_keyed_by_content_and_size(tmp_path: Path) -> None:
     root, cache = tmp_path / "set", tmp_path / "cache"
     picture(root / "a.png", value=10)
-    cut = Cut(3, 16, 16)
-    assert decode_to_cache(Folder(root), cut, "error", cache).images[0, 0, 0, 0] == 10
+    resize = CropResize(3, 16, 16)
+    assert decode_to_cache(Folder(root), resize, "error", cache).images[0, 0, 0, 0] == 10
     assert len(list(cache.iterdir())) == 1
-    decode_to_cache(Folder(root), cut, "error", cache)
+    decode_to_cache(Folder(root), resize, "error", cache)
     assert len(list(cache.iterdir())) == 1
-    decode_to_cache(Folder(root), Cut(1, 16, 16), "error", cache)
+    decode_to_cache(Folder(root), CropResize(1, 16, 16), "error", cache)
     assert len(list(cache.iterdir())) == 2
     picture(root / "a.png", value=20)  # the same name, another content
-    assert decode_to_cache(Folder(root), cut, "error", cache).images[0, 0, 0, 0] == 20
+    assert decode_to_cache(Folder(root), resize, "error", cache).images[0, 0, 0, 0] == 20
     (root / "b.png").write_bytes(b"no picture")
-    assert len(decode_to_cache(Folder(root), cut, "skip", cache).images) == 1
-    with pytest.raises(UserError, match=r"b\.png"):  # what was made without it is nothing for who wants all
-        decode_to_cache(Folder(root), cut, "error", cache)
+    assert len(decode_to_cache(Folder(root), resize, "skip", cache).images) == 1
+    with pytest.raises(UserError, match=r"b\.png"):  # the entry without it is no entry for on_corrupt=error
+        decode_to_cache(Folder(root), resize, "error", cache)
     assert not list(cache.glob("making-*"))
 
 
@@ -301,31 +305,31 @@ def test_channels_and_size_come_from_the_data_and_reach_the_networks(tmp_path: P
         assert module.sample(module.game.sample_inputs(2)).shape == (2, channels, 32, 48)
 
 
-def test_the_deck_deals_each_image_once_an_epoch_to_one_rank() -> None:
-    decks = [EpochSampler(103, 10, seed=3, rank=rank, world=2) for rank in range(2)]
-    dealt = [row for sampler in decks for rows, _ in sampler.batches(0) for row in rows.tolist()]
-    assert len(dealt) == len(set(dealt)) == 100
+def test_each_image_is_in_one_batch_of_an_epoch_on_one_rank() -> None:
+    samplers = [EpochSampler(103, 10, seed=3, rank=rank, world=2) for rank in range(2)]
+    in_batches = [row for sampler in samplers for rows, _ in sampler.batches(0) for row in rows.tolist()]
+    assert len(in_batches) == len(set(in_batches)) == 100
     joint = EpochSampler(103, 20, seed=3)
-    for (ours, _), (first, _), (second, _) in zip(joint.batches(0), decks[0].batches(0), decks[1].batches(0)):
-        assert ours.tolist() == [*first.tolist(), *second.tolist()]
+    for (both, _), (first, _), (second, _) in zip(joint.batches(0), *(sampler.batches(0) for sampler in samplers)):
+        assert both.tolist() == [*first.tolist(), *second.tolist()]
 
 
-def test_the_deck_depends_on_seed_and_turn_alone() -> None:
+def test_batches_depend_on_seed_and_iteration_alone() -> None:
     sampler = EpochSampler(103, 10, seed=3)
     straight = [rows.tolist() for start in (0, 10) for rows, _ in sampler.batches(start)]
     resumed = [rows.tolist() for rows, _ in EpochSampler(103, 10, seed=3).batches(7)]
-    assert straight[7:17] == resumed  # over the border of the epoch too
+    assert straight[7:17] == resumed  # across the border of the epoch too
     assert straight[:10] != straight[10:]
     assert straight[0] != next(EpochSampler(103, 10, seed=4).batches(0))[0].tolist()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_streamed_batches_equal_resident_ones(fit: Fit, tmp_path: Path, workers: int) -> None:
+def test_batches_of_workers_equal_those_of_the_device(fit: Fit, tmp_path: Path, workers: int) -> None:
     common = [*SMALL, "data.flip=true", "max_images=1840", "data.batch_size=92"]
-    resident, _ = fit(*common, "data.keep=device", folder=tmp_path / "a")
-    streamed, trainer = fit(*common, "data.keep=workers", f"data.workers={workers}", folder=tmp_path / "b")
+    on_device, _ = fit(*common, "data.keep=device", folder=tmp_path / "a")
+    by_workers, trainer = fit(*common, "data.keep=workers", f"data.workers={workers}", folder=tmp_path / "b")
     assert isinstance(trainer.train_dataloader, WorkerLoader)
-    assert all(torch.equal(a, b) for a, b in zip(resident.parameters(), streamed.parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(on_device.parameters(), by_workers.parameters()))
 
 
 def test_auto_keeps_on_the_device_what_takes_less_than_a_quarter_of_its_free_memory(
@@ -342,12 +346,12 @@ def test_auto_keeps_on_the_device_what_takes_less_than_a_quarter_of_its_free_mem
     assert all(loader.rows[name].is_contiguous(memory_format=torch.channels_last) for name in ("image", "input"))
     assert next(iter(loader))["image"].is_contiguous(memory_format=torch.channels_last)
     needed = 2 * 4 * 3 * 16 * 16 + 4 * 8  # images, inputs, labels; in each of two processes
-    for there, kind in ((8 * needed + 1, DeviceLoader), (8 * needed, WorkerLoader)):
-        monkeypatch.setattr("oakleaf.data.images.available_bytes", lambda there=there: there)
+    for available, kind in ((8 * needed + 1, DeviceLoader), (8 * needed, WorkerLoader)):
+        monkeypatch.setattr("oakleaf.data.images.available_bytes", lambda available=available: available)
         assert type(data.train_dataloader()) is kind
 
 
-def test_images_reach_the_networks_in_minus_1_to_1_and_mirrored_by_chance(tmp_path: Path) -> None:
+def test_images_reach_the_networks_in_minus_1_to_1_and_mirrored_at_random(tmp_path: Path) -> None:
     _, data, *_ = built("data.flip=true", folder=tmp_path)
     image = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).repeat(2, 1, 1, 1)
     batch = data.on_after_batch_transfer({"image": image, "mirrored": torch.tensor([False, True])}, 0)
@@ -358,10 +362,10 @@ def test_images_reach_the_networks_in_minus_1_to_1_and_mirrored_by_chance(tmp_pa
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-def test_those_that_chance_names_are_mirrored_and_no_others(layout: torch.memory_format) -> None:
+def test_the_chosen_images_are_mirrored_and_no_others(layout: torch.memory_format) -> None:
     images = torch.randint(0, 256, (9, 3, 8, 6), dtype=torch.uint8).contiguous(memory_format=layout)
     mirrored = torch.rand(9) < 0.5
-    expected = torch.stack([image.flip(2) if turned else image for image, turned in zip(images, mirrored)])
+    expected = torch.stack([image.flip(2) if mirror else image for image, mirror in zip(images, mirrored)])
     assert torch.equal(random_flip(images, mirrored), expected)
 
 
@@ -380,7 +384,7 @@ def test_fewer_pictures_than_a_batch_still_train(fit: Fit, tmp_path: Path) -> No
     assert module.images_seen == 2
 
 
-def test_unreadable_pictures_in_front_are_skipped_when_the_channels_are_looked_for(tmp_path: Path) -> None:
+def test_unreadable_pictures_in_front_are_skipped_when_the_channels_are_found_out(tmp_path: Path) -> None:
     root = tmp_path / "set"
     for i in range(1, 4):
         picture(root / f"{i}.png", mode="L")
@@ -398,18 +402,18 @@ def test_one_colour_picture_among_grey_ones_makes_the_set_colour(tmp_path: Path)
     assert images_of(tmp_path / "set").channels == 3
 
 
-def test_palettes_of_greys_are_grey_and_grey_stored_as_colour_is_told(tmp_path: Path, caplog) -> None:
+def test_palettes_of_greys_are_grey_and_grey_stored_as_colour_is_reported(tmp_path: Path, caplog) -> None:
     ramp = Image.fromarray(np.arange(0, 240, dtype=np.uint8).reshape(12, 20).repeat(2, 0))
-    for name, made in {"grey": ramp.convert("P"), "told": ramp.convert("RGB")}.items():
+    for name, made in {"grey": ramp.convert("P"), "grey_as_rgb": ramp.convert("RGB")}.items():
         (tmp_path / name).mkdir()
         made.save(tmp_path / name / "a.png")
     picture(tmp_path / "colour" / "a.gif", mode="RGB")
     Image.new("RGB", (30, 30), (200, 10, 10)).convert("P").save(tmp_path / "colour" / "b.gif")
     with caplog.at_level(logging.INFO):
-        channels = [images_of(tmp_path / name).channels for name in ("grey", "told", "colour")]
+        channels = [images_of(tmp_path / name).channels for name in ("grey", "grey_as_rgb", "colour")]
     assert channels == [1, 3, 3]
     assert [record.message for record in caplog.records if "data.channels=1" in record.message] == [
-        "pictures that are grey are stored in colour; data.channels=1 takes them as grey"
+        "grey pictures are stored in colour; data.channels=1 loads them as grey"
     ]
 
 
@@ -433,23 +437,23 @@ def test_the_first_pictures_size_is_that_of_the_picture_upright(tmp_path: Path, 
     assert images_of(tmp_path / "set", size=None).size == (64, 32)
 
 
-def test_classes_are_numbered_as_people_count(tmp_path: Path) -> None:
+def test_classes_are_numbered_in_natural_order(tmp_path: Path) -> None:
     for name in ("10", "9", "2", "b1", "a10", "a9", "a"):
         (tmp_path / name).mkdir()
         Image.new("L", (8, 8)).save(tmp_path / name / "0.png")
     assert Folder(tmp_path).classes == ["2", "9", "10", "a", "a9", "a10", "b1"]
 
 
-def test_what_follows_a_flag_is_left_as_it_is(tmp_path: Path) -> None:
-    place = tmp_path / "x=é (1)" / "model"
-    place.mkdir(parents=True)
-    (place / "mine.yaml").write_text("defaults: [dcgan]\nname: mine\n")
+def test_the_value_of_a_command_line_flag_may_have_any_characters(tmp_path: Path) -> None:
+    folder = tmp_path / "x=é (1)" / "model"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("defaults: [dcgan]\nname: mine\n")
     options = ["model=mine", "trainer=cpu", "max_images=3", "logger=csv", "callbacks={}", *SMALL]
-    result = quick("train", "--config-dir", str(place.parent), *options, folder=tmp_path)
+    result = quick("train", "--config-dir", str(folder.parent), *options, folder=tmp_path)
     assert result.returncode == 0, result.stderr
 
 
-def test_any_name_of_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_the_name_of_a_folder_may_have_any_characters(tmp_path: Path) -> None:
     root = tmp_path / "José's faces (a=b) [1]"
     for i in range(3):
         picture(root / f"{i}.png", (16, 16))

@@ -1,4 +1,4 @@
-"""Tags: words and their vectors, parts that leak nothing, votes and scores counted by hand, and all of it at once."""
+"""Tags: words and their vectors, splits that leak nothing, votes and scores counted by hand, and a whole run."""
 
 import shutil
 from functools import partial
@@ -14,9 +14,9 @@ from conftest import FP32, built, composed
 from oakleaf.builder.instantiate import instantiate_allowed
 from oakleaf.builder.load import load
 from oakleaf.builder.recipe import build
-from oakleaf.data.captions import Captions, split_of
+from oakleaf.data.captions import CaptionWords, split_of
 from oakleaf.data.images import Images
-from oakleaf.data.tags import Album, Tags
+from oakleaf.data.tags import TaggedImages, Tags
 from oakleaf.data.word_vectors import word_vectors
 from oakleaf.errors import UserError
 from oakleaf.image_grid import render, with_captions
@@ -31,19 +31,20 @@ TINY = ["data=emoji_tags", "data.pixels=16", "data.width=8", "data.least=1", "da
 
 
 def tags(*overrides: str) -> Tags:
-    """The data of a recipe, resolved as `build` does."""
+    """The data of a configuration, resolved as `build` does."""
     return instantiate_allowed(OmegaConf.to_container(composed(*TINY, *overrides), resolve=True)["data"])
 
 
-def album(features, words, told=None, group=None) -> Album:
+def tagged_images(features, words, word_count=None, group=None) -> TaggedImages:
     words = torch.tensor(words, dtype=torch.uint8)
     count = len(words)
-    told = words.sum(1) if told is None else torch.tensor(told)
+    word_count = words.sum(1) if word_count is None else torch.tensor(word_count)
     group = torch.arange(count) if group is None else torch.tensor(group)
-    return Album(torch.zeros(count, 3, 4, 4, dtype=torch.uint8), torch.tensor(features).float(), words, told, group)
+    pixels = torch.zeros(count, 3, 4, 4, dtype=torch.uint8)
+    return TaggedImages(pixels, torch.tensor(features).float(), words, word_count, group)
 
 
-def test_words_of_one_topic_share_a_direction_and_strangers_are_orthogonal() -> None:
+def test_words_that_occur_together_share_a_direction_and_others_are_orthogonal() -> None:
     words = torch.tensor([[1, 1, 0, 0]] * 3 + [[0, 0, 1, 1]] * 2 + [[0, 0, 1, 0]])  # red rose, sea wave
     vectors = word_vectors(words, 2)
     cosine = vectors @ vectors.T
@@ -62,14 +63,14 @@ def test_vectors_span_the_leading_axes_of_the_cosines_of_cooccurrence() -> None:
     torch.testing.assert_close(word_vectors(words, 3) @ word_vectors(words, 3).T, (by_hand @ by_hand.T).float())
 
 
-def test_no_group_is_in_two_parts_and_the_five_test_parts_are_all(captions: Path) -> None:
+def test_no_group_is_in_two_splits_and_the_five_test_splits_have_all_groups(captions: Path) -> None:
     tested: list[str] = []
     for fold in range(5):
-        parts = {name: Captions(captions, name, "base", fold) for name in ("train", "valid", "test")}
-        groups = {name: {file.stem.rsplit("-", 1)[0] for file in found.files} for name, found in parts.items()}
+        splits = {name: CaptionWords(captions, name, "base", fold) for name in ("train", "valid", "test")}
+        groups = {name: {file.stem.rsplit("-", 1)[0] for file in found.files} for name, found in splits.items()}
         assert len(set().union(*groups.values())) == 49
         assert sum(map(len, groups.values())) == 49
-        assert all(len(found) == 2 * len(groups[name]) for name, found in parts.items())  # variants stay together
+        assert all(len(found) == 2 * len(groups[name]) for name, found in splits.items())  # variants stay together
         tested += groups["test"]
     assert sorted(tested) == sorted(set(tested))
     assert len(tested) == 49
@@ -85,41 +86,43 @@ def test_a_picture_that_is_added_moves_no_other() -> None:
 def test_nothing_is_learned_from_held_out_pictures(captions: Path, tmp_path: Path) -> None:
     root = tmp_path / "changed"
     shutil.copytree(captions, root)
-    tested = {file.name for file in Captions(root, "test", "base").files}
+    tested = {file.name for file in CaptionWords(root, "test", "base").files}
     lines = (root / "captions.txt").read_text().splitlines()
     changed = [f"{line.split(',')[0]},zebra" if line.split(",")[0] in tested else line for line in lines]
     (root / "captions.txt").write_text("\n".join(changed))
     for name in tested:
         Image.new("RGB", (16, 16), "purple").save(root / "images" / name)
-    one, other = (tags(f"data.root={place}") for place in (captions, root))
+    one, other = (tags(f"data.root={folder}") for folder in (captions, root))
     for data in (one, other):
         data.setup()
     assert one.classes == other.classes
     assert "zebra" not in other.classes
-    assert other.part("test").told.tolist() == [1] * len(tested)  # told, but not known
+    assert other.part("test").word_count.tolist() == [1] * len(tested)  # counted, but not in the vocabulary
     assert other.part("test").words.sum() == 0
     torch.testing.assert_close(one.vectors, other.vectors)
     torch.testing.assert_close(one.rows, other.rows)
 
 
-def test_a_picture_is_dealt_once_for_each_word_or_once_with_their_mean(captions: Path) -> None:
+def test_a_picture_has_a_row_for_each_word_or_one_with_their_mean(captions: Path) -> None:
     words = tags(f"data.root={captions}")
     words.setup()
-    told = words.part("train").words
-    assert len(words.rows["image"]) == told.sum()
-    row, word = torch.nonzero(told, as_tuple=True)
+    attributes = words.part("train").words
+    assert len(words.rows["image"]) == attributes.sum()
+    row, word = torch.nonzero(attributes, as_tuple=True)
     torch.testing.assert_close(words.rows["image"].flatten(1), words.vectors[word])
     torch.testing.assert_close(words.rows["features"], words.part("train").features[row])
-    torch.testing.assert_close(words.part("test").features.square().mean(1), torch.ones(len(words.part("test").told)))
+    test = words.part("test")
+    torch.testing.assert_close(test.features.square().mean(1), torch.ones(len(test.group)))
     means = tags(f"data.root={captions}", "data.target=caption")
     means.setup()
-    assert len(means.rows["image"]) == len(told)
-    by_hand = torch.stack([words.vectors[one.bool()].sum(0) for one in told])
+    assert len(means.rows["image"]) == len(attributes)
+    by_hand = torch.stack([words.vectors[row.bool()].sum(0) for row in attributes])
     torch.testing.assert_close(means.rows["image"].flatten(1), by_hand / by_hand.norm(dim=1, keepdim=True))
 
 
 def test_scores_are_those_counted_by_hand() -> None:
-    three = album([[0.0]] * 3, [[1, 1, 0, 0, 0], [0, 0, 0, 0, 1], [0, 0, 0, 1, 0]], told=[4, 1, 1], group=[7, 9, 9])
+    words = [[1, 1, 0, 0, 0], [0, 0, 0, 0, 1], [0, 0, 0, 1, 0]]
+    three = tagged_images([[0.0]] * 3, words, word_count=[4, 1, 1], group=[7, 9, 9])
     found = scores(torch.tensor([[0, 3, 1], [1, 4, 2], [0, 1, 2]]), three)
     assert found["precision"] == pytest.approx((2 / 3 + 1 / 3 + 0) / 3)
     assert found["recall"] == pytest.approx((2 / 4 + 1 + 0) / 3)
@@ -137,13 +140,14 @@ def test_votes_are_those_counted_by_hand() -> None:
 
 
 def test_neighbours_vote_and_ties_go_to_the_nearer_then_to_the_more_frequent() -> None:
-    train = album([[1, 0], [0.9, 0.1], [0, 1], [0, 1]], [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 1]])
-    asked = album([[2, 0]], [[1, 0, 0, 0]])
-    two = by_neighbours(train, 2, asked)
+    words = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 1]]
+    train = tagged_images([[1, 0], [0.9, 0.1], [0, 1], [0, 1]], words)
+    test = tagged_images([[2, 0]], [[1, 0, 0, 0]])
+    two = by_neighbours(train, 2, test)
     assert first(two, 2).tolist() == [[0, 1]]  # one vote each, 0 is nearer
     assert two[0, 3] > two[0, 2]  # no votes, but more frequent
-    assert first(by_neighbours(train, 4, asked), 1).tolist() == [[3]]  # two votes
-    torch.testing.assert_close(by_frequency(train, asked), torch.tensor([[0.25, 0.25, 0.25, 0.5]]))
+    assert first(by_neighbours(train, 4, test), 1).tolist() == [[3]]  # two votes
+    torch.testing.assert_close(by_frequency(train, test), torch.tensor([[0.25, 0.25, 0.25, 0.5]]))
 
 
 def test_tags_of_held_out_pictures_are_learned_and_shown(captions: Path, tmp_path: Path) -> None:
@@ -161,10 +165,10 @@ def test_tags_of_held_out_pictures_are_learned_and_shown(captions: Path, tmp_pat
     assert not findings.failures
     found = {score.name: score for score in findings.scores}
     assert found["tags_recall"].value > found["tags_recall_frequency"].value + 0.2
-    assert found["tags_recall"].real == pytest.approx(1.0)  # the ceiling: two or three words are told
+    assert found["tags_recall"].real == pytest.approx(1.0)  # the ceiling: captions have two or three words
     assert found["tags_recall"].real >= found["tags_recall_neighbours"].value
-    told = data.part("test").told.double()
-    assert found["tags_precision"].real == pytest.approx(float((told / 3).mean()))
+    word_count = data.part("test").word_count.double()
+    assert found["tags_precision"].real == pytest.approx(float((word_count / 3).mean()))
     protocol = found["tags_precision"].protocol
     assert protocol["neighbours"] in (1, 4)
     assert [sum(sizes) for sizes in zip(*protocol["parts"].values())] == [98, 49]
@@ -180,7 +184,7 @@ def test_other_data_are_refused_in_a_sentence(captions: Path, tmp_path: Path) ->
     with pytest.raises(UserError, match="names no column colour"):
         build(composed("model=tagging", *TINY, f"data.root={captions}", "data.source.group=colour", folder=tmp_path))
     data = tags(f"data.root={captions}", "data.least=99")
-    with pytest.raises(UserError, match="no word is told of so many"):
+    with pytest.raises(UserError, match="no word is in the captions of so many training pictures"):
         data.setup()
 
 
@@ -188,7 +192,7 @@ def test_captioned_pictures_may_have_any_size_and_mode_and_a_missing_one_is_name
     (tmp_path / "captions.txt").write_text("image,caption\nwide.png,a wall\ngrey.png,fog\n")
     Image.new("RGB", (40, 9), "red").save(tmp_path / "wide.png")
     Image.new("L", (12, 30), 99).save(tmp_path / "grey.png")
-    source = partial(Captions, upscale=True)
+    source = partial(CaptionWords, upscale=True)
     for channels in (1, 3):
         images = Images("pictures", source, str(tmp_path), 16, channels, cache=str(tmp_path / "cache"))
         images.setup()
@@ -196,7 +200,7 @@ def test_captioned_pictures_may_have_any_size_and_mode_and_a_missing_one_is_name
     assert images.rows["image"][:, :, 8, 8].tolist() == [[255, 0, 0], [99, 99, 99]]
     assert images.source.captions == [["a wall"], ["fog"]]
     (tmp_path / "grey.png").unlink()
-    with pytest.raises(UserError, match=r"grey\.png: captions.txt names it, and it is not there"):
+    with pytest.raises(UserError, match=r"grey\.png: captions.txt lists it, but it does not exist"):
         Images("pictures", source, str(tmp_path), 16, 3, cache=str(tmp_path / "cache")).setup()
 
 
@@ -205,14 +209,14 @@ def test_a_folder_without_metadata_has_each_picture_alone(captions: Path, tmp_pa
     shutil.copytree(captions / "images", root)  # pictures beside captions.txt, two lines for one of them
     text = (captions / "captions.txt").read_text()
     (root / "captions.txt").write_text(text + "red-disc-0.png,Seen before; it's O\u2019Hara's ball-point\n")
-    found = Captions(root)
+    found = CaptionWords(root)
     assert len(found) == 98
     assert len(np.unique(found.labels["group"])) == 98
     row = [file.name for file in found.files].index("red-disc-0.png")
     words = {found.classes[i] for i in np.flatnonzero(found.labels["attributes"][row])}
     every = {"red", "disc", "seen", "before", "it's", "o\u2019hara's", "ball-point"}
     assert {"red", "disc"} <= words <= every
-    assert found.labels["told"][row] == len(every)
+    assert found.labels["word_count"][row] == len(every)
 
 
 def test_the_command_line_wins_over_the_experiment() -> None:
@@ -232,8 +236,8 @@ def test_a_product_critic_is_linear_in_the_condition_and_directions_have_length_
     torch.manual_seed(0)
     critic = Discriminator(8, 5, 1, 4, 6, 3, joins="product").eval()
     x, y = torch.randn(7, 5, 1, 1), torch.randn(7, 8)
-    told = torch.relu(y @ critic.condition_net[0].weight.T + critic.condition_net[0].bias)
-    product = (x.flatten(1) * critic.match(told)).sum(1) / 6**0.5
+    features = torch.relu(y @ critic.condition_net[0].weight.T + critic.condition_net[0].bias)
+    product = (x.flatten(1) * critic.match(features)).sum(1) / 6**0.5
     alone = critic.score(critic.joint(torch.relu(critic.word[0](x.flatten(1))))).squeeze(1)
     torch.testing.assert_close(critic(x, y).score, alone + product)
     drawn = Generator(3, 8, 5, 1, 4, 6, unit=True)(torch.randn(7, 3), y)

@@ -39,7 +39,7 @@ PIX = ["model=pix2pix", "model.game.generator.width=4", "model.game.discriminato
 CYCLE = ["model=cyclegan", *(f"model.game.{player}.network.width=4" for player in ("generator", "discriminator"))]
 CYCLE += ["model.game.discriminator.network.patch=16", "model.game.generator.network.blocks=1", "model.game.pool=6"]
 SMALL = ["model.game.discriminator.patch=16"]
-CHANCE = torch.Generator().manual_seed(0)
+GENERATOR = torch.Generator().manual_seed(0)
 
 
 def halves(root: Path, count: int = 8, side: int = 20, split: str = "") -> Path:
@@ -250,37 +250,37 @@ def test_experiments_have_the_papers_weights_and_rates(experiment: str, papers: 
     assert {key: OmegaConf.select(config, key) for key in papers | ADAM} == papers | ADAM
 
 
-def test_inputs_are_what_they_say() -> None:
+def test_computed_inputs_are_those_of_their_definitions() -> None:
     image = torch.rand(3, 3, 24, 16) * 2 - 1
-    grey = Grey()(image, CHANCE)
+    grey = Grey()(image, GENERATOR)
     assert torch.allclose(grey[:, 0], 0.299 * image[:, 0] + 0.587 * image[:, 1] + 0.114 * image[:, 2])
-    assert (Edges()(torch.ones(1, 3, 8, 8), CHANCE) == 1).all()
+    assert (Edges()(torch.ones(1, 3, 8, 8), GENERATOR) == 1).all()
     step = torch.cat([torch.full((1, 1, 8, 4), -1.0), torch.full((1, 1, 8, 4), 1.0)], 3)
-    drawn = Edges()(step, CHANCE)[0, 0]
-    assert torch.allclose(drawn[:, 3:5], torch.tensor(-1.0))  # black where it jumps from -1 to 1
-    assert (drawn[:, :3] == 1).all()
-    assert (drawn[:, 5:] == 1).all()
-    coarse = LowResolution(4)(image, CHANCE)
+    edges = Edges()(step, GENERATOR)[0, 0]
+    assert torch.allclose(edges[:, 3:5], torch.tensor(-1.0))  # black where it jumps from -1 to 1
+    assert (edges[:, :3] == 1).all()
+    assert (edges[:, 5:] == 1).all()
+    coarse = LowResolution(4)(image, GENERATOR)
     assert coarse.shape == image.shape
     flat = torch.full((1, 3, 16, 16), 0.3)
-    assert torch.allclose(LowResolution(4)(flat, CHANCE), flat, atol=1e-5)
+    assert torch.allclose(LowResolution(4)(flat, GENERATOR), flat, atol=1e-5)
     for made, channels in ((Grey(), 1), (Edges(), 1), (LowResolution(), 3), (Masked(), 4)):
-        assert made.channels(3) == channels == made(image, CHANCE).shape[1]
+        assert made.channels(3) == channels == made(image, GENERATOR).shape[1]
 
 
-def test_a_mask_hides_its_region_and_says_where(tmp_path: Path) -> None:
+def test_a_mask_hides_its_region_and_is_a_channel_of_the_input(tmp_path: Path) -> None:
     image = torch.rand(64, 3, 16, 12) / 2 + 0.5
     share = {"centre": 0.25, "block": 0.25, "half": 0.5}
     for region, hidden in share.items():
-        given = Masked(region)(image, CHANCE)  # type: ignore[arg-type]
+        given = Masked(region)(image, GENERATOR)  # type: ignore[arg-type]
         missing = given[:, 3:] > 0
         assert missing.float().mean((1, 2, 3)).allclose(torch.tensor(hidden))
         assert torch.equal(given[:, :3], image * ~missing)
         assert (missing == missing[:1]).all() == (region != "block")
     Image.fromarray(np.pad(np.full((8, 6), 255, dtype=np.uint8), ((0, 8), (0, 6)))).save(tmp_path / "mask.png")
-    drawn = Masked(str(tmp_path / "mask.png"))(image, CHANCE)[:, 3] > 0
-    assert drawn[:, :8, :6].all()
-    assert drawn.float().mean() == 0.25
+    missing = Masked(str(tmp_path / "mask.png"))(image, GENERATOR)[:, 3] > 0
+    assert missing[:, :8, :6].all()
+    assert missing.float().mean() == 0.25
     for region in ("center", str(tmp_path / "none.png")):
         with pytest.raises(UserError, match="white parts are missing"):
             Masked(region)
@@ -322,7 +322,7 @@ def test_the_other_direction_is_the_command_of_the_yaml(tmp_path: Path, split: s
     assert (source.image, source.input) == ("{split}A", "{split}B")
 
 
-def test_chance_moves_an_image_and_its_input_alike_and_others_on_their_own() -> None:
+def test_random_flips_and_crops_are_the_same_for_an_image_and_its_input_unless_unpaired() -> None:
     bytes_ = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8)
     mirrored = torch.tensor([True, False] * 3)
     transform = BatchTransform(flip=True, jitter=5, input=None)
@@ -332,12 +332,12 @@ def test_chance_moves_an_image_and_its_input_alike_and_others_on_their_own() -> 
     assert moved["image"].shape == bytes_.shape
     assert not torch.equal(moved["image"], transform(pair, torch.float32, 2)["image"])
     assert torch.equal(moved["image"], transform(pair, torch.float32, 1)["image"])
-    alone = transform({**pair, "input_mirrored": ~mirrored}, torch.float32, 1)
-    assert torch.equal(alone["image"], moved["image"])
-    assert not torch.equal(alone["input"], moved["input"])
-    still = BatchTransform(True, 5, Grey())(pair, torch.float32, 1, train=False)
-    assert torch.equal(still["image"], bytes_ / 127.5 - 1)
-    assert still["input"].shape == (6, 1, 16, 16)
+    unpaired = transform({**pair, "input_mirrored": ~mirrored}, torch.float32, 1)
+    assert torch.equal(unpaired["image"], moved["image"])
+    assert not torch.equal(unpaired["input"], moved["input"])
+    fixed = BatchTransform(True, 5, Grey())(pair, torch.float32, 1, train=False)
+    assert torch.equal(fixed["image"], bytes_ / 127.5 - 1)
+    assert fixed["input"].shape == (6, 1, 16, 16)
 
 
 def test_either_half_can_be_the_image(tmp_path: Path) -> None:
@@ -349,18 +349,18 @@ def test_either_half_can_be_the_image(tmp_path: Path) -> None:
         assert (one == (whole[:, :20] if side == "left" else whole[:, 20:])).all()
 
 
-def test_pairs_are_what_they_are_when_held_upright(tmp_path: Path) -> None:
-    upright, lying = Image.new("RGB", (40, 24), "red"), Image.Exif()
+def test_pairs_are_rotated_upright_first(tmp_path: Path) -> None:
+    upright, exif = Image.new("RGB", (40, 24), "red"), Image.Exif()
     upright.paste("blue", (20, 0, 40, 24))
-    lying[0x0112] = 6  # to be turned by 90 degrees
+    exif[0x0112] = 6  # to be turned by 90 degrees
     turned = upright.transpose(Image.Transpose.ROTATE_90)
     for name in ("whole", "trainB", "trainA"):
         (tmp_path / name).mkdir()
-    turned.save(tmp_path / "whole" / "a.png", exif=lying)
+    turned.save(tmp_path / "whole" / "a.png", exif=exif)
     halves = SideBySide(tmp_path / "whole")
     assert halves.read(0).getcolors() == [(20 * 24, (255, 0, 0))]
     assert halves.inputs.read(0).getcolors() == [(20 * 24, (0, 0, 255))]
-    turned.save(tmp_path / "trainB" / "a.png", exif=lying)
+    turned.save(tmp_path / "trainB" / "a.png", exif=exif)
     upright.save(tmp_path / "trainA" / "a.png")
     assert len(TwoFolders(tmp_path)) == 1  # of one size
 
@@ -377,12 +377,14 @@ def test_colours_that_are_classes_are_not_mixed(tmp_path: Path) -> None:
         data.setup()
         seen = data.rows["input"].permute(0, 2, 3, 1).reshape(-1, 3).unique(dim=0)
         assert len(seen) == 3 if colours == 3 else len(seen) > colours
-        moved = BatchTransform(False, 4, None, data.transform.classes)(dict(data.rows), torch.float32, seed=0)["input"]
+        moved = BatchTransform(False, 4, None, data.transform.class_maps)(dict(data.rows), torch.float32, seed=0)[
+            "input"
+        ]
         moved = moved.permute(0, 2, 3, 1).reshape(-1, 3).unique(dim=0)
         assert len(moved) == 3 if colours == 3 else len(moved) > colours
 
 
-def test_pairs_that_are_none_are_named(tmp_path: Path) -> None:
+def test_pictures_without_a_partner_or_of_other_sizes_are_named(tmp_path: Path) -> None:
     root = folders(tmp_path / "a")
     (root / "trainA" / "3.png").rename(root / "trainA" / "odd.png")
     with pytest.raises(UserError, match=r"trainB/3: no picture of that name .*\(2 such\)"):
@@ -399,8 +401,8 @@ def test_pairs_that_are_none_are_named(tmp_path: Path) -> None:
         built("data=side_by_side", f"data.root={tmp_path / 'd'}", *TINY, *PIX, *SMALL, folder=tmp_path / "x")[1].setup()
 
 
-def test_what_is_made_of_an_image_belongs_to_it(tmp_path: Path) -> None:
-    """Whatever lies beside it."""
+def test_a_computed_input_belongs_to_its_image(tmp_path: Path) -> None:
+    """Even if the source has unpaired inputs."""
     options = ["data=unpaired", f"data.root={folders(tmp_path / 'data')}", *TINY, *PIX, *SMALL]
     assert not built(*options, folder=tmp_path)[1].pairs
     assert built(*options, "data/input=grey", folder=tmp_path)[1].pairs
@@ -419,31 +421,33 @@ def test_an_unreadable_half_of_a_pair_takes_the_other_with_it(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("keep", ["device", "workers"])
-def test_unpaired_inputs_are_dealt_on_their_own_and_go_on_over_epochs(fit: Fit, tmp_path: Path, keep: str) -> None:
+def test_unpaired_inputs_are_shuffled_independently_and_continue_over_epochs(
+    fit: Fit, tmp_path: Path, keep: str
+) -> None:
     root = folders(tmp_path / "data", first=9, second=16)
     options = [*CYCLE, *TINY, "~model.game.terms.generator.identity", "data=unpaired", f"data.root={root}"]
     options += [f"data.keep={keep}", "trainer.max_epochs=3", "callbacks.checkpoint.keep_every=4"]
-    whole, trainer = fit(*options, folder=tmp_path / "a")
-    assert whole.iteration == 12
-    own, given = EpochSampler(9, 4, derive_seed(0, "inputs")), []
+    module, trainer = fit(*options, folder=tmp_path / "a")
+    assert module.iteration == 12
+    sampler, expected = EpochSampler(9, 4, derive_seed(0, "inputs")), []
     for start in range(0, 12, 2):
-        given += [rows.sort().values.tolist() for rows, _ in own.batches(start)]
+        expected += [rows.sort().values.tolist() for rows, _ in sampler.batches(start)]
     loader = trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
-    known = trainer.datamodule.rows["input"]  # type: ignore[attr-defined]
-    whole.iteration, found = 0, []
+    inputs = trainer.datamodule.rows["input"]  # type: ignore[attr-defined]
+    module.iteration, found = 0, []
     for batch in loader:
-        found.append([int((known == one).flatten(1).all(1).nonzero()) for one in batch["input"]])
+        found.append([int((inputs == one).flatten(1).all(1).nonzero()) for one in batch["input"]])
     trainer.datamodule.teardown("fit")  # type: ignore[attr-defined]
-    assert [sorted(rows) for rows in found] == given[:4]
+    assert [sorted(rows) for rows in found] == expected[:4]
     for cut in (1, 5, 8):
         checkpoint = tmp_path / "a" / "checkpoints" / f"{cut * 4:012d}.ckpt"
-        again, _ = fit(*options, checkpoint=checkpoint, folder=tmp_path / f"b{cut}")
-        assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), dict(_later(tmp_path)).values()))
+        resumed, _ = fit(*options, checkpoint=checkpoint, folder=tmp_path / f"b{cut}")
+        assert all(torch.equal(a, b) for a, b in zip(resumed.state_dict().values(), _final_weights(tmp_path).values()))
 
 
-def test_faces_are_told_apart_by_the_age_in_their_names(fit: Fit, tmp_path: Path) -> None:
+def test_faces_are_selected_by_the_age_in_their_names(fit: Fit, tmp_path: Path) -> None:
     for i, age in enumerate([*range(18, 31), *range(50, 70), 116]):
-        face = np.full((16, 16, 3), age, dtype=np.uint8)  # so that a picture tells its age
+        face = np.full((16, 16, 3), age, dtype=np.uint8)  # so that the pixels show the age
         Image.fromarray(face).save(tmp_path / f"{age}_{i % 2}_0_2017.png")
     old = UTKFace(tmp_path, (55, 116), (18, 30), "train")
     kept = [int(Path(old.name(i)).name.split("_")[0]) for i in range(len(old))]
@@ -453,32 +457,32 @@ def test_faces_are_told_apart_by_the_age_in_their_names(fit: Fit, tmp_path: Path
     _, trainer = fit(*options, folder=tmp_path / ".run")
     rows = trainer.datamodule.rows  # type: ignore[attr-defined]
     assert rows["image"].min() >= 55 and rows["input"].max() <= 30
-    with pytest.raises(UserError, match="nobody there is 80 to 90 years old"):
+    with pytest.raises(UserError, match="no file name begins with an age from 80 to 90 years"):
         UTKFace(tmp_path, (80, 90))
     Image.fromarray(face).save(tmp_path / "someone.png")
     with pytest.raises(UserError, match=r"someone\.png: the name should begin with an age"):
         UTKFace(tmp_path, (18, 30))
 
 
-def _later(tmp_path: Path) -> dict[str, torch.Tensor]:
+def _final_weights(tmp_path: Path) -> dict[str, torch.Tensor]:
     content = torch.load(tmp_path / "a/checkpoints/last.ckpt", weights_only=True)
     return content["state_dict"]
 
 
-def test_a_translator_remembers_pictures_and_shows_them_beside_its_images(fit: Fit, tmp_path: Path) -> None:
+def test_a_translator_stores_pictures_of_the_data_and_shows_them_next_to_its_images(fit: Fit, tmp_path: Path) -> None:
     options = ["data/input=edges", *TINY, *PIX, *SMALL, "max_images=8", "callbacks.samples.every=8"]
     module, trainer = fit(*options)
-    asked = module.game.sample_inputs(70)
-    some = trainer.datamodule.batch(torch.arange(1797))["input"]  # type: ignore[attr-defined]
-    for picture in asked["input"][:5]:
-        assert ((some - picture).abs().flatten(1).amax(1) < 1 / 127).any()
-    assert torch.equal(asked["input"][0], asked["input"][64])
+    inputs = module.game.sample_inputs(70)["input"]
+    of_data = trainer.datamodule.batch(torch.arange(1797))["input"]  # type: ignore[attr-defined]
+    for picture in inputs[:5]:
+        assert ((of_data - picture).abs().flatten(1).amax(1) < 1 / 127).any()
+    assert torch.equal(inputs[0], inputs[64])
     first = np.asarray(Image.open(tmp_path / "samples" / f"{0:012d}.png"))
     assert first.std() > 10
-    assert torch.equal(module.game.condition.from_index(3, 2)[1], asked["input"][3])
+    assert torch.equal(module.game.condition.from_index(3, 2)[1], inputs[3])
 
 
-def test_what_lacks_an_input_is_told_in_a_sentence(tmp_path: Path) -> None:
+def test_data_without_an_input_are_refused_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="data=paired, data=facades, or data/input=grey"):
         built("model=pix2pix", folder=tmp_path)
     with pytest.raises(UserError, match="differ in channels"):
@@ -503,7 +507,7 @@ def test_l1_pulls_a_translator_to_the_answer(fit: Fit) -> None:
     assert miss(1600) < 0.25 * miss(16)  # grey of grey is the image itself
 
 
-def test_a_folder_has_a_tenth_to_test_on(tmp_path: Path) -> None:
+def test_a_tenth_of_a_folder_is_the_test_split(tmp_path: Path) -> None:
     root = halves(tmp_path, 25)
     parts = {split: {str(f) for f in Folder(root, split=split).files} for split in ("all", "train", "test")}
     assert len(parts["test"]) == 3
@@ -703,8 +707,8 @@ def test_a_perfect_translator_has_a_segmenters_full_marks_and_a_blind_one_has_no
     data: Images = trainer.datamodule  # type: ignore[attr-defined, assignment]
     test = copy.copy(data)
     test.source = SideBySide(tmp_path / "data", image=image, classes="right", split="test")
-    test.decoded_images, test.others = copy.copy(data.decoded_images), copy.copy(data.others)
-    test.decoded_images.source, test.others.source = test.source, test.source.inputs  # type: ignore[union-attr]
+    test.decoded_images, test.input_images = copy.copy(data.decoded_images), copy.copy(data.input_images)
+    test.decoded_images.source, test.input_images.source = test.source, test.source.inputs  # type: ignore[union-attr]
     test.setup()
     answers = {bytes(a.numpy()): b for a, b in zip(test.rows["input"], test.rows["image"])}
 

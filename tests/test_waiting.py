@@ -1,4 +1,4 @@
-"""A turn on a GPU never waits for it. No GPU is needed: fake tensors lie on one, and have no numbers to ask for."""
+"""A training step on a GPU never waits for it. No GPU is needed: fake tensors are on one, and have no values."""
 
 import contextlib
 import itertools
@@ -21,9 +21,9 @@ from oakleaf.optim.optimizers import adam, sgd
 from oakleaf.runtime.nonfinite import NonFiniteGuard
 
 
-class Waits(TorchDispatchMode):
-    """Copies between the host and the GPU that are waited for. (Of what asks a GPU for a number or a shape, fake
-    tensors themselves make an error.)"""
+class BlockingCopies(TorchDispatchMode):
+    """Records copies between the host and the GPU that are waited for. (An operation that needs a value of the GPU, or
+    a shape that depends on one, is an error with fake tensors.)"""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,19 +33,19 @@ class Waits(TorchDispatchMode):
         result, kwargs = func(*args, **(kwargs or {})), kwargs or {}
         if func.overloadpacket in (torch.ops.aten._to_copy, torch.ops.aten.copy_):
             source = args[1] if func.overloadpacket is torch.ops.aten.copy_ else args[0]
-            waited = not (kwargs.get("non_blocking") or (len(args) > 2 and args[2]))
-            if waited and source.device.type != result.device.type:
+            blocking = not (kwargs.get("non_blocking") or (len(args) > 2 and args[2]))
+            if blocking and source.device.type != result.device.type:
                 self.found.append(f"{func}: {source.device} to {result.device}")
         return result
 
 
-def test_a_turn_on_a_gpu_waits_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_step_on_a_gpu_waits_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ["data.flip=true", "data.jitter=2", "data/input=edges", "loss.instance_noise.sd=0.1"]
     module, data, *_ = built(*FP32, *SMALL, *options, "data.labelled=20", folder=tmp_path)
     data.prepare_data()
     data.setup()
-    monkeypatch.setattr("oakleaf.gan.seed_generators", lambda *_: None)  # it and the way back want a real GPU
-    monkeypatch.setattr(torch.autograd, "backward", _slopes)
+    monkeypatch.setattr("oakleaf.gan.seed_generators", lambda *_: None)  # it and the backward pass need a real GPU
+    monkeypatch.setattr(torch.autograd, "backward", _gradients_of_one)
     module._trainer = SimpleNamespace(world_size=1, global_rank=0)  # type: ignore[assignment]
     with FakeTensorMode(allow_non_fake_inputs=True):
         module.to("cuda")
@@ -56,80 +56,76 @@ def test_a_turn_on_a_gpu_waits_for_nothing(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setattr(module, "_step", lambda optimizer: optimizer.optimizer.step())
         rows = {name: values.to("cuda") for name, values in data.rows.items()}
         loader = iter(DeviceLoader(rows, data.sampler(0, 1, torch.arange(20)), data.iteration))
-        next(loader)  # an epoch's order is copied as it begins
-        with Waits() as waits:
-            for _ in range(2):  # the first is looked into
+        next(loader)  # the order of an epoch is copied when it begins
+        with BlockingCopies() as copies:
+            for _ in range(2):  # scalars are computed in the first
                 module.training_step(data.on_after_batch_transfer(next(loader), 0), 0)
-    assert module.iteration == 2 and not waits.found
+    assert module.iteration == 2 and not copies.found
 
 
-def _slopes(_: Tensor, inputs: list[nn.Parameter]) -> None:
+def _gradients_of_one(_: Tensor, inputs: list[nn.Parameter]) -> None:
     for weight in inputs:
         weight.grad = torch.ones_like(weight)
 
 
 @pytest.mark.parametrize("input", [Grey(), Edges(), Masked("centre"), Masked("block"), Masked("half")])
-def test_inputs_are_made_on_a_gpu_without_waiting(input: Any) -> None:
-    with FakeTensorMode(), Waits() as waits:
+def test_inputs_are_computed_on_a_gpu_without_waiting(input: Any) -> None:
+    with FakeTensorMode(), BlockingCopies() as copies:
         assert input(torch.zeros(4, 3, 16, 16, device="cuda"), torch.Generator()).device.type == "cuda"
-    assert not waits.found
+    assert not copies.found
 
 
 class OnGPU(Tensor):
-    """Numbers that say that they lie on a GPU."""
+    """A tensor whose `device` is a GPU, wherever its values are."""
 
     device = torch.device("cuda", 0)  # type: ignore[assignment]
 
 
-def test_the_guard_counts_and_forbids_on_the_device() -> None:
+def test_the_guard_counts_and_prevents_steps_on_the_device() -> None:
     guard, optimizer = NonFiniteGuard(max_consecutive=3), SimpleNamespace(defaults={"fused": True}, found_inf=None)
-    told, counts = [], []
+    found_inf, counts = [], []
     for loss, norm in [(1.0, 2.0), (torch.nan, 2.0), (1.0, torch.inf), (1.0, 2.0), (-torch.inf, 2.0)]:
         losses = {"adversarial": torch.tensor(loss).as_subclass(OnGPU), "r1": torch.tensor(0.5).as_subclass(OnGPU)}
         assert guard.check("generator", optimizer, losses, torch.tensor(norm).as_subclass(OnGPU))
-        told.append(float(optimizer.found_inf))
+        found_inf.append(float(optimizer.found_inf))
         counts.append((int(guard.consecutive["generator"]), int(guard.skipped["generator"])))
         losses["adversarial"].fill_(7.0)  # a CUDA graph that is replayed
         kept = {name: float(value) for name, value in guard.last_losses["generator"].items()}
         assert kept == pytest.approx({"adversarial": loss, "r1": 0.5}, nan_ok=True)
-    assert told == [0, 1, 1, 0, 1]
+    assert found_inf == [0, 1, 1, 0, 1]
     assert counts == [(0, 0), (1, 1), (2, 2), (0, 2), (1, 3)]
     assert guard.raise_if_diverged(5, {}) and "generator" in guard.consecutive
 
 
 @pytest.mark.parametrize("make", [adam, lambda weights, lr: sgd(weights, lr, momentum=0.5)], ids=["adam", "sgd"])
-def test_a_fused_optimizer_leaves_steps_out_on_the_device_the_first_too(make: Any) -> None:
-    """What a GPU does: `found_inf` is read by the kernel; here by the CPU's."""
+def test_a_fused_optimizer_skips_steps_on_the_device_the_first_too(make: Any) -> None:
+    """On a GPU the kernel reads `found_inf`; here the CPU's kernel does."""
     weight = nn.Parameter(torch.ones(3))
     optimizer = make([weight], lr=0.1)
     assert optimizer.defaults["fused"]
-    for slope, found in [(torch.nan, 1.0), (1.0, 0.0)]:
-        weight.grad, optimizer.found_inf = torch.full((3,), slope), torch.tensor(found)
+    for gradient, found in [(torch.nan, 1.0), (1.0, 0.0)]:
+        weight.grad, optimizer.found_inf = torch.full((3,), gradient), torch.tensor(found)
         before = weight.detach().clone()
         optimizer.step()
         torch.testing.assert_close(weight.detach(), before if found else before - 0.1, atol=1e-4, rtol=0)
     assert all(bool(value.isfinite().all()) for value in optimizer.state[weight].values())
 
 
-def test_a_batch_goes_to_the_gpu_while_the_one_before_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    events, asked, current, kept = itertools.count(), [], Mock(), []
+def test_a_batch_is_copied_to_the_gpu_while_the_one_before_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    events, read, current, recorded = itertools.count(), [], Mock(), []
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: Mock(record_event=lambda: next(events)))
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: current)
-    monkeypatch.setattr(torch.Tensor, "record_stream", lambda values, stream: kept.append(int(values[0])))
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda values, stream: recorded.append(int(values[0])))
 
     def batches() -> Iterator[dict[str, Tensor]]:
         for number in range(3):
-            asked.append(number)
+            read.append(number)
             yield {"image": torch.full((2,), number)}
 
-    given = [
-        (int(batch["image"][0]), len(asked), current.wait_event.call_args.args[0])
+    yielded = [
+        (int(batch["image"][0]), len(read), current.wait_event.call_args.args[0])
         for batch in prefetch(batches(), torch.device("cpu"))
     ]
-    assert given == [
-        (0, 2, 0),
-        (1, 3, 1),
-        (2, 3, 2),
-    ]  # batch, how many were copied by then, whose copy it waits for
-    assert kept == [0, 1, 2]
+    assert yielded == [(0, 2, 0), (1, 3, 1), (2, 3, 2)]  # batch, how many were copied by then, whose copy it waits for
+    assert recorded == [0, 1, 2]

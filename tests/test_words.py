@@ -22,9 +22,9 @@ from oakleaf.builder.recipe import build
 from oakleaf.cli.real_data import real_data
 from oakleaf.conditioning.caption import Caption
 from oakleaf.conditioning.priors import Normal
-from oakleaf.data.captions import Captions, tokenize
-from oakleaf.data.celeba_captions import NEEDED, WORDS, sentence
-from oakleaf.data.vocabulary import Captioned, word_indices
+from oakleaf.data.captions import CaptionTokens, CaptionWords
+from oakleaf.data.celeba_captions import REQUIRED_ATTRIBUTES, VOCABULARY, describe
+from oakleaf.data.vocabulary import tokenize, word_indices
 from oakleaf.errors import UserError
 from oakleaf.games import Matching
 from oakleaf.image_grid import from_bytes
@@ -43,7 +43,7 @@ SMALL = ["model.game.generator.width=8", "model.game.discriminator.width=8", "da
 
 
 class Linear(nn.Module):
-    """D(x, y) = a sum of products of everything with everything."""
+    """D(x, y) = x^T W y."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,23 +53,23 @@ class Linear(nn.Module):
         return CriticOutput(((x.flatten(1) @ self.weight) * y).sum(1))
 
 
-class Told(nn.Module):
-    """G(z, y), of which the y is remembered."""
+class Generator(nn.Module):
+    """G(z, y) that records each y."""
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(5, 4))
-        self.told: list[Tensor] = []
+        self.conditions: list[Tensor] = []
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        self.told.append(y)
+        self.conditions.append(y)
         return (y @ self.weight + z).tanh().unflatten(1, (1, 2, 2))
 
 
 def matching(**options: bool) -> Matching:
     torch.manual_seed(0)
     loss = Loss("non_saturating", NonSaturating())
-    return Matching(Told(), Linear(), Normal(4), Caption(5), loss, **options)
+    return Matching(Generator(), Linear(), Normal(4), Caption(5), loss, **options)
 
 
 def batch(count: int = 6) -> dict[str, Tensor]:
@@ -80,54 +80,54 @@ def test_the_matching_aware_loss_is_the_papers() -> None:
     """Reed 2016, Algorithm 1: log s_r + (log(1 - s_w) + log(1 - s_f)) / 2, s_w: real images with others' texts."""
     game, rows = matching(), batch()
     torch.manual_seed(1)
-    paid, _ = game.player_losses("discriminator", rows, 1, 0)
+    losses, _ = game.player_losses("discriminator", rows, 1, 0)
     torch.manual_seed(1)
     x, y = rows["image"], game.condition(rows)  # type: ignore[misc]
     fake = game.generator(torch.randn(6, 4), y)
     s_r, s_f = game.discriminator(x, y).score.sigmoid(), game.discriminator(fake, y).score.sigmoid()
     s_w = game.discriminator(x, y.roll(-1, 0)).score.sigmoid()  # the same pairs as images rolled the other way
-    written = -(s_r.log().mean() + ((1 - s_w).log().mean() + (1 - s_f).log().mean()) / 2)
-    torch.testing.assert_close(paid["adversarial"], written)
+    by_hand = -(s_r.log().mean() + ((1 - s_w).log().mean() + (1 - s_f).log().mean()) / 2)
+    torch.testing.assert_close(losses["adversarial"], by_hand)
 
 
 def test_without_mismatches_it_is_a_conditional_gan() -> None:
     game, rows = matching(mismatched=False, interpolated=False), batch()
-    paid, _ = game.player_losses("discriminator", rows, 1, 0)
+    losses, _ = game.player_losses("discriminator", rows, 1, 0)
     round = game.play(rows)[0]
     assert len(game.rounds_for("discriminator", [round])) == len(game.rounds_for("generator", [round])) == 1
-    assert paid.keys() == {"adversarial"}
+    assert losses.keys() == {"adversarial"}
 
 
-def test_a_mismatch_judges_each_real_image_once() -> None:
-    game, seen = matching(), []
+def test_a_mismatch_scores_each_real_image_once() -> None:
+    game, scored = matching(), []
     round = game.play(batch())[0]
     critic = round.critic
-    round.critic = lambda x: (seen.append(x), critic(x))[1]  # type: ignore[func-returns-value]
+    round.critic = lambda x: (scored.append(x), critic(x))[1]  # type: ignore[func-returns-value]
     mismatch = MismatchedRound(round)
-    assert mismatch.on_real is round.on_real and len(seen) == 1
+    assert mismatch.on_real is round.on_real and len(scored) == 1
     assert torch.equal(mismatch.on_fake.score, critic(round.real.roll(1, 0)).score)
 
 
-def test_g_is_asked_for_texts_between_texts() -> None:
+def test_the_generator_is_trained_on_texts_between_texts() -> None:
     """Reed 2016, eq. (5), beta = 1/2, for half as many images."""
     game, rows = matching(), batch()
     y = game.condition(rows)  # type: ignore[misc]
     torch.manual_seed(1)
-    paid, _ = game.player_losses("generator", rows, 1, 0)
-    told = game.generator.told  # type: ignore[union-attr]
-    torch.testing.assert_close(told[1], (y[:3] + y[3:]) / 2)
+    losses, _ = game.player_losses("generator", rows, 1, 0)
+    conditions = game.generator.conditions  # type: ignore[union-attr]
+    torch.testing.assert_close(conditions[1], (y[:3] + y[3:]) / 2)
     torch.manual_seed(1)
     terms = []
-    for asked in (y, (y[:3] + y[3:]) / 2):
-        fake = game.generator(torch.randn(len(asked), 4), asked)
-        terms.append(softplus(-game.discriminator(fake, asked).score).mean())
-    torch.testing.assert_close(paid["adversarial"], sum(terms) / 2)
-    game.generator.told.clear()  # type: ignore[union-attr]
+    for condition in (y, (y[:3] + y[3:]) / 2):
+        fake = game.generator(torch.randn(len(condition), 4), condition)
+        terms.append(softplus(-game.discriminator(fake, condition).score).mean())
+    torch.testing.assert_close(losses["adversarial"], sum(terms) / 2)
+    conditions.clear()
     game.player_losses("discriminator", rows, 1, 0)
-    assert len(game.generator.told) == 1  # type: ignore[arg-type, union-attr]
+    assert len(conditions) == 1
 
 
-def test_a_word_is_one_however_its_accents_were_typed() -> None:
+def test_a_word_is_the_same_however_its_accents_were_typed() -> None:
     assert tokenize("Caf\u00e9, cafe\u0301!") == ["caf\u00e9"] * 2
     assert tokenize("\u0939\u093f\u0928\u094d\u0926\u0940 \u092e\u0947\u0902") == [
         "\u0939\u093f\u0928\u094d\u0926\u0940",
@@ -138,7 +138,7 @@ def test_a_word_is_one_however_its_accents_were_typed() -> None:
 
 
 def test_a_caption_is_the_mean_of_its_words() -> None:
-    """A linear map of y is the mean of the words' embeddings, and unknown words count for nothing."""
+    """A linear map of y is the mean of the words' embeddings, and unknown words are left out."""
     condition, embed = Caption(3), nn.Linear(3, 7, bias=False)
     rows = word_indices([["red", "heart"], ["red", "red", "nobody"], []], ["red", "heart", "blue"])
     assert rows.tolist() == [[1, 2, 0], [1, 1, -1], [0, 0, 0]]
@@ -147,19 +147,19 @@ def test_a_caption_is_the_mean_of_its_words() -> None:
     torch.testing.assert_close(found, torch.stack([(red + heart) / 2, red, 0 * red]))
 
 
-def test_a_checkpoint_can_be_asked_in_words(fit: Fit, captions: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_can_be_sampled_by_text(fit: Fit, captions: Path, tmp_path: Path) -> None:
     fit("model=gan_cls", "data=emoji_captions", f"data.root={captions}", "data.size=16", *SMALL)
     module = load(tmp_path)
     condition: Any = module.game.condition
     assert "square" in condition.words
-    asked = condition.from_text("Red square", 4)
-    assert condition.texts(asked) == ["red square"] * 4
-    request = {**module.game.sample_inputs(4), "caption": asked}
-    assert module.sample(request).shape == (4, 3, 16, 16)
+    rows = condition.from_text("Red square", 4)
+    assert condition.texts(rows) == ["red square"] * 4
+    inputs = {**module.game.sample_inputs(4), "caption": rows}
+    assert module.sample(inputs).shape == (4, 3, 16, 16)
     assert torch.equal(condition.sample(2), condition.remembered[:2]) and condition.remembered.any()
     with pytest.raises(UserError, match="zorgon or quux"):
         condition.from_text("red zorgon quux", 1)
-    with pytest.raises(UserError, match="a number asks too"):
+    with pytest.raises(UserError, match=r"is conditioned on `label`, .* give a number"):
         from oakleaf.conditioning.condition import Label
 
         Label(3).from_text("red", 1)
@@ -176,7 +176,7 @@ def folder(root: Path, captions: Path, change: Any) -> Path:
 def test_an_empty_caption_is_named(captions: Path, tmp_path: Path) -> None:
     root = folder(tmp_path / "a", captions, lambda lines: [lines[0], 'red-square-0.png,"..."', *lines[2:]])
     with pytest.raises(UserError, match=r"red-square-0\.png: its caption has no word"):
-        Captioned(root)
+        CaptionTokens(root)
 
 
 @pytest.mark.parametrize(
@@ -191,19 +191,19 @@ def test_an_empty_caption_is_named(captions: Path, tmp_path: Path) -> None:
         (b"image,caption\n", "no rows"),
     ],
 )
-def test_a_damaged_table_is_told_by_its_line(tmp_path: Path, text: bytes, words: str) -> None:
+def test_a_damaged_table_is_reported_by_its_line(tmp_path: Path, text: bytes, words: str) -> None:
     (tmp_path / "captions.txt").write_bytes(text)
     with pytest.raises(UserError, match=words):
-        Captions(tmp_path)
+        CaptionWords(tmp_path)
 
 
 def test_a_table_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     (tmp_path / "captions.txt").write_bytes(b'\xef\xbb\xbfimage,caption\na.png,"red, big"\n')
-    assert Captions(tmp_path).captions == [["red, big"]]
+    assert CaptionWords(tmp_path).captions == [["red, big"]]
 
 
-def test_a_text_needs_another_to_be_wrong(fit: Fit, captions: Path, tmp_path: Path) -> None:
+def test_a_mismatched_text_needs_a_batch_of_two(fit: Fit, captions: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="two at least"):
         fit("model=gan_cls", *suited("gan_cls", captions), "data.batch_size=1", "max_images=4")
 
@@ -222,10 +222,10 @@ def test_without_a_table_of_groups_each_picture_is_one(captions: Path, tmp_path:
     root = folder(tmp_path / "a", captions, lambda lines: lines)
     (root / "metadata.csv").unlink(missing_ok=True)
     build(composed("model=gan_cls", "data=emoji_captions", f"data.root={root}", "data.size=16", folder="x"))
-    assert len(set(Captions(root, group="base").labels["group"])) == 98
+    assert len(set(CaptionWords(root, group="base").labels["group"])) == 98
 
 
-def test_a_run_goes_on_with_its_own_words_alone(fit: Fit, captions: Path, tmp_path: Path) -> None:
+def test_a_run_resumes_with_its_own_vocabulary_only(fit: Fit, captions: Path, tmp_path: Path) -> None:
     options = suited("gan_cls", captions)
     fit("model=gan_cls", *options, *SMALL, folder=tmp_path / "run")
     content = read_checkpoint(tmp_path / "run")
@@ -260,8 +260,8 @@ def test_the_networks_have_the_residual_blocks_of_the_authors_code() -> None:
 
     large, small = [(1024, 256, 1), (256, 256, 3), (256, 1024, 3)], [(512, 128, 1), (128, 128, 3), (128, 512, 3)]
     for model in ("gan_cls", "stackgan"):
-        told = "model.game.condition.width=10"
-        game = composed(f"model={model}", "data=emoji_captions", "data.size=64", told, folder="x").model.game
+        width = "model.game.condition.width=10"
+        game = composed(f"model={model}", "data=emoji_captions", "data.size=64", width, folder="x").model.game
         with torch.device("meta"):
             generator, critic = instantiate(game.generator), instantiate(game.discriminator)
         assert bottlenecks(generator) == [large, small]
@@ -274,7 +274,7 @@ def test_a_bottleneck_adds_before_its_activation() -> None:
 
 
 @pytest.mark.parametrize("norm", ["batch", "none"])
-def test_a_text_is_as_loud_as_what_stands_beside_it(norm: Literal["batch", "none"]) -> None:
+def test_an_encoded_text_has_the_scale_of_the_features_it_is_joined_with(norm: Literal["batch", "none"]) -> None:
     """However many words are known and however few of them a text has."""
     torch.manual_seed(0)
     y = torch.zeros(64, 2000)
@@ -282,8 +282,8 @@ def test_a_text_is_as_loud_as_what_stands_beside_it(norm: Literal["batch", "none
     generator = text.Generator(100, 2000, 3, 16, width=8, norm=norm)
     critic = text.Discriminator(2000, 3, 16, width=8, norm=norm)
     first, second = text.Embedding(2000, 128), Augmentation(2000, 128).gaussian(y).chunk(2, 1)[0]
-    for heard in (generator.text(y), critic.text(y), first(y), second):
-        assert 0.5 < heard.std() < 1.5
+    for encoded in (generator.text(y), critic.text(y), first(y), second):
+        assert 0.5 < encoded.std() < 1.5
     torch.testing.assert_close(first(y), first(3 * y))
 
 
@@ -302,26 +302,26 @@ def test_the_term_is_twice_the_mean_divergence(captions: Path) -> None:
     module, _, _ = build(composed("model=stackgan", *suited("stackgan", captions), folder="x"))
     game: Any = module.game
     rows = {"image": torch.rand(4, 3, 16, 16), "caption": torch.randint(0, 9, (4, 3))}
-    paid, _ = game.player_losses("generator", rows, 1, 0)
-    mine = game.generator.augmentation.divergence(game.condition(rows)).mean() / 128
-    torch.testing.assert_close(paid["kl"], 2 * mine)
-    assert paid.keys() == {"adversarial", "kl"}
+    losses, _ = game.player_losses("generator", rows, 1, 0)
+    divergence = game.generator.augmentation.divergence(game.condition(rows)).mean() / 128
+    torch.testing.assert_close(losses["kl"], 2 * divergence)
+    assert losses.keys() == {"adversarial", "kl"}
 
 
 def test_the_frozen_stage_stays_as_it_was(fit: Fit, captions: Path, tmp_path: Path) -> None:
     run = first_stage(captions)
     options = ["model=stackgan_2", *suited("stackgan_2", captions), "data.batch_size=8", "max_images=32"]
     module, _ = fit(*options)
-    first, was = module.game.stage1, load(run).generator_ema.network.state_dict()  # type: ignore[union-attr]
-    now = first.network.state_dict()  # type: ignore[union-attr]
+    first, before = module.game.stage1, load(run).generator_ema.network.state_dict()  # type: ignore[union-attr]
+    after = first.network.state_dict()  # type: ignore[union-attr]
     assert not first.training and module.game.training
-    assert was.keys() == now.keys() and all(torch.equal(was[name], now[name]) for name in was)
-    held = {id(weight) for group in module.optimizers()[1].param_groups for weight in group["params"]}  # type: ignore
-    assert held and not held & {id(weight) for weight in first.parameters()}
-    told = load(tmp_path)  # which needs no first run
-    request = told.game.sample_inputs(3)
-    assert torch.equal(told.game.stage1(request["latent"], told.game.condition(request)),
-                       first(request["latent"], module.game.condition(request)))  # fmt: skip
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    trained = {id(weight) for group in module.optimizers()[1].param_groups for weight in group["params"]}  # type: ignore
+    assert trained and not trained & {id(weight) for weight in first.parameters()}
+    loaded = load(tmp_path)  # which needs no first run
+    inputs = loaded.game.sample_inputs(3)
+    assert torch.equal(loaded.game.stage1(inputs["latent"], loaded.game.condition(inputs)),
+                       first(inputs["latent"], module.game.condition(inputs)))  # fmt: skip
 
 
 def test_the_second_stage_sees_the_first_ones_images() -> None:
@@ -332,7 +332,7 @@ def test_the_second_stage_sees_the_first_ones_images() -> None:
     assert (one - other).abs().max() > 1e-3
 
 
-def test_the_second_stage_says_what_it_lacks(fit: Fit, captions: Path, tmp_path: Path) -> None:
+def test_the_second_stage_reports_what_is_missing(fit: Fit, captions: Path, tmp_path: Path) -> None:
     options = [*suited("stackgan_2", captions), "model=stackgan_2", "data.batch_size=8", "max_images=8"]
     with pytest.raises(UserError, match="run= is missing"):
         fit(*options, "model.game.stage1.run=null")
@@ -347,16 +347,16 @@ def test_the_second_stage_says_what_it_lacks(fit: Fit, captions: Path, tmp_path:
 @pytest.mark.parametrize("model", ["stackgan", "stackgan_2"])
 def test_given_latents_always_draw_the_same(captions: Path, model: str) -> None:
     module, _, _ = build(composed(f"model={model}", *suited(model, captions), folder="x"))
-    request = module.game.sample_inputs(3)
-    assert torch.equal(module.sample(request), module.sample(request))
+    inputs = module.game.sample_inputs(3)
+    assert torch.equal(module.sample(inputs), module.sample(inputs))
 
 
-def test_what_is_found_is_told_by_hand() -> None:
-    """Two words; the third image is liker to another's caption, and the fourth says the same as the first."""
+def test_the_share_of_found_captions_is_that_counted_by_hand() -> None:
+    """Two words; the third image is more similar to another caption, and the fourth has the caption of the first."""
     y = torch.tensor([[1.0, 0], [0, 1], [0.5, 0.5], [1, 0]])
     logits = torch.tensor([[2.0, 0], [0, 2], [3, 0], [1, 0]])
     assert found(logits, y, 4) == 0.75
-    assert found(torch.zeros(4, 2), y, 4) == 0.0  # ties are no finds
+    assert found(torch.zeros(4, 2), y, 4) == 0.0  # a tie does not count as found
 
 
 def test_retrieval_is_chance_for_what_knows_nothing() -> None:
@@ -366,33 +366,33 @@ def test_retrieval_is_chance_for_what_knows_nothing() -> None:
     assert abs(shares.mean() - 0.02) < 3 * (0.02 * 0.98 / 6000) ** 0.5
 
 
-def test_retrieval_finds_copies_and_not_what_is_dealt_anew(fit: Fit, captions: Path, tmp_path: Path) -> None:
+def test_retrieval_finds_copies_and_not_shuffled_images(fit: Fit, captions: Path, tmp_path: Path) -> None:
     options = [*suited("gan_cls", captions), "data.source.group=null", "data.batch_size=8", "max_images=8"]
     module, _ = fit("model=gan_cls", *options)
     data, _, test, _ = real_data(read_checkpoint(tmp_path / "checkpoints/last.ckpt"), None, None)
     evaluation = EvaluationData(
         module, data, instantiate_allowed({"_target_": "oakleaf.metrics.extractors.Pixels"}), 16, 32, test=test
     )
-    measure = Retrieval(among=10, images=60, training=Training(images=6000, batch=32, width=8, features=32))
-    measure.prepare(evaluation)
-    real = measure.baseline(evaluation)
+    metric = Retrieval(among=10, images=60, training=Training(images=6000, batch=32, width=8, features=32))
+    metric.prepare(evaluation)
+    real = metric.baseline(evaluation)
     assert real["retrieval"] > 0.8 and real["retrieval_held_out"] > 0.5
 
     rows = {name: data.rows[name] for name in ("caption", "image")}
 
-    def copy(batch: dict[str, Tensor], average: bool = True) -> Tensor:
-        place = (batch["caption"][:, None] == rows["caption"][None]).all(2).float().argmax(1)
-        return from_bytes(rows["image"][place])
+    def copy(batch: dict[str, Tensor], ema: bool = True) -> Tensor:
+        index = (batch["caption"][:, None] == rows["caption"][None]).all(2).float().argmax(1)
+        return from_bytes(rows["image"][index])
 
     module.sample = copy  # type: ignore[method-assign, assignment]
-    assert measure(*[None] * 2)["retrieval"] == pytest.approx(real["retrieval"])  # type: ignore[arg-type]
+    assert metric(*[None] * 2)["retrieval"] == pytest.approx(real["retrieval"])  # type: ignore[arg-type]
     rows["image"] = rows["image"][torch.randperm(len(rows["image"]))]
-    assert measure(*[None] * 2)["retrieval"] < 0.35  # type: ignore[arg-type]
-    assert "retrieval" in measure.better and measure.protocol()["among"] == 10
+    assert metric(*[None] * 2)["retrieval"] < 0.35  # type: ignore[arg-type]
+    assert "retrieval" in metric.better and metric.protocol()["among"] == 10
 
 
 class Encoder:
-    """In place of a sentence-transformers model: two numbers a text."""
+    """A substitute for a sentence-transformers model: two numbers for each text."""
 
     def __init__(self, name: str) -> None:
         if name != "mine":
@@ -402,7 +402,7 @@ class Encoder:
         return np.array([[len(text), text.count("e")] for text in texts], dtype=np.float64)
 
 
-def test_an_encoder_of_ones_own_tells_the_players(
+def test_a_pretrained_text_encoder_conditions_the_networks(
     fit: Fit, captions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = ["model/condition=sentence", "model.game.condition.width=2", "data.source.sentences=mine"]
@@ -416,28 +416,29 @@ def test_an_encoder_of_ones_own_tells_the_players(
     with pytest.raises(UserError, match="is told `sentence`"):
         fit(*options, "data.source.sentences=null")
     module, _ = fit(*options)
-    asked = load(tmp_path).game.condition.from_text("a red heart", 3)  # type: ignore[union-attr]
-    assert asked.tolist() == [[11, 2]] * 3
-    assert module.game.condition({"sentence": asked}).shape == (3, 2)  # type: ignore[misc]
+    rows = load(tmp_path).game.condition.from_text("a red heart", 3)  # type: ignore[union-attr]
+    assert rows.tolist() == [[11, 2]] * 3
+    assert module.game.condition({"sentence": rows}).shape == (3, 2)  # type: ignore[misc]
 
 
-def test_several_captions_of_a_picture_are_all_told(
+def test_several_captions_of_a_picture_are_all_used(
     captions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "sentence_transformers", SimpleNamespace(SentenceTransformer=Encoder))
     first = "red-square-0.png"
     root = folder(tmp_path / "a", captions, lambda lines: [*lines, f"{first},red again and again"])
-    source = Captioned(root, sentences="mine")
+    source = CaptionTokens(root, sentences="mine")
     row = [file.name for file in source.files].index(first)
-    said = [source.classes[word - 1] for word in source.labels["caption"][row] if word > 0]
-    assert set(said) >= {"red", "square", "again"}
+    words = [source.classes[word - 1] for word in source.labels["caption"][row] if word > 0]
+    assert set(words) >= {"red", "square", "again"}
     assert source.labels["sentence"][row].tolist() == [(10 + 19) / 2, (2 + 1) / 2]
 
 
-def test_attributes_make_sentences() -> None:
-    """Of CelebA's attributes, by hand; every word that may be said is known."""
-    no = dict.fromkeys(NEEDED, 0)
-    assert sentence({**no, "Young": 1, "Black_Hair": 1, "Smiling": 1}) == "a young woman with black hair, smiling"
-    assert sentence({**no, "Male": 1, "Bald": 1, "Eyeglasses": 1}) == "bald, an old man, wearing eyeglasses"
-    every = sentence(dict.fromkeys(NEEDED, 1)), sentence({**dict.fromkeys(NEEDED, 1), "Bald": 0})
-    assert not {word for text in every for word in tokenize(text)} - set(WORDS)
+def test_attributes_make_captions() -> None:
+    """Of CelebA's attributes, by hand; every word that may occur is in the vocabulary."""
+    no = dict.fromkeys(REQUIRED_ATTRIBUTES, 0)
+    assert describe({**no, "Young": 1, "Black_Hair": 1, "Smiling": 1}) == "a young woman with black hair, smiling"
+    assert describe({**no, "Male": 1, "Bald": 1, "Eyeglasses": 1}) == "bald, an old man, wearing eyeglasses"
+    all_set = dict.fromkeys(REQUIRED_ATTRIBUTES, 1)
+    longest = describe(all_set), describe({**all_set, "Bald": 0})
+    assert not {word for text in longest for word in tokenize(text)} - set(VOCABULARY)

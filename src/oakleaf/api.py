@@ -51,9 +51,7 @@ class Run:
         self.module: GAN = module_from_checkpoint(content)
         self.config: dict[str, Any] = resolve_recipe(content["hyper_parameters"])
 
-    def sample(
-        self, count: int, seed: int = 0, condition: int | str | None = None, ema: bool = True
-    ) -> Tensor:
+    def sample(self, count: int, seed: int = 0, condition: int | str | None = None, ema: bool = True) -> Tensor:
         """Generate images.
 
         Args:

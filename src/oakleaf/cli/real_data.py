@@ -46,7 +46,9 @@ def real_data(content: dict[str, Any], split: str | None, root: str | None) -> R
     from oakleaf.config.validate import validate
 
     recipe = content["hyper_parameters"]
-    stored: Any = OmegaConf.to_container(OmegaConf.masked_copy(OmegaConf.create(recipe), ["data", "seed"]), resolve=True)
+    stored: Any = OmegaConf.to_container(
+        OmegaConf.masked_copy(OmegaConf.create(recipe), ["data", "seed"]), resolve=True
+    )
     node = stored["data"]
     if root and "root" not in node:
         raise UserError(f"root={root}: data={node['name']} is generated and has no folder")

@@ -1,24 +1,31 @@
-"""Texts as conditions."""
+"""Conditions for texts: captions as bags of words, or as embeddings by a pretrained sentence encoder."""
 
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from oakleaf.conditioning.condition import REMEMBERED, Condition, Vector
+from oakleaf.conditioning.condition import STORED_ROWS, Condition, Vector, random_rows
 from oakleaf.config.types import PositiveInt
-from oakleaf.data.captions import tokenize
 from oakleaf.data.datamodule import ImageDataModule
-from oakleaf.data.vocabulary import bag_of_words, sentence_embeddings, word_indices
+from oakleaf.data.vocabulary import bag_of_words, sentence_embeddings, tokenize, word_indices
 from oakleaf.errors import UserError
 
 
 class Caption(Condition):
-    """The words of a caption, whose rows are numbers of words (`data.texts`): y [B, width], the share that each known
-    word has in it. A linear map of y is the mean of the words' embeddings, so that a player whose network begins with
-    one has a text encoder of its own, which it learns; and y of two texts can be mixed.
+    """A caption as a bag of words: y [B, width] has the share of each word of the vocabulary in the caption.
 
-    width: how many words are known. Without a batch it asks for captions that it remembers from the data.
+    A linear layer that is applied to y gives the mean of the embeddings of the words. So a network that begins with one
+    has a text encoder of its own, which it learns, and the mixture of the y of two texts is the y of a text between
+    them.
+
+    Samples are conditioned on 256 captions that were drawn from the data before the training.
+
+    Args:
+        width: the size of the vocabulary.
+
+    Attributes:
+        words: the vocabulary, from the data; saved in the checkpoint.
     """
 
     key = "caption"
@@ -29,8 +36,9 @@ class Caption(Condition):
         super().__init__()
         self.width = width
         self.words: list[str] = []
-        self.remembered = torch.zeros(1, 1, dtype=torch.long)  # [REMEMBERED, L]; of any length, so no buffer
-        self.register_buffer("one", torch.ones(()), persistent=False)  # knows the precision
+        # [STORED_ROWS, L] after `fit`; L is not known before, and a buffer must not change its shape
+        self.remembered = torch.zeros(1, 1, dtype=torch.long)
+        self.register_buffer("one", torch.ones(()), persistent=False)  # its dtype is the precision of the model
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         return bag_of_words(batch[self.key], self.width).to(self.one.dtype)
@@ -41,38 +49,47 @@ class Caption(Condition):
     def from_index(self, index: int, count: int) -> Tensor:
         if not 0 <= index < len(self.remembered):
             raise UserError(
-                f"condition={index}: the checkpoint remembers {len(self.remembered)} captions, from 0 on; or a text"
+                f"condition={index}: the checkpoint has {len(self.remembered)} captions, from 0 on; or give a text"
             )
         return self.remembered[index].expand(count, -1)
 
     def from_text(self, text: str, count: int) -> Tensor:
-        spoken = tokenize(text)
-        if strange := [word for word in dict.fromkeys(spoken) if word not in self.words]:
-            raise UserError(f"condition={text}: nobody has told this checkpoint of {' or '.join(strange)}")
-        if not spoken:
+        words = tokenize(text)
+        if unknown := [word for word in dict.fromkeys(words) if word not in self.words]:
+            raise UserError(f"condition={text}: the vocabulary of this checkpoint lacks {' or '.join(unknown)}")
+        if not words:
             raise UserError(f"condition={text}: there is no word in it")
-        return torch.from_numpy(word_indices([spoken], self.words)).expand(count, -1)
+        return torch.from_numpy(word_indices([words], self.words)).expand(count, -1)
 
     def texts(self, rows: Tensor) -> list[str]:
-        """What rows [B, L] say."""
+        """Return rows of word numbers as texts.
+
+        Args:
+            rows: [B, L] int64, as from `sample`; padding and unknown words are left out.
+        """
         return [" ".join(self.words[word - 1] for word in row if word > 0) for row in rows.tolist()]
 
     def fit(self, data: ImageDataModule) -> None:
-        there = data.rows[self.key]
-        some = torch.randperm(len(there), generator=torch.Generator().manual_seed(0))
-        self.remembered = there[some[torch.arange(REMEMBERED) % len(there)]].clone()
+        rows = data.rows[self.key]
+        self.remembered = rows[random_rows(len(rows), STORED_ROWS)].clone()
         self.words = list(data.classes)
 
     def get_extra_state(self) -> dict[str, object]:
+        """Return what the checkpoint has besides buffers: the vocabulary and the stored captions."""
         return {"words": self.words, "remembered": self.remembered}
 
     def set_extra_state(self, state: dict[str, object]) -> None:
+        """Restore what `get_extra_state` returned."""
         self.words, self.remembered = state["words"], state["remembered"]  # type: ignore[assignment]
 
 
 class Sentence(Vector):
-    """A caption by a text encoder that was trained elsewhere and stays as it is: y [B, width]. model: of
-    sentence-transformers, as `data.source.sentences` names it; needed for texts that the data do not have.
+    """A caption as the embedding of a pretrained text encoder, which is not trained: y [B, width].
+
+    Args:
+        model: the sentence-transformers model, as in `data.source.sentences`; it is needed for texts that are not in
+            the data. null: such texts are refused.
+        width: the length of its embeddings.
     """
 
     source_hint = "data.source.sentences=NAME embeds captions by a sentence-transformers model that is installed"

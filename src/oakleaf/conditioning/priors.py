@@ -1,4 +1,7 @@
-"""Where latents come from. A prior is a small picklable object: `prior(n, device) -> z [n, dim]`."""
+"""Priors: the distributions of latents. A prior is a small picklable object, `prior(n, device) -> z [n, dim]`.
+
+Random numbers come from torch's default generator of the device, which the training seeds in each iteration.
+"""
 
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -12,18 +15,36 @@ from oakleaf.errors import UserError
 
 
 class Prior(Protocol):
-    """A distribution of latents."""
+    """A distribution of latents.
+
+    Attributes:
+        dim: the length of a latent vector.
+    """
 
     dim: int
 
     def __call__(self, n: int, device: torch.device | str = "cpu") -> Tensor:
-        """Latents [n, dim]."""
+        """Draw latents.
+
+        Args:
+            n: how many.
+            device: where they are drawn.
+
+        Returns:
+            [n, dim].
+        """
 
 
 @dataclass
 class Normal:
-    """z ~ N(0, I); with `truncation` from the part of it within +-truncation in each coordinate (Brock 2018,
-    arXiv:1809.11096, section 3.1)."""
+    """z ~ N(0, I), optionally truncated.
+
+    Args:
+        dim: the length of a latent vector.
+        truncation: each coordinate is drawn from the part of N(0, 1) within +-truncation; null: from all of it.
+
+    Reference: Brock 2018, arXiv:1809.11096, section 3.1, for the truncation.
+    """
 
     dim: PositiveInt
     truncation: PositiveFloat | None = None
@@ -37,7 +58,15 @@ class Normal:
 
 @dataclass
 class Uniform:
-    """z ~ U(low, high) in every coordinate. Radford 2015 uses (-1, 1); +-sqrt(3) has variance 1."""
+    """z ~ U(low, high) in each coordinate; +-sqrt(3) has variance 1.
+
+    Args:
+        dim: the length of a latent vector.
+        low: the lower end.
+        high: the upper end.
+
+    Reference: Radford 2015, arXiv:1511.06434, uses (-1, 1).
+    """
 
     dim: PositiveInt
     low: float = -1.0
@@ -49,13 +78,21 @@ class Uniform:
 
 @dataclass
 class Codes:
-    """Noise and, after it, a code c: for each of `categories` a one-hot vector of so many values, then `continuous`
-    numbers ~ U(-1, 1). Chen 2016, arXiv:1606.03657, appendix C. Noise ~ U(low, high).
+    """Noise ~ U(low, high) followed by a code c, which an InfoGAN learns to recover from the image.
 
-    dim: of all of it together.
+    The code has a one-hot vector for each of `categories`, then `continuous` numbers ~ U(-1, 1).
+
+    Args:
+        dim: the length of a latent vector, noise and code together.
+        categories: the number of values of each categorical variable.
+        continuous: the number of continuous variables.
+        low: the lower end of the noise.
+        high: the upper end of the noise.
 
     Raises:
-        UserError: no room for the code.
+        UserError: the code is longer than `dim`.
+
+    Reference: Chen 2016, arXiv:1606.03657, appendix C.
     """
 
     dim: PositiveInt
@@ -70,19 +107,26 @@ class Codes:
 
     @property
     def width(self) -> int:
-        """Of the code."""
+        """The length of the code."""
         return sum(self.categories) + self.continuous
 
     def __call__(self, n: int, device: torch.device | str = "cpu") -> Tensor:
         noise = Uniform(self.dim - self.width, self.low, self.high)(n, device)
-        drawn = [one_hot(torch.randint(k, (n,), device=device), k).to(noise.dtype) for k in self.categories]
-        return torch.cat([noise, *drawn, Uniform(self.continuous)(n, device)], 1)
+        categories = [one_hot(torch.randint(k, (n,), device=device), k).to(noise.dtype) for k in self.categories]
+        return torch.cat([noise, *categories, Uniform(self.continuous)(n, device)], 1)
 
     def parts(self, code: Tensor) -> tuple[list[Tensor], Tensor]:
-        """A code [n, width], or what has its layout: the categories [n, k] and the continuous part [n, continuous]."""
+        """Split a code, or anything in its layout such as a discriminator's estimate of it.
+
+        Args:
+            code: [n, width].
+
+        Returns:
+            The categorical variables, [n, k] each, and the continuous ones, [n, continuous].
+        """
         *categories, continuous = code.split([*self.categories, self.continuous], 1)
         return list(categories), continuous
 
     def code(self, z: Tensor) -> Tensor:
-        """The code [n, width] in latents [n, dim]."""
+        """Return the code [n, width] of latents z [n, dim]."""
         return z[:, self.dim - self.width :]

@@ -1,4 +1,11 @@
-"""Decoded images on disk: uint8 [N, C, H, W], memory-mapped, made once for each content and size."""
+"""The decoded-image cache: the images of a source on disk, as uint8 [N, C, H, W], memory-mapped.
+
+Decoding and resizing is done once for each data set and size, not in each epoch or each run. An entry is a folder whose
+name is a hash of everything that the images depend on: the content of all pictures (not their paths or dates), every
+field of `CropResize`, and `on_corrupt`. So an entry never becomes stale: a changed picture or another size has another
+name. The folder is filled under a temporary name and renamed when it is complete, so that an interrupted decoding is
+never taken for a finished one, and two processes may decode the same set at the same time.
+"""
 
 import hashlib
 import json
@@ -10,101 +17,115 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from oakleaf.data.decoding import faults
+from oakleaf.data.decoding import decode_into_file
 from oakleaf.data.resize import CropResize
 from oakleaf.data.sources import Source
 from oakleaf.errors import UserError
 
 OnCorrupt = Literal["error", "skip"]
+VERSION = 1  # part of each key; a change of the format or of the decoder needs another number
 
 
 class Decoded(NamedTuple):
-    """images: uint8 [N, C, H, W], memory-mapped; kept: [N] their numbers in the source; skipped:
-    what was left out and why."""
+    """The decoded images of a source.
+
+    Attributes:
+        images: uint8 [N, C, H, W], memory-mapped.
+        kept: [N] int64, the number of each image in the source.
+        skipped: a message for each picture that was left out.
+    """
 
     images: np.ndarray
     kept: np.ndarray
     skipped: list[str]
 
 
-def decode_to_cache(source: Source, fit: CropResize, on_corrupt: OnCorrupt, folder: Path) -> Decoded:
-    """The source's images cut to size, from the cache if it has them, else decoded now by all processor cores.
+def decode_to_cache(source: Source, resize: CropResize, on_corrupt: OnCorrupt, folder: Path) -> Decoded:
+    """Return the images of a source from the cache, after decoding them with all processor cores if they are not there.
 
-    A picture that can't be read or is too small is an error that names it, or with on_corrupt = skip is left out
-    and told.
+    Args:
+        source: the pictures.
+        resize: how a picture becomes an image.
+        on_corrupt: "error": a picture that cannot be read or is too small is an error; "skip": it is left out.
+        folder: the cache, a folder; `~` is the home folder.
 
     Raises:
-        UserError: such a picture; none left; no room on the disk.
+        UserError: such a picture, with its name; no picture is left; the disk is full or cannot be written.
     """
-    key = hashlib.blake2b(repr((1, source.digest, astuple(fit), on_corrupt)).encode(), digest_size=16).hexdigest()
-    place = folder.expanduser() / key
-    if not (place / "kept.npy").is_file():
-        _make(source, fit, on_corrupt, place)
-    skipped = json.loads((place / "skipped.json").read_text())
-    return Decoded(np.load(place / "images.npy", mmap_mode="r"), np.load(place / "kept.npy"), skipped)
+    key = hashlib.blake2b(repr((VERSION, source.digest, astuple(resize), on_corrupt)).encode(), digest_size=16)
+    entry = folder.expanduser() / key.hexdigest()
+    if not (entry / "kept.npy").is_file():
+        _create_entry(source, resize, on_corrupt, entry)
+    skipped = json.loads((entry / "skipped.json").read_text())
+    return Decoded(np.load(entry / "images.npy", mmap_mode="r"), np.load(entry / "kept.npy"), skipped)
 
 
-def _make(source: Source, fit: CropResize, on_corrupt: OnCorrupt, place: Path) -> None:
-    """Write the cache entry beside its place, then rename it there, so that a half-made one is never found."""
-    shape = (len(source), fit.channels, fit.height, fit.width)
+def _create_entry(source: Source, resize: CropResize, on_corrupt: OnCorrupt, entry: Path) -> None:
+    """Write the entry in a temporary folder next to its place, then rename it."""
+    shape = (len(source), resize.channels, resize.height, resize.width)
     needed = int(np.prod(shape))
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(place.parent).free < needed * 1.05:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(entry.parent).free < needed * 1.05:
             raise UserError(
-                f"{place.parent}: {needed / 1e9:.1f} GB needed for decoded images; choose another data.cache"
+                f"{entry.parent}: {needed / 1e9:.1f} GB needed for decoded images; choose another data.cache"
             )
-        with tempfile.TemporaryDirectory(dir=place.parent, prefix="making-") as work:
-            entry = Path(work) / "entry"
-            entry.mkdir()
-            kept, skipped = _decode_into(entry / "images.npy", shape, source, fit, on_corrupt)
-            np.save(entry / "kept.npy", np.array(kept, dtype=np.int64))
-            (entry / "skipped.json").write_text(json.dumps(skipped))
+        with tempfile.TemporaryDirectory(dir=entry.parent, prefix="making-") as temporary:
+            unfinished = Path(temporary) / "entry"
+            unfinished.mkdir()
+            kept, skipped = _decode_all(unfinished / "images.npy", shape, source, resize, on_corrupt)
+            np.save(unfinished / "kept.npy", np.array(kept, dtype=np.int64))
+            (unfinished / "skipped.json").write_text(json.dumps(skipped))
             try:
-                entry.rename(place)
+                unfinished.rename(entry)
             except OSError:  # another process was first, with the same content
-                if not place.is_dir():
+                if not entry.is_dir():
                     raise
     except OSError as error:
         raise UserError(
-            f"{place.parent}: {error.strerror or error}; choose another cache: data.cache=FOLDER"
+            f"{entry.parent}: {error.strerror or error}; choose another cache: data.cache=FOLDER"
         ) from error
 
 
-def _decode_into(
-    path: Path, shape: tuple[int, ...], source: Source, fit: CropResize, on_corrupt: OnCorrupt
+def _decode_all(
+    path: Path, shape: tuple[int, ...], source: Source, resize: CropResize, on_corrupt: OnCorrupt
 ) -> tuple[list[int], list[str]]:
+    """Write all images into a new .npy file; returns the numbers of those decoded, and messages about the others."""
     kept: list[int] = []
     skipped: list[str] = []
-    start = _room(path, shape)
-    for index, (fault, advice) in enumerate(faults(source, fit, path, start)):
-        if not fault:
+    offset = _allocate_array(path, shape)
+    for index, problem in enumerate(decode_into_file(source, resize, path, offset)):
+        if problem is None:
             kept.append(index)
         elif on_corrupt == "skip":
-            skipped.append(f"{source.name(index)}: {fault}. {advice}")
+            skipped.append(f"{source.name(index)}: {problem.message}. {problem.advice}")
         else:
-            leave = "or leave such pictures out: data.on_corrupt=skip"
-            raise UserError(f"{source.name(index)}: {fault}. {advice}, {leave}")
+            skip = "or leave such pictures out: data.on_corrupt=skip"
+            raise UserError(f"{source.name(index)}: {problem.message}. {problem.advice}, {skip}")
     if not kept:
-        raise UserError(f"no picture is left of {len(source)}; the first: {skipped[0] if skipped else 'none there'}")
+        first = skipped[0] if skipped else "the source is empty"
+        raise UserError(f"none of the {len(source)} pictures can be used; the first: {first}")
     if skipped:
-        _keep(path, kept)
+        _remove_gaps(path, kept)
     return kept, skipped
 
 
-def _room(path: Path, shape: tuple[int, ...]) -> int:
-    """An array's file with room for all its bytes; returns where they begin. To be written as a file: a full disk kills
-    a process that writes through a memory map."""
+def _allocate_array(path: Path, shape: tuple[int, ...]) -> int:
+    """Create a .npy file of uint8 with room for the array; returns the offset of its first byte.
+
+    The bytes are written as a file rather than through a memory map, because a full disk kills a process that writes
+    through a memory map, while `write` raises an error.
+    """
     return np.lib.format.open_memmap(path, "w+", np.uint8, shape).offset
 
 
-def _keep(path: Path, kept: list[int]) -> None:
-    """Leave these images alone in the file, and no gaps."""
+def _remove_gaps(path: Path, kept: list[int]) -> None:
+    """Rewrite the .npy file with only these images, so that the skipped ones leave no gaps."""
     images = np.load(path, mmap_mode="r")
-    smaller = path.with_name("smaller.npy")
-    start = _room(smaller, (len(kept), *images.shape[1:]))
-    with smaller.open("r+b") as file:
-        file.seek(start)
+    compact = path.with_name("compact.npy")
+    offset = _allocate_array(compact, (len(kept), *images.shape[1:]))
+    with compact.open("r+b") as file:
+        file.seek(offset)
         for index in kept:
             file.write(images[index].data)
-    smaller.replace(path)
+    compact.replace(path)

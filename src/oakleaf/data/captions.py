@@ -1,9 +1,12 @@
-"""Pictures with captions, and words in place of classes."""
+"""Sources of pictures with captions, which they read from a folder with a table `captions.txt`.
+
+Two sources differ in what they make of the captions. `CaptionWords` has a row of 0 and 1 for each picture, which words
+occur; tags are learned from it. `CaptionTokens` has the words in their order, for text-to-image models.
+"""
 
 import csv
-import re
-import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,100 +14,175 @@ import numpy as np
 
 from oakleaf.config.types import NonNegativeInt
 from oakleaf.data.folder import Folder
+from oakleaf.data.sources import Source
+from oakleaf.data.vocabulary import sentence_embeddings, tokenize, word_indices
 from oakleaf.errors import UserError
 from oakleaf.runtime.seeds import derive_seed
 
-Part = Literal["all", "train", "valid", "test"]
-SLICES = 10  # of all groups: two of them test, one validates
+Split = Literal["all", "train", "valid", "test"]
+TENTHS = 10  # the groups are divided into ten parts: two for the test, one for validation, seven for training
 
 
-class Captions(Folder):
-    """The pictures that `root/captions.txt` names, one or more lines `image,caption` for each below a header; they lie
-    in root or in `root/images`.
+class CaptionWords(Folder):
+    """Pictures with the words of their captions as attributes.
 
-    group: a column of `root/metadata.csv` (beside `image`); pictures of one group are variants of each other and stay
-    together in one part. null, or no such file: each picture is a group. fold: which of five divisions into 70 % train,
-    10 % valid and 20 % test; the five test parts are disjoint.
+    The folder has a table `captions.txt` with one or more lines `image,caption` for each picture, below that header.
+    The pictures are in the folder itself, or in `images/`.
 
-    captions: the texts of each picture. attributes [N, V]: which of the known words, those of the training part, are in
-    them; their names are `classes`, the most frequent first. told [N]: how many words they have, known or not. group
-    [N]: a number for each group.
-    upscale: take pictures smaller than data.size instead of refusing them.
+    Pictures of one group are variants of each other (an emoji in several skin tones), and a test on a variant of a
+    training picture would show nothing. So a group is never divided between splits. The vocabulary is that of the
+    training split in every split, so that nothing is learned from the others.
+
+    Args:
+        root: the folder.
+        split: "train" (70 % of the groups), "valid" (10 %), "test" (20 %) or "all".
+        group: the column of `metadata.csv` (a table with a column `image`) that names the group of a picture. null, or
+            no such table: each picture is a group of its own.
+        fold: which of five divisions into splits, 0 to 4; their five test splits are disjoint.
+        upscale: enlarge pictures smaller than `data.size`; otherwise such a picture is an error.
+
+    Attributes:
+        captions: the texts of each picture.
+        classes: the words of the training split, the most frequent first.
+        labels: `attributes` [N, V] uint8, 1 where a word of `classes` is in a caption of the picture; `word_count` [N],
+            how many different words the captions have, in the vocabulary or not; `group` [N], the number of the group.
+
+    Raises:
+        UserError: a table is missing or damaged, a picture is not in `metadata.csv`, or no picture is in the split.
     """
 
     def __init__(
-        self, root: Path, split: Part = "all", group: str | None = None, fold: NonNegativeInt = 0, upscale: bool = False
+        self,
+        root: Path,
+        split: Split = "all",
+        group: str | None = None,
+        fold: NonNegativeInt = 0,
+        upscale: bool = False,
     ) -> None:
-        captions = _captions(root / "captions.txt")
-        known = group and (root / "metadata.csv").is_file()
-        groups = _column(root / "metadata.csv", str(group)) if known else {name: name for name in captions}
+        captions = _read_captions(root / "captions.txt")
+        if group and (root / "metadata.csv").is_file():
+            groups = _read_column(root / "metadata.csv", group)
+        else:
+            groups = {name: name for name in captions}
         if lacking := [name for name in captions if name not in groups]:
             raise UserError(
                 f"{root}/metadata.csv lacks {len(lacking)} pictures of captions.txt, the first: {lacking[0]}"
             )
-        parts = {name: split_of(groups[name], fold) for name in captions}
-        names = [name for name in captions if split in ("all", parts[name])]
+        splits = {name: split_of(groups[name], fold) for name in captions}
+        names = [name for name in captions if split in ("all", splits[name])]
         if not names:
             raise UserError(
-                f"data.source.split={split}: none of the {len(captions)} pictures in {root} is in that part"
+                f"data.source.split={split}: none of the {len(captions)} pictures in {root} is in that split"
             )
         words = {name: set(tokenize(" ".join(texts))) for name, texts in captions.items()}
-        counts = Counter(word for name in captions if parts[name] == "train" for word in words[name])
+        counts = Counter(word for name in captions if splits[name] == "train" for word in words[name])
         self.root, self.upscale = root, upscale
         folder = root / "images" if (root / "images").is_dir() else root
-        self.named = [folder / name for name in captions]
+        self.listed_files = [folder / name for name in captions]
         self.files = [folder / name for name in names]
         self.captions = [captions[name] for name in names]
         self.classes = sorted(counts, key=lambda word: (-counts[word], word))
-        self.labels = _rows([words[name] for name in names], self.classes)
-        number = {name: i for i, name in enumerate(dict.fromkeys(groups.values()))}
-        self.labels["group"] = np.array([number[groups[name]] for name in names])
+        self.labels = _word_rows([words[name] for name in names], self.classes)
+        group_number = {name: i for i, name in enumerate(dict.fromkeys(groups.values()))}
+        self.labels["group"] = np.array([group_number[groups[name]] for name in names])
 
     def complete(self) -> None:
-        """Of all parts, so that none is missed when the run is over and measured."""
-        if gone := [file for file in self.named if not file.is_file()]:
-            raise UserError(f"{gone[0]}: captions.txt names it, and it is not there ({len(gone)} such)")
+        """Check that the pictures of all splits exist, so that none is found missing when the run is evaluated."""
+        if missing := [file for file in self.listed_files if not file.is_file()]:
+            raise UserError(f"{missing[0]}: captions.txt lists it, but it does not exist ({len(missing)} such)")
 
 
-def split_of(group: str, fold: int) -> Part:
-    """The part that a group belongs to: a function of its name, so pictures that are added move no others."""
-    place = (derive_seed("part", group) - 2 * fold) % SLICES
-    return "test" if place < 2 else "valid" if place == 2 else "train"
+class CaptionTokens(CaptionWords):
+    """Pictures with the words of their captions in order, and optionally with sentence embeddings.
+
+    Args:
+        root: see `CaptionWords`, as for `split`, `group`, `fold` and `upscale`.
+        sentences: a sentence-transformers model, by its name or folder, that embeds the captions; null: none.
+
+    Attributes:
+        labels: `caption` [N, L] int64, the numbers of the words in `classes` counted from 1, -1 for a word that is not
+            in it, 0 as padding; several captions of a picture are joined. With `sentences` also `sentence` [N, d], the
+            mean of the embeddings of a picture's captions.
+
+    Raises:
+        UserError: as `CaptionWords`; a caption has no word; the model cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        split: Split = "all",
+        group: str | None = None,
+        fold: NonNegativeInt = 0,
+        upscale: bool = False,
+        sentences: str | None = None,
+    ) -> None:
+        super().__init__(root, split, group, fold, upscale)
+        set_caption_rows(self, self.captions, sentences)
 
 
-def tokenize(text: str) -> list[str]:
-    """The words of a text, in small letters; an accent belongs to its letter, however it was typed."""
-    text, marks = unicodedata.normalize("NFC", text).lower(), ""
-    if not text.isascii():
-        marks = "".join(sorted({re.escape(sign) for sign in text if unicodedata.category(sign).startswith("M")}))
-    return re.findall(rf"\w[\w{marks}]*(?:[-'\u2019]\w[\w{marks}]*)*", text)
+def set_caption_rows(source: Source, captions: Sequence[Sequence[str]], sentences: str | None) -> None:
+    """Replace the labels of a source by the rows `caption` and, with a sentence encoder, `sentence`.
+
+    Args:
+        source: the pictures; its `classes` are the vocabulary.
+        captions: the texts of each picture.
+        sentences: a sentence-transformers model; None for no embeddings.
+
+    Raises:
+        UserError: the captions of a picture have no word, or the model cannot be loaded.
+    """
+    texts = [tokenize(" ".join(of_picture)) for of_picture in captions]
+    if empty := [i for i, words in enumerate(texts) if not words]:
+        raise UserError(f"{source.name(empty[0])}: its caption has no word in it (and {len(empty) - 1} more)")
+    source.labels = {"caption": word_indices(texts, source.classes)}
+    if sentences:
+        embeddings = sentence_embeddings([text for of_picture in captions for text in of_picture], sentences)
+        counts = np.array([len(of_picture) for of_picture in captions])
+        starts = np.cumsum(counts) - counts
+        source.labels["sentence"] = np.add.reduceat(embeddings, starts) / counts[:, None].astype(np.float32)
 
 
-def _rows(words: list[set[str]], classes: list[str]) -> dict[str, np.ndarray]:
-    column = {word: i for i, word in enumerate(classes)}
-    told = np.zeros((len(words), len(classes)), dtype=np.uint8)
-    for row, some in zip(told, words):
-        row[[column[word] for word in some if word in column]] = 1
-    return {"attributes": told, "told": np.array([len(some) for some in words])}
+def split_of(group: str, fold: int) -> Split:
+    """Return the split that a group belongs to.
+
+    It depends on the name of the group alone, so pictures that are added later move no others to another split.
+
+    Args:
+        group: its name.
+        fold: 0 to 4; see `CaptionWords`.
+    """
+    tenth = (derive_seed("part", group) - 2 * fold) % TENTHS
+    return "test" if tenth < 2 else "valid" if tenth == 2 else "train"
 
 
-def _captions(file: Path) -> dict[str, list[str]]:
-    """The captions of each picture."""
+def _word_rows(words: list[set[str]], vocabulary: list[str]) -> dict[str, np.ndarray]:
+    """The rows `attributes` and `word_count`."""
+    column = {word: i for i, word in enumerate(vocabulary)}
+    attributes = np.zeros((len(words), len(vocabulary)), dtype=np.uint8)
+    for row, of_picture in zip(attributes, words):
+        row[[column[word] for word in of_picture if word in column]] = 1
+    return {"attributes": attributes, "word_count": np.array([len(of_picture) for of_picture in words])}
+
+
+def _read_captions(file: Path) -> dict[str, list[str]]:
+    """The captions of each picture, by its name."""
     captions: dict[str, list[str]] = {}
-    for row in _table(file, "caption"):
+    for row in _read_csv(file, "caption"):
         captions.setdefault(row["image"], []).append(row["caption"])
     return captions
 
 
-def _column(file: Path, name: str) -> dict[str, str]:
-    return {row["image"]: row[name] for row in _table(file, name)}
+def _read_column(file: Path, name: str) -> dict[str, str]:
+    """The value of a column for each picture, by its name."""
+    return {row["image"]: row[name] for row in _read_csv(file, name)}
 
 
-def _table(file: Path, wanted: str) -> list[dict[str, str]]:
-    """The rows of a CSV file that has the columns `image` and `wanted`.
+def _read_csv(file: Path, column: str) -> list[dict[str, str]]:
+    """The rows of a CSV file that has the columns `image` and `column`.
 
     Raises:
-        UserError: it has not, or is not there.
+        UserError: the file is missing or damaged, lacks a column or a value, or has no rows.
     """
     if not file.is_file():
         raise UserError(
@@ -115,18 +193,18 @@ def _table(file: Path, wanted: str) -> list[dict[str, str]]:
     with file.open(newline="", encoding="utf-8-sig") as lines:
         try:
             table = csv.DictReader(lines, skipinitialspace=True, strict=True)
-            if missing := {"image", wanted} - set(table.fieldnames or ()):
+            if missing := {"image", column} - set(table.fieldnames or ()):
                 raise UserError(f"{file}: its first line names no column {' or '.join(sorted(missing))}")
             for row in table:
                 if row.get(None):  # type: ignore[call-overload]
                     raise UserError(f'{file}, line {table.line_num}: more values than columns; a comma needs "quotes"')
-                if not row["image"] or row[wanted] is None:
+                if not row["image"] or row[column] is None:
                     raise UserError(
-                        f"{file}, line {table.line_num}: a row lacks its {wanted if row['image'] else 'image'}"
+                        f"{file}, line {table.line_num}: a row lacks its {column if row['image'] else 'image'}"
                     )
                 rows.append(row)
         except UnicodeDecodeError as error:
-            raise UserError(f"{file}: is not UTF-8 (byte {error.start}); write it anew in that encoding") from error
+            raise UserError(f"{file}: is not UTF-8 (byte {error.start}); save it in that encoding") from error
         except csv.Error as error:
             raise UserError(f"{file}, line {table.line_num}: {error}") from error
     if not rows:

@@ -1,4 +1,4 @@
-"""CelebA as it is handed out, or as much of it as there is."""
+"""CelebA, complete or in part, in the official layout or in Kaggle's."""
 
 import csv
 import logging
@@ -14,10 +14,19 @@ log = logging.getLogger(__name__)
 
 
 class CelebA(Folder):
-    """CelebA's aligned faces with their 40 attributes. Liu 2015, arXiv:1411.7766.
+    """The aligned faces of CelebA with their 40 attributes.
 
-    root holds `img_align_celeba/` (Kaggle's folder in a folder too), and, where they are there, `list_attr_celeba` and
-    `list_eval_partition` as .txt or .csv. Any part of the set is welcome. split = all needs no partition.
+    Any part of the set will do. Without attributes for every face a warning is logged, and there are no labels.
+
+    Args:
+        root: the folder that holds `img_align_celeba/` (also as a folder in a folder, as Kaggle has it) and, if
+            available, the tables `list_attr_celeba` and `list_eval_partition`, as .txt or .csv.
+        split: the part of the official partition; "all" needs no partition table.
+
+    Raises:
+        UserError: there are no faces, none is in the split, or a table is missing or damaged.
+
+    Reference: Liu 2015, arXiv:1411.7766.
     """
 
     PARTITIONS = {"train": "0", "valid": "1", "test": "2"}
@@ -32,22 +41,22 @@ class CelebA(Folder):
             )
         super().__init__(pictures, labels="none")
         if split != "all":
-            parts = _table(root, "list_eval_partition")
-            if parts is None:
+            partition = _read_table(root, "list_eval_partition")
+            if partition is None:
                 raise UserError(
                     f"data.source.split={split}: {root}/list_eval_partition.txt is missing; split=all needs none"
                 )
-            wanted = self.PARTITIONS[split]
-            self.files = [file for file in self.files if parts[1].get(file.name, [""])[0] == wanted]
+            number = self.PARTITIONS[split]
+            self.files = [file for file in self.files if partition[1].get(file.name, [""])[0] == number]
             if not self.files:
-                raise UserError(f"data.source.split={split}: none of the faces in {pictures} belong to that part")
-        attributes = _table(root, "list_attr_celeba")
+                raise UserError(f"data.source.split={split}: none of the faces in {pictures} are in that split")
+        attributes = _read_table(root, "list_attr_celeba")
         if attributes is None:
             return
         self.classes, rows = attributes
-        lacking = [file.name for file in self.files if len(rows.get(file.name, [])) != len(self.classes)]
-        if lacking:
-            log.warning("no attributes: list_attr_celeba lacks %d faces, the first: %s", len(lacking), lacking[0])
+        incomplete = [file.name for file in self.files if len(rows.get(file.name, [])) != len(self.classes)]
+        if incomplete:
+            log.warning("no attributes: list_attr_celeba lacks %d faces, the first: %s", len(incomplete), incomplete[0])
             return
         try:
             table = np.array([rows[file.name] for file in self.files], dtype=np.int64)
@@ -56,16 +65,20 @@ class CelebA(Folder):
         self.labels = {"attributes": (table > 0).astype(np.int64)}
 
 
-def _table(root: Path, stem: str) -> tuple[list[str], dict[str, list[str]]] | None:
-    """One of CelebA's tables as (columns, rows by file name): the official .txt, or Kaggle's .csv; None if neither."""
-    text, comma = root / f"{stem}.txt", root / f"{stem}.csv"
-    if text.is_file():
-        lines = [line.split() for line in text.read_text().splitlines() if line.strip()]
-        if lines and len(lines[0]) == 1 and lines[0][0].isdigit():  # the attribute file opens with a count and names
+def _read_table(root: Path, stem: str) -> tuple[list[str], dict[str, list[str]]] | None:
+    """A table of CelebA as (columns, rows by file name): the official .txt, or Kaggle's .csv; None if neither exists.
+
+    The official attribute table begins with a line that counts the faces and a line of column names; the official
+    partition table has neither.
+    """
+    text_file, csv_file = root / f"{stem}.txt", root / f"{stem}.csv"
+    if text_file.is_file():
+        lines = [line.split() for line in text_file.read_text().splitlines() if line.strip()]
+        if lines and len(lines[0]) == 1 and lines[0][0].isdigit():
             return lines[1], {row[0]: row[1:] for row in lines[2:]}
         return [], {row[0]: row[1:] for row in lines}
-    if comma.is_file():
-        with comma.open(newline="") as file:
+    if csv_file.is_file():
+        with csv_file.open(newline="") as file:
             header, *rows = [row for row in csv.reader(file) if row] or [[""]]
         return header[1:], {row[0]: row[1:] for row in rows}
     return None

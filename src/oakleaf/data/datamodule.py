@@ -1,4 +1,4 @@
-"""What all data modules share: rows that are dealt by (seed, turn)."""
+"""The base class of all data modules."""
 
 import hashlib
 import logging
@@ -17,12 +17,27 @@ log = logging.getLogger(__name__)
 
 
 class ImageDataModule(LightningDataModule, ABC):
-    """Rows by name, all of one length: `image` [N, C, H, W] as stored, `label` [N], ...; filled by `setup`.
+    """A training set as rows of equal number, of which each batch is a selection.
 
-    size: (H, W) and channels: C of a batch's `image`. keys: its other rows. classes: what the numbers in `label` (or
-    the columns of `attributes`) are called. input_channels: C of a batch's `input`, from which a translator makes the
-    image; 0 if there is none. mirrors: whether training mirrors images by chance. pairs: whether an input and the image
-    of its number belong together.
+    A subclass fills `rows` in `setup` and provides `train_dataloader`. Networks are built from `size`, `channels`,
+    `classes` and `input_channels`, so these must be known after the constructor, before any picture is decoded.
+
+    Args:
+        name: of the data set.
+        batch_size: images in a batch of one process.
+        epochs: the length of a run, unless it is set otherwise.
+        seed: of the order of the images and of random transforms.
+
+    Attributes:
+        rows: the data by name, on the CPU, as they are stored: `image` [N, C, H, W], `label` [N], ...; from `setup` on.
+        size: (H, W) of the image in a batch.
+        channels: C of the image in a batch.
+        keys: the names of the other rows in a batch.
+        classes: the names of the values of `label`, of the columns of `attributes`, or of the words of `caption`.
+        input_channels: channels of `input`, which an image-to-image generator translates into the image; 0 without.
+        mirrors: whether training mirrors images at random.
+        pairs: whether the input and the image of the same row belong together.
+        cache: the folder of what is computed once about these data and kept.
     """
 
     size: tuple[int, int]
@@ -42,30 +57,46 @@ class ImageDataModule(LightningDataModule, ABC):
     @property
     @abstractmethod
     def digest(self) -> str:
-        """What tells these rows from all others: their content, and how it was brought to size."""
+        """Everything that distinguishes these rows from others: their content, and how images were resized."""
 
     @property
     def hash(self) -> str:
-        """Sixteen digits of the digest."""
+        """Sixteen hexadecimal digits that identify these data: a hash of `digest`."""
         return hashlib.blake2b(self.digest.encode(), digest_size=8).hexdigest()
 
     @property
     def resize_protocol(self) -> dict[str, str | int]:
-        """How pictures were brought to size, if they were."""
+        """How pictures were cropped and resized, for the report of an evaluation; empty if they were not."""
         return {}
 
     @abstractmethod
     def stored(self, images: Tensor) -> Tensor:
-        """Generated images [B, C, H, W] in [-1, 1] in the form in which real ones are stored, on the CPU: measures see
-        both alike."""
+        """Convert generated images to the form in which real ones are stored, so that metrics treat both alike.
+
+        Args:
+            images: [B, C, H, W] in [-1, 1], on any device.
+
+        Returns:
+            [B, C, H, W] on the CPU: uint8 for images, float32 for points and vectors.
+        """
 
     def batch(self, rows: Tensor) -> Rows:
-        """Those rows as a batch: what a game sees of them, but as they are, without any chance."""
+        """Return certain rows as a batch, without any random transform.
+
+        Args:
+            rows: [B] int64, row numbers.
+        """
         return {name: values[rows] for name, values in self.rows.items()}
 
     def check_declared(self, classes: int | None, input_channels: int | None) -> None:
-        """Raises:
-        UserError: another number of classes, or of the inputs' channels, is wanted than there are.
+        """Compare the configured numbers with what the data have.
+
+        Args:
+            classes: the configured number of classes; None: not checked.
+            input_channels: the configured number of channels of the input; None: not checked.
+
+        Raises:
+            UserError: a number differs.
         """
         if input_channels is not None and input_channels != self.input_channels:
             raise UserError(f"data.input_channels={input_channels}: data={self.name} has {self.input_channels}")
@@ -73,18 +104,27 @@ class ImageDataModule(LightningDataModule, ABC):
             raise UserError(f"data.classes={classes}: data={self.name} has {len(self.classes) or 'no'} classes")
 
     def sampler(self, rank: int, world: int, oversample: Tensor | None = None) -> EpochSampler:
-        """again: rows that are dealt besides (see `EpochSampler`)."""
+        """Return the sampler of the training rows.
+
+        The batch is smaller than configured, with a warning, if there are fewer images than one global batch.
+
+        Args:
+            rank: the number of this process.
+            world: the number of processes.
+            oversample: [n] int64, rows that are repeated in each batch; see `EpochSampler`.
+
+        Raises:
+            UserError: there are fewer images than processes.
+        """
         count = len(self.rows["image"])
         batch = min(self.batch_size, count // world)
         if batch < 1:
             raise UserError(f"data={self.name}: {count} pictures are too few for {world} processes")
         if batch < self.batch_size and rank == 0:
-            log.warning(
-                "batches of %d instead of %d: there are no more pictures than %d", batch, self.batch_size, count
-            )
+            log.warning("batches of %d instead of %d, as there are only %d pictures", batch, self.batch_size, count)
         return EpochSampler(count, batch, self.seed, rank, world, oversample)
 
     def iteration(self) -> int:
-        """The run's turn, by which the deck deals."""
+        """Return the iteration of the run, which decides the next batch; 0 without a trainer."""
         module: Any = self.trainer.lightning_module if self.trainer else None
         return module.iteration if module is not None else 0

@@ -1,4 +1,4 @@
-"""A source's pictures as they are kept: all of one shape, as bytes, from the cache on disk."""
+"""The decoded images of a source: the settings of the decoding, and access to the cached result."""
 
 import logging
 from dataclasses import astuple
@@ -7,21 +7,36 @@ from typing import Literal
 
 import numpy as np
 
+from oakleaf.config.types import Size, height_width
 from oakleaf.data.cache import OnCorrupt, decode_to_cache
 from oakleaf.data.decoding import UNREADABLE
 from oakleaf.data.resize import Crop, CropResize, Resample, exif_size, has_only_grey_pixels, is_grey
 from oakleaf.data.sources import Source
 from oakleaf.errors import UserError
-from oakleaf.networks.layers import Size, height_width
 
 log = logging.getLogger(__name__)
 
-PEEK = 64  # pictures looked at to learn the set's channels
+INSPECTED = 64  # pictures that are opened to find out the number of channels
 
 
 class DecodedImages:
-    """channels: null: 1 if the pictures are grey, else 3; size: null: that of the first picture; crop, resample: see
-    `CropResize`; on_corrupt, cache: see `decoded`."""
+    """The pictures of a source as images of one shape, which are decoded once and then read from the cache on disk.
+
+    Args:
+        source: the pictures.
+        channels: 1 or 3; null: 1 if 64 pictures from all over the set are grey, else 3.
+        size: of the images, in pixels; null: the size of the first picture.
+        crop: see `CropResize`.
+        resample: see `CropResize`; ignored in favour of "nearest" where the source's pixels must not be mixed.
+        on_corrupt: "error" or "skip", for a picture that cannot be read or is too small.
+        cache: the folder of the decoded-image cache.
+
+    Attributes:
+        resize: the `CropResize` that follows from the arguments.
+
+    Raises:
+        UserError: the channels or the size are to be found out, and a picture cannot be read.
+    """
 
     def __init__(
         self,
@@ -34,50 +49,69 @@ class DecodedImages:
         cache: Path,
     ) -> None:
         self.source, self.on_corrupt, self.cache = source, on_corrupt, cache
-        grey, first = self._peek(not channels) if channels is None or size is None else (False, (0, 0))
-        height, width = first if size is None else height_width(size)
+        grey, first_size = False, (0, 0)
+        if channels is None or size is None:
+            grey, first_size = self._inspect(report_grey=not channels)
+        height, width = first_size if size is None else height_width(size)
         method: Resample = resample if source.mixes else "nearest"
-        self.fit = CropResize(channels or (1 if grey else 3), height, width, crop, method, source.upscale)
+        self.resize = CropResize(channels or (1 if grey else 3), height, width, crop, method, source.upscale)
 
     def prepare(self) -> None:
-        """Decode, if that was not yet done."""
-        decode_to_cache(self.source, self.fit, self.on_corrupt, self.cache)
+        """Decode the pictures, unless the cache has them already."""
+        decode_to_cache(self.source, self.resize, self.on_corrupt, self.cache)
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
-        """Images uint8 [N, C, H, W], memory-mapped, and their numbers in the source [N]; what was skipped is told."""
-        images, kept, skipped = decode_to_cache(self.source, self.fit, self.on_corrupt, self.cache)
+        """Return the images, and log a warning if some were skipped.
+
+        Returns:
+            The images, uint8 [N, C, H, W], memory-mapped; and the number of each image in the source, [N].
+        """
+        images, kept, skipped = decode_to_cache(self.source, self.resize, self.on_corrupt, self.cache)
         if skipped:
             log.warning("%d of %d pictures skipped, the first: %s", len(skipped), len(self.source), skipped[0])
         return images, kept
 
     @property
     def digest(self) -> tuple[str, tuple[object, ...], str]:
-        return self.source.digest, astuple(self.fit), self.on_corrupt
+        """Everything that the images depend on."""
+        return self.source.digest, astuple(self.resize), self.on_corrupt
 
-    def _peek(self, unsure: bool) -> tuple[bool, tuple[int, int]]:
-        """Whether pictures from all over the set are grey, and (height, width) of the first. unsure: those that are
-        grey but stored in colour are told of; others of the set may have colours."""
-        grey, colourless, sizes = [], unsure, []
-        for index in sorted({i * len(self.source) // PEEK for i in range(PEEK)}):
+    def _inspect(self, report_grey: bool) -> tuple[bool, tuple[int, int]]:
+        """Whether pictures from all over the set are grey, and (height, width) of the first one.
+
+        report_grey: log it if all are grey but some are stored as colour; the rest of the set may be in colour.
+        """
+        grey, only_grey_pixels, sizes = [], report_grey, []
+        for index in sorted({i * len(self.source) // INSPECTED for i in range(INSPECTED)}):
             try:
                 with self.source.read(index) as picture:
                     grey.append(is_grey(picture))
-                    colourless = colourless and (grey[-1] or has_only_grey_pixels(picture))
+                    only_grey_pixels = only_grey_pixels and (grey[-1] or has_only_grey_pixels(picture))
                     sizes.append(exif_size(picture))
             except UNREADABLE as error:
                 if self.on_corrupt == "error":
                     raise UserError(f"{self.source.name(index)}: can't be read ({error})") from error
         if not sizes:
-            raise UserError(f"{self.source.name(0)} and what follows can't be read; is this a folder of pictures?")
-        if colourless and not all(grey):
-            log.info("pictures that are grey are stored in colour; data.channels=1 takes them as grey")
+            raise UserError(
+                f"{self.source.name(0)} and all others that were tried can't be read; is this a folder of pictures?"
+            )
+        if only_grey_pixels and not all(grey):
+            log.info("grey pictures are stored in colour; data.channels=1 loads them as grey")
         return all(grey), sizes[0]
 
 
-def read_pairs(image: DecodedImages, other: DecodedImages) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs: the images, what belongs to them, and their numbers; a pair of which one was skipped is left out."""
-    (images, first), (others, second) = image.read(), other.read()
-    both = np.intersect1d(first, second)
-    if len(both) == len(first) == len(second):
-        return images, others, both
-    return images[np.isin(first, both)], others[np.isin(second, both)], both
+def read_pairs(image: DecodedImages, input: DecodedImages) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Read paired images and inputs, without the pairs of which one side was skipped.
+
+    Args:
+        image: the images.
+        input: the inputs; number i belongs to image number i.
+
+    Returns:
+        Images [N, C, H, W], inputs [N, C', H, W], both uint8, and the number of each pair in the source, [N].
+    """
+    (images, image_numbers), (inputs, input_numbers) = image.read(), input.read()
+    both = np.intersect1d(image_numbers, input_numbers)
+    if len(both) == len(image_numbers) == len(input_numbers):
+        return images, inputs, both
+    return images[np.isin(image_numbers, both)], inputs[np.isin(input_numbers, both)], both

@@ -1,4 +1,4 @@
-"""Decoding a source's pictures into one file, on all processor cores."""
+"""Decoding all pictures of a source into one file, on all processor cores."""
 
 import multiprocessing
 import os
@@ -8,6 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -18,84 +19,107 @@ from oakleaf.data.sources import Source
 from oakleaf.errors import UserError
 
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, UnidentifiedImageError, Image.DecompressionBombError)
-TOGETHER = 1 << 22  # bytes of images that a process decodes at a time, one image at least
-FEW = 1000  # pictures for which no process is worth its start
-
-Fault = tuple[str, str]  # what is wrong with a picture, and what helps
-NONE: Fault = ("", "")
+CHUNK_BYTES = 1 << 22  # bytes of decoded images that a process writes at a time; at least one image
+MIN_FOR_PROCESSES = 1000  # fewer pictures are decoded faster by this process than by processes that must be started
 
 
-def faults(source: Source, fit: CropResize, path: Path, start: int) -> Iterator[Fault]:
-    """For each picture, in order, what is wrong with it. The image of one with which nothing is stands in the file by
-    then: number i at start + i times an image's bytes.
+class Problem(NamedTuple):
+    """Why a picture could not be decoded, and what the user can do about it."""
+
+    message: str
+    advice: str
+
+
+def decode_into_file(source: Source, resize: CropResize, path: Path, offset: int) -> Iterator[Problem | None]:
+    """Decode all pictures of a source into an existing file.
+
+    Args:
+        source: the pictures.
+        resize: how a picture becomes an image.
+        path: a file with room for all images.
+        offset: the position in the file of the first image, in bytes. Image number i begins at `offset + i * nbytes`.
+
+    Yields:
+        For each picture, in order, None once its image is in the file, or the problem with it.
 
     Raises:
-        UserError: a process was killed, as happens where memory ends.
-        OSError: the file can't be written.
+        UserError: a decoding process was killed, which usually means that memory ran out.
+        OSError: the file cannot be written.
     """
-    decode = partial(_Decoding, source, fit, path, start)
+    new_decoder = partial(_Decoder, source, resize, path, offset)
     count, cores = len(source), os.cpu_count() or 1
     bar = tqdm(total=count, desc="decoding", unit="img", leave=False, disable=None)  # None: only in a terminal
-    fair = count // (4 * cores)  # some work for each process, also where pictures are few
-    some = max(1, min(TOGETHER // (fit.channels * fit.height * fit.width), fair))
-    with bar, _workers(cores if count >= FEW else 1, decode) as each:
-        for found in each([range(i, min(i + some, count)) for i in range(0, count, some)]):
-            bar.update(len(found))
-            yield from found
+    per_process = count // (4 * cores)  # chunks small enough that each process has work, also with few pictures
+    chunk = max(1, min(CHUNK_BYTES // (resize.channels * resize.height * resize.width), per_process))
+    with bar, _parallel_map(cores if count >= MIN_FOR_PROCESSES else 1, new_decoder) as decode_chunks:
+        for problems in decode_chunks([range(i, min(i + chunk, count)) for i in range(0, count, chunk)]):
+            bar.update(len(problems))
+            yield from problems
 
 
-class _Decoding:
-    """A process's own way into the file: to hand images from one process to another would cost half of the decoding.
-    Many at once: small pieces of a file lie scattered in memory, and are read more slowly from then on."""
+class _Decoder:
+    """Decodes pictures and writes their images into the file, which each process opens for itself.
 
-    def __init__(self, source: Source, fit: CropResize, path: Path, start: int) -> None:
-        self.source, self.fit, self.start = source, fit, start
+    Sending the images to another process would cost half of the decoding time. A chunk is written with one call,
+    because a file written in small pieces is scattered in memory and read more slowly afterwards.
+    """
+
+    def __init__(self, source: Source, resize: CropResize, path: Path, offset: int) -> None:
+        self.source, self.resize, self.offset = source, resize, offset
         self.file = path.open("r+b")
 
-    def __call__(self, numbers: range) -> list[Fault]:
-        images = np.zeros((len(numbers), self.fit.channels, self.fit.height, self.fit.width), np.uint8)
-        found = [self._decode(index, image) for index, image in zip(numbers, images)]
-        self.file.seek(self.start + numbers.start * images[0].nbytes)
+    def __call__(self, indices: range) -> list[Problem | None]:
+        images = np.zeros((len(indices), self.resize.channels, self.resize.height, self.resize.width), np.uint8)
+        problems = [self._decode(index, image) for index, image in zip(indices, images)]
+        self.file.seek(self.offset + indices.start * images[0].nbytes)
         self.file.write(images.data)
         self.file.flush()
-        return found
+        return problems
 
-    def _decode(self, index: int, image: np.ndarray) -> Fault:
+    def _decode(self, index: int, image: np.ndarray) -> Problem | None:
+        """Decode one picture into `image`."""
         try:
             with self.source.read(index) as picture:
-                image[:] = self.fit(picture)
+                image[:] = self.resize(picture)
         except PictureTooSmall as error:
-            return f"{error}", error.advice
+            return Problem(f"{error}", error.advice)
         except UNREADABLE as error:
-            return f"can't be read ({error})", "Mend or remove it"
-        return NONE
+            return Problem(f"can't be read ({error})", "Repair or remove it")
+        return None
 
 
 @contextmanager
-def _workers(cores: int, begin: Callable[[], _Decoding]) -> Iterator[Callable[[list[range]], Iterable[list[Fault]]]]:
-    """A way to decode ranges of numbers, in order: by a process for each core, since threads wait for each other half
-    of the time; by this process alone where it is one, or where it can't be forked."""
+def _parallel_map(
+    cores: int, new_decoder: Callable[[], _Decoder]
+) -> Iterator[Callable[[list[range]], Iterable[list[Problem | None]]]]:
+    """A map over ranges of picture numbers, with ordered results, by one process for each core.
+
+    Processes rather than threads, because threads of Python spend half of their time waiting for each other here. With
+    one core, or on a system that cannot fork, this process does the work.
+    """
     if cores == 1 or "fork" not in multiprocessing.get_all_start_methods():
-        decode = begin()
-        with decode.file:
-            yield partial(map, decode)
+        decoder = new_decoder()
+        with decoder.file:
+            yield partial(map, decoder)
         return
-    fork = multiprocessing.get_context("fork")  # what it decodes from need not be sent, and touches no accelerator
-    with ProcessPoolExecutor(cores, fork, initializer=_begin, initargs=(begin,)) as pool:
+    fork = multiprocessing.get_context("fork")  # children inherit the source unpickled, and use no accelerator
+    with ProcessPoolExecutor(cores, fork, initializer=_start_process, initargs=(new_decoder,)) as pool:
         try:
-            yield partial(pool.map, _go_on)
+            yield partial(pool.map, _decode_in_process)
         except BrokenProcessPool as error:
-            raise UserError(f"decoding: a process was killed; is there memory for {cores} of them?") from error
+            raise UserError(
+                f"decoding: a process was killed; {cores} of them may need more memory than there is"
+            ) from error
 
 
-_mine: _Decoding | None = None  # of a decoding process
+_process_decoder: _Decoder | None = None  # the decoder of a child process
 
 
-def _begin(begin: Callable[[], _Decoding]) -> None:
-    global _mine
-    _mine = begin()
+def _start_process(new_decoder: Callable[[], _Decoder]) -> None:
+    global _process_decoder
+    _process_decoder = new_decoder()
 
 
-def _go_on(numbers: range) -> list[Fault]:
-    assert _mine is not None
-    return _mine(numbers)
+def _decode_in_process(indices: range) -> list[Problem | None]:
+    assert _process_decoder is not None
+    return _process_decoder(indices)

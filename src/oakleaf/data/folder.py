@@ -1,4 +1,4 @@
-"""Pictures in a folder."""
+"""Pictures in a folder on disk: finding them, their classes and their train/test split."""
 
 import hashlib
 import os
@@ -16,16 +16,22 @@ from oakleaf.data.sources import Source
 from oakleaf.errors import UserError
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"}
-TENTH = 10  # one picture of so many is held out
+TEST_EVERY = 10  # every tenth picture belongs to the test split
 Split = Literal["all", "train", "test"]
 
 
 class Folder(Source):
     """All pictures below a folder, in the order of their paths.
 
-    labels = folders: the first folder below root is the class, where every picture lies in one; none: no labels.
-    upscale: take pictures smaller than data.size instead of refusing them.
-    split: test = every tenth picture; train = the others; all = all.
+    Args:
+        root: the folder; folders below it are searched too, hidden ones are not.
+        labels: "folders": the first folder below `root` is the class of a picture, provided that there are two or more
+            and that no picture lies directly in `root`. "none": no labels.
+        upscale: enlarge pictures smaller than `data.size`; otherwise such a picture is an error.
+        split: "test" is every tenth picture, "train" are the others, "all" is all of them.
+
+    Raises:
+        UserError: the folder does not exist or holds no picture, or a single picture is to be split.
     """
 
     def __init__(
@@ -37,26 +43,34 @@ class Folder(Source):
     ) -> None:
         self.root, self.upscale = root, upscale
         self.files = find_pictures(root)
-        number = self._classes() if labels == "folders" else {}  # those of all splits, so that a number means one class
-        self.keep(split)
-        self.classes = list(number)
-        self.labels = {"label": np.array([number[self._top(file)] for file in self.files])} if number else {}
+        class_number = self._class_numbers() if labels == "folders" else {}  # before the split: the same in each split
+        self.select_split(split)
+        self.classes = list(class_number)
+        if class_number:
+            self.labels = {"label": np.array([class_number[self._top_folder(file)] for file in self.files])}
+        else:
+            self.labels = {}
 
-    def _classes(self) -> dict[str, int]:
-        """The number of each class by its name; none if there are no two, or a picture lies in no folder."""
-        tops = sorted({self._top(file) for file in self.files}, key=_natural)
-        alone = any(file.parent == self.root for file in self.files)
-        return {top: i for i, top in enumerate(tops)} if len(tops) > 1 and not alone else {}
+    def _class_numbers(self) -> dict[str, int]:
+        """The number of each class by its name; empty unless there are two classes and each picture is in a folder."""
+        names = sorted({self._top_folder(file) for file in self.files}, key=_natural_sort_key)
+        any_in_root = any(file.parent == self.root for file in self.files)
+        return {name: i for i, name in enumerate(names)} if len(names) > 1 and not any_in_root else {}
 
-    def _top(self, file: Path) -> str:
+    def _top_folder(self, file: Path) -> str:
         return file.relative_to(self.root).parts[0]
 
-    def keep(self, split: Split) -> None:
-        """Raises:
-        UserError: of a single picture nothing is left to learn from.
+    def select_split(self, split: Split) -> None:
+        """Keep only the files of one split.
+
+        Args:
+            split: as for the class.
+
+        Raises:
+            UserError: there is a single picture, so that the training split would be empty.
         """
         if split != "all":
-            self.files = [file for i, file in enumerate(self.files) if (i % TENTH == 0) == (split == "test")]
+            self.files = [file for i, file in enumerate(self.files) if (i % TEST_EVERY == 0) == (split == "test")]
             if not self.files:
                 raise UserError(f"{self.root}: a single picture can't be split into data.source.split=train and test")
 
@@ -72,35 +86,39 @@ class Folder(Source):
     @cached_property
     def digest(self) -> str:
         total = hashlib.blake2b(digest_size=16)
-        parts = [self.files[i : i + 256] for i in range(0, len(self.files), 256)]
-        with ThreadPoolExecutor(4) as pool:  # more of them wait for each other, unless the disk is far away
-            for part, contents in zip(parts, pool.map(_contents, parts)):
-                for file, content in zip(part, contents):
-                    total.update(os.fsencode(file.relative_to(self.root)) + b"\0" + content)
+        chunks = [self.files[i : i + 256] for i in range(0, len(self.files), 256)]
+        with ThreadPoolExecutor(4) as pool:  # more threads are no faster on a local disk, as they wait for each other
+            for files, hashes in zip(chunks, pool.map(_content_hashes, chunks)):
+                for file, content_hash in zip(files, hashes):
+                    total.update(os.fsencode(file.relative_to(self.root)) + b"\0" + content_hash)
         return total.hexdigest()
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    """By which 2 comes before 10, as people count."""
+def _natural_sort_key(name: str) -> list[tuple[int, str]]:
+    """A key that sorts 2 before 10."""
     parts = re.split(r"([0-9]+)", name)
     return [(int(part), "") if number % 2 else (0, part) for number, part in enumerate(parts)] + [(0, name)]
 
 
-def _contents(files: list[Path]) -> list[bytes]:
-    def of(file: Path) -> bytes:
+def _content_hashes(files: list[Path]) -> list[bytes]:
+    def content_hash(file: Path) -> bytes:
         try:
             return hashlib.blake2b(file.read_bytes(), digest_size=16).digest()
-        except OSError:  # told by name when it is to be decoded
+        except OSError:  # the decoder reports the file by its name
             return b"unreadable"
 
-    return [of(file) for file in files]
+    return [content_hash(file) for file in files]
 
 
 def find_pictures(root: Path, key: str = "data.root") -> list[Path]:
-    """All pictures below a folder, hidden ones left out. key: the option that names the folder.
+    """List all pictures below a folder, sorted by path, without hidden ones.
+
+    Args:
+        root: the folder.
+        key: the option that named the folder, for the error message.
 
     Raises:
-        UserError: no such folder, or no picture in it.
+        UserError: the folder does not exist, or there is no picture in it.
     """
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
@@ -115,11 +133,11 @@ def find_pictures(root: Path, key: str = "data.root") -> list[Path]:
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    """Files below a folder and below folders that are linked there, each real folder once, none that is hidden."""
-    seen: set[str] = set()
-    for folder, inner, names in os.walk(root, followlinks=True):
+    """The files below a folder, without hidden ones. Links are followed, and each real folder is visited once."""
+    visited: set[str] = set()
+    for folder, subfolders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        inner[:] = [] if real in seen else [name for name in inner if not name.startswith(".")]
-        if real not in seen:
+        subfolders[:] = [] if real in visited else [name for name in subfolders if not name.startswith(".")]
+        if real not in visited:
             yield from (Path(folder) / name for name in names if not name.startswith("."))
-        seen.add(real)
+        visited.add(real)

@@ -1,4 +1,4 @@
-"""The data module for images: decoded once, kept as bytes, on the accelerator if they fit, normalised there."""
+"""The data module for images: from a source of pictures to batches of images in [-1, 1]."""
 
 import warnings
 from collections.abc import Callable, Iterable
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oakleaf.config.types import NonNegativeInt, PositiveInt
+from oakleaf.config.types import NonNegativeInt, PositiveInt, Size
 from oakleaf.data.cache import OnCorrupt
 from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.data.decoded import DecodedImages, read_pairs
@@ -21,7 +21,6 @@ from oakleaf.data.sources import Source
 from oakleaf.data.transforms import BatchTransform
 from oakleaf.errors import UserError
 from oakleaf.image_grid import to_bytes
-from oakleaf.networks.layers import Size
 from oakleaf.runtime.memory import available_bytes
 from oakleaf.runtime.seeds import derive_seed
 
@@ -29,19 +28,48 @@ from oakleaf.runtime.seeds import derive_seed
 class Images(ImageDataModule):
     """Batches {image: [B, C, H, W] in [-1, 1], label: [B], ...} of a source's pictures.
 
-    size: H = W, or [H, W]; null: that of the first picture. channels: 1 or 3; null: 1 if the pictures are grey, else 3.
-    classes: how many kinds of labels (or attributes) there are; null: as many as the source knows.
-    labelled: so many images keep their label, chosen by labelled_seed, and each batch has as many of them besides, as
-    `labelled_image` and `labelled_label`; all others have the label -1 there. Measures still know all labels. null: no
-    label is hidden.
-    crop, resample, on_corrupt: see `CropResize` and `decoded`. flip: mirror each picture or not, by chance, in each epoch.
-    jitter: enlarge by so many pixels and cut a part of the right size from anywhere (Isola 2016, arXiv:1611.07004,
-    section 6.2: 30 of 286).
-    input: how a translator's input is made from an image; null: as the source has it, if it has. input_channels: of the
-    input; null: as many as it has. unpaired: images and inputs are dealt each on its own, though the set be of pairs.
-    batch_size: images a process and turn. epochs: a good length for a run on this set.
-    keep: device = all images on the accelerator; workers = read from the cache on disk by `workers` processes; auto =
-    on the device where they, and all that belongs to them, take less than a quarter of its free memory.
+    Pictures are decoded once into the cache on disk. From there the bytes are copied to the training device, if they
+    and the rows that belong to them fit, or else read by worker processes. `BatchTransform` does the rest on the
+    device.
+
+    Args:
+        name: of the data set.
+        source: makes the source, given the root folder.
+        root: the folder of the data set; `~` is the home folder.
+        size: H = W, or (H, W), in pixels; null: the size of the first picture.
+        channels: 1 or 3; null: 1 if the pictures are grey, else 3.
+        classes: the expected number of classes (or attributes, or words); null: not checked.
+        labelled: how many images keep their label, the same number of each class. Each batch then has as many labelled
+            images as others, as `labelled_image` and `labelled_label`, and `label` is -1 for all images that do not
+            keep theirs. Metrics still know all labels. null: no label is hidden.
+        labelled_seed: which images keep their label.
+        crop: how a picture of another shape is cut; see `CropResize`.
+        resample: the filter for resizing; see `CropResize`.
+        flip: mirror each image with probability 1/2, anew in each epoch.
+        jitter: enlarge each image by this many pixels and crop a random part of the original size; 0: no crop.
+        input: how the input of an image-to-image generator is computed from the image; null: the input that the source
+            has, or none.
+        input_channels: the channels of the input; null: those that it has.
+        unpaired: shuffle images and inputs independently of each other, even if the source has pairs.
+        batch_size: images in a batch of one process.
+        epochs: the length of a run, unless it is set otherwise.
+        on_corrupt: "error": a picture that cannot be read or is too small is an error; "skip": it is left out.
+        keep: where the images are held. "device": on the training device; "workers": in the cache on disk, read by
+            worker processes; "auto": on the device if all rows take less than a quarter of its free memory.
+        workers: the number of worker processes.
+        cache: the folder of decoded images and other things that are computed once.
+        seed: of the order of the images and of random transforms.
+
+    Attributes:
+        source: the source of the pictures.
+        decoded_images: its images.
+        input_images: the images of the source's inputs; None if the input is computed, or if there is none.
+        transform: the `BatchTransform`.
+
+    Raises:
+        UserError: the pictures or an option do not fit together; the message says how.
+
+    Reference: Isola 2016, arXiv:1611.07004, section 6.2, for `jitter` (30 of 286).
     """
 
     def __init__(
@@ -75,76 +103,88 @@ class Images(ImageDataModule):
         self.source = source(Path(root).expanduser())
         if on_corrupt == "error":
             self.source.complete()
-        sides = {"image": self.source, "input": self.source.inputs}
-        unmixed = tuple(name for name, side in sides.items() if side and not side.mixes)
-        self.transform = BatchTransform(flip, jitter, input, unmixed)
+        sources = {"image": self.source, "input": self.source.inputs}
+        class_maps = tuple(name for name, of_name in sources.items() if of_name and not of_name.mixes)
+        self.transform = BatchTransform(flip, jitter, input, class_maps)
         self.decoded_images = DecodedImages(self.source, channels, size, crop, resample, on_corrupt, self.cache)
-        self.channels, self.size = (
-            self.decoded_images.fit.channels,
-            (self.decoded_images.fit.height, self.decoded_images.fit.width),
-        )
-        self.others: DecodedImages | None = None
+        resize = self.decoded_images.resize
+        self.channels, self.size = resize.channels, (resize.height, resize.width)
+        self.input_images: DecodedImages | None = None
         if self.source.inputs and not input:
-            known: Any = input_channels
-            self.others = DecodedImages(self.source.inputs, known, self.size, crop, resample, on_corrupt, self.cache)
+            self.input_images = DecodedImages(
+                self.source.inputs,
+                input_channels,  # type: ignore[arg-type]
+                self.size,
+                crop,
+                resample,
+                on_corrupt,
+                self.cache,
+            )
         self.input_channels, self.mirrors = self._input_channels(input), flip
-        self.pairs = self.source.pairs or input is not None  # made of its image, an input belongs to it
+        self.pairs = self.source.pairs or input is not None  # a computed input belongs to its image
         self.keys = [*self.source.labels, *(["input"] if self.input_channels else [])]
         self.classes = self.source.classes
         self.check_declared(classes, input_channels)
-        self.streams: list[WorkerLoader] = []
+        self.worker_loaders: list[WorkerLoader] = []
         self.labelled = LabelSubset(labelled, labelled_seed) if labelled else None
 
     def prepare_data(self) -> None:
-        """Decode, once a machine."""
-        for decoded_images in (self.decoded_images, self.others):
-            if decoded_images:
-                decoded_images.prepare()
+        """Decode the pictures; Lightning calls it once on each machine."""
+        for images in (self.decoded_images, self.input_images):
+            if images:
+                images.prepare()
 
     def setup(self, stage: str | None = None) -> None:
-        pictures: dict[str, np.ndarray] = {}
-        if self.others and not self.unpaired:
-            pictures["image"], pictures["input"], kept = read_pairs(self.decoded_images, self.others)
+        """Open the decoded images, which stay memory-mapped, and the labels of those that were not skipped."""
+        arrays: dict[str, np.ndarray] = {}
+        if self.input_images and not self.unpaired:
+            arrays["image"], arrays["input"], kept = read_pairs(self.decoded_images, self.input_images)
         else:
-            pictures["image"], kept = self.decoded_images.read()
-            if self.others:
-                pictures["input"], _ = self.others.read()
+            arrays["image"], kept = self.decoded_images.read()
+            if self.input_images:
+                arrays["input"], _ = self.input_images.read()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*not writable.*")  # nothing writes into the mapped file
-            self.rows = {name: torch.from_numpy(images) for name, images in pictures.items()}
+            self.rows = {name: torch.from_numpy(images) for name, images in arrays.items()}
         self.rows |= {name: torch.from_numpy(values[kept]) for name, values in self.source.labels.items()}
 
     def train_dataloader(self) -> Iterable[Rows]:
+        """Return the loader of the training batches, with rows as they are stored."""
         trainer = self.trainer
         assert trainer is not None
         rows = dict(self.rows)
-        few = self.labelled.rows(rows) if self.labelled else None
-        if few is not None:
-            rows = {**rows, "label": mask_labels(rows["label"], few)}
-        sampler = self.sampler(trainer.global_rank, trainer.world_size, few)
+        labelled_rows = self.labelled.rows(rows) if self.labelled else None
+        if labelled_rows is not None:
+            rows = {**rows, "label": mask_labels(rows["label"], labelled_rows)}
+        sampler = self.sampler(trainer.global_rank, trainer.world_size, labelled_rows)
         if not (self.unpaired and "input" in rows):
             return self._loader(rows, sampler, self.iteration)
-        inputs = rows.pop("input")
-        if len(inputs) < sampler.batch * sampler.world:
-            raise UserError(f"data={self.name}: {len(inputs)} inputs are too few for data.batch_size={self.batch_size}")
-        own = EpochSampler(len(inputs), sampler.batch, derive_seed(self.seed, "inputs"), sampler.rank, sampler.world)
+        inputs = {"input": rows.pop("input")}
+        input_sampler = self._input_sampler(len(inputs["input"]), sampler)
         images = self._loader(rows, sampler, self.iteration)
-        return UnpairedLoader(images, lambda iteration: self._loader({"input": inputs}, own, iteration), self.iteration)
+        return UnpairedLoader(images, lambda iteration: self._loader(inputs, input_sampler, iteration), self.iteration)
+
+    def _input_sampler(self, count: int, sampler: EpochSampler) -> EpochSampler:
+        """The sampler of unpaired inputs: as the images', with another seed."""
+        if count < sampler.batch * sampler.world:
+            raise UserError(f"data={self.name}: {count} inputs are too few for data.batch_size={self.batch_size}")
+        return EpochSampler(count, sampler.batch, derive_seed(self.seed, "inputs"), sampler.rank, sampler.world)
 
     def _loader(self, rows: Rows, sampler: EpochSampler, iteration: Callable[[], int]) -> DeviceLoader | WorkerLoader:
         assert self.trainer is not None
         device = self.trainer.strategy.root_device
         if self.keep == "workers" or (self.keep == "auto" and not self._fits(rows, device)):
-            self.streams.append(WorkerLoader(rows, sampler, iteration, self.workers, device))
-            return self.streams[-1]
+            self.worker_loaders.append(WorkerLoader(rows, sampler, iteration, self.workers, device))
+            return self.worker_loaders[-1]
         return DeviceLoader({name: values.to(device) for name, values in rows.items()}, sampler, iteration)
 
     def teardown(self, stage: str) -> None:
-        while self.streams:
-            self.streams.pop().close()
+        """Stop the worker processes."""
+        while self.worker_loaders:
+            self.worker_loaders.pop().close()
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
-        """On the device: see `BatchTransform`."""
+        """Transform a batch on the device; see `BatchTransform`. The random crops follow from the iteration."""
         module = self.trainer.lightning_module if self.trainer else None
         rank = self.trainer.global_rank if self.trainer else 0
         dtype: Any = module.dtype if module else torch.float32
@@ -152,8 +192,9 @@ class Images(ImageDataModule):
         return split_labelled(batch) if self.labelled else batch
 
     def batch(self, rows: Tensor) -> Rows:
-        there = {name: values[rows % len(values)] for name, values in self.rows.items()}  # unpaired inputs may be fewer
-        return self.transform(there, torch.float32, derive_seed(self.seed, "batch"), train=False)
+        # unpaired inputs may be fewer than images
+        selected = {name: values[rows % len(values)] for name, values in self.rows.items()}
+        return self.transform(selected, torch.float32, derive_seed(self.seed, "batch"), train=False)
 
     @property
     def digest(self) -> str:
@@ -161,25 +202,30 @@ class Images(ImageDataModule):
 
     @property
     def resize_protocol(self) -> dict[str, str | int]:
-        return {"crop": self.decoded_images.fit.crop, "resample": self.decoded_images.fit.resample}
+        return {"crop": self.decoded_images.resize.crop, "resample": self.decoded_images.resize.resample}
 
     def stored(self, images: Tensor) -> Tensor:
         return to_bytes(images)
 
     def _fits(self, rows: Rows, device: torch.device) -> bool:
+        """Whether the rows take less than a quarter of the free memory of the device."""
         assert self.trainer is not None
         needed = sum(values.nbytes for values in rows.values())
         if device.type == "cuda":
             return needed < torch.cuda.mem_get_info(device)[0] / 4
-        return needed < available_bytes() / self.trainer.num_devices / 4  # each process has its own
+        return needed < available_bytes() / self.trainer.num_devices / 4  # each process has a copy
 
     def _input_channels(self, input: Input | None) -> int:
-        """Raises:
-        UserError: images and inputs that are no pairs.
+        """The channels of the input, computed or from the source; 0 without.
+
+        Raises:
+            UserError: images and inputs should be pairs, and their numbers differ.
         """
-        if self.others and not self.unpaired and len(self.others.source) != len(self.source):
-            count = len(self.others.source)
+        if self.input_images and not self.unpaired and len(self.input_images.source) != len(self.source):
+            count = len(self.input_images.source)
             raise UserError(
-                f"data={self.name}: {len(self.source)} images and {count} inputs; unpaired: data.unpaired=true"
+                f"data={self.name}: {len(self.source)} images and {count} inputs are no pairs; if they need not be: data.unpaired=true"
             )
-        return input.channels(self.channels) if input else self.others.fit.channels if self.others else 0
+        if input:
+            return input.channels(self.channels)
+        return self.input_images.resize.channels if self.input_images else 0

@@ -1,4 +1,8 @@
-"""What a translator is given, made of the image that it is to give back: any set of images becomes one of pairs."""
+"""Inputs of image-to-image generators that are computed from the image: any set of images becomes a set of pairs.
+
+The generator learns the way back: from grey to colour, from edges to a photograph, from a low resolution to a high one,
+from an image with a missing part to a complete one.
+"""
 
 from pathlib import Path
 from typing import Protocol
@@ -13,40 +17,65 @@ from oakleaf.data.decoding import UNREADABLE
 from oakleaf.data.resize import to_8bit
 from oakleaf.errors import UserError
 
-LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
+LUMINANCE = (0.299, 0.587, 0.114)  # weights of red, green and blue, ITU-R BT.601
 
 
 class Input(Protocol):
-    """Pictures from images, both in [-1, 1]."""
+    """A way to compute the input of an image-to-image generator from its target image, both in [-1, 1]."""
 
     def channels(self, image: int) -> int:
-        """Of the pictures, for images with so many channels."""
+        """Return the number of channels of the input for images with `image` channels."""
 
-    def __call__(self, image: Tensor, chance: torch.Generator) -> Tensor:
-        """Images [B, C, H, W] -> [B, channels, H, W]; whatever is random about it is drawn on the CPU by `chance`."""
+    def __call__(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """Compute the inputs of a batch.
+
+        It must not wait for a GPU, so random numbers are drawn on the CPU and constants are created on the device.
+
+        Args:
+            image: [B, C, H, W] in [-1, 1].
+            generator: on the CPU, for what is random about the input.
+
+        Returns:
+            [B, channels, H, W] in [-1, 1].
+        """
 
 
 def luminance(image: Tensor) -> Tensor:
-    """[B, C, H, W] -> [B, 1, H, W]; the mean of channels that are not red, green and blue."""
+    """Return the luminance of images.
+
+    Args:
+        image: [B, C, H, W]; three channels are red, green and blue, of other numbers the mean is taken.
+
+    Returns:
+        [B, 1, H, W].
+    """
     if image.shape[1] != 3:
         return image.mean(1, keepdim=True)
-    weights = torch.stack([image.new_full((), weight) for weight in LUMINANCE])  # filled in there: a copy would wait
+    # each weight is filled in on the device: copying a tensor of them would make the CPU wait for the GPU
+    weights = torch.stack([image.new_full((), weight) for weight in LUMINANCE])
     return (image * weights[:, None, None]).sum(1, keepdim=True)
 
 
 class Grey:
-    """The luminance alone; its colours are to be found. Isola 2016, arXiv:1611.07004, figure 1."""
+    """The luminance of the image; the generator learns to colour it.
+
+    Reference: Isola 2016, arXiv:1611.07004, figure 1.
+    """
 
     def channels(self, image: int) -> int:
         return 1
 
-    def __call__(self, image: Tensor, chance: torch.Generator) -> Tensor:
+    def __call__(self, image: Tensor, generator: torch.Generator) -> Tensor:
         return luminance(image)
 
 
 class Edges:
-    """Dark lines on white where the luminance changes: Sobel's gradient, its length times `gain`. Isola 2016,
-    arXiv:1611.07004, section 4, has HED's edges, which need a trained network.
+    """Dark lines on white where the luminance changes: the norm of Sobel's gradient, times `gain`.
+
+    Args:
+        gain: how dark the lines are; with 1, a step from black to white gives black.
+
+    Reference: Isola 2016, arXiv:1611.07004, section 4, has the edges of HED, which need a trained network.
     """
 
     def __init__(self, gain: PositiveFloat = 1.0) -> None:
@@ -55,17 +84,24 @@ class Edges:
     def channels(self, image: int) -> int:
         return 1
 
-    def __call__(self, image: Tensor, chance: torch.Generator) -> Tensor:
-        slope = torch.arange(-1, 2, dtype=image.dtype, device=image.device)  # made there: a copy would wait
-        across = torch.outer(2 - slope.abs(), slope) / 8
-        slopes = conv2d(pad(luminance(image), (1, 1, 1, 1), "replicate"), torch.stack([across, across.T])[:, None])
-        # a step from black to white has slope 1 a pixel on either side of it
-        return 1 - 2 * (self.gain * slopes.square().sum(1, keepdim=True).sqrt()).clamp(max=1)
+    def __call__(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        # created on the device: copying a constant would make the CPU wait for the GPU
+        difference = torch.arange(-1, 2, dtype=image.dtype, device=image.device)
+        sobel = torch.outer(2 - difference.abs(), difference) / 8
+        kernels = torch.stack([sobel, sobel.T])[:, None]
+        gradient = conv2d(pad(luminance(image), (1, 1, 1, 1), "replicate"), kernels)
+        # a step from black to white has a gradient of norm 1 in the pixels on either side of it
+        return 1 - 2 * (self.gain * gradient.square().sum(1, keepdim=True).sqrt()).clamp(max=1)
 
 
 class LowResolution:
-    """Shrunk by `factor`, antialiased, and enlarged again, both bicubic: super-resolution's input (Dong 2014,
-    arXiv:1501.00092, section 3.1)."""
+    """The image shrunk by a factor, antialiased, and enlarged again, both bicubic: the input of super-resolution.
+
+    Args:
+        factor: each side is divided by it.
+
+    Reference: Dong 2014, arXiv:1501.00092, section 3.1.
+    """
 
     def __init__(self, factor: PositiveInt = 4) -> None:
         self.factor = factor
@@ -73,70 +109,82 @@ class LowResolution:
     def channels(self, image: int) -> int:
         return image
 
-    def __call__(self, image: Tensor, chance: torch.Generator) -> Tensor:
-        whole = image.shape[2:]
-        if min(whole) < 2 * self.factor:
-            raise UserError(f"data.input.factor={self.factor}: nothing is left of {whole[0]} x {whole[1]} pixels")
-        small = [side // self.factor for side in whole]
+    def __call__(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        size = image.shape[2:]
+        if min(size) < 2 * self.factor:
+            raise UserError(f"data.input.factor={self.factor}: nothing is left of {size[0]} x {size[1]} pixels")
+        small = [side // self.factor for side in size]
         shrunk = interpolate(image.float(), small, mode="bicubic", antialias=True)
-        return interpolate(shrunk, list(whole), mode="bicubic").clamp(-1, 1).to(image.dtype)
+        return interpolate(shrunk, list(size), mode="bicubic").clamp(-1, 1).to(image.dtype)
 
 
 class Masked:
-    """The image with a part missing, 0 there, and a further channel that is 1 where it is missing and -1 elsewhere.
-    Pathak 2016, arXiv:1604.07379, section 3.3.
+    """The image with a missing part, which is 0, and a mask as a further channel: 1 where it is missing, else -1.
 
-    region: centre = the middle half of either side; block = a square as large, anywhere; half = the right half; or a
-    picture's file: what is white in it is missing.
+    Args:
+        region: what is missing. "centre": the middle half of each side; "block": a rectangle of that size at a random
+            place; "half": the right half; otherwise the path of a picture, whose white pixels are missing.
 
     Raises:
-        UserError: no such word or picture, or one that is all black or all white.
+        UserError: there is no such region or picture, or the picture is all black or all white.
+
+    Reference: Pathak 2016, arXiv:1604.07379, section 3.3.
     """
 
     def __init__(self, region: str = "centre") -> None:
         self.region = region
-        self.drawn = None if region in ("centre", "block", "half") else _mask(Path(region).expanduser())
+        self.mask = None if region in ("centre", "block", "half") else _read_mask(Path(region).expanduser())
 
     def channels(self, image: int) -> int:
         return image + 1
 
-    def __call__(self, image: Tensor, chance: torch.Generator) -> Tensor:
-        missing = self.missing(len(image), image.shape[2], image.shape[3], chance, image.device)
+    def __call__(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        missing = self.missing(len(image), image.shape[2], image.shape[3], generator, image.device)
         return torch.cat([image * ~missing, 2 * missing.to(image.dtype) - 1], 1)
 
     def missing(
-        self, count: int, height: int, width: int, chance: torch.Generator, device: torch.device | str = "cpu"
+        self, count: int, height: int, width: int, generator: torch.Generator, device: torch.device | str = "cpu"
     ) -> Tensor:
-        """Where, [count, 1, height, width], bool."""
-        if self.drawn is not None:
-            drawn = self.drawn.resize((width, height), Image.Resampling.NEAREST)
-            there = torch.frombuffer(bytearray(drawn.tobytes()), dtype=torch.uint8).view(1, 1, height, width) > 127
-            return there.to(device, non_blocking=True).expand(count, -1, -1, -1)
+        """Return which pixels are missing.
+
+        Args:
+            count: of images, B.
+            height: of the images.
+            width: of the images.
+            generator: on the CPU, for the region "block".
+            device: of the result.
+
+        Returns:
+            [B, 1, height, width] bool.
+        """
+        if self.mask is not None:
+            mask = self.mask.resize((width, height), Image.Resampling.NEAREST)
+            missing = torch.frombuffer(bytearray(mask.tobytes()), dtype=torch.uint8).view(1, 1, height, width) > 127
+            return missing.to(device, non_blocking=True).expand(count, -1, -1, -1)
         if self.region == "half":
             return (torch.arange(width, device=device) >= width // 2).expand(count, 1, height, width)
-        tall, wide = height // 2, width // 2
-        places = torch.tensor([[(height - tall) // 2, (width - wide) // 2]]).expand(count, 2)
+        block_height, block_width = height // 2, width // 2
+        corners = torch.tensor([[(height - block_height) // 2, (width - block_width) // 2]]).expand(count, 2)
         if self.region == "block":
-            places = (
-                torch.rand(count, 2, generator=chance) * torch.tensor([height - tall + 1, width - wide + 1])
-            ).long()
-        rows, columns = places.to(device, non_blocking=True).T[:, :, None]
-        down, across = torch.arange(height, device=device), torch.arange(width, device=device)
-        inside = (down >= rows) & (down < rows + tall)  # [count, height]
-        beside = (across >= columns) & (across < columns + wide)
-        return (inside[:, :, None] & beside[:, None, :])[:, None]
+            choices = torch.tensor([height - block_height + 1, width - block_width + 1])
+            corners = (torch.rand(count, 2, generator=generator) * choices).long()
+        top, left = corners.to(device, non_blocking=True).T[:, :, None]
+        rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
+        missing_rows = (rows >= top) & (rows < top + block_height)  # [B, height]
+        missing_columns = (columns >= left) & (columns < left + block_width)  # [B, width]
+        return (missing_rows[:, :, None] & missing_columns[:, None, :])[:, None]
 
 
-def _mask(file: Path) -> Image.Image:
-    """The picture, grey."""
+def _read_mask(file: Path) -> Image.Image:
+    """The picture as 8-bit grey."""
     if not file.is_file():
         raise UserError(f"data.input.region={file}: centre, block, half, or a picture whose white parts are missing")
     try:
         with Image.open(file) as picture:
-            drawn = to_8bit(picture, 1)
+            mask = to_8bit(picture, 1)
     except UNREADABLE as error:
         raise UserError(f"data.input.region={file}: can't be read as a picture ({error})") from error
-    missing = {value > 127 for value in drawn.tobytes()}
+    missing = {value > 127 for value in mask.tobytes()}
     if len(missing) == 1:
         raise UserError(f"data.input.region={file}: {'nothing' if True in missing else 'all'} of it would be left")
-    return drawn
+    return mask

@@ -1,4 +1,4 @@
-"""Sources of images that have another picture each, or another set of pictures beside them."""
+"""Sources for image-to-image translation: each image has an input picture, or there is a second set of pictures."""
 
 from functools import cached_property
 from pathlib import Path
@@ -17,10 +17,15 @@ Split = Literal["train", "val", "test"]
 
 
 class SideBySide(Folder):
-    """Pictures of two halves: one is the image, the other what it is made from. Isola 2016's data are so.
+    """Pictures of two halves, of which one is the image and the other its input, as in the data of pix2pix.
 
-    image: the half that is to be made. classes: the half whose colours stand for classes, which is cut to size without
-    mixing them. split: a folder below root, or null.
+    Args:
+        root: the folder of the pictures.
+        image: the half that the generator is to produce; the other half is its input.
+        classes: the half whose colours stand for classes, and are not mixed when it is resized; null: neither.
+        split: the folder below `root` that holds the pictures; null: `root` itself.
+
+    Reference: Isola 2016, arXiv:1611.07004.
     """
 
     def __init__(
@@ -29,56 +34,68 @@ class SideBySide(Folder):
         super().__init__(root / split if split else root, labels="none", upscale=True)
         self.side, self.mixes = image, classes != image
         other: Side = "right" if image == "left" else "left"
-        self.inputs = _Half(self, other, classes != other)
+        self.inputs = _InputHalves(self, other, classes != other)
 
     def read(self, index: int) -> Image.Image:
         return self.half(index, self.side)
 
     def half(self, index: int, side: Side) -> Image.Image:
-        """Raises:
-        ValueError: no two halves.
+        """Read one half of a picture, upright as its EXIF data say.
+
+        Args:
+            index: the number of the picture.
+            side: which half.
+
+        Raises:
+            ValueError: the width of the picture is odd.
         """
-        with super().read(index) as whole:
-            ImageOps.exif_transpose(whole, in_place=True)
-            if whole.width % 2 or whole.width < 2:
-                raise ValueError(f"{whole.width} pixels wide, which are no two halves")
-            middle = whole.width // 2
-            box = (0, 0, middle, whole.height) if side == "left" else (middle, 0, whole.width, whole.height)
-            return whole.crop(box)
+        with super().read(index) as picture:
+            ImageOps.exif_transpose(picture, in_place=True)
+            if picture.width % 2 or picture.width < 2:
+                raise ValueError(f"{picture.width} pixels wide, which can't be divided into two halves")
+            middle = picture.width // 2
+            box = (0, 0, middle, picture.height) if side == "left" else (middle, 0, picture.width, picture.height)
+            return picture.crop(box)
 
     @cached_property
     def digest(self) -> str:
         return f"{Folder(self.root, labels='none').digest}-{self.side}"
 
 
-class _Half(Source):
-    """The other halves."""
+class _InputHalves(Source):
+    """The halves of `SideBySide` pictures that are the inputs."""
 
-    def __init__(self, whole: SideBySide, side: Side, mixes: bool) -> None:
-        self.whole, self.side, self.mixes, self.labels = whole, side, mixes, {}
+    def __init__(self, pictures: SideBySide, side: Side, mixes: bool) -> None:
+        self.pictures, self.side, self.mixes, self.labels = pictures, side, mixes, {}
 
     def __len__(self) -> int:
-        return len(self.whole)
+        return len(self.pictures)
 
     def read(self, index: int) -> Image.Image:
-        return self.whole.half(index, self.side)
+        return self.pictures.half(index, self.side)
 
     def name(self, index: int) -> str:
-        return self.whole.name(index)
+        return self.pictures.name(index)
 
     @property
     def digest(self) -> str:
-        return f"{self.whole.digest}-{self.side}"
+        return f"{self.pictures.digest}-{self.side}"
 
 
 class TwoFolders(Folder):
-    """Images in one folder below root, what they are made from in another: trainA and trainB, say.
+    """Images in one folder and inputs in another, `trainB` and `trainA` for example.
 
-    image, input: the folders' names; `{split}` in them is replaced by the split. paired: a picture belongs to the one
-    of the same name in the other folder (whatever its ending), which has the same size.
+    Args:
+        root: the folder that holds both.
+        image: the name of the folder of the images; `{split}` in it is replaced by the split.
+        input: the name of the folder of the inputs, likewise.
+        split: "train", "val" or "test".
+        paired: an image belongs to the input of the same name (extensions may differ), which must have the same size.
+            False: the two sets are independent.
+        upscale: enlarge pictures smaller than `data.size`; otherwise such a picture is an error.
 
     Raises:
-        UserError: a picture without its other, or of another size; a folder that is not there or has no pictures.
+        UserError: a folder is missing or has no pictures; a picture of a pair is missing, or the sizes differ.
     """
 
     def __init__(
@@ -91,42 +108,45 @@ class TwoFolders(Folder):
         upscale: bool = False,
     ) -> None:
         super().__init__(root / image.format(split=split), labels="none", upscale=upscale)
-        other = Folder(root / input.format(split=split), labels="none", upscale=upscale)
-        self.inputs, self.pairs = _matched(self, other) if paired else other, paired
+        inputs = Folder(root / input.format(split=split), labels="none", upscale=upscale)
+        self.inputs, self.pairs = _matched_inputs(self, inputs) if paired else inputs, paired
 
 
-def _matched(images: Folder, inputs: Folder) -> Folder:
-    """The inputs in the images' order."""
-    names, there = _by_name(images), _by_name(inputs)
-    alone = [images.root / name for name in names if name not in there]
-    alone += [inputs.root / name for name in there if name not in names]
-    if alone:
+def _matched_inputs(images: Folder, inputs: Folder) -> Folder:
+    """The inputs in the order of the images with the same names."""
+    image_files, input_files = _files_by_name(images), _files_by_name(inputs)
+    unmatched = [images.root / name for name in image_files if name not in input_files]
+    unmatched += [inputs.root / name for name in input_files if name not in image_files]
+    if unmatched:
         raise UserError(
-            f"{alone[0]}: no picture of that name in the other folder ({len(alone)} such); pairs are needed here"
+            f"{unmatched[0]}: no picture of that name in the other folder ({len(unmatched)} such); pairs are needed "
+            "here"
         )
-    inputs.files = [there[name] for name in names]
-    for image, other in zip(images.files, inputs.files):
-        if (one := _size(image)) and (two := _size(other)) and one != two:
-            raise UserError(f"{image} has {one[1]} x {one[0]} pixels, {other} {two[1]} x {two[0]}: a pair has one size")
+    inputs.files = [input_files[name] for name in image_files]
+    for image, input in zip(images.files, inputs.files):
+        if (one := _upright_size(image)) and (two := _upright_size(input)) and one != two:
+            raise UserError(
+                f"{image} has {one[1]} x {one[0]} pixels, {input} {two[1]} x {two[0]}: both must have the same size"
+            )
     return inputs
 
 
-def _by_name(folder: Folder) -> dict[Path, Path]:
-    """The files by their places in the folder, without endings.
+def _files_by_name(folder: Folder) -> dict[Path, Path]:
+    """The files by their paths in the folder without extensions.
 
     Raises:
-        UserError: two that differ by their ending alone.
+        UserError: two paths differ by their extension only.
     """
     files: dict[Path, Path] = {}
     for file in folder.files:
         other = files.setdefault(file.relative_to(folder.root).with_suffix(""), file)
         if other != file:
-            raise UserError(f"{other} and {file}: two pictures of one name; which of them belongs to the pair?")
+            raise UserError(f"{other} and {file}: two pictures of one name; remove the one that is not in the pair")
     return files
 
 
-def _size(file: Path) -> tuple[int, int] | None:
-    """(height, width); None if it can't be read, which is told when it is decoded."""
+def _upright_size(file: Path) -> tuple[int, int] | None:
+    """(height, width); None if the picture cannot be read, which the decoder reports later."""
     try:
         with Image.open(file) as picture:
             return exif_size(picture)

@@ -1,4 +1,4 @@
-"""Cutting one picture to size: any mode, any shape -> uint8 [C, H, W]."""
+"""Resizing one picture: from any mode and shape to uint8 [C, H, W]."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,23 +13,36 @@ Resample = Literal["nearest", "bilinear", "bicubic", "lanczos", "box"]
 
 
 class PictureTooSmall(ValueError):
-    """A picture with fewer pixels than wanted, where enlarging was not allowed. advice: what helps."""
+    """A picture has fewer pixels than the configured size, and enlarging is not allowed.
 
-    def __init__(self, words: str, advice: str) -> None:
-        super().__init__(words)
+    Args:
+        message: what is wrong.
+        advice: what the user can change.
+    """
+
+    def __init__(self, message: str, advice: str) -> None:
+        super().__init__(message)
         self.advice = advice
 
 
 @dataclass(frozen=True)
 class CropResize:
-    """How a picture becomes an image of `channels` x `height` x `width`.
+    """Convert a picture into an image of `channels` x `height` x `width` bytes.
 
-    crop: center = the largest centred part of the wanted shape; a number n = the centred n x n pixels first; stretch =
-    all of it, distorted; pad = all of it, with black around. resample is PIL's, with antialiasing when shrinking.
+    All fields are part of the key of the decoded-image cache, so `jpeg_scale` is a field rather than a constant.
 
-    ample: how many times the wanted size a JPEG is decoded at, at least; one of twice that or more is decoded at a
-    half, a quarter or an eighth of its own, which changes less than its compression did (LOG.md has numbers). Not where
-    a crop counts its pixels, or neighbours may not be mixed. A field, as what is kept of decoded images goes by all.
+    Args:
+        channels: 1 (grey) or 3 (red, green, blue).
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+        crop: "center": the largest centred part with the aspect ratio of the image; a number n: first the centred n x n
+            pixels; "stretch": the whole picture, distorted; "pad": the whole picture with black borders.
+        resample: PIL's filter, antialiased when the picture is shrunk.
+        upscale: enlarge pictures that are smaller than the image; otherwise they are an error.
+        jpeg_scale: a JPEG is decoded at a half, a quarter or an eighth of its size where that is still at least this
+            many times the size of the image. That is much faster and changes the result less than the compression of
+            the file did (LOG.md has the numbers). It is not done where `crop` counts pixels of the original, nor with
+            `resample` "nearest", which must not average neighbouring pixels.
     """
 
     channels: int
@@ -38,24 +51,32 @@ class CropResize:
     crop: Crop = "center"
     resample: Resample = "bilinear"
     upscale: bool = False
-    ample: PositiveInt = 4
+    jpeg_scale: PositiveInt = 4
 
     def __call__(self, picture: Image.Image) -> np.ndarray:
-        """Raises:
-        TooSmall: fewer pixels than wanted.
+        """Convert one picture, rotated upright as its EXIF data say.
+
+        Args:
+            picture: an opened picture; a JPEG must not have been decoded yet, or it is decoded in full.
+
+        Returns:
+            uint8 [channels, height, width].
+
+        Raises:
+            PictureTooSmall: the picture has fewer pixels than the image, and `upscale` is False.
         """
         if not isinstance(self.crop, int) and self.resample != "nearest":
-            ample = self.ample * max(self.height, self.width)  # on both sides, as it may lie on its side
-            picture.draft(None, (ample, ample))
+            least = self.jpeg_scale * max(self.height, self.width)  # of both sides, as EXIF may rotate the picture
+            picture.draft(None, (least, least))
         ImageOps.exif_transpose(picture, in_place=True)
         picture = to_8bit(picture, self.channels)
         if isinstance(self.crop, int):
-            picture = _centre(picture, self.crop, self.crop)
+            picture = _center_crop(picture, self.crop)
         width, height = picture.size
-        short = (height < self.height, width < self.width)
-        if not self.upscale and (all(short) if self.crop == "pad" else any(short)):
-            words = f"{width} x {height} pixels, smaller than the {self.width} x {self.height} wanted"
-            raise PictureTooSmall(words, "Choose a smaller data.size, enlarge (data.source.upscale=true)")
+        too_small = (height < self.height, width < self.width)
+        if not self.upscale and (all(too_small) if self.crop == "pad" else any(too_small)):
+            message = f"{width} x {height} pixels, smaller than the {self.width} x {self.height} requested"
+            raise PictureTooSmall(message, "Choose a smaller data.size, enlarge (data.source.upscale=true)")
         if picture.size != (self.width, self.height):
             picture = self._resized(picture)
         return np.ascontiguousarray(np.atleast_3d(np.asarray(picture)).transpose(2, 0, 1))
@@ -71,8 +92,16 @@ class CropResize:
 
 
 def to_8bit(picture: Image.Image, channels: int) -> Image.Image:
-    """Eight bits and 1 or 3 channels: 16-bit values are scaled down, transparency is laid on white."""
-    if picture.mode.startswith(("I", "F")):  # 16 bits, or floating point in [0, 1] or [0, 255]
+    """Convert a picture of any mode to 8 bits a channel.
+
+    16-bit values are scaled to 8 bits, floating-point values are taken as [0, 1] or, where one exceeds 1, as [0, 255],
+    and transparent pixels are blended with white.
+
+    Args:
+        picture: of any mode.
+        channels: 1 for grey ("L"), 3 for colour ("RGB").
+    """
+    if picture.mode.startswith(("I", "F")):
         values = np.asarray(picture, dtype=np.float64)
         top = 65535.0 if picture.mode.startswith("I") else 1.0 if values.max(initial=0) <= 1 else 255.0
         picture = Image.fromarray(np.round(values.clip(0, top) * (255.0 / top)).astype(np.uint8))
@@ -83,27 +112,29 @@ def to_8bit(picture: Image.Image, channels: int) -> Image.Image:
 
 
 def exif_size(picture: Image.Image) -> tuple[int, int]:
-    """(height, width) once it is turned as its EXIF says, from its head alone. A TIFF's has them so already."""
-    lies = picture.format != "TIFF" and picture.getexif().get(ExifTags.Base.Orientation, 1) > 4
-    return (picture.width, picture.height) if lies else (picture.height, picture.width)
+    """Return (height, width) of a picture after the rotation that its EXIF data say, without decoding it."""
+    # PIL reports the size of a TIFF after the rotation already
+    rotated = picture.format != "TIFF" and picture.getexif().get(ExifTags.Base.Orientation, 1) > 4
+    return (picture.width, picture.height) if rotated else (picture.height, picture.width)
 
 
 def is_grey(picture: Image.Image) -> bool:
-    """By its mode, and where colours are numbers of a palette, by them."""
+    """Return whether a picture is stored as grey: by its mode, or by the colours of its palette if it has one."""
     if picture.mode in ("P", "PA"):
         return has_only_grey_pixels(picture)
     return picture.mode in ("1", "L", "LA", "La") or picture.mode.startswith(("I", "F"))
 
 
 def has_only_grey_pixels(picture: Image.Image) -> bool:
-    """Whether all its pixels are grey, however it is stored."""
+    """Return whether every pixel is grey, whatever the mode of the picture."""
     pixels = np.asarray(to_8bit(picture, 3))
     return bool((pixels == pixels[:, :, :1]).all())
 
 
-def _centre(picture: Image.Image, height: int, width: int) -> Image.Image:
-    left, top = (picture.width - width) // 2, (picture.height - height) // 2
+def _center_crop(picture: Image.Image, side: int) -> Image.Image:
+    """The centred side x side pixels."""
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
     if left < 0 or top < 0:
-        words = f"{picture.width} x {picture.height} pixels, smaller than data.crop={width}"
-        raise PictureTooSmall(words, "Choose a smaller data.crop")
-    return picture.crop((left, top, left + width, top + height))
+        message = f"{picture.width} x {picture.height} pixels, smaller than data.crop={side}"
+        raise PictureTooSmall(message, "Choose a smaller data.crop")
+    return picture.crop((left, top, left + side, top + side))

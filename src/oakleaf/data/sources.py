@@ -1,5 +1,7 @@
-"""Where images come from. A source knows its images by number: names, labels, and how to read one; nothing is decoded
-until it is asked for.
+"""The interface of a source of pictures, and the sources that are held in memory (scikit-learn and torchvision sets).
+
+A source knows its pictures by number: their names, their labels, and how to read one. Nothing is decoded before it is
+read. Sources on disk are in `folder`, `celeba`, `utkface`, `pairs` and `captions`.
 """
 
 import hashlib
@@ -18,13 +20,17 @@ from oakleaf.errors import UserError, first_line
 
 
 class Source(ABC):
-    """Images by number, with labels.
+    """Numbered pictures with labels.
 
-    labels: by the name of the batch's key, one row an image: `label` [N] int64, -1 = unlabelled; `attributes` [N, K].
-    classes: what the numbers in `label` (or the columns of `attributes`) are called.
-    inputs: what the images are to be made from, in translation: another source, number by number where the set is of
-    pairs, which `pairs` says. mixes: whether neighbouring pixels may be mixed when an image is cut to size: not where
-    colours are classes.
+    Attributes:
+        labels: the label rows by the name of their key in a batch, one row for each picture: `label` [N] int64, where
+            -1 means unlabelled; `attributes` [N, K]; `caption` [N, L]; ...
+        classes: the names of the values of `label`, of the columns of `attributes`, or of the words of `caption`.
+        inputs: a second source, of the pictures that an image-to-image generator translates from; None without.
+        pairs: whether picture number i of `inputs` belongs to picture number i of this source.
+        mixes: whether neighbouring pixels may be averaged when a picture is resized. False where colours stand for
+            classes, because an average of two class colours is no class.
+        upscale: whether a picture smaller than the configured size is enlarged; otherwise it is an error.
     """
 
     labels: dict[str, np.ndarray]
@@ -32,32 +38,49 @@ class Source(ABC):
     inputs: "Source | None" = None
     pairs = True
     mixes = True
-    upscale = True  # whether an image smaller than wanted may be enlarged
+    upscale = True
 
-    def complete(self) -> None:  # noqa: B027, most name nothing besides
-        """Raises:
-        UserError: something that the set names is not there.
+    def complete(self) -> None:  # noqa: B027, most sources list only files that exist
+        """Check that every picture that the data set lists is available.
+
+        Raises:
+            UserError: a listed picture is missing.
         """
 
     @abstractmethod
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """Return the number of pictures."""
 
     @abstractmethod
     def read(self, index: int) -> Image.Image:
-        """The image as it was stored, any size and mode; PIL's or the system's error if it can't be read."""
+        """Open a picture as it is stored, in any size and mode.
+
+        Args:
+            index: the number of the picture.
+
+        Raises:
+            OSError, ValueError, ...: PIL's or the system's own error if the picture cannot be read; see
+                `decoding.UNREADABLE`.
+        """
 
     @abstractmethod
     def name(self, index: int) -> str:
-        """What to call the image in a message."""
+        """Return the name of a picture for messages, usually its path."""
 
     @property
     @abstractmethod
     def digest(self) -> str:
-        """A hash of all the images' content."""
+        """A hash of the content of all pictures, which is part of the key of the decoded-image cache."""
 
 
 class Arrays(Source):
-    """Images in memory, [N, H, W] or [N, H, W, 3] uint8."""
+    """Pictures in memory.
+
+    Args:
+        images: [N, H, W] or [N, H, W, 3] uint8.
+        label: [N], the class number of each picture.
+        classes: the names of the classes.
+    """
 
     def __init__(self, images: np.ndarray, label: np.ndarray, classes: Sequence[str]) -> None:
         self.images, self.classes = images, classes
@@ -78,12 +101,18 @@ class Arrays(Source):
 
 
 def digits(root: Path) -> Source:
-    """scikit-learn's 1,797 handwritten digits, 8 x 8, grey 0 to 16 (Alpaydin & Kaynak 1998, UCI); no download. From its
-    file, as importing it takes longer than importing torch.
+    """Load scikit-learn's 1,797 handwritten digits, 8 x 8, grey; they are bundled and need no download.
+
+    The table is read from scikit-learn's file, because importing scikit-learn takes longer than importing torch.
+
+    Args:
+        root: not used; every source takes a root.
+
+    Reference: Alpaydin & Kaynak 1998, UCI.
     """
     (package,) = find_spec("sklearn").submodule_search_locations  # type: ignore[union-attr, misc]
     table = np.loadtxt(Path(package) / "datasets" / "data" / "digits.csv.gz", dtype=np.uint8, delimiter=",")
-    images = np.round(table[:, :64].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    images = np.round(table[:, :64].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)  # the file has greys from 0 to 16
     return Arrays(images, table[:, 64], [str(digit) for digit in range(10)])
 
 
@@ -93,25 +122,34 @@ def torchvision_set(
     split: Literal["train", "test"] = "train",
     first: PositiveInt | None = None,
 ) -> Source:
-    """One of torchvision's labelled sets below `root`, downloaded there if it is missing and the network allows; of it
-    the `first` so many images, in the original order, or all.
+    """Load one of torchvision's labelled data sets, and download it if it is missing.
+
+    Args:
+        root: the folder that holds the data set in torchvision's layout, and that a download is written to.
+        name: the name of the data set.
+        split: the training or the test part.
+        first: take only this many pictures, in the original order; null takes all.
+
+    Raises:
+        UserError: the data set is missing and the download fails.
     """
     from torchvision import datasets
 
-    kind: Any = getattr(datasets, name)
+    dataset_class: Any = getattr(datasets, name)
     try:
-        found = kind(root, train=split == "train", download=False)
+        dataset = dataset_class(root, train=split == "train", download=False)
     except RuntimeError:  # torchvision's "not found or corrupted"
         try:
-            found = kind(root, train=split == "train", download=True)
+            dataset = dataset_class(root, train=split == "train", download=True)
         except Exception as error:
             raise UserError(
                 f"{name} is not in {root}/ and could not be downloaded ({first_line(error)}). "
                 f"Put its files there as torchvision lays them out ({_layout(name)}), or name the folder that has "
                 "them: data.root=FOLDER"
             ) from error
-    return Arrays(np.asarray(found.data)[:first], np.asarray(found.targets)[:first], list(found.classes))
+    return Arrays(np.asarray(dataset.data)[:first], np.asarray(dataset.targets)[:first], list(dataset.classes))
 
 
 def _layout(name: str) -> str:
+    """The path of a typical file of the data set below its root."""
     return "cifar-10-batches-py/data_batch_1 ..." if name == "CIFAR10" else f"{name}/raw/train-images-idx3-ubyte ..."

@@ -1,4 +1,4 @@
-"""Faces whose age is known."""
+"""Faces with known ages: UTKFace, or other pictures that are named in its way."""
 
 from pathlib import Path
 
@@ -9,10 +9,19 @@ from oakleaf.errors import UserError
 
 
 class UTKFace(Folder):
-    """Faces from 1 to 116 years, named AGE_GENDER_RACE_TIME.jpg. Zhang 2017, arXiv:1702.08423, section 5.1.
+    """Faces of 1 to 116 years, in files named AGE_GENDER_RACE_TIME.jpg.
 
-    ages: from so many years to so many, both counted; null: all. inputs: the ages of other faces, which images are to
-    be made from; null: none. split: as a folder's, of the faces of these ages.
+    Args:
+        root: the folder of the pictures.
+        ages: take only faces of these ages, (from, to) in years, both included; null: all.
+        inputs: the ages of the faces that an image-to-image generator translates from, (from, to) in years, both
+            included; null: no inputs.
+        split: of the faces of these ages: "test" is every tenth, "train" are the others, "all" is all.
+
+    Raises:
+        UserError: no face has such an age, or a file name does not begin with an age.
+
+    Reference: Zhang 2017, arXiv:1702.08423, section 5.1.
     """
 
     def __init__(
@@ -26,15 +35,17 @@ class UTKFace(Folder):
         if ages:
             self.files = [file for file in self.files if ages[0] <= _age(file) <= ages[1]]
             if not self.files:
-                raise UserError(f"{root}: nobody there is {ages[0]} to {ages[1]} years old, by the pictures' names")
-        self.keep(split)
+                raise UserError(f"{root}: no file name begins with an age from {ages[0]} to {ages[1]} years")
+        self.select_split(split)
         if inputs:
             self.inputs: Source | None = UTKFace(root, inputs, None, split)
 
 
 def _age(file: Path) -> int:
-    """Raises:
-    UserError: the name does not begin with one.
+    """The age that the file name begins with.
+
+    Raises:
+        UserError: it begins with something else.
     """
     years = file.name.split("_")[0]
     if not years.isdecimal():

@@ -1,5 +1,7 @@
-"""Pictures with texts, as rows that players can be told."""
+"""Texts as numbers: splitting into words, word numbers, bags of words, and embeddings by a sentence encoder."""
 
+import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,81 +9,78 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oakleaf.config.types import NonNegativeInt
-from oakleaf.data.captions import Captions, Part, tokenize
-from oakleaf.data.sources import Source
 from oakleaf.errors import UserError, first_line
 
 
-class Captioned(Captions):
-    """Captions' pictures with what is said of each, word by word.
+def tokenize(text: str) -> list[str]:
+    """Split a text into lower-case words.
 
-    caption [N, L]: which words come one after the other, by number from 1 among the known ones, those of the training
-    part; -1 is an unknown one, 0 none. Several captions of a picture are joined. classes: the words.
-    sentences: a sentence-transformers model of yours, by name or folder; what it makes of each caption, the mean where
-    a picture has several, are the rows sentence [N, d].
+    A word consists of letters and digits; hyphens and apostrophes belong to it when they are inside of it. Accents are
+    part of their letter, whether they were typed as one character or as two.
+
+    Example:
+        >>> tokenize("A light-skinned man's hat, 2")
+        ['a', 'light-skinned', "man's", 'hat', '2']
     """
-
-    def __init__(
-        self,
-        root: Path,
-        split: Part = "all",
-        group: str | None = None,
-        fold: NonNegativeInt = 0,
-        upscale: bool = False,
-        sentences: str | None = None,
-    ) -> None:
-        super().__init__(root, split, group, fold, upscale)
-        set_caption_rows(self, self.captions, sentences)
+    text, marks = unicodedata.normalize("NFC", text).lower(), ""
+    if not text.isascii():
+        marks = "".join(sorted({re.escape(sign) for sign in text if unicodedata.category(sign).startswith("M")}))
+    return re.findall(rf"\w[\w{marks}]*(?:[-'\u2019]\w[\w{marks}]*)*", text)
 
 
-def set_caption_rows(source: Source, captions: Sequence[Sequence[str]], sentences: str | None) -> None:
-    """Give a source the rows `caption`, in the words that are its classes, and `sentence` where there is a model, in
-    place of others.
+def word_indices(texts: Sequence[Sequence[str]], vocabulary: Sequence[str]) -> np.ndarray:
+    """Return the number of each word in the vocabulary.
 
-    Raises:
-        UserError: a text without a word.
+    Args:
+        texts: N texts as lists of words.
+        vocabulary: the words with a number, which is their place counted from 1.
+
+    Returns:
+        [N, L] int64, L the length of the longest text: word numbers from 1, -1 for words that are not in the
+        vocabulary, and 0 as padding at the end.
     """
-    spoken = [tokenize(" ".join(texts)) for texts in captions]
-    if empty := [i for i, words in enumerate(spoken) if not words]:
-        raise UserError(f"{source.name(empty[0])}: its caption has no word in it (and {len(empty) - 1} more)")
-    source.labels = {"caption": word_indices(spoken, source.classes)}
-    if sentences:
-        each = sentence_embeddings([text for texts in captions for text in texts], sentences)
-        counts = np.array([len(texts) for texts in captions])
-        starts = np.cumsum(counts) - counts
-        source.labels["sentence"] = np.add.reduceat(each, starts) / counts[:, None].astype(np.float32)
-
-
-def word_indices(spoken: Sequence[Sequence[str]], words: Sequence[str]) -> np.ndarray:
-    """Each text's words by number from 1, -1 for those that are not known, then zeros: [N, L] int64."""
-    number = {word: i for i, word in enumerate(words, 1)}
-    rows = np.zeros((len(spoken), max(1, *map(len, spoken))), dtype=np.int64)
-    for row, text in zip(rows, spoken):
-        row[: len(text)] = [number.get(word, -1) for word in text]
+    number = {word: i for i, word in enumerate(vocabulary, 1)}
+    rows = np.zeros((len(texts), max(1, *map(len, texts))), dtype=np.int64)
+    for row, words in zip(rows, texts):
+        row[: len(words)] = [number.get(word, -1) for word in words]
     return rows
 
 
 def bag_of_words(rows: Tensor, count: int) -> Tensor:
-    """The share of each of `count` words among a row's known ones, [N, L] -> [N, count]; zeros where there is none."""
-    told = torch.zeros(rows.shape[0], count + 1, device=rows.device)  # len() would fix it in an export
-    told.scatter_add_(1, rows.clamp(min=0), torch.ones(rows.shape, device=rows.device))
-    told = told[:, 1:]
-    return told / told.sum(1, keepdim=True).clamp(min=1)
+    """Return how often each word of the vocabulary occurs in each text, as shares that add up to 1.
+
+    Args:
+        rows: [N, L] int64, as from `word_indices`.
+        count: the size of the vocabulary, V.
+
+    Returns:
+        [N, V] float32; zeros for a text without a word of the vocabulary.
+    """
+    counts = torch.zeros(rows.shape[0], count + 1, device=rows.device)  # len() would be a constant in an exported model
+    counts.scatter_add_(1, rows.clamp(min=0), torch.ones(rows.shape, device=rows.device))
+    counts = counts[:, 1:]  # without padding and unknown words
+    return counts / counts.sum(1, keepdim=True).clamp(min=1)
 
 
 def sentence_embeddings(texts: Sequence[str], model: str) -> np.ndarray:
-    """What a sentence-transformers model makes of texts, [N, d] float32.
+    """Embed texts by a pretrained sentence encoder.
+
+    Args:
+        texts: N texts.
+        model: a model of the package sentence-transformers, by its name or as a local folder.
+
+    Returns:
+        [N, d] float32.
 
     Raises:
-        UserError: the package or the model is not there.
+        UserError: the package is not installed, or the model cannot be loaded.
     """
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
         raise UserError(
-            f"sentences={model}: sentence-transformers is not installed here; install it, or learn the words along: "
-            "model/condition=caption"
+            f"sentences={model}: sentence-transformers is not installed here; install it, or train word embeddings "
+            "with the model: model/condition=caption"
         ) from error
     try:
         encoder = SentenceTransformer(str(Path(model).expanduser()) if model.startswith("~") else model)

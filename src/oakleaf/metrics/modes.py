@@ -129,8 +129,8 @@ def _digits(split: Literal["train", "test"], root: Path, data: Images) -> Images
         str(root),
         data.size,
         1,
-        crop=data.decoded_images.fit.crop,
-        resample=data.decoded_images.fit.resample,
+        crop=data.decoded_images.resize.crop,
+        resample=data.decoded_images.resize.resample,
         cache=str(data.cache),
     )
     digits.setup()

@@ -55,8 +55,8 @@ class Segmentation(Metric):
         train, test = evaluation.data, evaluation.test
         if (
             not isinstance(train, Images)
-            or not train.others
-            or train.decoded_images.source.mixes == train.others.source.mixes
+            or not train.input_images
+            or train.decoded_images.source.mixes == train.input_images.source.mixes
         ):
             raise UserError(
                 "needs pairs of which one side holds classes as colours (data.source.classes): data=facades"
@@ -120,7 +120,8 @@ class Segmentation(Metric):
 
     def _kept(self, pairs: Pairs, data: Images, device: torch.device) -> nn.Module:
         """The segmenter, from the cache or learned now."""
-        key = (1, data.digest, str(data.others and data.others.digest), self.palette.tolist(), self.width, self.images)
+        input_digest = str(data.input_images and data.input_images.digest)
+        key = (1, data.digest, input_digest, self.palette.tolist(), self.width, self.images)
         name = hashlib.blake2b(repr(key).encode(), digest_size=16).hexdigest()
         file: Path = data.cache.expanduser() / "segmenters" / f"{name}.pt"
         network = segmenter(pairs[0].shape[1], len(self.palette), data.size, self.width).to(device)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize, pad
 
 from oakleaf.config.types import PositiveInt
-from oakleaf.data.tags import Album, Tags
+from oakleaf.data.tags import TaggedImages, Tags
 from oakleaf.errors import UserError
 from oakleaf.gan import GAN
 from oakleaf.image_grid import with_captions
@@ -20,7 +20,7 @@ from oakleaf.metrics.metric import Metric
 from oakleaf.runtime.seeds import derive_seed
 
 AT_ONCE = 32  # pictures that are tagged together
-Tagger = Callable[[Album], Tensor]  # how strongly each word is proposed for each picture, [N, V]
+Tagger = Callable[[TaggedImages], Tensor]  # how strongly each word is proposed for each picture, [N, V]
 
 
 class Tagging(Metric):
@@ -90,7 +90,7 @@ class Tagging(Metric):
             "neighbours": self.nearest,
             "words": len(self.names),
             "calibration": "the words that are told and known",
-            "parts": {name: [len(p.told), len(p.group.unique())] for name, p in parts.items()},  # pictures, groups
+            "parts": {name: [len(p.group), len(p.group.unique())] for name, p in parts.items()},  # pictures, groups
         }
 
     def pictures(self, real: ImageSet, fake: ImageSet) -> dict[str, Image.Image]:
@@ -103,7 +103,7 @@ class Tagging(Metric):
 
     def _words(self, row: int) -> list[str]:
         told = self.test.words[row]
-        missing = int(self.test.told[row] - told.sum())
+        missing = int(self.test.word_count[row] - told.sum())
         said = [self.names[i] for i in told.nonzero().flatten()] + [f"({missing} unknown)"] * (missing > 0)
         tags = [self.names[i].upper() if told[i] else self.names[i] for i in self.proposed[""][row].tolist()]
         return ["told: " + ", ".join(said), "tags: " + ", ".join(tags)]
@@ -113,7 +113,7 @@ class Tagging(Metric):
         found = scores(first(by_neighbours(self.train, k, self.valid), self.count), self.valid)
         return found["precision"] + found["recall"]
 
-    def _generated(self, module: GAN, vectors: Tensor, ema: bool, seed: int, album: Album) -> Tensor:
+    def _generated(self, module: GAN, vectors: Tensor, ema: bool, seed: int, album: TaggedImages) -> Tensor:
         torch.manual_seed(derive_seed(seed, "tags"))
         proposed = []
         for features in album.features.split(AT_ONCE):
@@ -134,11 +134,11 @@ def by_votes(samples: Tensor, vectors: Tensor, closest: int) -> Tensor:
     return votes + cosine.mean(1) / 4
 
 
-def by_neighbours(train: Album, k: int, album: Album) -> Tensor:
+def by_neighbours(train: TaggedImages, k: int, album: TaggedImages) -> Tensor:
     """How many of the k training pictures with the most similar features (cosine) have each word. Ties: the nearer
     picture's words, then the more frequent word."""
-    near = (normalize(album.features, dim=1) @ normalize(train.features, dim=1).T).topk(min(k, len(train.told)), 1)
-    votes = torch.zeros(len(album.told), train.words.shape[1])
+    near = (normalize(album.features, dim=1) @ normalize(train.features, dim=1).T).topk(min(k, len(train.group)), 1)
+    votes = torch.zeros(len(album.word_count), train.words.shape[1])
     nearer = torch.zeros_like(votes)
     for rank, rows in enumerate(near.indices.T):
         words = train.words[rows].float()
@@ -147,9 +147,9 @@ def by_neighbours(train: Album, k: int, album: Album) -> Tensor:
     return votes + nearer / 2 + by_frequency(train, album) * 1e-4
 
 
-def by_frequency(train: Album, album: Album) -> Tensor:
+def by_frequency(train: TaggedImages, album: TaggedImages) -> Tensor:
     """The share of training pictures that have each word, whatever the picture."""
-    return train.words.float().mean(0).expand(len(album.told), -1)
+    return train.words.float().mean(0).expand(len(album.word_count), -1)
 
 
 def first(proposed: Tensor, count: int) -> Tensor:
@@ -157,11 +157,11 @@ def first(proposed: Tensor, count: int) -> Tensor:
     return proposed.topk(min(count, proposed.shape[1]), 1).indices
 
 
-def scores(tags: Tensor, album: Album) -> dict[str, float]:
+def scores(tags: Tensor, album: TaggedImages) -> dict[str, float]:
     """Means over pictures, and over groups, for tags [N, count]. precision: right ones / count. recall: right ones /
     words told, unknown ones too."""
     right = album.words.gather(1, tags).sum(1).double()
-    each = {"precision": right / tags.shape[1], "recall": right / album.told}
+    each = {"precision": right / tags.shape[1], "recall": right / album.word_count}
     _, place, size = album.group.unique(return_inverse=True, return_counts=True)
     share = 1 / (size[place] * len(size))  # of a picture in the mean over groups
     by_group = {f"{name}_by_group": values * share * len(tags) for name, values in each.items()}

@@ -6,12 +6,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from oakleaf.config.types import PositiveInt
+from oakleaf.config.types import Size, height_width
 from oakleaf.errors import UserError
 
 MapNorm = Literal["batch", "layer", "instance", "none"]
 Norm = Literal["batch", "layer", "instance", "spectral", "none"]  # a critic's, which may be one of weights
-Size = PositiveInt | tuple[PositiveInt, PositiveInt]
 
 
 def norm(kind: Norm, channels: int, flat: bool = False, affine: bool = True) -> nn.Module:
@@ -78,14 +77,6 @@ def spectral(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
             nn.utils.parametrizations.spectral_norm(module)
-
-
-def height_width(size: Size) -> tuple[int, int]:
-    """An image size as (H, W): one number means a square."""
-    if isinstance(size, int):
-        return size, size
-    height, width = size
-    return height, width
 
 
 def halvings(size: Size) -> tuple[int, tuple[int, int]]:
