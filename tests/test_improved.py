@@ -19,7 +19,7 @@ from oakleaf.losses.objectives import FeatureMatching
 from oakleaf.losses.terms import Supervised
 from oakleaf.metrics.classification import ClassificationError
 from oakleaf.metrics.evaluation_data import EvaluationData
-from oakleaf.networks import dcgan, perceptron
+from oakleaf.networks import dcgan, mlp
 from oakleaf.networks.minibatch import MinibatchDiscrimination
 from oakleaf.networks.salimans2016 import Discriminator, Generator, WeightNorm
 from oakleaf.round import CriticOutput, Round
@@ -71,7 +71,7 @@ def test_minibatch_discrimination_is_the_papers_loops() -> None:
 
 @pytest.mark.parametrize("critic", [
     dcgan.Discriminator(2, 16, width=4, minibatch=8),
-    perceptron.Discriminator(2, 16, (8, 8), minibatch=8),
+    mlp.Discriminator(2, 16, (8, 8), minibatch=8),
 ])  # fmt: skip
 def test_a_discriminator_that_compares_knows_a_collapsed_batch(critic: torch.nn.Module) -> None:
     """Each sample's verdict depends on the others; without minibatch discrimination (in eval mode) it does not."""
@@ -150,7 +150,7 @@ def test_the_first_batch_sets_scale_and_bias_once() -> None:
     layer = WeightNorm(20, 5)
     x = 3 * torch.rand(200, 20) + 1
     layer.eval()(x)
-    assert not layer.met
+    assert not layer.initialized
     seen = layer.train()(x)
     torch.testing.assert_close(seen.mean(0), torch.zeros(5), rtol=0, atol=1e-4)
     torch.testing.assert_close(seen.std(0), torch.ones(5), rtol=0, atol=1e-2)
@@ -159,7 +159,7 @@ def test_the_first_batch_sets_scale_and_bias_once() -> None:
     assert torch.equal(g, layer.g)
     again = WeightNorm(20, 5)
     again.load_state_dict(layer.state_dict())
-    assert again.met
+    assert again.initialized
     weights = again.g[:, None] * again.v / again.v.norm(dim=1, keepdim=True)
     torch.testing.assert_close(again(x), x @ weights.T + b, rtol=1e-4, atol=1e-4)
     assert dict(WeightNorm(3, 2).named_parameters()).keys() == {"v", "b"}  # the code learns g of the last layer alone
