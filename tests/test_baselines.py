@@ -93,10 +93,10 @@ def test_samples_have_the_moments_of_their_density() -> None:
     covariance = (weights[:, None, None] * (each + apart[:, :, None] * apart[:, None])).sum(0).detach()
     assert (x.mean(0) - mean).abs().max() < 0.02
     assert (x.T.cov() - covariance).abs().max() < 0.05
-    assert analysers()(torch.randn(100, mixture.latent)).abs().max() <= 1  # bounded, unless told otherwise
+    assert analysers()(torch.randn(100, mixture.latent)).abs().max() <= 1  # bounded by default
 
 
-def test_the_first_number_chooses_components_by_their_weights() -> None:
+def test_the_first_number_selects_components_by_their_weights() -> None:
     torch.manual_seed(0)
     weights = torch.tensor([0.1, 0.6, 0.3])
     share = torch.bincount(select_component(torch.randn(100_000), weights), minlength=3) / 100_000
@@ -104,7 +104,7 @@ def test_the_first_number_chooses_components_by_their_weights() -> None:
     assert select_component(torch.tensor([-50.0, 50.0]), weights).tolist() == [0, 2]
 
 
-def test_clusters_that_lie_apart_are_found() -> None:
+def test_kmeans_finds_separated_clusters() -> None:
     torch.manual_seed(0)
     centres = torch.cartesian_prod(torch.arange(5.0), torch.arange(5.0))
     truth = torch.arange(25).repeat(40)

@@ -213,18 +213,18 @@ def test_pull_away_is_ebgans_and_can_be_taken_out() -> None:
         ("absolute", lambda d: d.abs().mean((1, 2, 3))),
     ],
 )
-def test_a_score_is_minus_the_error_and_features_are_the_code(error: str, by_hand) -> None:
+def test_the_score_is_minus_the_reconstruction_error_and_features_are_the_code(error: str, by_hand) -> None:
     x = torch.rand(3, 2, 16, 24) * 2 - 1
     for critic in (
         MLPAutoEncoder(2, (16, 24), (9, 7), error=error),
         ConvAutoEncoder(2, (16, 24), 4, code=7, error=error),
     ):
-        verdict = critic(x)
+        output = critic(x)
         reconstruction = critic.reconstruct(x)
         assert reconstruction.shape == x.shape
-        assert verdict.features is not None
-        assert verdict.features.shape == (3, 7)
-        torch.testing.assert_close(verdict.score, -by_hand(reconstruction - x))
+        assert output.features is not None
+        assert output.features.shape == (3, 7)
+        torch.testing.assert_close(output.score, -by_hand(reconstruction - x))
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_stages_round_odd_sides_up(size: Any, stages: int, base: tuple[int, int]
     assert discriminator(images).features.shape == (2, (2 << stages - 1) * base[0] * base[1])
 
 
-def test_stages_that_leave_nothing_or_round_down_are_refused() -> None:
+def test_too_many_stages_and_even_kernels_for_odd_sides_are_refused() -> None:
     with pytest.raises(UserError, match="at most 3"):
         dcgan.Generator(10, 1, 5, stages=6)
     with pytest.raises(UserError, match="need an odd kernel"):
@@ -211,10 +211,10 @@ SIZED = {
 def test_a_size_that_does_not_fit_is_refused_with_the_nearest_that_does(make, size) -> None:
     try:
         make(size)
-    except UserError as mistake:
-        near = literal_eval(re.split("nearest: ", str(mistake))[1].split(";")[0])
-        make(near)
-        ratio = np.array(height_width(near)) / np.maximum(height_width(size), 16)
+    except UserError as error:
+        nearest = literal_eval(re.split("nearest: ", str(error))[1].split(";")[0])
+        make(nearest)
+        ratio = np.array(height_width(nearest)) / np.maximum(height_width(size), 16)
         assert ratio.min() >= 0.5 and ratio.max() < 2
 
 

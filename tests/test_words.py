@@ -258,8 +258,8 @@ def test_the_networks_have_the_residual_blocks_of_the_authors_code() -> None:
 
     large, small = [(1024, 256, 1), (256, 256, 3), (256, 1024, 3)], [(512, 128, 1), (128, 128, 3), (128, 512, 3)]
     for model in ("gan_cls", "stackgan"):
-        told = "model.game.condition.width=10"
-        game = composed(f"model={model}", "data=emoji_captions", "data.size=64", told, folder="x").model.game
+        width = "model.game.condition.width=10"
+        game = composed(f"model={model}", "data=emoji_captions", "data.size=64", width, folder="x").model.game
         with torch.device("meta"):
             generator, critic = instantiate(game.generator), instantiate(game.discriminator)
         assert bottlenecks(generator) == [large, small]
@@ -272,17 +272,18 @@ def test_a_bottleneck_adds_before_its_activation() -> None:
 
 
 @pytest.mark.parametrize("norm", ["batch", "none"])
-def test_a_text_is_as_loud_as_what_stands_beside_it(norm: Literal["batch", "none"]) -> None:
+def test_text_embeddings_have_the_scale_of_the_noise(norm: Literal["batch", "none"]) -> None:
     """However many words are known and however few of them a text has."""
     torch.manual_seed(0)
     y = torch.zeros(64, 2000)
     y.scatter_(1, torch.randint(2000, (64, 4)), 0.25)
     generator = text.Generator(100, 2000, 3, 16, width=8, norm=norm)
     critic = text.Discriminator(2000, 3, 16, width=8, norm=norm)
-    first, second = text.TextEmbedding(2000, 128), ConditioningAugmentation(2000, 128).gaussian(y).chunk(2, 1)[0]
-    for heard in (generator.text(y), critic.text(y), first(y), second):
-        assert 0.5 < heard.std() < 1.5
-    torch.testing.assert_close(first(y), first(3 * y))
+    embedding = text.TextEmbedding(2000, 128)
+    mean, _ = ConditioningAugmentation(2000, 128).gaussian(y).chunk(2, 1)
+    for output in (generator.text(y), critic.text(y), embedding(y), mean):
+        assert 0.5 < output.std() < 1.5
+    torch.testing.assert_close(embedding(y), embedding(3 * y))
 
 
 def test_the_divergence_is_that_of_gaussians() -> None:
@@ -322,11 +323,11 @@ def test_the_frozen_stage_stays_as_it_was(fit: Fit, captions: Path, tmp_path: Pa
                        first(request["latent"], module.game.condition(request)))  # fmt: skip
 
 
-def test_the_second_stage_sees_the_first_ones_images() -> None:
+def test_stage_two_depends_on_the_images_of_stage_one() -> None:
     torch.manual_seed(0)
-    second = StageTwoGenerator(6, 5, 1, 32, 16, text=4, width=4)
+    generator = StageTwoGenerator(6, 5, 1, 32, 16, text=4, width=4)
     z, y = torch.randn(1, 6).expand(2, 6), torch.rand(1, 5).expand(2, 5)
-    one, other = second(z, y, torch.rand(2, 1, 16, 16))
+    one, other = generator(z, y, torch.rand(2, 1, 16, 16))
     assert (one - other).abs().max() > 1e-3
 
 

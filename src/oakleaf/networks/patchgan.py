@@ -23,8 +23,8 @@ class PatchGAN(nn.Module):
     Args:
         channels: channels of an image.
         size: image size in pixels.
-        inputs: channels of the image from which the scored image was generated, which is appended to it; 0: D sees the
-            scored images alone (the "GAN" of section 4.2).
+        inputs: channels of the image from which the scored image was generated, which is appended to it; 0: the
+            scored image is D's only input (the "GAN" of section 4.2).
         patch: side of a patch in pixels; 1 gives a discriminator of single pixels.
         width: channels of the first map.
         norm: normalisation of all layers but the first and the last, or of the weights ("spectral").
@@ -54,7 +54,8 @@ class PatchGAN(nn.Module):
             fits = max(patch for patch, deep in LAYERS.items() if side >= _minimum_side(deep))
             raise UserError(
                 f"data.size={size}: patches of {patch} pixels need images of at least {minimum} pixels a side; set "
-                f"model.game.discriminator.patch={fits} (model=cyclegan: model.game.discriminator.network.patch={fits})"
+                f"model.game.discriminator.network.patch={fits} for model=cyclegan, else "
+                f"model.game.discriminator.patch={fits}"
             )
         bias = norm in ("none", "spectral")
         maps: list[nn.Module] = []
