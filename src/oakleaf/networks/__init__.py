@@ -1,7 +1,7 @@
 """Network architectures: generators, discriminators, encoders and the layers that they share.
 
 This package holds `torch.nn.Module` classes, each with its architecture and its initial weights. Losses, optimizers and
-data do not belong here: `oakleaf.games` defines how networks play together, `oakleaf.losses` what they minimise.
+data do not belong here: `oakleaf.games` combines networks to GANs, `oakleaf.losses` defines what they minimise.
 
 There is one module for each paper or family, named after it (`dcgan`, `sngan`, `unet`, ...). Shared parts are in:
 
@@ -21,4 +21,10 @@ Conventions that all networks follow:
   normalisation is recognised without it), so that real and fake images are never put through it as one batch.
 - A network that is initialised from real images has `start_from`, the number of images that it needs, and `start`,
   which receives them once, before the first iteration.
+
+Example:
+    >>> from oakleaf.networks import dcgan
+    >>> generator = dcgan.Generator(latent=100, channels=3, size=64)
+    >>> generator(torch.randn(16, 100)).shape
+    torch.Size([16, 3, 64, 64])
 """
