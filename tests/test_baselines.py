@@ -19,8 +19,8 @@ from oakleaf.losses.likelihood import CodeDivergence, GaussianError, NegativeLog
 from oakleaf.metrics.modes import count_modes
 from oakleaf.networks.autoencoder import AutoEncoder, Encoder
 from oakleaf.networks.dcgan import Generator
-from oakleaf.networks.density import CodeDensity, fit, joint
-from oakleaf.networks.kmeans import clusters, component
+from oakleaf.networks.density import CodeDensity, fit, log_joint
+from oakleaf.networks.kmeans import kmeans, select_component
 from oakleaf.networks.mixture import FactorAnalysers
 from oakleaf.round import CriticOutput, Round
 
@@ -93,25 +93,25 @@ def test_samples_have_the_moments_of_their_density() -> None:
     covariance = (weights[:, None, None] * (each + apart[:, :, None] * apart[:, None])).sum(0).detach()
     assert (x.mean(0) - mean).abs().max() < 0.02
     assert (x.T.cov() - covariance).abs().max() < 0.05
-    assert analysers()(torch.randn(100, mixture.latent)).abs().max() <= 1  # bounded, unless told otherwise
+    assert analysers()(torch.randn(100, mixture.latent)).abs().max() <= 1  # bounded by default
 
 
-def test_the_first_number_chooses_components_by_their_weights() -> None:
+def test_the_first_number_selects_components_by_their_weights() -> None:
     torch.manual_seed(0)
     weights = torch.tensor([0.1, 0.6, 0.3])
-    share = torch.bincount(component(torch.randn(100_000), weights), minlength=3) / 100_000
+    share = torch.bincount(select_component(torch.randn(100_000), weights), minlength=3) / 100_000
     assert (share - weights).abs().max() < 0.01
-    assert component(torch.tensor([-50.0, 50.0]), weights).tolist() == [0, 2]
+    assert select_component(torch.tensor([-50.0, 50.0]), weights).tolist() == [0, 2]
 
 
-def test_clusters_that_lie_apart_are_found() -> None:
+def test_kmeans_finds_separated_clusters() -> None:
     torch.manual_seed(0)
     centres = torch.cartesian_prod(torch.arange(5.0), torch.arange(5.0))
     truth = torch.arange(25).repeat(40)
-    label = clusters(centres[truth] + 0.05 * torch.randn(1000, 2), 25)
+    label = kmeans(centres[truth] + 0.05 * torch.randn(1000, 2), 25)
     pairs = {(int(a), int(b)) for a, b in zip(truth, label)}
     assert len(pairs) == 25  # one to one
-    assert clusters(torch.ones(10, 2), 3).tolist() == [0] * 10  # none is empty
+    assert kmeans(torch.ones(10, 2), 3).tolist() == [0] * 10  # none is empty
 
 
 def test_gradients_increase_the_likelihood(fit: Fit) -> None:
@@ -216,7 +216,7 @@ def test_the_density_has_mean_and_covariance_of_the_codes(components: int) -> No
 def test_expectation_maximisation_increases_the_likelihood_of_the_codes() -> None:
     torch.manual_seed(0)
     x = torch.cat([torch.randn(300, 2), 0.3 * torch.randn(100, 2) + torch.tensor([1.5, 0.0])]).double()
-    course = [joint(x, fit(x, 2, rounds)).logsumexp(1).mean().item() for rounds in (0, 1, 5, 50)]
+    course = [log_joint(x, fit(x, 2, rounds)).logsumexp(1).mean().item() for rounds in (0, 1, 5, 50)]
     assert all(b >= a for a, b in pairwise(course))
     assert course[-1] > course[0] + 0.01
 

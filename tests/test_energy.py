@@ -15,7 +15,7 @@ from oakleaf.losses.energy import Equilibrium, Margin
 from oakleaf.losses.objectives import discriminator_probability
 from oakleaf.losses.terms import PullAway
 from oakleaf.networks import mlp
-from oakleaf.networks.autoencoder_critic import Convolutional, Decoder, Perceptron, halved
+from oakleaf.networks.autoencoder_critic import ConvAutoEncoder, Decoder, MLPAutoEncoder, began_stages
 from oakleaf.round import CriticOutput, Round
 from oakleaf.sampling import Reconstruct
 
@@ -187,7 +187,7 @@ def test_a_turn_compiles_as_one_graph_and_notes_what_eager_notes(tmp_path: Path,
 
 def test_pull_away_is_the_double_sum_of_the_paper() -> None:
     torch.manual_seed(0)
-    critic = Perceptron(1, 4, hidden=(6,))
+    critic = MLPAutoEncoder(1, 4, hidden=(6,))
     fake = torch.randn(5, 1, 4, 4)
     s = critic(fake).features
     assert s is not None
@@ -214,36 +214,39 @@ def test_pull_away_is_ebgans_and_can_be_taken_out() -> None:
         ("absolute", lambda d: d.abs().mean((1, 2, 3))),
     ],
 )
-def test_a_score_is_minus_the_error_and_features_are_the_code(error: str, by_hand) -> None:
+def test_the_score_is_minus_the_reconstruction_error_and_features_are_the_code(error: str, by_hand) -> None:
     x = torch.rand(3, 2, 16, 24) * 2 - 1
-    for critic in (Perceptron(2, (16, 24), (9, 7), error=error), Convolutional(2, (16, 24), 4, code=7, error=error)):
-        verdict = critic(x)
-        given = critic.reconstruct(x)
-        assert given.shape == x.shape
-        assert verdict.features is not None
-        assert verdict.features.shape == (3, 7)
-        torch.testing.assert_close(verdict.score, -by_hand(given - x))
+    for critic in (
+        MLPAutoEncoder(2, (16, 24), (9, 7), error=error),
+        ConvAutoEncoder(2, (16, 24), 4, code=7, error=error),
+    ):
+        output = critic(x)
+        reconstruction = critic.reconstruct(x)
+        assert reconstruction.shape == x.shape
+        assert output.features is not None
+        assert output.features.shape == (3, 7)
+        torch.testing.assert_close(output.score, -by_hand(reconstruction - x))
 
 
 @pytest.mark.parametrize(
-    ("size", "halvings", "base"), [(64, 3, (8, 8)), (28, 2, (7, 7)), (9, 0, (9, 9)), (256, 5, (8, 8))]
+    ("size", "stages", "base"), [(64, 3, (8, 8)), (28, 2, (7, 7)), (9, 0, (9, 9)), (256, 5, (8, 8))]
 )
-def test_images_are_halved_to_8_pixels(size: int, halvings: int, base: tuple[int, int]) -> None:
-    assert halved(size) == (halvings, base)
-    assert halved((size, 2 * size)) == (halvings, (base[0], 2 * base[1]))
+def test_images_are_halved_to_8_pixels(size: int, stages: int, base: tuple[int, int]) -> None:
+    assert began_stages(size) == (stages, base)
+    assert began_stages((size, 2 * size)) == (stages, (base[0], 2 * base[1]))
 
 
 def test_a_size_that_halves_to_no_small_base_is_refused() -> None:
     for size in (17, 100):
         with pytest.raises(UserError, match="halved only down to"):
-            Convolutional(1, size)
+            ConvAutoEncoder(1, size)
 
 
 @pytest.mark.parametrize("size", [16, 28, (16, 32)])
 @pytest.mark.parametrize("skips", [True, False])
 def test_began_networks_make_any_size_and_the_generator_is_the_critics_decoder(size, skips: bool) -> None:
     shape = (size, size) if isinstance(size, int) else size
-    generator, critic = Decoder(5, 3, size, 4, skips), Convolutional(3, size, 4, code=5, skips=skips)
+    generator, critic = Decoder(5, 3, size, 4, skips), ConvAutoEncoder(3, size, 4, code=5, skips=skips)
     images = generator(torch.randn(2, 5))
     assert images.shape == (2, 3, *shape)
     assert images.abs().max() <= 1
@@ -252,14 +255,14 @@ def test_began_networks_make_any_size_and_the_generator_is_the_critics_decoder(s
 
 
 def test_channels_grow_linearly_as_in_figure_1() -> None:
-    widths = [m.out_channels for m in Convolutional(3, 64, 16).encoder.modules() if isinstance(m, torch.nn.Conv2d)]
+    widths = [m.out_channels for m in ConvAutoEncoder(3, 64, 16).encoder.modules() if isinstance(m, torch.nn.Conv2d)]
     assert widths == [16, 16, 16, 32, 32, 32, 48, 48, 48, 64, 64, 64]
 
 
 def test_the_experiment_has_the_layers_of_the_grid(tmp_path: Path) -> None:
     config = composed("experiment=ebgan_mnist")
     assert list(config.model.game.generator.hidden) == [800] * 4  # and the image: five layers
-    generator = mlp.Generator(100, 1, 28, (800,) * 4, norm="batch")
+    generator = mlp.SigmoidGenerator(100, 1, 28, (800,) * 4, norm="batch")
     assert sum(isinstance(m, torch.nn.Linear) for m in generator.modules()) == 5
     assert sum(isinstance(m, torch.nn.BatchNorm1d) for m in generator.modules()) == 4
     assert config.optim.generator.lr == 1e-3

@@ -19,7 +19,7 @@ from oakleaf.losses.objectives import FeatureMatching
 from oakleaf.losses.terms import Supervised
 from oakleaf.metrics.classification import ClassificationError
 from oakleaf.metrics.evaluation_data import EvaluationData
-from oakleaf.networks import dcgan, perceptron
+from oakleaf.networks import dcgan, mlp
 from oakleaf.networks.minibatch import MinibatchDiscrimination
 from oakleaf.networks.salimans2016 import Discriminator, Generator, WeightNorm
 from oakleaf.round import CriticOutput, Round
@@ -51,30 +51,30 @@ def test_feature_matching_is_the_papers_formula(distance: str) -> None:
         objective.generator(Round(real, fake, lambda x: CriticOutput(x.sum(1))))
 
 
-def test_minibatch_discrimination_is_the_papers_loops() -> None:
+def test_minibatch_discrimination_equals_the_papers_sums() -> None:
     torch.manual_seed(0)
     layer = MinibatchDiscrimination(6, kernels=4, dims=3)
     layer.log_scale.data.normal_()
     x = torch.randn(5, 6)
     length = (layer.kernel**2).sum(0).sqrt()
     rows = torch.einsum("bi,ikd->bkd", x, layer.kernel / length * layer.log_scale.exp())
-    seen = layer(x)
-    assert seen.shape == (5, 10)
-    assert torch.equal(seen[:, :6], x)
+    output = layer(x)
+    assert output.shape == (5, 10)
+    assert torch.equal(output[:, :6], x)
     for i in range(5):
         for b in range(4):
             o = sum(
                 float(torch.exp(-sum(abs(rows[i, b, c] - rows[j, b, c]) for c in range(3)))) for j in range(5) if j != i
             )
-            assert seen[i, 6 + b].item() == pytest.approx(o, rel=1e-4, abs=1e-6)
+            assert output[i, 6 + b].item() == pytest.approx(o, rel=1e-4, abs=1e-6)
 
 
 @pytest.mark.parametrize("critic", [
     dcgan.Discriminator(2, 16, width=4, minibatch=8),
-    perceptron.Discriminator(2, 16, (8, 8), minibatch=8),
+    mlp.Discriminator(2, 16, (8, 8), minibatch=8),
 ])  # fmt: skip
-def test_a_discriminator_that_compares_knows_a_collapsed_batch(critic: torch.nn.Module) -> None:
-    """Each sample's verdict depends on the others; without minibatch discrimination (in eval mode) it does not."""
+def test_minibatch_discrimination_detects_a_collapsed_batch(critic: torch.nn.Module) -> None:
+    """Each sample's score depends on the others; without minibatch discrimination (in eval mode) it does not."""
     torch.manual_seed(0)
     critic.eval()
     x = torch.rand(6, 2, 16, 16) * 2 - 1
@@ -88,15 +88,15 @@ def test_a_discriminator_that_compares_knows_a_collapsed_batch(critic: torch.nn.
 def test_score_is_the_log_of_z_and_fake_the_class_of_logit_0() -> None:
     torch.manual_seed(0)
     critic = Discriminator(1, 4, classes=10, hidden=(16, 8)).eval()
-    verdict = critic(torch.rand(5, 1, 4, 4) * 2 - 1)
-    assert verdict.classes is not None
-    assert verdict.features is not None
-    assert verdict.features.shape == (5, 8)
-    z = verdict.classes.double().exp().sum(1)
-    torch.testing.assert_close(verdict.score.double(), z.log(), rtol=1e-5, atol=1e-6)
-    more = torch.cat([verdict.classes, torch.zeros(5, 1)], 1).softmax(1)  # K + 1 classes
-    torch.testing.assert_close(verdict.score.sigmoid(), 1 - more[:, -1], rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(verdict.score.double().sigmoid(), z / (z + 1), rtol=1e-5, atol=1e-6)
+    output = critic(torch.rand(5, 1, 4, 4) * 2 - 1)
+    assert output.classes is not None
+    assert output.features is not None
+    assert output.features.shape == (5, 8)
+    z = output.classes.double().exp().sum(1)
+    torch.testing.assert_close(output.score.double(), z.log(), rtol=1e-5, atol=1e-6)
+    probabilities = torch.cat([output.classes, torch.zeros(5, 1)], 1).softmax(1)  # K + 1 classes
+    torch.testing.assert_close(output.score.sigmoid(), 1 - probabilities[:, -1], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(output.score.double().sigmoid(), z / (z + 1), rtol=1e-5, atol=1e-6)
 
 
 def test_what_the_discriminator_pays_is_twice_the_codes_loss(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_supervised_takes_the_batchs_own_labels_where_all_are_known() -> None:
         Supervised()(Round(x, x, lambda x: CriticOutput(x.logsumexp(1), x), {"attributes": label}))
 
 
-def test_the_discriminator_begins_from_real_images_alone(tmp_path: Path) -> None:
+def test_the_discriminator_is_initialized_from_real_images_alone(tmp_path: Path) -> None:
     module, data, *_ = built(*FEW, "model.game.discriminator.noise_input=0", folder=tmp_path)
     data.prepare_data()
     data.setup()
@@ -136,12 +136,12 @@ def test_the_discriminator_begins_from_real_images_alone(tmp_path: Path) -> None
     torch.manual_seed(0)
     game.initialize_from_data(data.rows)
     first = game.discriminator.layers[1]
-    seen = first((from_bytes(data.rows["image"]).flatten(1) + 1) / 2)
-    fakes = first((game.generate(game.sample_inputs(500)).flatten(1) + 1) / 2)
-    moved = seen.mean(0).abs()
-    assert moved.mean() < 0.1  # 500 of the 1,617
-    assert (seen.std(0) - 1).abs().mean() < 0.1
-    assert fakes.mean(0).abs().mean() > 5 * moved.mean()
+    on_real = first((from_bytes(data.rows["image"]).flatten(1) + 1) / 2)
+    on_fake = first((game.generate(game.sample_inputs(500)).flatten(1) + 1) / 2)
+    mean = on_real.mean(0).abs()
+    assert mean.mean() < 0.1  # initialized from 500 of the 1,617 images
+    assert (on_real.std(0) - 1).abs().mean() < 0.1
+    assert on_fake.mean(0).abs().mean() > 5 * mean.mean()
     assert not game.discriminator.training
 
 
@@ -150,18 +150,18 @@ def test_the_first_batch_sets_scale_and_bias_once() -> None:
     layer = WeightNorm(20, 5)
     x = 3 * torch.rand(200, 20) + 1
     layer.eval()(x)
-    assert not layer.met
-    seen = layer.train()(x)
-    torch.testing.assert_close(seen.mean(0), torch.zeros(5), rtol=0, atol=1e-4)
-    torch.testing.assert_close(seen.std(0), torch.ones(5), rtol=0, atol=1e-2)
+    assert not layer.initialized
+    output = layer.train()(x)
+    torch.testing.assert_close(output.mean(0), torch.zeros(5), rtol=0, atol=1e-4)
+    torch.testing.assert_close(output.std(0), torch.ones(5), rtol=0, atol=1e-2)
     g, b = layer.g.clone(), layer.b.clone()
     layer(torch.randn(200, 20))
     assert torch.equal(g, layer.g)
-    again = WeightNorm(20, 5)
-    again.load_state_dict(layer.state_dict())
-    assert again.met
-    weights = again.g[:, None] * again.v / again.v.norm(dim=1, keepdim=True)
-    torch.testing.assert_close(again(x), x @ weights.T + b, rtol=1e-4, atol=1e-4)
+    restored = WeightNorm(20, 5)
+    restored.load_state_dict(layer.state_dict())
+    assert restored.initialized
+    weights = restored.g[:, None] * restored.v / restored.v.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(restored(x), x @ weights.T + b, rtol=1e-4, atol=1e-4)
     assert dict(WeightNorm(3, 2).named_parameters()).keys() == {"v", "b"}  # the code learns g of the last layer alone
     assert dict(WeightNorm(3, 2, scaled=True).named_parameters()).keys() == {"v", "b", "g"}
 

@@ -10,7 +10,7 @@ from oakleaf.errors import UserError
 from oakleaf.games import Pyramid
 from oakleaf.games.pyramid import pyramid, residuals, up
 from oakleaf.networks import lapgan
-from oakleaf.networks.pyramid import sizes
+from oakleaf.networks.pyramid import level_sizes
 from oakleaf.sampling import Grid, Levels
 
 BASES = ["model.game.generator.base.units=32", "model.game.discriminator.base.units=32"]
@@ -30,7 +30,7 @@ def game_of(tmp_path, *options: str) -> Pyramid:
 def test_the_pyramid_gives_its_image_back(shape: tuple[int, ...], depth: int) -> None:
     image = torch.rand(shape, dtype=torch.float64) * 2 - 1
     *details, coarsest = residuals(pyramid(image, depth))
-    assert [tuple(level.shape[2:]) for level in (*details, coarsest)] == sizes(shape[2:], depth)
+    assert [tuple(level.shape[2:]) for level in (*details, coarsest)] == level_sizes(shape[2:], depth)
     assert all(detail.abs().max() > 0.1 for detail in details)
     grown = coarsest
     for detail in reversed(details):
@@ -176,9 +176,9 @@ def test_any_network_can_make_the_coarsest_image(fit: Fit) -> None:
 
 def test_mistakes_are_told(tmp_path) -> None:
     with pytest.raises(UserError, match="multiple of 4"):
-        sizes(30, 2)
+        level_sizes(30, 2)
     with pytest.raises(UserError, match="depth=1"):
-        sizes(30, 2)
+        level_sizes(30, 2)
     with pytest.raises(UserError, match="levels 0, the finest, to 2"):
         game_of(tmp_path, "model.game.levels=[3]")
 

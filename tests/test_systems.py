@@ -16,9 +16,9 @@ from oakleaf.builder.trainer import build_trainer
 from oakleaf.config.validate import validate
 from oakleaf.errors import UserError
 from oakleaf.networks import dcgan, mlp
-from oakleaf.networks.autoencoder_critic import halved
-from oakleaf.networks.layers import halvings, height_width
-from oakleaf.networks.pyramid import sizes
+from oakleaf.networks.autoencoder_critic import began_stages
+from oakleaf.networks.layers import dcgan_stages, height_width
+from oakleaf.networks.pyramid import level_sizes
 from oakleaf.networks.resnet import ResNet
 from oakleaf.networks.unet import UNet
 
@@ -40,14 +40,14 @@ def test_stages_round_odd_sides_up(size: Any, stages: int, base: tuple[int, int]
     discriminator = dcgan.Discriminator(3, size, width=2, kernel=5, stages=stages)
     images = generator(torch.randn(2, 10))
     assert images.shape[2:] == height_width(size)
-    assert generator.start == (2 << stages - 1, *base)
+    assert generator.base_shape == (2 << stages - 1, *base)
     assert discriminator(images).features.shape == (2, (2 << stages - 1) * base[0] * base[1])
 
 
-def test_stages_that_leave_nothing_or_round_down_are_refused() -> None:
+def test_too_many_stages_and_even_kernels_for_odd_sides_are_refused() -> None:
     with pytest.raises(UserError, match="at most 3"):
         dcgan.Generator(10, 1, 5, stages=6)
-    with pytest.raises(UserError, match="only odd ones"):
+    with pytest.raises(UserError, match="need an odd kernel"):
         dcgan.Discriminator(1, 28, kernel=4, stages=4)
 
 
@@ -198,9 +198,9 @@ def test_dcgan_makes_any_power_of_two_and_any_channels(size, channels: int) -> N
 
 ODD = [4, 8, 15, 33, 36, 60, 100, 1000, (33, 47), (100, 37), (20, 21), (9, 90)]
 SIZED = {
-    "dcgan": halvings,
-    "began": halved,
-    "lapgan": lambda size: sizes(size, 3),
+    "dcgan": dcgan_stages,
+    "began": began_stages,
+    "lapgan": lambda size: level_sizes(size, 3),
     "pix2pix": lambda size: UNet(1, 1, size, width=1, depth=4),
     "cyclegan": lambda size: ResNet(1, 1, size, width=1, blocks=1),
 }
@@ -211,17 +211,17 @@ SIZED = {
 def test_a_size_that_does_not_fit_is_refused_with_the_nearest_that_does(make, size) -> None:
     try:
         make(size)
-    except UserError as mistake:
-        near = literal_eval(re.split("nearest: ", str(mistake))[1].split(";")[0])
-        make(near)
-        ratio = np.array(height_width(near)) / np.maximum(height_width(size), 16)
+    except UserError as error:
+        nearest = literal_eval(re.split("nearest: ", str(error))[1].split(";")[0])
+        make(nearest)
+        ratio = np.array(height_width(nearest)) / np.maximum(height_width(size), 16)
         assert ratio.min() >= 0.5 and ratio.max() < 2
 
 
 def test_dcgan_refuses_other_sizes() -> None:
     for size in (4, 8, 15, 36, 100):
         with pytest.raises(UserError, match="nearest"):
-            halvings(size)
+            dcgan_stages(size)
 
 
 def test_dcgan_keeps_the_four_guidelines() -> None:
@@ -241,7 +241,7 @@ def test_dcgan_keeps_the_four_guidelines() -> None:
 
 
 def test_the_first_gan_has_the_layers_of_its_code() -> None:
-    generator, discriminator = mlp.Generator(100, 1, 28), mlp.Discriminator(1, 28)
+    generator, discriminator = mlp.SigmoidGenerator(100, 1, 28), mlp.MaxoutDiscriminator(1, 28)
     assert [tuple(w.shape) for w in generator.parameters() if w.dim() == 2] == [(1200, 100), (1200, 1200), (784, 1200)]
     assert [tuple(w.shape) for w in discriminator.parameters() if w.dim() == 2] == [(1200, 784), (1200, 240), (1, 240)]
     assert discriminator.layers[0].p == 0.2

@@ -236,10 +236,10 @@ def test_a_product_critic_is_linear_in_the_condition_and_directions_have_length_
     torch.manual_seed(0)
     critic = Discriminator(8, 5, 1, 4, 6, 3, joins="product").eval()
     x, y = torch.randn(7, 5, 1, 1), torch.randn(7, 8)
-    features = torch.relu(y @ critic.condition_net[0].weight.T + critic.condition_net[0].bias)
-    product = (x.flatten(1) * critic.match(features)).sum(1) / 6**0.5
-    alone = critic.score(critic.joint(torch.relu(critic.word[0](x.flatten(1))))).squeeze(1)
-    torch.testing.assert_close(critic(x, y).score, alone + product)
+    condition = torch.relu(y @ critic.condition_net[0].weight.T + critic.condition_net[0].bias)
+    product = (x.flatten(1) * critic.projection(condition)).sum(1) / 6**0.5
+    unconditional = critic.score(critic.joint(torch.relu(critic.word[0](x.flatten(1))))).squeeze(1)
+    torch.testing.assert_close(critic(x, y).score, unconditional + product)
     drawn = Generator(3, 8, 5, 1, 4, 6, unit=True)(torch.randn(7, 3), y)
     torch.testing.assert_close(drawn.flatten(1).norm(dim=1), torch.ones(7))
 

@@ -165,9 +165,9 @@ def test_patches_larger_than_the_image_allows_are_refused_with_one_that_fits() -
         for patch in LAYERS:
             try:
                 network = PatchGAN(3, size, patch=patch, width=2)
-            except UserError as mistake:
-                network = PatchGAN(3, size, patch=int(str(mistake).split("=")[-1]), width=2)
-                assert "model.game.discriminator.network.patch=" in str(mistake)  # cyclegan's
+            except UserError as error:
+                network = PatchGAN(3, size, patch=int(str(error).split("=")[-1]), width=2)
+                assert "model.game.discriminator.network.patch=" in str(error)  # cyclegan's
             assert network(torch.randn(2, 3, size, size)).score.isfinite().all()
 
 
@@ -515,13 +515,13 @@ def test_a_tenth_of_a_folder_is_the_test_split(tmp_path: Path) -> None:
     assert not parts["train"] & parts["test"]
 
 
-def test_a_completion_keeps_what_is_known() -> None:
+def test_a_completion_changes_the_missing_part_alone() -> None:
     image = torch.rand(5, 3, 16, 16) * 2 - 1
-    given = Masked("block")(image, torch.Generator().manual_seed(0))
-    made = Completion(UNet(4, 3, 16, width=2, norm="none"))(given)
-    missing = (given[:, 3:] > 0).expand_as(image)
-    assert torch.equal(made[~missing], image[~missing])
-    assert (made[missing] != image[missing]).all()
+    masked = Masked("block")(image, torch.Generator().manual_seed(0))
+    completed = Completion(UNet(4, 3, 16, width=2, norm="none"))(masked)
+    missing = (masked[:, 3:] > 0).expand_as(image)
+    assert torch.equal(completed[~missing], image[~missing])
+    assert (completed[missing] != image[missing]).all()
 
 
 def test_a_completion_of_other_pictures_is_refused(tmp_path: Path) -> None:

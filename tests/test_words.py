@@ -35,7 +35,7 @@ from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.retrieval import Retrieval, found
 from oakleaf.networks import text
 from oakleaf.networks.layers import Bottleneck
-from oakleaf.networks.stackgan import Augmentation, Second
+from oakleaf.networks.stackgan import ConditioningAugmentation, StageTwoGenerator
 from oakleaf.round import CriticOutput, MismatchedRound
 from oakleaf.runtime.checkpoint_io import read_checkpoint
 
@@ -274,23 +274,24 @@ def test_a_bottleneck_adds_before_its_activation() -> None:
 
 
 @pytest.mark.parametrize("norm", ["batch", "none"])
-def test_an_encoded_text_has_the_scale_of_the_features_it_is_joined_with(norm: Literal["batch", "none"]) -> None:
+def test_text_embeddings_have_the_scale_of_the_noise(norm: Literal["batch", "none"]) -> None:
     """However many words are known and however few of them a text has."""
     torch.manual_seed(0)
     y = torch.zeros(64, 2000)
     y.scatter_(1, torch.randint(2000, (64, 4)), 0.25)
     generator = text.Generator(100, 2000, 3, 16, width=8, norm=norm)
     critic = text.Discriminator(2000, 3, 16, width=8, norm=norm)
-    first, second = text.Embedding(2000, 128), Augmentation(2000, 128).gaussian(y).chunk(2, 1)[0]
-    for encoded in (generator.text(y), critic.text(y), first(y), second):
-        assert 0.5 < encoded.std() < 1.5
-    torch.testing.assert_close(first(y), first(3 * y))
+    embedding = text.TextEmbedding(2000, 128)
+    mean, _ = ConditioningAugmentation(2000, 128).gaussian(y).chunk(2, 1)
+    for output in (generator.text(y), critic.text(y), embedding(y), mean):
+        assert 0.5 < output.std() < 1.5
+    torch.testing.assert_close(embedding(y), embedding(3 * y))
 
 
 def test_the_divergence_is_that_of_gaussians() -> None:
     """Zhang 2016, eq. (2), by torch.distributions; its gradient leads to N(0, I)."""
     torch.manual_seed(0)
-    augmentation, y = Augmentation(4, 3), torch.randn(5, 4)
+    augmentation, y = ConditioningAugmentation(4, 3), torch.randn(5, 4)
     mean, log_sd = augmentation.gaussian(y).chunk(2, 1)
     exact = kl_divergence(Gaussian(mean, log_sd.exp()), Gaussian(0.0, 1.0)).sum(1)
     torch.testing.assert_close(augmentation.divergence(y), exact)
@@ -324,11 +325,11 @@ def test_the_frozen_stage_stays_as_it_was(fit: Fit, captions: Path, tmp_path: Pa
                        first(inputs["latent"], module.game.condition(inputs)))  # fmt: skip
 
 
-def test_the_second_stage_sees_the_first_ones_images() -> None:
+def test_stage_two_depends_on_the_images_of_stage_one() -> None:
     torch.manual_seed(0)
-    second = Second(6, 5, 1, 32, 16, text=4, width=4)
+    generator = StageTwoGenerator(6, 5, 1, 32, 16, text=4, width=4)
     z, y = torch.randn(1, 6).expand(2, 6), torch.rand(1, 5).expand(2, 5)
-    one, other = second(z, y, torch.rand(2, 1, 16, 16))
+    one, other = generator(z, y, torch.rand(2, 1, 16, 16))
     assert (one - other).abs().max() > 1e-3
 
 

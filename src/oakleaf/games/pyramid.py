@@ -15,7 +15,7 @@ from oakleaf.games.game import Batch, Scalars
 from oakleaf.games.generation import Generation
 from oakleaf.losses.loss import Loss
 from oakleaf.losses.terms import Term
-from oakleaf.networks.pyramid import Levels
+from oakleaf.networks.pyramid import LevelNetworks
 from oakleaf.round import Round
 
 
@@ -37,13 +37,13 @@ class Pyramid(Generation):
     Reference: Denton 2015, arXiv:1506.05751, section 3.2.
     """
 
-    generator: Levels
-    discriminator: Levels
+    generator: LevelNetworks
+    discriminator: LevelNetworks
 
     def __init__(
         self,
-        generator: Levels,
-        discriminator: Levels,
+        generator: LevelNetworks,
+        discriminator: LevelNetworks,
         prior: Callable[..., Prior],
         loss: Loss,
         terms: Mapping[str, Mapping[str, Term]] | None = None,

@@ -12,7 +12,7 @@ from oakleaf.errors import UserError, one_line
 from oakleaf.games.matching import Matching
 from oakleaf.losses.loss import Loss
 from oakleaf.losses.terms import Term
-from oakleaf.networks.stackgan import Frozen
+from oakleaf.networks.stackgan import FrozenStage
 
 
 class StackGAN(Matching):
@@ -33,7 +33,7 @@ class StackGAN(Matching):
         self,
         generator: nn.Module,
         discriminator: nn.Module,
-        stage1: Frozen,
+        stage1: FrozenStage,
         prior: Prior,
         condition: Condition,
         loss: Loss,

@@ -1,0 +1,30 @@
+"""Network architectures: generators, discriminators, encoders and the layers that they share.
+
+This package holds `torch.nn.Module` classes, each with its architecture and its initial weights. Losses, optimizers and
+data do not belong here: `oakleaf.games` combines networks to GANs, `oakleaf.losses` defines what they minimise.
+
+There is one module for each paper or family, named after it (`dcgan`, `sngan`, `unet`, ...). Shared parts are in:
+
+- `layers`: normalisation, maxout, dropout for sampling, initialisation, image sizes;
+- `minibatch`: minibatch discrimination;
+- `kmeans`: k-means clustering, from which mixture models are initialised.
+
+Conventions that all networks follow:
+
+- The arguments of a constructor are the keys of the network's node in `conf/model/*.yaml`. Their type annotations are
+  checked before the network is built.
+- `channels` and `size` describe images [B, C, H, W]; `size` is one number for square images or [H, W], in pixels.
+- Images are in [-1, 1]. Latents z are [B, latent]; conditions y are [B, condition width] or, in image-to-image
+  translation, images [B, C, H, W].
+- A discriminator or critic returns an `oakleaf.round.CriticOutput`; a larger score means "more real".
+- A layer whose output for one sample depends on the other samples of the batch sets `mixes_images = True` (batch
+  normalisation is recognised without it), so that real and fake images are never put through it as one batch.
+- A network that is initialised from real images has `start_from`, the number of images that it needs, and `start`,
+  which receives them once, before the first iteration.
+
+Example:
+    >>> from oakleaf.networks import dcgan
+    >>> generator = dcgan.Generator(latent=100, channels=3, size=64)
+    >>> generator(torch.randn(16, 100)).shape
+    torch.Size([16, 3, 64, 64])
+"""

@@ -1,4 +1,4 @@
-"""Auto-encoders: the generator is their decoder."""
+"""Auto-encoders whose decoder is the generator."""
 
 from itertools import pairwise
 from math import prod
@@ -7,11 +7,21 @@ import torch
 from torch import Tensor, nn
 
 from oakleaf.config.types import NonNegativeFloat, PositiveInt
-from oakleaf.networks.layers import MapNorm, Size, dcgan_weights, halvings, norm
+from oakleaf.networks.layers import MapNorm, Size, dcgan_stages, init_dcgan_, norm
 
 
 class Encoder(nn.Module):
-    """Halves the image down to its base, as DCGAN's discriminator does; the last map goes to `code` numbers."""
+    """Encode images by strided convolutions, as in DCGAN's discriminator, and one linear layer.
+
+    Args:
+        code: length of the output; a variational auto-encoder needs twice the length of the latent vector.
+        channels: channels of an image.
+        size: image size in pixels.
+        width: channels after the first convolution; they double with each further one.
+        kernel: kernel size in pixels.
+        norm: normalisation after each convolution.
+        slope: negative slope of the leaky ReLUs.
+    """
 
     def __init__(
         self,
@@ -24,14 +34,21 @@ class Encoder(nn.Module):
         slope: NonNegativeFloat = 0.2,
     ) -> None:
         super().__init__()
-        count, base = halvings(size)
+        count, base = dcgan_stages(size)
         widths = [channels, *(width << k for k in range(count))]  # e.g. 1, 64, 128
         stages = [_stage(i, o, kernel, norm, slope) for i, o in pairwise(widths)]
         self.layers = nn.Sequential(*stages, nn.Flatten(), nn.Linear(widths[-1] * prod(base), code))
-        dcgan_weights(self, normalised=norm != "none")
+        init_dcgan_(self, normalised=norm != "none")
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [B, C, H, W] -> [B, code]"""
+        """Encode images.
+
+        Args:
+            x: images [B, C, H, W].
+
+        Returns:
+            Codes [B, code].
+        """
         return self.layers(x).to(x.dtype)  # type: ignore[no-any-return]
 
 
@@ -41,29 +58,63 @@ def _stage(inputs: int, outputs: int, kernel: int, kind: MapNorm, slope: float) 
 
 
 class AutoEncoder(nn.Module):
-    """encoder: images -> codes [B, c]; decoder: codes -> images. Rumelhart 1986; Hinton & Salakhutdinov 2006,
-    doi:10.1126/science.1127647."""
+    """Combine an encoder and a decoder; the decoder generates images from codes.
+
+    Args:
+        encoder: maps images [B, C, H, W] to codes [B, latent].
+        decoder: maps codes [B, latent] to images [B, C, H, W].
+        latent: length of a code.
+
+    Reference: Rumelhart 1986; Hinton & Salakhutdinov 2006, doi:10.1126/science.1127647.
+    """
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, latent: PositiveInt) -> None:
         super().__init__()
         self.encoder, self.decoder, self.latent = encoder, decoder, latent
 
     def forward(self, z: Tensor) -> Tensor:
-        """codes z [B, latent] -> images [B, C, H, W] in [-1, 1]"""
+        """Decode codes.
+
+        Args:
+            z: codes [B, latent].
+
+        Returns:
+            Images [B, C, H, W] in [-1, 1].
+        """
         return self.decoder(z)  # type: ignore[no-any-return]
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
-        """images -> `latent` [B, latent]"""
+        """Encode images.
+
+        Args:
+            x: images [B, C, H, W].
+
+        Returns:
+            `latent`: codes [B, latent].
+        """
         return {"latent": self.encoder(x)}
 
 
 class VariationalAutoEncoder(AutoEncoder):
-    """The encoder gives a Gaussian q(z | x) = N(mean, diag(exp(log_variance))), as means and then log-variances
-    [B, 2 latent]; the code is drawn from it. Kingma & Welling 2013, arXiv:1312.6114, eq. (9).
+    """Encode images by a Gaussian q(z | x) = N(mean, diag(exp(log_variance))), from which the code is sampled.
+
+    Args:
+        encoder: maps images [B, C, H, W] to means and log-variances [B, 2 latent], the means first.
+        decoder: maps codes [B, latent] to images [B, C, H, W].
+        latent: length of a code.
+
+    Reference: Kingma & Welling 2013, arXiv:1312.6114, eq. (9).
     """
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
-        """images -> `latent`, `mean` and `log_variance` [B, latent]"""
+        """Encode images and sample their codes.
+
+        Args:
+            x: images [B, C, H, W].
+
+        Returns:
+            `latent` (the sampled codes), `mean` and `log_variance`, each [B, latent].
+        """
         mean, log_variance = self.encoder(x).chunk(2, 1)
         z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
         return {"latent": z, "mean": mean, "log_variance": log_variance}

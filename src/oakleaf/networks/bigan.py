@@ -1,8 +1,10 @@
-"""The perceptrons of BiGAN's permutation-invariant MNIST. Donahue 2016, arXiv:1605.09782, section 4.2.
+"""The multilayer perceptrons of BiGAN's permutation-invariant MNIST.
 
-Widths, where z enters and what is normalised are those of the authors' code (jeffdonahue/bigan,
-net.py: mnist_mlp): normalisation has no gain and no bias, and where there is one no layer has a bias. Images are in
-[-1, 1] here and were in [0, 1] there, and the score's weights begin as N(0, 0.02) and did at 0.
+Widths, the layers that z enters, and what is normalised are those of the authors' code. Normalisation has no gain and
+no bias, and in a network with normalisation no layer has a bias. Two things differ from that code: images are in
+[-1, 1] instead of [0, 1], and the weights of the score are initialised from N(0, 0.02) instead of 0.
+
+Reference: Donahue 2016, arXiv:1605.09782, section 4.2; code jeffdonahue/bigan, net.py: mnist_mlp.
 """
 
 from itertools import pairwise
@@ -11,12 +13,31 @@ from math import prod
 from torch import Tensor, nn
 
 from oakleaf.config.types import NonNegativeFloat, PositiveInt
-from oakleaf.networks.layers import MapNorm, Norm, Size, concat_condition, dcgan_weights, height_width, norm, spectral
+from oakleaf.networks.layers import (
+    MapNorm,
+    Norm,
+    Size,
+    apply_spectral_norm,
+    concat_condition,
+    height_width,
+    init_dcgan_,
+    norm,
+)
 from oakleaf.round import CriticOutput
 
 
 class Generator(nn.Module):
-    """Rectified layers that see z each, then a sigmoid for each value of the image."""
+    """Generate images by ReLU layers, each of which also receives z, and a sigmoid output.
+
+    Args:
+        latent: length of the latent vector z.
+        channels: channels of an image.
+        size: image size in pixels.
+        hidden: units of the hidden layers.
+        norm: normalisation of the hidden layers.
+
+    Reference: Donahue 2016, arXiv:1605.09782, section 4.2.
+    """
 
     def __init__(
         self,
@@ -31,10 +52,17 @@ class Generator(nn.Module):
         self.first = _layer(latent, hidden[0], norm, nn.ReLU())
         self.layers = nn.ModuleList([_layer(i + latent, o, norm, nn.ReLU()) for i, o in pairwise(hidden)])
         self.image = nn.Linear(hidden[-1], prod(self.shape), bias=_has_bias(norm))
-        dcgan_weights(self, normalised=not _has_bias(norm))
+        init_dcgan_(self, normalised=not _has_bias(norm))
 
     def forward(self, z: Tensor) -> Tensor:
-        """z [B, latent] -> [B, C, H, W] in [-1, 1]"""
+        """Generate images.
+
+        Args:
+            z: latents [B, latent].
+
+        Returns:
+            Images [B, C, H, W] in [-1, 1].
+        """
         inner = self.first(z)
         for layer in self.layers:
             inner = layer(concat_condition(inner, z))
@@ -42,8 +70,19 @@ class Generator(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Leaky layers, all but the first of them normalised, then z: by a sigmoid onto [low, high], where a prior has
-    such bounds.
+    """Encode images by leaky ReLU layers; all hidden layers but the first are normalised.
+
+    Args:
+        latent: length of the latent vector z.
+        channels: channels of an image.
+        size: image size in pixels.
+        hidden: units of the hidden layers.
+        norm: normalisation of the hidden layers.
+        slope: negative slope of the leaky ReLUs.
+        low: lower bound of z, as in the prior; null: z is not bounded.
+        high: upper bound of z; null: z is not bounded. With both bounds z is mapped into [low, high] by a sigmoid.
+
+    Reference: Donahue 2016, arXiv:1605.09782, section 4.2.
     """
 
     def __init__(
@@ -65,14 +104,28 @@ class Encoder(nn.Module):
         layers = [_layer(i, o, kind, nn.LeakyReLU(slope), bias) for (i, o), kind in zip(pairwise(widths), kinds)]
         self.layers = nn.Sequential(*layers)
         self.latent = nn.Linear(hidden[-1], latent, bias=bias)
-        dcgan_weights(self, normalised=not bias)
+        init_dcgan_(self, normalised=not bias)
 
     def features(self, x: Tensor) -> Tensor:
-        """x [B, C, H, W] -> [B, f], the layer before the output"""
+        """Compute the features of the layer before the output.
+
+        Args:
+            x: images [B, C, H, W].
+
+        Returns:
+            Features [B, f].
+        """
         return self.layers((x.flatten(1) + 1) / 2)  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [B, C, H, W] -> z [B, latent]"""
+        """Encode images.
+
+        Args:
+            x: images [B, C, H, W].
+
+        Returns:
+            Latents z [B, latent].
+        """
         z: Tensor = self.latent(self.features(x))
         if self.bounds is None:
             return z
@@ -81,7 +134,18 @@ class Encoder(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """The encoder's layers, of which all but the first see z as well; then one logit. Features are what it sees."""
+    """Score pairs (x, z) by leaky ReLU layers; all hidden layers but the first also receive z.
+
+    Args:
+        latent: length of the latent vector z.
+        channels: channels of an image.
+        size: image size in pixels.
+        hidden: units of the hidden layers.
+        norm: normalisation of all hidden layers but the first, or of the weights ("spectral").
+        slope: negative slope of the leaky ReLUs.
+
+    Reference: Donahue 2016, arXiv:1605.09782, section 4.2.
+    """
 
     def __init__(
         self,
@@ -97,12 +161,20 @@ class Discriminator(nn.Module):
         self.first = _layer(channels * prod(height_width(size)), hidden[0], "none", activation, bias)
         self.layers = nn.ModuleList([_layer(i + latent, o, norm, activation) for i, o in pairwise(hidden)])
         self.score = nn.Linear(hidden[-1], 1, bias=bias)
-        dcgan_weights(self, normalised=not bias)
+        init_dcgan_(self, normalised=not bias)
         if norm == "spectral":
-            spectral(self)
+            apply_spectral_norm(self)
 
     def forward(self, x: Tensor, z: Tensor) -> CriticOutput:
-        """x [B, C, H, W], z [B, latent] -> score [B], features [B, f]"""
+        """Score pairs of image and latent.
+
+        Args:
+            x: images [B, C, H, W].
+            z: latents [B, latent].
+
+        Returns:
+            Scores [B] and features [B, f], the inputs of the last layer.
+        """
         inner = self.first((x.flatten(1) + 1) / 2)
         for layer in self.layers:
             inner = layer(concat_condition(inner, z))

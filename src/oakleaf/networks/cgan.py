@@ -1,7 +1,10 @@
-"""The perceptrons of the first conditional GAN. Mirza & Osindero 2014, arXiv:1411.1784, section 4.1.
+"""The multilayer perceptrons of the first conditional GAN.
 
-Latent and label have layers of their own before they meet. Widths and initial weights are those of the authors' code
-(goodfeli/adversarial's descendant). Images are in [-1, 1] here and were in [0, 1] there.
+Latent or image on one side, and label on the other, go through separate layers and then through joint ones. Widths and
+initial weights are those of the authors' code (derived from goodfeli/adversarial). Images are in [-1, 1] instead of
+[0, 1].
+
+Reference: Mirza & Osindero 2014, arXiv:1411.1784, section 4.1.
 """
 
 from math import prod
@@ -10,13 +13,27 @@ import torch
 from torch import Tensor, nn
 
 from oakleaf.config.types import Fraction, PositiveInt
-from oakleaf.networks.layers import AlwaysDropout, Maxout, Size, height_width, uniform_weights
+from oakleaf.networks.layers import AlwaysDropout, Maxout, Size, height_width, init_uniform_
 from oakleaf.round import CriticOutput
 
 
 class Generator(nn.Module):
-    """z and y are each rectified, then together, then a sigmoid for each value of the image. With dropout, which stays
-    when images are drawn: G takes its variety from it and learns to ignore z, so without it a class has one image.
+    """Generate images from z and the label y: separate ReLU layers, a joint ReLU layer and a sigmoid output.
+
+    Dropout stays active when samples are drawn. The generator learns to take its variety from dropout and to ignore z,
+    so that without dropout there would be one image for each class.
+
+    Args:
+        latent: length of the latent vector z.
+        classes: width of the condition y.
+        channels: channels of an image.
+        size: image size in pixels.
+        noise_units: units of the layer of z.
+        label_units: units of the layer of y.
+        joint_units: units of the joint layer.
+        dropout: dropout probability of all hidden layers.
+
+    Reference: Mirza & Osindero 2014, arXiv:1411.1784, section 4.1.
     """
 
     def __init__(
@@ -41,16 +58,36 @@ class Generator(nn.Module):
             nn.Linear(joint_units, prod(self.shape)),
             nn.Sigmoid(),
         )
-        uniform_weights(self, 0.05)
+        init_uniform_(self, 0.05)
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        """z [B, latent], y [B, classes] -> [B, C, H, W] in [-1, 1]"""
+        """Generate images.
+
+        Args:
+            z: latents [B, latent].
+            y: conditions [B, classes].
+
+        Returns:
+            Images [B, C, H, W] in [-1, 1].
+        """
         inner = torch.cat([self.noise(z), self.label(y)], 1)
         return 2 * self.joint(inner).unflatten(1, self.shape) - 1
 
 
 class Discriminator(nn.Module):
-    """x and y each through maxout (Goodfellow 2013, arXiv:1302.4389), then together, then one logit; with dropout."""
+    """Score images given the label y: separate maxout layers, a joint maxout layer and one logit, with dropout.
+
+    Args:
+        classes: width of the condition y.
+        channels: channels of an image.
+        size: image size in pixels.
+        image_units: units of the layer of x.
+        label_units: units of the layer of y.
+        joint_units: units of the joint layer.
+        dropout: dropout probability of all hidden layers.
+
+    Reference: Mirza & Osindero 2014, arXiv:1411.1784, section 4.1; maxout: Goodfellow 2013, arXiv:1302.4389.
+    """
 
     def __init__(
         self,
@@ -69,10 +106,18 @@ class Discriminator(nn.Module):
         self.joint = nn.Sequential(
             Maxout(image_units + label_units, joint_units, pieces=4), nn.Dropout(dropout), nn.Linear(joint_units, 1)
         )
-        uniform_weights(self, 0.005)
+        init_uniform_(self, 0.005)
 
     def forward(self, x: Tensor, y: Tensor) -> CriticOutput:
-        """x [B, C, H, W], y [B, classes] -> score [B], features [B, f]: what the logit sees"""
+        """Score images.
+
+        Args:
+            x: images [B, C, H, W].
+            y: conditions [B, classes].
+
+        Returns:
+            Scores [B] and features [B, f], the inputs of the last layer.
+        """
         inner = torch.cat([self.image((x.flatten(1) + 1) / 2), self.label(y)], 1)
         features = self.joint[:-1](inner)
         return CriticOutput(self.joint[-1](features).squeeze(1).float(), features=features)

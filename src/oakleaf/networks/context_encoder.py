@@ -1,4 +1,4 @@
-"""Completing an image of which a part is missing."""
+"""The generator of context encoders, which fills in the missing part of an image."""
 
 import torch
 from torch import Tensor, nn
@@ -8,29 +8,41 @@ from oakleaf.networks.unet import UNet
 
 
 class Completion(nn.Module):
-    """The image as far as it is known, and `network`'s in the missing part: G(x) * m + x * (1 - m). Pathak 2016,
-    arXiv:1604.07379, section 3.
+    """Complete an image: the network's output in the missing part, the input elsewhere.
 
-    network: pictures as `Masked` makes them -> images.
+    With a mask m that is 1 where the image is missing, the output is G(x) * m + x * (1 - m).
+
+    Args:
+        network: maps masked images [B, C + 1, H, W], as `oakleaf.data.inputs.Masked` makes them, to images
+            [B, C, H, W].
 
     Raises:
-        UserError: a network of other pictures.
+        UserError: the network does not have one input channel more than output channels.
+
+    Reference: Pathak 2016, arXiv:1604.07379, section 3.
     """
 
     def __init__(self, network: UNet) -> None:
         super().__init__()
         if network.inputs != network.channels + 1:
             raise UserError(
-                "a completion is given images and where they are missing, which data/input=masked makes, and here "
-                f"{network.inputs} channels for images of {network.channels}; model=pix2pix makes images of any"
+                "a completion needs images with a mask as one more channel, which data/input=masked makes, but here "
+                f"inputs have {network.inputs} channels and images {network.channels}; else use model=pix2pix"
             )
         self.network = network
 
     def forward(self, y: Tensor) -> Tensor:
-        """y [B, C + 1, H, W], the last channel 1 where the image is missing and -1 elsewhere -> [B, C, H, W]"""
+        """Complete images.
+
+        Args:
+            y: masked images [B, C + 1, H, W]; the last channel is 1 where the image is missing and -1 elsewhere.
+
+        Returns:
+            Images [B, C, H, W].
+        """
         return torch.where(y[:, -1:] > 0, self.network(y), y[:, :-1].to(y.dtype))
 
     @property
     def multiple(self) -> int | None:
-        """What has to divide a picture's sides."""
+        """The number that has to divide both sides of an input, in pixels; None: only one size is possible."""
         return getattr(self.network, "multiple", None)

@@ -1,4 +1,7 @@
-"""CycleGAN's pairs of networks. Zhu 2017, arXiv:1703.10593."""
+"""CycleGAN's pairs of networks: two generators and two discriminators.
+
+Reference: Zhu 2017, arXiv:1703.10593, section 3.
+"""
 
 from collections.abc import Callable
 
@@ -8,10 +11,12 @@ from oakleaf.config.types import PositiveInt
 
 
 class Translators(nn.Module):
-    """The two generators: `to_image` is G (inputs to images), `to_input` is F (images to inputs).
+    """Hold the two generators: `to_image` is G (inputs to images), `to_input` is F (images to inputs).
+
+    `oakleaf.games.Unpaired` calls the networks.
 
     Args:
-        network: makes one generator from `inputs` and `channels`.
+        network: creates one generator from `inputs` and `channels`.
         inputs: channels of the input domain.
         channels: channels of the image domain.
 
@@ -25,10 +30,12 @@ class Translators(nn.Module):
 
 
 class Critics(nn.Module):
-    """The two discriminators: `of_images` is D_Y, `of_inputs` is D_X.
+    """Hold the two discriminators: `of_images` is D_Y, `of_inputs` is D_X.
+
+    `oakleaf.games.Unpaired` calls the networks.
 
     Args:
-        network: makes one discriminator from `channels`.
+        network: creates one discriminator from `channels`.
         inputs: channels of the input domain.
         channels: channels of the image domain.
 

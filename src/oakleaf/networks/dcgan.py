@@ -1,6 +1,10 @@
-"""Deep convolutional GAN. Radford 2015, arXiv:1511.06434, section 3: strided and fractionally strided convolutions in
-place of pooling; batch normalisation in both networks, but not at G's output and D's input; no hidden fully connected
-layers, unless asked for; ReLU and tanh in G, LeakyReLU in D. A condition y enters in one of several ways.
+"""The deep convolutional GAN (DCGAN).
+
+Strided and fractionally strided convolutions replace pooling. Both networks have batch normalisation, except at G's
+output and D's input. There are no hidden fully connected layers by default. G has ReLUs and a tanh output, D has leaky
+ReLUs. A condition y can enter in several ways; see `Generator` and `Discriminator`.
+
+Reference: Radford 2015, arXiv:1511.06434, section 3.
 """
 
 from itertools import pairwise
@@ -16,11 +20,11 @@ from oakleaf.networks.layers import (
     MapNorm,
     Norm,
     Size,
+    apply_spectral_norm,
     concat_condition,
-    dcgan_weights,
+    feature_map_sizes,
+    init_dcgan_,
     norm,
-    sides,
-    spectral,
 )
 from oakleaf.networks.minibatch import MinibatchDiscrimination
 from oakleaf.round import CriticOutput
@@ -29,13 +33,26 @@ Upsample = Literal["transposed", "nearest", "bilinear", "shuffle"]
 
 
 class Generator(nn.Module):
-    """Projects z onto a base of 4 to 7 pixels and doubles it up to the image, halving the channels each time.
+    """Generate images: project z onto a small map and double it up to the image, halving the channels each time.
 
-    upsample: how it doubles: `double`. stages: how often, if not up from 4 to 7 pixels: `layers.sides`. hidden: units
-    of a fully connected layer before the base, or 0. classes: width of the condition y, or 0. conditioning: where y enters:
-    concat_z = beside z; concat_all = beside what each layer sees (Radford 2015, its code's MNIST networks); cbn = as gain and
-    bias of each normalisation (de Vries 2017, arXiv:1707.00683, section 2.2; Miyato & Koyama 2018, arXiv:1802.05637,
-    section 6). blocks: of the maps, the smallest first, that go through a `Bottleneck`.
+    Args:
+        latent: length of the latent vector z.
+        channels: channels of an image.
+        size: image size in pixels.
+        width: channels of the last map before the image.
+        kernel: kernel size in pixels.
+        norm: normalisation of all layers but the output.
+        upsample: how a map is doubled; see `upsample_layer`.
+        hidden: units of a fully connected layer before the first map; 0: none.
+        classes: width of the condition y; 0: no condition.
+        conditioning: where y enters. "concat_z": appended to z. "concat_all": appended to the input of each layer, as
+            in the MNIST networks of the authors' code. "cbn": as gain and bias of each normalisation layer.
+        stages: number of doublings, see `layers.feature_map_sizes`; 0: as many as lead from a map of 4 to 7 pixels to
+            the image.
+        blocks: number of maps that go through a residual `Bottleneck`, the smallest first.
+
+    Reference: Radford 2015, arXiv:1511.06434, section 3 and appendix A; conditional batch normalisation: de Vries 2017,
+    arXiv:1707.00683, section 2.2; Miyato & Koyama 2018, arXiv:1802.05637, section 6.
     """
 
     def __init__(
@@ -55,36 +72,44 @@ class Generator(nn.Module):
     ) -> None:
         super().__init__()
         self.latent = latent
-        base, *maps = reversed(sides(size, stages))
-        widths = [width << k for k in reversed(range(len(maps)))]  # e.g. 512, 256, 128, 64
-        self.start = (widths[0], *base)
+        base, *map_sizes = reversed(feature_map_sizes(size, stages))
+        widths = [width << k for k in reversed(range(len(map_sizes)))]  # e.g. 512, 256, 128, 64
+        self.base_shape = (widths[0], *base)
         bias = norm == "none"
-        more = classes if conditioning == "concat_all" else 0
-        conditional = classes if conditioning == "cbn" else 0
+        appended = classes if conditioning == "concat_all" else 0
+        norm_classes = classes if conditioning == "cbn" else 0
         inputs = latent + classes * (conditioning != "cbn")
         self.conditioning = conditioning if classes else "none"
         self.hidden = nn.ModuleList()
         if hidden:
-            self.hidden.append(_Layer(nn.Linear(inputs, hidden, bias=bias), norm, hidden, nn.ReLU(), conditional))
-            inputs = hidden + more
-        project = nn.Sequential(
-            nn.Linear(inputs, widths[0] * base[0] * base[1], bias=bias), nn.Unflatten(1, self.start)
+            self.hidden.append(_Layer(nn.Linear(inputs, hidden, bias=bias), norm, hidden, nn.ReLU(), norm_classes))
+            inputs = hidden + appended
+        projection = nn.Sequential(
+            nn.Linear(inputs, widths[0] * base[0] * base[1], bias=bias), nn.Unflatten(1, self.base_shape)
         )
-        doubled = [
-            _cut(upsample_layer(i + more, o, kernel, upsample, bias), side)
-            for (i, o), side in zip(pairwise(widths), maps)
+        doublings = [
+            _cropped(upsample_layer(i + appended, o, kernel, upsample, bias), map_size)
+            for (i, o), map_size in zip(pairwise(widths), map_sizes)
         ]
         self.stages = nn.ModuleList()
-        for k, (linear, w) in enumerate(zip([project, *doubled], widths)):
+        for k, (linear, w) in enumerate(zip([projection, *doublings], widths)):
             activation = Bottleneck(w, norm, nn.ReLU()) if k < blocks else nn.ReLU()
-            self.stages.append(_Layer(linear, norm, w, activation, conditional))
+            self.stages.append(_Layer(linear, norm, w, activation, norm_classes))
         self.image = nn.Sequential(
-            _cut(upsample_layer(widths[-1] + more, channels, kernel, upsample), maps[-1]), nn.Tanh()
+            _cropped(upsample_layer(widths[-1] + appended, channels, kernel, upsample), map_sizes[-1]), nn.Tanh()
         )
-        dcgan_weights(self, normalised=norm != "none")
+        init_dcgan_(self, normalised=norm != "none")
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """z [B, latent], y [B, classes] -> [B, C, H, W] in [-1, 1]"""
+        """Generate images.
+
+        Args:
+            z: latents [B, latent].
+            y: conditions [B, classes], if there is a condition.
+
+        Returns:
+            Images [B, C, H, W] in [-1, 1].
+        """
         x = z if self.conditioning in ("none", "cbn") else concat_condition(z, y)
         for layer in [*self.hidden, *self.stages]:
             x = layer(x, y)
@@ -94,16 +119,30 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Halves the image down to the base, doubling the channels each time; the last map goes to one logit.
+    """Score images: halve them down to a small map, doubling the channels each time, then compute one logit.
 
-    stages: how often, if not down to 4 to 7 pixels: `layers.sides`. hidden: units of a fully connected layer after the
-    base, or 0. Features are what the logit sees.
-    classes: width of the condition y, or 0. conditioning: where y enters: concat_all = beside what each layer sees; projection = as
-    an inner product with the features (Miyato & Koyama 2018, arXiv:1802.05637, eq. (3)).
-    aux_classes: classes to tell apart besides (Odena 2016, arXiv:1610.09585, section 3), or 0.
-    q_outputs: numbers of a code to guess, by a head with 128 hidden units (Chen 2016, arXiv:1606.03657, appendix C.1), or 0.
-    minibatch: kernels of minibatch discrimination, which are features too (Salimans 2016, arXiv:1606.03498, section
-    3.2), or 0.
+    Args:
+        channels: channels of an image.
+        size: image size in pixels.
+        width: channels of the first map.
+        kernel: kernel size in pixels.
+        norm: normalisation of all layers but the first, or of the weights ("spectral").
+        slope: negative slope of the leaky ReLUs.
+        hidden: units of a fully connected layer after the last map; 0: none.
+        classes: width of the condition y; 0: no condition.
+        conditioning: where y enters. "concat_all": appended to the input of each layer. "projection": as an inner
+            product with the features.
+        aux_classes: classes of an auxiliary classifier; 0: none.
+        q_outputs: parameters of InfoGAN's Q(code | x), predicted by a head with 128 hidden units; 0: none.
+        minibatch: kernels of minibatch discrimination, whose outputs are appended to the features; 0: none.
+        stages: number of halvings, see `layers.feature_map_sizes`; 0: as many as lead to a map of 4 to 7 pixels.
+
+    Raises:
+        UserError: an even kernel with a map of odd sides.
+
+    Reference: Radford 2015, arXiv:1511.06434, section 3 and appendix A; projection: Miyato & Koyama 2018,
+    arXiv:1802.05637, eq. (3); auxiliary classifier: Odena 2016, arXiv:1610.09585, section 3; Q: Chen 2016,
+    arXiv:1606.03657, appendix C.1; minibatch discrimination: Salimans 2016, arXiv:1606.03498, section 3.2.
     """
 
     def __init__(
@@ -123,46 +162,57 @@ class Discriminator(nn.Module):
         stages: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
-        *maps, base = sides(size, stages)
-        if kernel % 2 == 0 and any(side % 2 for height_width in maps for side in height_width):
-            raise UserError(f"kernel={kernel}: only odd ones halve odd sides, rounded up")
-        widths = [width << k for k in range(len(maps))]  # e.g. 64, 128, 256, 512
+        *map_sizes, base = feature_map_sizes(size, stages)
+        if kernel % 2 == 0 and any(side % 2 for map_size in map_sizes for side in map_size):
+            raise UserError(f"kernel={kernel}: maps of odd sides, which are rounded up, need an odd kernel, such as 5")
+        widths = [width << k for k in range(len(map_sizes))]  # e.g. 64, 128, 256, 512
         bias = norm in ("none", "spectral")
         self.conditioning = conditioning if classes else "none"
-        more = classes if conditioning == "concat_all" else 0
+        appended = classes if conditioning == "concat_all" else 0
         self.stages = nn.ModuleList(
-            [_Layer(downsample_layer(channels + more, width, kernel, True), "none", width, nn.LeakyReLU(slope))]
+            [_Layer(downsample_layer(channels + appended, width, kernel, True), "none", width, nn.LeakyReLU(slope))]
         )
         for i, o in pairwise(widths):
-            self.stages.append(_Layer(downsample_layer(i + more, o, kernel, bias), norm, o, nn.LeakyReLU(slope)))
+            self.stages.append(_Layer(downsample_layer(i + appended, o, kernel, bias), norm, o, nn.LeakyReLU(slope)))
         features = widths[-1] * base[0] * base[1]
         self.hidden = nn.ModuleList()
         if hidden:
-            self.hidden.append(_Layer(nn.Linear(features + more, hidden, bias=bias), norm, hidden, nn.LeakyReLU(slope)))
+            linear = nn.Linear(features + appended, hidden, bias=bias)
+            self.hidden.append(_Layer(linear, norm, hidden, nn.LeakyReLU(slope)))
             features = hidden
-        self.others = MinibatchDiscrimination(features, minibatch) if minibatch else None
+        self.minibatch = MinibatchDiscrimination(features, minibatch) if minibatch else None
         features += minibatch
-        self.score = nn.Linear(features + more, 1)
+        self.score = nn.Linear(features + appended, 1)
         self.projection = (
             nn.Linear(classes, features, bias=False) if self.conditioning not in ("none", "concat_all") else None
         )
         self.classes = nn.Linear(features, aux_classes) if aux_classes else None
-        inner = _Layer(nn.Linear(features, 128, bias=bias), norm, 128, nn.LeakyReLU(slope))
-        self.code = nn.Sequential(inner, nn.Linear(128, q_outputs)) if q_outputs else None
-        dcgan_weights(self, normalised=not bias)
+        # always created, so that a seed gives the same weights with and without Q
+        code_hidden = _Layer(nn.Linear(features, 128, bias=bias), norm, 128, nn.LeakyReLU(slope))
+        self.code = nn.Sequential(code_hidden, nn.Linear(128, q_outputs)) if q_outputs else None
+        init_dcgan_(self, normalised=not bias)
         if norm == "spectral":
-            spectral(self)
+            apply_spectral_norm(self)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> CriticOutput:
-        """x [B, C, H, W], y [B, classes] -> score [B], features [B, f], and what else was asked for"""
+        """Score images.
+
+        Args:
+            x: images [B, C, H, W].
+            y: conditions [B, classes], if there is a condition.
+
+        Returns:
+            Scores [B] and features [B, f], the inputs of the last layer; the logits of the auxiliary classifier
+            [B, aux_classes] and the parameters of Q [B, q_outputs], if there are any.
+        """
         concat_all = self.conditioning == "concat_all"
         for stage in self.stages:
             x = stage(concat_condition(x, y) if concat_all else x)
         x = x.flatten(1)
         for layer in self.hidden:
             x = layer(concat_condition(x, y) if concat_all else x)
-        if self.others is not None:
-            x = self.others(x)
+        if self.minibatch is not None:
+            x = self.minibatch(x)
         score = self.score(concat_condition(x, y) if concat_all else x).squeeze(1).float()
         if self.projection is not None:
             score = score + (self.projection(y) * x).sum(1).float()
@@ -172,7 +222,7 @@ class Discriminator(nn.Module):
 
 
 class _Layer(nn.Module):
-    """A linear map or convolution, its normalisation, told y where it is conditional, and its activation."""
+    """A linear layer or convolution, its normalisation (conditioned on y if `classes` > 0) and its activation."""
 
     def __init__(self, linear: nn.Module, kind: Norm, channels: int, activation: nn.Module, classes: int = 0) -> None:
         super().__init__()
@@ -181,46 +231,57 @@ class _Layer(nn.Module):
         self.norm = ConditionalNorm(kind, channels, classes, flat) if classes else norm(kind, channels, flat)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """Map x [B, ...] to activations [B, channels, ...]; y [B, classes] is the condition."""
         x = self.linear(x)
         return self.activation(self.norm(x, y) if self.conditional else self.norm(x))
 
 
-class _Cut(nn.Module):
-    """The first rows and columns alone."""
+class _Crop(nn.Module):
+    """Keep the first rows and columns of a map."""
 
     def __init__(self, height: int, width: int) -> None:
         super().__init__()
         self.height, self.width = height, width
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] -> [B, C, height, width]"""
+        """Crop x [B, C, H, W] to [B, C, height, width]."""
         return x[:, :, : self.height, : self.width]
 
 
-def _cut(doubled: nn.Module, side: tuple[int, int]) -> nn.Module:
-    """To a side that is the double of no whole number of pixels, one is cut off."""
-    return nn.Sequential(doubled, _Cut(*side)) if any(n % 2 for n in side) else doubled
+def _cropped(layer: nn.Module, size: tuple[int, int]) -> nn.Module:
+    """Crop the layer's output, whose sides are even, to the size of the next map if that has an odd side."""
+    return nn.Sequential(layer, _Crop(*size)) if any(side % 2 for side in size) else layer
 
 
 def upsample_layer(
     inputs: int, outputs: int, kernel: int, upsample: Upsample = "transposed", bias: bool = True
 ) -> nn.Module:
-    """From h x w to exactly 2h x 2w, for an even or odd kernel.
+    """Create a layer that maps h x w pixels to exactly 2h x 2w, for an even or odd kernel.
 
-    transposed: a fractionally strided convolution (Radford 2015, section 3). nearest, bilinear: enlarged, then
-    convolved (Odena 2016, "Deconvolution and checkerboard artifacts", doi:10.23915/distill.00003). shuffle: four maps
-    for each output, interleaved (Shi 2016, arXiv:1609.05158, eq. (4)).
+    Args:
+        inputs: input channels.
+        outputs: output channels.
+        kernel: kernel size in pixels.
+        upsample: "transposed": a fractionally strided convolution. "nearest" or "bilinear": interpolation followed by a
+            convolution. "shuffle": a convolution to four times as many channels, which are rearranged to pixels.
+        bias: whether the convolution has a bias.
+
+    Returns:
+        The layer.
+
+    Reference: transposed: Radford 2015, arXiv:1511.06434, section 3; nearest, bilinear: Odena 2016, "Deconvolution and
+    checkerboard artifacts", doi:10.23915/distill.00003; shuffle: Shi 2016, arXiv:1609.05158, eq. (4).
     """
     if upsample == "transposed":
         padding, extra = (kernel - 1) // 2, kernel % 2
         return nn.ConvTranspose2d(inputs, outputs, kernel, 2, padding, output_padding=extra, bias=bias)
     if upsample == "shuffle":
-        return nn.Sequential(_keep(inputs, 4 * outputs, kernel, bias), nn.PixelShuffle(2))
-    return nn.Sequential(nn.Upsample(scale_factor=2, mode=upsample), _keep(inputs, outputs, kernel, bias))
+        return nn.Sequential(_same_convolution(inputs, 4 * outputs, kernel, bias), nn.PixelShuffle(2))
+    return nn.Sequential(nn.Upsample(scale_factor=2, mode=upsample), _same_convolution(inputs, outputs, kernel, bias))
 
 
-def _keep(inputs: int, outputs: int, kernel: int, bias: bool) -> nn.Module:
-    """A convolution from h x w to h x w; an even kernel has its further pixel to the right and below."""
+def _same_convolution(inputs: int, outputs: int, kernel: int, bias: bool) -> nn.Module:
+    """A convolution that keeps h x w; an even kernel is padded by one pixel more at the right and at the bottom."""
     before = (kernel - 1) // 2
     after = kernel - 1 - before
     convolution = nn.Conv2d(inputs, outputs, kernel, bias=bias)
@@ -228,5 +289,15 @@ def _keep(inputs: int, outputs: int, kernel: int, bias: bool) -> nn.Module:
 
 
 def downsample_layer(inputs: int, outputs: int, kernel: int, bias: bool) -> nn.Module:
-    """A strided convolution from h x w to h/2 x w/2."""
+    """Create a convolution of stride 2 that maps h x w pixels to h/2 x w/2.
+
+    Args:
+        inputs: input channels.
+        outputs: output channels.
+        kernel: kernel size in pixels.
+        bias: whether the convolution has a bias.
+
+    Returns:
+        The layer.
+    """
     return nn.Conv2d(inputs, outputs, kernel, 2, (kernel - 1) // 2, bias=bias)

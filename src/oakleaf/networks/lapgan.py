@@ -1,7 +1,10 @@
-"""The networks of LAPGAN. Denton 2015, arXiv:1506.05751, section 4.1 and the authors' code (facebook/eyescream, cifar).
+"""The networks of LAPGAN, one pair for the coarsest level of the pyramid and one for each finer level.
 
-`Base` is for the coarsest image, perceptrons; `Detail` for a finer one. Weights start as torch has them, which is how
-Torch7 had them. What a generator makes is not bounded.
+`BaseGenerator` and `BaseDiscriminator` are multilayer perceptrons for the coarsest image. `DetailGenerator` and
+`DetailDiscriminator` are convolutional networks for the finer levels. Weights have torch's default initialisation,
+which is that of Torch7, the authors' framework. The generators' outputs are not bounded.
+
+Reference: Denton 2015, arXiv:1506.05751, section 4.1; code facebook/eyescream, cifar.
 """
 
 from itertools import chain, pairwise
@@ -16,9 +19,17 @@ from oakleaf.round import CriticOutput
 
 
 class BaseGenerator(nn.Module):
-    """Two rectified layers, then a linear one to the image; the class y comes beside z.
+    """Generate the coarsest image by two ReLU layers and a linear output; the class y is appended to z.
 
-    norm: before each rectifier; the paper has none.
+    Args:
+        channels: channels of an image.
+        size: size of the coarsest image in pixels.
+        latent: length of the latent vector z.
+        units: units of each hidden layer.
+        norm: normalisation before each ReLU; the paper has none.
+        classes: width of the condition y; 0: no condition.
+
+    Reference: Denton 2015, arXiv:1506.05751, section 4.1.
     """
 
     def __init__(
@@ -34,17 +45,35 @@ class BaseGenerator(nn.Module):
         self.latent, self.classes, shape = latent, classes, (channels, *height_width(size))
         widths = pairwise([latent + classes, units, units])
         bias = norm == "none"
-        steps = [(nn.Linear(i, o, bias=bias), layers.norm(norm, o, flat=True), nn.ReLU()) for i, o in widths]
+        hidden = [(nn.Linear(i, o, bias=bias), layers.norm(norm, o, flat=True), nn.ReLU()) for i, o in widths]
         image = nn.Linear(units, prod(shape)), nn.Unflatten(1, shape)
-        self.layers = nn.Sequential(*chain(*steps), *image)
+        self.layers = nn.Sequential(*chain(*hidden), *image)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """z [B, latent], y [B, classes] -> [B, C, H, W]"""
+        """Generate images of the coarsest level.
+
+        Args:
+            z: latents [B, latent].
+            y: conditions [B, classes], if there is a condition.
+
+        Returns:
+            Images [B, C, h, w], not bounded.
+        """
         return self.layers(concat_condition(z, y) if self.classes else z)  # type: ignore[no-any-return]
 
 
 class BaseDiscriminator(nn.Module):
-    """Two rectified layers with dropout, then one logit; the class y comes beside the image's values."""
+    """Score the coarsest image by two ReLU layers with dropout and one logit; the class y is appended to the image.
+
+    Args:
+        channels: channels of an image.
+        size: size of the coarsest image in pixels.
+        units: units of each hidden layer.
+        dropout: dropout probability after each hidden layer.
+        classes: width of the condition y; 0: no condition.
+
+    Reference: Denton 2015, arXiv:1506.05751, section 4.1.
+    """
 
     def __init__(
         self,
@@ -57,21 +86,41 @@ class BaseDiscriminator(nn.Module):
         super().__init__()
         self.classes = classes
         inputs = channels * prod(height_width(size)) + classes
-        steps = [(nn.Linear(i, o), nn.ReLU(), nn.Dropout(dropout)) for i, o in pairwise([inputs, units, units])]
-        self.layers = nn.Sequential(*chain(*steps))
+        hidden = [(nn.Linear(i, o), nn.ReLU(), nn.Dropout(dropout)) for i, o in pairwise([inputs, units, units])]
+        self.layers = nn.Sequential(*chain(*hidden))
         self.score = nn.Linear(units, 1)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> CriticOutput:
-        """x [B, C, H, W], y [B, classes] -> score [B], features [B, units]"""
+        """Score images of the coarsest level.
+
+        Args:
+            x: images [B, C, h, w].
+            y: conditions [B, classes], if there is a condition.
+
+        Returns:
+            Scores [B] and features [B, units], the inputs of the last layer.
+        """
         features = self.layers(concat_condition(x.flatten(1), y) if self.classes else x.flatten(1))
         return CriticOutput(self.score(features).squeeze(1).float(), features=features)
 
 
 class DetailGenerator(nn.Module):
-    """z is a fourth colour plane of the low-pass image, and the class one more; convolutions, with rectifiers in
-    between, make the residual.
+    """Generate the residual of a finer level from noise and the low-pass image, by convolutions and ReLUs.
 
-    latent: as many numbers as the image has pixels. norm: before each rectifier; the paper has none.
+    The noise is one more channel of the low-pass image, and so is the class y.
+
+    Args:
+        channels: channels of an image.
+        size: size of the level's image in pixels.
+        width: channels of the hidden maps.
+        kernels: kernel sizes in pixels, one for each convolution.
+        norm: normalisation before each ReLU; the paper has none.
+        classes: width of the condition y; 0: no condition.
+
+    Attributes:
+        latent: length of the latent vector z, the number of pixels of the image.
+
+    Reference: Denton 2015, arXiv:1506.05751, section 4.1; code facebook/eyescream, cifar.
     """
 
     def __init__(
@@ -86,30 +135,50 @@ class DetailGenerator(nn.Module):
         super().__init__()
         self.size = height_width(size)
         self.latent = prod(self.size)
-        self.plane = _plane(classes, self.size) if classes else None
-        planes = channels + 1 + (classes > 0)
+        self.class_channel = _class_channel(classes, self.size) if classes else None
+        inputs = channels + 1 + (classes > 0)
         *inner, last = kernels
         bias = norm == "none"
-        steps = [
+        hidden = [
             (nn.Conv2d(i, width, kernel, padding="same", bias=bias), layers.norm(norm, width), nn.ReLU())
-            for i, kernel in zip([planes, *[width] * len(inner)], inner)
+            for i, kernel in zip([inputs, *[width] * len(inner)], inner)
         ]
         self.layers = nn.Sequential(
-            *chain(*steps), nn.Conv2d(width if inner else planes, channels, last, padding="same")
+            *chain(*hidden), nn.Conv2d(width if inner else inputs, channels, last, padding="same")
         )
 
     def forward(self, z: Tensor, low: Tensor, y: Tensor | None = None) -> Tensor:
-        """z [B, H*W], low [B, C, H, W], y [B, classes] -> the residual [B, C, H, W]"""
-        planes = [z.unflatten(1, (1, *self.size)), low]
-        if self.plane is not None:
-            planes.append(self.plane(y))
-        return self.layers(cat([plane.to(low.dtype) for plane in planes], 1))  # type: ignore[no-any-return]
+        """Generate residuals.
+
+        Args:
+            z: latents [B, H * W].
+            low: low-pass images [B, C, H, W].
+            y: conditions [B, classes], if there is a condition.
+
+        Returns:
+            Residuals [B, C, H, W], which are added to the low-pass images; not bounded.
+        """
+        channels = [z.unflatten(1, (1, *self.size)), low]
+        if self.class_channel is not None:
+            channels.append(self.class_channel(y))
+        return self.layers(cat([maps.to(low.dtype) for maps in channels], 1))  # type: ignore[no-any-return]
 
 
 class DetailDiscriminator(nn.Module):
-    """Two convolutions, the second one with stride 2, and dropout before the logit; the class is one more plane.
+    """Score images of a finer level by two convolutions, the second of stride 2, dropout and one logit.
 
-    Unlike the code's, convolutions are padded: there are images of 8 pixels, too.
+    The class y is one more channel of the image. Unlike in the authors' code, convolutions are padded, because a level
+    may have as few as 8 pixels a side.
+
+    Args:
+        channels: channels of an image.
+        size: size of the level's image in pixels.
+        width: channels of both maps.
+        kernel: kernel size in pixels.
+        dropout: dropout probability of the last layer's inputs.
+        classes: width of the condition y; 0: no condition.
+
+    Reference: Denton 2015, arXiv:1506.05751, section 4.1; code facebook/eyescream, cifar.
     """
 
     def __init__(
@@ -122,22 +191,30 @@ class DetailDiscriminator(nn.Module):
         classes: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
-        height, across = height_width(size)
-        self.plane = _plane(classes, (height, across)) if classes else None
+        h, w = height_width(size)
+        self.class_channel = _class_channel(classes, (h, w)) if classes else None
         self.layers = nn.Sequential(
             *(nn.Conv2d(channels + (classes > 0), width, kernel, padding=kernel // 2), nn.ReLU()),
             *(nn.Conv2d(width, width, kernel, 2, kernel // 2), nn.ReLU(), nn.Flatten(), nn.Dropout(dropout)),
         )
-        self.score = nn.Linear(width * -(-height // 2) * -(-across // 2), 1)
+        self.score = nn.Linear(width * -(-h // 2) * -(-w // 2), 1)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> CriticOutput:
-        """x [B, C, H, W], y [B, classes] -> score [B], features [B, f]"""
-        if self.plane is not None:
-            x = cat([x, self.plane(y).to(x.dtype)], 1)
+        """Score images of the level.
+
+        Args:
+            x: images [B, C, H, W].
+            y: conditions [B, classes], if there is a condition.
+
+        Returns:
+            Scores [B] and features [B, f], the inputs of the last layer.
+        """
+        if self.class_channel is not None:
+            x = cat([x, self.class_channel(y).to(x.dtype)], 1)
         features = self.layers(x)
         return CriticOutput(self.score(features).squeeze(1).float(), features=features)
 
 
-def _plane(classes: int, size: tuple[int, int]) -> nn.Module:
-    """y [B, classes] as one plane [B, 1, H, W] (section 4.1)."""
+def _class_channel(classes: int, size: tuple[int, int]) -> nn.Module:
+    """Map y [B, classes] to one channel [B, 1, H, W] by a linear layer and a ReLU (section 4.1)."""
     return nn.Sequential(nn.Linear(classes, prod(size)), nn.ReLU(), nn.Unflatten(1, (1, *size)))

@@ -1,4 +1,4 @@
-"""Discriminators that see a sample's likeness to the others of its batch."""
+"""Minibatch discrimination: features that compare a sample with the other samples of its batch."""
 
 import torch
 from torch import Tensor, nn
@@ -7,15 +7,25 @@ from oakleaf.config.types import PositiveInt
 
 
 class MinibatchDiscrimination(nn.Module):
-    """For each sample and each of `kernels` kernels how near the batch's other samples are, beside its features.
-    Salimans 2016, arXiv:1606.03498, section 3.2:
+    """Append to each sample's features how similar the other samples of the batch are, by several learned kernels.
 
-    M_i = f(x_i) T, c_b(x_i, x_j) = exp(-|M_ib - M_jb|_1), o(x_i)_b = sum over j of c_b(x_i, x_j).
+    With features f(x_i) and a learned tensor T, M_i = f(x_i) T, and for kernel b
 
-    dims: of each row M_ib. The sum is over the others, j != i, as in the authors' code: a sample's likeness to itself
-    is 1, which is a bias. T's columns have a learned length each, from 1 on, as there; what their code besides reads
-    from the first batch, a scale of the distances, is left to that length, and the likeness has no bias of its own.
-    Real images and fakes are judged in batches of their own, so no penalty on single samples' gradients goes with it.
+        c_b(x_i, x_j) = exp(-|M_ib - M_jb|_1),    o(x_i)_b = sum over j of c_b(x_i, x_j).
+
+    The sum is over j != i, as in the authors' code: the similarity of a sample to itself is always 1, a constant. T's
+    columns have a learned length, initially 1, also as in that code. Two details of the code are left out: it scales
+    the distances by the first batch, which the learned lengths can do, and its outputs have a bias.
+
+    Real and generated images have to be scored in separate batches, and a penalty on the gradient of single samples
+    does not apply; `mixes_images` marks the layer for that.
+
+    Args:
+        inputs: features of a sample.
+        kernels: number of kernels b.
+        dims: length of each row M_ib.
+
+    Reference: Salimans 2016, arXiv:1606.03498, section 3.2.
     """
 
     mixes_images = True
@@ -26,10 +36,17 @@ class MinibatchDiscrimination(nn.Module):
         self.log_scale = nn.Parameter(torch.zeros(kernels, dims))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [B, inputs] -> [B, inputs + kernels]"""
+        """Append the similarities to the features.
+
+        Args:
+            x: features [B, inputs].
+
+        Returns:
+            Features [B, inputs + kernels].
+        """
         with torch.autocast(x.device.type, enabled=False):
             kernel = self.kernel * (self.log_scale.exp() / self.kernel.norm(dim=0))
             rows = torch.einsum("bi,ikd->bkd", x.to(kernel.dtype), kernel)
-            apart = (rows[:, None] - rows[None]).abs().sum(3)  # [B, B, kernels]
-            likeness = torch.exp(-apart).sum(1) - 1  # without its own
-        return torch.cat([x, likeness.to(x.dtype)], 1)
+            distances = (rows[:, None] - rows[None]).abs().sum(3)  # [B, B, kernels]
+            similarities = torch.exp(-distances).sum(1) - 1  # without that to itself
+        return torch.cat([x, similarities.to(x.dtype)], 1)

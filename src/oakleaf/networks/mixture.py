@@ -1,6 +1,9 @@
-"""A mixture of factor analysers: Gaussians whose covariances are of low rank but for a diagonal. Richardson & Weiss
-2018 ("On GANs and GMMs"), arXiv:1805.12462, section 3; Ghahramani & Hinton 1996, "The EM algorithm for mixtures of
-factor analyzers". In the plane, with two factors, they are all Gaussians.
+"""A mixture of factor analysers: Gaussians whose covariance is a low-rank matrix plus a diagonal one.
+
+For points in the plane, two factors give all Gaussians.
+
+Reference: Richardson & Weiss 2018 ("On GANs and GMMs"), arXiv:1805.12462, section 3; Ghahramani & Hinton 1996, "The EM
+algorithm for mixtures of factor analyzers".
 """
 
 from math import log, pi, prod
@@ -9,23 +12,37 @@ import torch
 from torch import Tensor, nn
 
 from oakleaf.config.types import PositiveFloat, PositiveInt
-from oakleaf.networks.kmeans import clusters, component
+from oakleaf.networks.kmeans import kmeans, select_component
 from oakleaf.networks.layers import Size, height_width
 
-MOST = 100_000_000  # values of the images that the mixture begins from
-EACH = 300  # images for each component, as in the authors' code
+MAX_INITIAL_VALUES = 100_000_000  # values of all images from which the mixture is initialised
+IMAGES_PER_COMPONENT = 300  # images from which a component is initialised, as in the authors' code
 
 
 class FactorAnalysers(nn.Module):
-    """x = mean_k + A_k f + noise, f ~ N(0, I), noise ~ N(0, D_k): the density sum_k w_k N(x; mean_k, A_k A_k' + D_k).
+    """Generate images from a mixture of factor analysers, and compute their likelihood.
 
-    factors: columns of A; at most as many as an image has values. least: sd that the noise has at least, as a share of
-    the data's within the clusters that the mixture begins from; without it the likelihood of a pixel that never changes
-    has no bound. noise: whether samples have the noise; without it they are the density's no more, but easier on the
-    eye. bounded: samples are cut to [-1, 1].
+    A component k gives x = mean_k + A_k f + noise with f from N(0, I) and noise from N(0, D_k), D_k diagonal. The
+    density is sum_k w_k N(x; mean_k, A_k A_k' + D_k).
+
+    Args:
+        channels: channels of an image.
+        size: image size in pixels.
+        components: number of components.
+        factors: columns of A, at most as many as an image has values.
+        least: lower bound of the noise's standard deviation, as a fraction of that of the data within the clusters from
+            which the mixture is initialised. Without it the likelihood of a pixel that never changes has no bound.
+        noise: whether samples contain the noise. Without it samples look smoother, but do not follow the density.
+        bounded: whether samples are clipped to [-1, 1].
+
+    Attributes:
+        latent: length of the latent vector z: one number selects the component, then come the factors and the noise.
+        start_from: number of real images from which `start` initialises the mixture.
+
+    Reference: Richardson & Weiss 2018, arXiv:1805.12462, section 3.
     """
 
-    floor: Tensor  # [], `least` in units of the images' range [-1, 1]
+    floor: Tensor  # [], lower bound of the noise's standard deviation, in units of the images
 
     def __init__(
         self,
@@ -43,7 +60,7 @@ class FactorAnalysers(nn.Module):
         factors = min(factors, values)
         self.least, self.noise, self.bounded = least, noise, bounded
         self.latent = 1 + factors + values
-        self.start_from = min(EACH * components, MOST // values)
+        self.start_from = min(IMAGES_PER_COMPONENT * components, MAX_INITIAL_VALUES // values)
         self.logit = nn.Parameter(torch.zeros(components))
         self.mean = nn.Parameter(0.5 * torch.randn(components, values))
         self.factors = nn.Parameter(0.1 * torch.randn(components, values, factors))
@@ -51,69 +68,101 @@ class FactorAnalysers(nn.Module):
         self.register_buffer("floor", torch.tensor(least))
 
     def forward(self, z: Tensor) -> Tensor:
-        """z [B, latent] ~ N(0, I) -> images [B, C, H, W]: the first number chooses the component, then come the factors
-        and the noise."""
+        """Generate images.
+
+        Args:
+            z: latents [B, latent] from N(0, I); the first number selects the component, then come the factors and the
+                noise.
+
+        Returns:
+            Images [B, C, H, W], in [-1, 1] if they are bounded.
+        """
         factors = self.factors.shape[2]
-        chosen = component(z[:, 0].float(), self.logit.softmax(0))
+        component = select_component(z[:, 0].float(), self.logit.softmax(0))
         f, noise = z[:, 1 : 1 + factors], z[:, 1 + factors :]
-        x = self.mean[chosen] + (self.factors[chosen] * f[:, None]).sum(2)
+        x = self.mean[component] + (self.factors[component] * f[:, None]).sum(2)
         if self.noise:
-            x = x + self.variance()[chosen].sqrt() * noise
+            x = x + self.variance()[component].sqrt() * noise
         x = x.unflatten(1, self.shape)
         return x.clamp(-1, 1) if self.bounded else x
 
     def log_likelihood(self, x: Tensor) -> Tensor:
-        """x [B, C, H, W] -> log p(x) [B], in nats."""
-        return torch.logsumexp(self.joint(x), 1)
+        """Compute the log-likelihood of images.
 
-    def joint(self, x: Tensor) -> Tensor:
-        """x [B, C, H, W] -> log p(x, k) [B, K], by Woodbury's identity, so that nothing as large as a covariance is
-        made, nor as x for each component. In float64: it subtracts large squares.
+        Args:
+            x: images [B, C, H, W].
+
+        Returns:
+            log p(x) [B], in nats.
         """
-        wide = torch.float32 if x.device.type == "mps" else torch.float64
-        x = x.flatten(1).to(wide)
-        mean, factors = self.mean.to(wide), self.factors.to(wide)
-        precision = 1 / self.variance().to(wide)  # of the noise, [K, d]
+        return torch.logsumexp(self.log_joint(x), 1)
+
+    def log_joint(self, x: Tensor) -> Tensor:
+        """Compute log p(x, k), the joint log-density of images and components.
+
+        Woodbury's identity avoids a matrix of the size of a covariance, and a copy of x for each component. The
+        computation subtracts large squares, so it is in float64 (float32 on MPS, which has no float64).
+
+        Args:
+            x: images [B, C, H, W].
+
+        Returns:
+            Log-densities [B, K], in nats.
+        """
+        dtype = torch.float32 if x.device.type == "mps" else torch.float64
+        x = x.flatten(1).to(dtype)
+        mean, factors = self.mean.to(dtype), self.factors.to(dtype)
+        precision = 1 / self.variance().to(dtype)  # of the noise, [K, d]
         loaded = factors * precision[:, :, None]  # D^-1 A, [K, d, l]
-        inner = torch.eye(factors.shape[2], device=x.device, dtype=wide) + factors.mT @ loaded  # I + A' D^-1 A
+        inner = torch.eye(factors.shape[2], device=x.device, dtype=dtype) + factors.mT @ loaded  # I + A' D^-1 A
         root = torch.linalg.cholesky(inner)
         square = x.square() @ precision.T - 2 * x @ (mean * precision).T + (mean.square() * precision).sum(1)
         # A' D^-1 (x - mean), [K, l, B]
-        seen = torch.einsum("kdl,bd->klb", loaded, x) - (loaded * mean[:, :, None]).sum(1)[:, :, None]
-        explained = torch.linalg.solve_triangular(root, seen, upper=False).square().sum(1).T
-        volume = 2 * root.diagonal(dim1=1, dim2=2).log().sum(1) - precision.log().sum(1)
-        gaussian = -0.5 * (square - explained + volume + x.shape[1] * log(2 * pi))
-        return gaussian + self.logit.to(wide).log_softmax(0)
+        projected = torch.einsum("kdl,bd->klb", loaded, x) - (loaded * mean[:, :, None]).sum(1)[:, :, None]
+        explained = torch.linalg.solve_triangular(root, projected, upper=False).square().sum(1).T
+        log_determinant = 2 * root.diagonal(dim1=1, dim2=2).log().sum(1) - precision.log().sum(1)
+        gaussian = -0.5 * (square - explained + log_determinant + x.shape[1] * log(2 * pi))
+        return gaussian + self.logit.to(dtype).log_softmax(0)
 
     def variance(self) -> Tensor:
-        """Of the noise, [K, d]."""
+        """Return the variance of the noise, the diagonals of D [K, d]."""
         return self.floor**2 + self.spread.square()
 
     @torch.no_grad()
     def start(self, images: Tensor) -> None:
-        """Each component from a cluster of images [N, C, H, W]: its share, mean, first principal components, and what
-        they leave of the variance. As in the authors' code, eitanrich/gans-n-gmms, mfa_utils.py.
+        """Initialise each component from a cluster of real images.
+
+        A component gets its cluster's weight, its mean, its first principal components as factors, and the remaining
+        variance as noise.
+
+        Args:
+            images: real images [N, C, H, W] in [-1, 1].
+
+        Reference: code eitanrich/gans-n-gmms, mfa_utils.py.
         """
         x = images.flatten(1).float()
-        label = clusters(x, len(self.logit))
-        parts = [x[label == k] for k in range(int(label.max()) + 1)]
-        apart = torch.cat([part - part.mean(0) for part in parts])
-        self.floor.fill_(self.least * float(apart.square().mean().sqrt()) + 1e-6)
-        self.logit.fill_(-10.0)  # for components that are left over
-        for k, part in enumerate(parts):
-            self.logit[k] = log(len(part) / len(x))
-            self.mean[k] = part.mean(0)
-            axes = _principal(part - part.mean(0), self.factors.shape[2])
-            self.factors[k] = axes + 0.1 * self.floor.cpu() * torch.randn(axes.shape)  # columns of zeros would stay so
-            left = part.var(0, correction=0) - axes.square().sum(1) - self.floor.cpu() ** 2
-            self.spread[k] = left.clamp(min=(0.1 * float(self.floor)) ** 2).sqrt()
+        label = kmeans(x, len(self.logit))
+        clusters = [x[label == k] for k in range(int(label.max()) + 1)]
+        centred = torch.cat([cluster - cluster.mean(0) for cluster in clusters])
+        self.floor.fill_(self.least * float(centred.square().mean().sqrt()) + 1e-6)
+        self.logit.fill_(-10.0)  # for components without a cluster
+        for k, cluster in enumerate(clusters):
+            self.logit[k] = log(len(cluster) / len(x))
+            self.mean[k] = cluster.mean(0)
+            axes = _principal_axes(cluster - cluster.mean(0), self.factors.shape[2])
+            # columns of zeros would have no gradient
+            self.factors[k] = axes + 0.1 * self.floor.cpu() * torch.randn(axes.shape)
+            remaining = cluster.var(0, correction=0) - axes.square().sum(1) - self.floor.cpu() ** 2
+            self.spread[k] = remaining.clamp(min=(0.1 * float(self.floor)) ** 2).sqrt()
 
 
-def _principal(x: Tensor, count: int) -> Tensor:
-    """Principal axes of centred x [N, d], each as long as its standard deviation: [d, count], zeros where there are
-    fewer."""
-    some = min(count, *x.shape)
-    _, singular, axes = torch.pca_lowrank(x, some, center=False)
+def _principal_axes(x: Tensor, count: int) -> Tensor:
+    """Principal axes [d, count] of centred x [N, d], each as long as its standard deviation.
+
+    Columns are zero if x has fewer axes.
+    """
+    rank = min(count, *x.shape)
+    _, singular, axes = torch.pca_lowrank(x, rank, center=False)
     padded = x.new_zeros(x.shape[1], count)
-    padded[:, :some] = axes * singular / len(x) ** 0.5
+    padded[:, :rank] = axes * singular / len(x) ** 0.5
     return padded

@@ -1,4 +1,7 @@
-"""A discriminator of patches. Isola 2016 (pix2pix), arXiv:1611.07004, section 3.2.2 and 6.1.2."""
+"""PatchGAN, a discriminator that scores every patch of an image.
+
+Reference: Isola 2016 (pix2pix), arXiv:1611.07004, sections 3.2.2 and 6.1.2.
+"""
 
 from typing import Literal
 
@@ -11,13 +14,26 @@ from oakleaf.networks import layers
 from oakleaf.networks.layers import Norm, Size
 from oakleaf.round import CriticOutput
 
-LAYERS = {1: 0, 16: 1, 34: 2, 70: 3, 142: 4, 286: 5}  # strided convolutions, by the patch that a score depends on
+LAYERS = {1: 0, 16: 1, 34: 2, 70: 3, 142: 4, 286: 5}  # patch size in pixels: number of strided convolutions
 
 
 class PatchGAN(nn.Module):
-    """A score for each patch of `patch` x `patch` pixels, all by the same convolutions: 1 is a discriminator of pixels.
+    """Score each patch of an image by a fully convolutional network.
 
-    inputs: channels of what the image was made from, judged beside it; 0: D is not told (section 4.2, "GAN").
+    Args:
+        channels: channels of an image.
+        size: image size in pixels.
+        inputs: channels of the image from which the scored image was generated, which is appended to it; 0: the
+            scored image is D's only input (the "GAN" of section 4.2).
+        patch: side of a patch in pixels; 1 gives a discriminator of single pixels.
+        width: channels of the first map.
+        norm: normalisation of all layers but the first and the last, or of the weights ("spectral").
+        slope: negative slope of the leaky ReLUs.
+
+    Raises:
+        UserError: the images are too small for the patch.
+
+    Reference: Isola 2016, arXiv:1611.07004, sections 3.2.2, 4.4 and 6.1.2.
     """
 
     def __init__(
@@ -33,11 +49,13 @@ class PatchGAN(nn.Module):
         super().__init__()
         count = LAYERS[patch]
         self.inputs = inputs
-        if min(layers.height_width(size)) < (least := _least(count)):
-            fits = max(patch for patch, deep in LAYERS.items() if min(layers.height_width(size)) >= _least(deep))
+        side = min(layers.height_width(size))
+        if side < (minimum := _minimum_side(count)):
+            fits = max(patch for patch, deep in LAYERS.items() if side >= _minimum_side(deep))
             raise UserError(
-                f"data.size={size}: patches of {patch} need {least} pixels a side at least; of two critics "
-                f"model.game.discriminator.network.patch={fits}, of one model.game.discriminator.patch={fits}"
+                f"data.size={size}: patches of {patch} pixels need images of at least {minimum} pixels a side; set "
+                f"model.game.discriminator.network.patch={fits} for model=cyclegan, else "
+                f"model.game.discriminator.patch={fits}"
             )
         bias = norm in ("none", "spectral")
         maps: list[nn.Module] = []
@@ -49,29 +67,37 @@ class PatchGAN(nn.Module):
             convolution = nn.Conv2d(before, after, kernel, stride, padding, bias=bias or k == 0)
             maps += [convolution, layers.norm("none" if k == 0 else norm, after), nn.LeakyReLU(slope)]
             before = after
-        if not count:  # of pixels: one layer more
+        if not count:  # the discriminator of pixels has one layer more
             maps += [nn.Conv2d(before, 2 * before, 1, bias=bias), layers.norm(norm, 2 * before), nn.LeakyReLU(slope)]
             before *= 2
         self.maps = nn.Sequential(*maps)
         self.score = nn.Conv2d(before, 1, *((4, 1, 1) if count else (1,)))
-        layers.dcgan_weights(self, normalised=not bias)
+        layers.init_dcgan_(self, normalised=not bias)
         if norm == "spectral":
-            layers.spectral(self)
+            layers.apply_spectral_norm(self)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> CriticOutput:
-        """x [B, channels, H, W], y [B, inputs, H, W] -> score [B, 1, h, w], features [B, f]"""
+        """Score the patches of images.
+
+        Args:
+            x: images [B, channels, H, W].
+            y: the images [B, inputs, H, W] from which they were generated, if `inputs` > 0.
+
+        Returns:
+            Scores [B, 1, h, w], one for each patch, and features [B, f], the inputs of the last layer.
+        """
         maps = self.maps(torch.cat([x, y], 1) if self.inputs and y is not None else x)
         return CriticOutput(self.score(maps).float(), features=maps.flatten(1))
 
     @property
     def receptive_field(self) -> int:
-        """Pixels on which one score depends, across."""
+        """Side of the patch on which one score depends, in pixels."""
         field = 1
         for layer in reversed([module for module in self.modules() if isinstance(module, nn.Conv2d)]):
             field = (field - 1) * layer.stride[0] + layer.kernel_size[0]
         return field
 
 
-def _least(count: int) -> int:
-    """Pixels that leave maps of 2 x 2 to be normalised, and one score."""
+def _minimum_side(count: int) -> int:
+    """The smallest image side, in pixels, for which normalised maps have 2 x 2 pixels and there is one score."""
     return 3 << count if count else 1

@@ -1,21 +1,41 @@
-"""From a picture to an image by residual blocks. Johnson 2016, arXiv:1603.08155, as Zhu 2017 (CycleGAN),
-arXiv:1703.10593, uses them, appendix 7.2."""
+"""A residual network that translates an image to an image of the same size.
+
+Reference: Johnson 2016, arXiv:1603.08155, in the form of Zhu 2017 (CycleGAN), arXiv:1703.10593, appendix 7.2.
+"""
 
 from torch import Tensor, nn
 
 from oakleaf.config.types import PositiveInt
 from oakleaf.errors import UserError
-from oakleaf.networks.layers import MapNorm, Size, dcgan_weights, height_width, norm, rounded
+from oakleaf.networks.layers import MapNorm, Size, height_width, init_dcgan_, nearest_size, norm
 
 
 class ResNet(nn.Module):
-    """c7s1-w, d2w, d4w, `blocks` times R4w, u2w, uw, c7s1-channels, in the paper's letters; reflection at the borders.
+    """Translate images by two strided convolutions, residual blocks and two transposed convolutions.
 
-    blocks: null: 6 for less than 256 pixels, else 9 (appendix 7.2).
+    In the paper's notation the layers are c7s1-w, d2w, d4w, `blocks` times R4w, u2w, uw, c7s1-channels, where w is
+    `width`. The 7 x 7 convolutions and the blocks have reflection padding.
+
+    Args:
+        inputs: channels of the input image.
+        channels: channels of the output image.
+        size: image size in pixels.
+        width: channels of the first map.
+        blocks: number of residual blocks; null: 6 for images of less than 256 pixels, else 9.
+        norm: normalisation of all layers but the last.
+
+    Attributes:
+        multiple: number that has to divide both sides of an image, in pixels.
+        least: smallest side of an image, in pixels.
+
+    Raises:
+        UserError: a side is smaller than `least` or not divisible by `multiple`.
+
+    Reference: Zhu 2017, arXiv:1703.10593, appendix 7.2.
     """
 
-    multiple = 4  # what has to divide a picture's sides
-    least = 16  # px a side
+    multiple = 4
+    least = 16
 
     def __init__(
         self,
@@ -30,36 +50,50 @@ class ResNet(nn.Module):
         if any(side % self.multiple or side < self.least for side in height_width(size)):
             raise UserError(
                 f"data.size={size}: each side must be a multiple of {self.multiple}, and {self.least} at least; "
-                f"nearest: {rounded(size, self.multiple, self.least)}"
+                f"nearest: {nearest_size(size, self.multiple, self.least)}"
             )
         count = blocks or (6 if min(height_width(size)) < 256 else 9)
-        layers: list[nn.Module] = [nn.ReflectionPad2d(3), *_normed(nn.Conv2d(inputs, width, 7), norm, width)]
+        layers: list[nn.Module] = [nn.ReflectionPad2d(3), *_normalised(nn.Conv2d(inputs, width, 7), norm, width)]
         for w in (width, 2 * width):
-            layers += _normed(nn.Conv2d(w, 2 * w, 3, 2, 1), norm, 2 * w)
+            layers += _normalised(nn.Conv2d(w, 2 * w, 3, 2, 1), norm, 2 * w)
         layers += [Residual(4 * width, norm) for _ in range(count)]
         for w in (4 * width, 2 * width):
-            layers += _normed(nn.ConvTranspose2d(w, w // 2, 3, 2, 1, output_padding=1), norm, w // 2)
+            layers += _normalised(nn.ConvTranspose2d(w, w // 2, 3, 2, 1, output_padding=1), norm, w // 2)
         self.layers = nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(width, channels, 7), nn.Tanh())
-        dcgan_weights(self, normalised=norm != "none")
+        init_dcgan_(self, normalised=norm != "none")
 
     def forward(self, y: Tensor) -> Tensor:
-        """y [B, inputs, H, W] -> [B, channels, H, W] in [-1, 1]; H and W of any size that 4 divides"""
+        """Translate images.
+
+        Args:
+            y: input images [B, inputs, H, W]; H and W may be any multiples of 4.
+
+        Returns:
+            Images [B, channels, H, W] in [-1, 1].
+        """
         return self.layers(y)
 
 
 class Residual(nn.Module):
-    """x + two convolutions of 3 x 3."""
+    """A residual block: x + two 3 x 3 convolutions with reflection padding.
+
+    Args:
+        channels: channels of input and output.
+        kind: normalisation after each convolution, as in `layers.norm`.
+
+    Reference: Zhu 2017, arXiv:1703.10593, appendix 7.2.
+    """
 
     def __init__(self, channels: int, kind: MapNorm) -> None:
         super().__init__()
-        first = _normed(nn.Conv2d(channels, channels, 3), kind, channels)
+        first = _normalised(nn.Conv2d(channels, channels, 3), kind, channels)
         second = [nn.Conv2d(channels, channels, 3), norm(kind, channels, affine=False)]
         self.change = nn.Sequential(nn.ReflectionPad2d(1), *first, nn.ReflectionPad2d(1), *second)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, channels, h, w]"""
+        """Map features [B, channels, h, w] to features of the same shape."""
         return x + self.change(x)
 
 
-def _normed(convolution: nn.Module, kind: MapNorm, channels: int) -> list[nn.Module]:
+def _normalised(convolution: nn.Module, kind: MapNorm, channels: int) -> list[nn.Module]:
     return [convolution, norm(kind, channels, affine=False), nn.ReLU()]

@@ -1,7 +1,9 @@
-"""The perceptrons that learn MNIST from a hundred labels. Salimans 2016, arXiv:1606.03498, section 5.1; code
-openai/improved-gan, train_mnist_feature_matching.py.
+"""The multilayer perceptrons of "Improved techniques for training GANs", which learn MNIST from a hundred labels.
 
-Images are in [-1, 1] here and were in [0, 1] there: G maps its sigmoid onto [-1, 1], D maps its input back.
+Images are in [-1, 1] instead of [0, 1]: the generator maps its sigmoid to [-1, 1], the discriminator maps its input to
+[0, 1].
+
+Reference: Salimans 2016, arXiv:1606.03498, section 5.1; code openai/improved-gan, train_mnist_feature_matching.py.
 """
 
 from itertools import pairwise
@@ -17,63 +19,95 @@ from oakleaf.round import CriticOutput
 
 
 class WeightNorm(nn.Module):
-    """A linear map with weights g v / |v|, |v| for each unit. Salimans & Kingma 2016, arXiv:1602.07868, eq. (2).
+    """A linear layer with weight normalisation: the weights of each unit are g v / |v|.
 
-    meets: the first batch that it sees in training sets g and b so that each unit has mean 0 and variance 1 on it
-    (section 3). scaled: g is learned.
+    Args:
+        inputs: input features.
+        units: output features.
+        scaled: whether g is learned.
+        data_dependent_init: whether the first batch in training mode sets g and b, so that each unit has mean 0 and
+            variance 1 on it. Whether this has happened is part of the state dict.
+
+    Attributes:
+        initialized: whether g and b have their initial values.
+
+    Reference: Salimans & Kingma 2016, arXiv:1602.07868, eq. (2); initialisation: section 3.
     """
 
     g: Tensor  # [units]
 
-    def __init__(self, inputs: PositiveInt, units: PositiveInt, scaled: bool = False, meets: bool = True) -> None:
+    def __init__(
+        self, inputs: PositiveInt, units: PositiveInt, scaled: bool = False, data_dependent_init: bool = True
+    ) -> None:
         super().__init__()
-        self.v = nn.Parameter(0.1 * torch.randn(units, inputs))  # small, so that it soon turns: the code
+        # small, so that a few updates change the direction of v: the authors' code
+        self.v = nn.Parameter(0.1 * torch.randn(units, inputs))
         self.b = nn.Parameter(torch.zeros(units))
         if scaled:
             self.g = nn.Parameter(torch.ones(units))
         else:
             self.register_buffer("g", torch.ones(units))
-        self.met = not meets
+        self.initialized = not data_dependent_init
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [B, inputs] -> [B, units]"""
-        if self.training and not self.met:
-            self.meet(x)
-        return linear(x, self.v) * (self.g * self._per_length()) + self.b
+        """Map features [B, inputs] to features [B, units]."""
+        if self.training and not self.initialized:
+            self.initialize(x)
+        return linear(x, self.v) * (self.g * self._inverse_length()) + self.b
 
-    def _per_length(self) -> Tensor:
+    def _inverse_length(self) -> Tensor:
         """1 / |v|, [units]; not by `norm`, whose backward pass takes twice as long."""
         return self.v.square().sum(1).rsqrt()
 
     @torch.no_grad()
-    def meet(self, x: Tensor) -> None:
-        """Set g and b by a batch."""
-        seen = (linear(x, self.v) * self._per_length()).to(self.b.dtype)
-        mean, deviation = seen.mean(0), seen.var(0, correction=0).clamp(min=1e-8).sqrt()
+    def initialize(self, x: Tensor) -> None:
+        """Set g and b so that each unit has mean 0 and variance 1 on a batch.
+
+        Args:
+            x: features [B, inputs].
+        """
+        output = (linear(x, self.v) * self._inverse_length()).to(self.b.dtype)
+        mean, deviation = output.mean(0), output.var(0, correction=0).clamp(min=1e-8).sqrt()
         self.g.copy_(1 / deviation)
         self.b.copy_(-mean / deviation)
-        self.met = True
+        self.initialized = True
 
     def get_extra_state(self) -> Tensor:
-        return torch.tensor(self.met)
+        """Return `initialized` as a tensor, for the state dict."""
+        return torch.tensor(self.initialized)
 
     def set_extra_state(self, state: Tensor) -> None:
-        self.met = bool(state)
+        """Restore `initialized` from the state dict."""
+        self.initialized = bool(state)
 
 
 class GaussianNoise(nn.Module):
-    """x + sd N(0, I), in training alone."""
+    """Add Gaussian noise to the features, in training mode only.
+
+    Args:
+        sd: standard deviation of the noise.
+    """
 
     def __init__(self, sd: NonNegativeFloat) -> None:
         super().__init__()
         self.sd = sd
 
     def forward(self, x: Tensor) -> Tensor:
+        """Add noise to features [B, ...]; the output has the same shape."""
         return x + self.sd * torch.randn_like(x) if self.training and self.sd else x
 
 
 class Generator(nn.Module):
-    """Batch-normalised softplus layers, then a sigmoid for each value of the image."""
+    """Generate images by batch-normalised softplus layers and a weight-normalised sigmoid output.
+
+    Args:
+        latent: length of the latent vector z.
+        channels: channels of an image.
+        size: image size in pixels.
+        hidden: units of the hidden layers.
+
+    Reference: Salimans 2016, arXiv:1606.03498, section 5.1; code train_mnist_feature_matching.py.
+    """
 
     def __init__(
         self, latent: PositiveInt, channels: PositiveInt, size: Size, hidden: tuple[int, ...] = (500, 500)
@@ -81,19 +115,27 @@ class Generator(nn.Module):
         super().__init__()
         self.shape = (channels, *height_width(size))
         widths = [latent, *hidden]
-        layers = [layer for i, o in pairwise(widths) for layer in (_Normed(i, o), nn.Softplus())]
-        self.layers = nn.Sequential(*layers, WeightNorm(widths[-1], prod(self.shape), scaled=True, meets=False))
+        layers = [layer for i, o in pairwise(widths) for layer in (_BatchNormLinear(i, o), nn.Softplus())]
+        output = WeightNorm(widths[-1], prod(self.shape), scaled=True, data_dependent_init=False)
+        self.layers = nn.Sequential(*layers, output)
         for module in self.modules():
             if isinstance(module, (nn.Linear, WeightNorm)):
                 nn.init.xavier_uniform_(module.weight if isinstance(module, nn.Linear) else module.v)
 
     def forward(self, z: Tensor) -> Tensor:
-        """z [B, latent] -> [B, C, H, W] in [-1, 1]"""
+        """Generate images.
+
+        Args:
+            z: latents [B, latent].
+
+        Returns:
+            Images [B, C, H, W] in [-1, 1].
+        """
         return 2 * self.layers(z).sigmoid().unflatten(1, self.shape) - 1
 
 
-class _Normed(nn.Module):
-    """A linear map, normalised over the batch; with a bias and, as in the authors' code, without a gain."""
+class _BatchNormLinear(nn.Module):
+    """A linear layer with batch normalisation; as in the authors' code with a bias and without a gain."""
 
     def __init__(self, inputs: int, units: int) -> None:
         super().__init__()
@@ -102,16 +144,29 @@ class _Normed(nn.Module):
         self.b = nn.Parameter(torch.zeros(units))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map features [B, inputs] to features [B, units]."""
         return self.norm(self.linear(x)) + self.b
 
 
 class Discriminator(nn.Module):
-    """Rectified, weight-normalised layers with Gaussian noise on what each of them sees, then a logit for each of
-    `classes` classes.
+    """Classify images by weight-normalised ReLU layers with Gaussian noise on their inputs.
 
-    "Fake" is the (K+1)-th class, whose logit is fixed at 0, so that D(x) = Z / (Z + 1) with Z = sum exp logits, and the
-    score is log Z (section 5). Features are the last hidden layer, before its noise. meets: its layers begin from 500
-    real images (`WeightNorm`).
+    The network has a logit for each of K classes. "Fake" is class K + 1, whose logit is fixed at 0, so that
+    D(x) = Z / (Z + 1) with Z = sum exp(logits); the score is log Z (section 5).
+
+    Args:
+        channels: channels of an image.
+        size: image size in pixels.
+        classes: number of classes K.
+        hidden: units of the hidden layers.
+        noise_input: standard deviation of the noise on the image, in units of [0, 1].
+        noise_hidden: standard deviation of the noise on hidden features.
+        data_dependent_init: whether scales and biases are initialised from 500 real images (`WeightNorm`).
+
+    Attributes:
+        start_from: number of real images from which `start` initialises the network.
+
+    Reference: Salimans 2016, arXiv:1606.03498, sections 5 and 5.1; code train_mnist_feature_matching.py.
     """
 
     def __init__(
@@ -122,7 +177,7 @@ class Discriminator(nn.Module):
         hidden: tuple[int, ...] = (1000, 500, 250, 250, 250),
         noise_input: NonNegativeFloat = 0.3,
         noise_hidden: NonNegativeFloat = 0.5,
-        meets: bool = True,
+        data_dependent_init: bool = True,
     ) -> None:
         super().__init__()
         widths = [channels * prod(height_width(size)), *hidden]
@@ -130,23 +185,35 @@ class Discriminator(nn.Module):
         layers = [
             layer
             for (i, o), sd in zip(pairwise(widths), noises)
-            for layer in (GaussianNoise(sd), WeightNorm(i, o, meets=meets), nn.ReLU())
+            for layer in (GaussianNoise(sd), WeightNorm(i, o, data_dependent_init=data_dependent_init), nn.ReLU())
         ]
         self.layers = nn.Sequential(*layers)
         self.classes = nn.Sequential(
-            GaussianNoise(noise_hidden), WeightNorm(widths[-1], classes, scaled=True, meets=meets)
+            GaussianNoise(noise_hidden),
+            WeightNorm(widths[-1], classes, scaled=True, data_dependent_init=data_dependent_init),
         )
-        self.start_from = 500 if meets else 0  # the code
+        self.start_from = 500 if data_dependent_init else 0  # the authors' code
 
     @torch.no_grad()
     def start(self, images: Tensor) -> None:
-        """Images [N, C, H, W] set each layer's scale and bias."""
+        """Initialise the scale and the bias of each layer from real images.
+
+        Args:
+            images: real images [N, C, H, W] in [-1, 1].
+        """
         training = self.training
         self.train()(images.to(next(self.parameters()).device))
         self.train(training)
 
     def forward(self, x: Tensor) -> CriticOutput:
-        """x [B, C, H, W] -> score [B], classes [B, K], features [B, f]"""
+        """Classify images.
+
+        Args:
+            x: images [B, C, H, W].
+
+        Returns:
+            Scores [B], logits of the classes [B, K], and features [B, f], the last hidden layer without its noise.
+        """
         features = self.layers((x.flatten(1) + 1) / 2)
         classes = self.classes(features).float()
         return CriticOutput(classes.logsumexp(1), classes, features=features)

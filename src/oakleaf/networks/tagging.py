@@ -1,5 +1,8 @@
-"""Perceptrons that tag pictures: from a picture's features and noise to the vector of a word. Mirza & Osindero 2014,
-arXiv:1411.1784, section 4.2.
+"""Multilayer perceptrons that tag images: from the features of an image and noise to the vector of a word.
+
+The "image" that G generates and D scores is the word's vector [B, C, H, W], the condition y is the image's features.
+
+Reference: Mirza & Osindero 2014, arXiv:1411.1784, section 4.2.
 """
 
 from math import prod
@@ -10,14 +13,23 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from oakleaf.config.types import PositiveInt
-from oakleaf.networks.layers import Maxout, Size, he_weights, height_width
+from oakleaf.networks.layers import Maxout, Size, height_width, init_he_
 from oakleaf.round import CriticOutput
 
 
 class Generator(nn.Module):
-    """z and y are each rectified, then together go through one linear map.
+    """Generate word vectors from z and image features y: a ReLU layer of each, then one joint linear layer.
 
-    unit: bring vectors to length 1, which is all that tags by cosine see of them.
+    Args:
+        latent: length of the latent vector z.
+        condition_width: width of the condition y.
+        channels: channels of a word vector.
+        size: size of a word vector, H and W.
+        noise_units: units of the layer of z.
+        condition_units: units of the layer of y.
+        unit: whether vectors are scaled to length 1. Tags that are found by the cosine do not depend on the length.
+
+    Reference: Mirza & Osindero 2014, arXiv:1411.1784, section 4.2.
     """
 
     def __init__(
@@ -35,20 +47,40 @@ class Generator(nn.Module):
         self.noise = nn.Sequential(nn.Linear(latent, noise_units), nn.ReLU())
         self.condition_net = nn.Sequential(nn.Linear(condition_width, condition_units), nn.ReLU())
         self.joint = nn.Linear(noise_units + condition_units, prod(self.shape))
-        he_weights(self, 0.0)
+        init_he_(self, 0.0)
         with torch.no_grad():
-            self.joint.weight.div_(prod(self.shape) ** 0.5)  # so that lengths begin near 1, those of words
+            self.joint.weight.div_(prod(self.shape) ** 0.5)  # so that initial lengths are near 1, as those of words
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        """z [B, latent], y [B, condition_width] -> [B, C, H, W], of any size"""
+        """Generate word vectors.
+
+        Args:
+            z: latents [B, latent].
+            y: image features [B, condition_width].
+
+        Returns:
+            Vectors [B, C, H, W], not bounded.
+        """
         vectors = self.joint(torch.cat([self.noise(z), self.condition_net(y)], 1))
         return (normalize(vectors.float(), dim=1) if self.unit else vectors).unflatten(1, self.shape)
 
 
 class Discriminator(nn.Module):
-    """x and y are each rectified. joins = maxout: together they go through maxout (Goodfellow 2013,
-    arXiv:1302.4389) and one linear map. joins = product: only x goes there; y is mapped to a vector whose product with
-    x is added (Miyato & Koyama 2018, arXiv:1802.05637, eq. (3)).
+    """Score word vectors x given image features y: a ReLU layer of each, a maxout layer and one logit.
+
+    Args:
+        condition_width: width of the condition y.
+        channels: channels of a word vector.
+        size: size of a word vector, H and W.
+        word_units: units of the layer of x.
+        condition_units: units of the layer of y.
+        joint_units: units of the maxout layer.
+        pieces: linear functions for each maxout unit.
+        joins: how y enters. "maxout": the layers of x and of y both lead to the maxout layer. "product": the layer of x
+            alone leads there; y is mapped to a vector whose inner product with x is added to the logit.
+
+    Reference: Mirza & Osindero 2014, arXiv:1411.1784, section 4.2; maxout: Goodfellow 2013, arXiv:1302.4389; product:
+    Miyato & Koyama 2018, arXiv:1802.05637, eq. (3).
     """
 
     def __init__(
@@ -63,20 +95,28 @@ class Discriminator(nn.Module):
         joins: Literal["maxout", "product"] = "maxout",
     ) -> None:
         super().__init__()
-        numbers = channels * prod(height_width(size))
-        self.word = nn.Sequential(nn.Linear(numbers, word_units), nn.ReLU())
+        values = channels * prod(height_width(size))
+        self.word = nn.Sequential(nn.Linear(values, word_units), nn.ReLU())
         self.condition_net = nn.Sequential(nn.Linear(condition_width, condition_units), nn.ReLU())
-        inner = word_units + (condition_units if joins == "maxout" else 0)
-        self.joint, self.score = Maxout(inner, joint_units, pieces), nn.Linear(joint_units, 1)
-        self.match = nn.Linear(condition_units, numbers) if joins == "product" else None
-        he_weights(self, 0.0)
+        inputs = word_units + (condition_units if joins == "maxout" else 0)
+        self.joint, self.score = Maxout(inputs, joint_units, pieces), nn.Linear(joint_units, 1)
+        self.projection = nn.Linear(condition_units, values) if joins == "product" else None
+        init_he_(self, 0.0)
 
     def forward(self, x: Tensor, y: Tensor) -> CriticOutput:
-        """x [B, C, H, W], y [B, condition_width] -> score [B], features [B, joint_units]: what the last map sees"""
+        """Score word vectors.
+
+        Args:
+            x: vectors [B, C, H, W].
+            y: image features [B, condition_width].
+
+        Returns:
+            Scores [B] and features [B, joint_units], the inputs of the last layer.
+        """
         x = x.flatten(1)
         word, condition = self.word(x), self.condition_net(y)
-        features = self.joint(word if self.match else torch.cat([word, condition], 1))
+        features = self.joint(word if self.projection else torch.cat([word, condition], 1))
         score = self.score(features).squeeze(1)
-        if self.match:
-            score = score + (x * self.match(condition)).sum(1) / condition.shape[1] ** 0.5
+        if self.projection:
+            score = score + (x * self.projection(condition)).sum(1) / condition.shape[1] ** 0.5
         return CriticOutput(score.float(), features=features)

@@ -1,5 +1,6 @@
-"""From a picture to an image of the same size, through a bottleneck. Isola 2016 (pix2pix), arXiv:1611.07004, section
-6.1.1: an encoder and a decoder of strided convolutions, with or without connections between mirrored layers.
+"""The U-Net, which translates an image to an image of the same size.
+
+Reference: Isola 2016 (pix2pix), arXiv:1611.07004, section 6.1.1.
 """
 
 from itertools import pairwise
@@ -9,18 +10,34 @@ from torch import Tensor, nn
 
 from oakleaf.config.types import Fraction, NonNegativeFloat, PositiveInt
 from oakleaf.errors import UserError
-from oakleaf.networks.layers import AlwaysDropout, MapNorm, Size, dcgan_weights, height_width, norm, rounded
+from oakleaf.networks.layers import AlwaysDropout, MapNorm, Size, height_width, init_dcgan_, nearest_size, norm
 
 
 class UNet(nn.Module):
-    """Halves the picture `depth` times, the channels being width, 2 width, 4 width, then 8 width, and `bottleneck` in
-    the innermost map, and doubles it again.
+    """Translate images by an encoder and a decoder of strided convolutions, with skip connections between them.
 
-    depth: null: as often as it goes, for 256 pixels 8 times, down to one. skips: whether the decoder sees each map of
-    the encoder beside its own; without them it is an encoder-decoder. dropout: of the decoder's first three maps, and
-    the only noise that there is, so it stays when images are made (section 3.1).
-    norm: instance is what the paper's batch normalisation is at its batch size, 1, in training and in test alike
-    (section 6.2); innermost and outermost maps have none.
+    The encoder halves the image `depth` times. Its maps have width, 2 width, 4 width, then 8 width channels; the
+    innermost map has `bottleneck`.
+
+    Args:
+        inputs: channels of the input image.
+        channels: channels of the output image.
+        size: image size in pixels.
+        width: channels of the first map.
+        depth: number of halvings; null: as many as possible, for 256 pixels 8 (down to one pixel).
+        bottleneck: channels of the innermost map; null: as many as the width gives.
+        norm: normalisation of all maps but the innermost and the outermost. "instance" is what the paper's batch
+            normalisation is at its batch size 1, in training and in test (section 6.2).
+        dropout: dropout probability of the decoder's first three maps. Dropout is the only noise, so it stays active
+            when samples are drawn (section 3.1).
+        slope: negative slope of the encoder's leaky ReLUs.
+        skips: whether each map of the encoder is appended to the decoder's map of the same size; without skips the
+            network is an encoder-decoder.
+
+    Raises:
+        UserError: a side is not divisible by 2^depth.
+
+    Reference: Isola 2016, arXiv:1611.07004, sections 3.1, 6.1.1 and 6.2.
     """
 
     def __init__(
@@ -37,8 +54,8 @@ class UNet(nn.Module):
         skips: bool = True,
     ) -> None:
         super().__init__()
-        self.inputs, self.channels, self.depth = inputs, channels, depth or _depth(size)
-        _divisible(size, self.depth)
+        self.inputs, self.channels, self.depth = inputs, channels, depth or _max_depth(size)
+        _check_divisible(size, self.depth)
         self.skips = skips
         widths = [min(width << k, 8 * width) for k in range(self.depth)]
         widths[-1] = bottleneck or widths[-1]
@@ -48,15 +65,23 @@ class UNet(nn.Module):
             self.down.append(_block(nn.LeakyReLU(slope), nn.Conv2d(i, o, 4, 2, 1), "none" if last else norm, o))
         self.up = nn.ModuleList()
         for k, (i, o) in enumerate(pairwise([*reversed(widths), 0][: self.depth])):
-            more = i if skips and k else 0
-            noise = dropout if k < 3 else 0.0
-            self.up.append(_block(nn.ReLU(), nn.ConvTranspose2d(i + more, o, 4, 2, 1), norm, o, noise))
-        more = widths[0] if skips and self.depth > 1 else 0
-        self.image = nn.Sequential(nn.ReLU(), nn.ConvTranspose2d(widths[0] + more, channels, 4, 2, 1), nn.Tanh())
-        dcgan_weights(self, normalised=norm != "none")
+            appended = i if skips and k else 0
+            probability = dropout if k < 3 else 0.0
+            convolution = nn.ConvTranspose2d(i + appended, o, 4, 2, 1)
+            self.up.append(_block(nn.ReLU(), convolution, norm, o, probability))
+        appended = widths[0] if skips and self.depth > 1 else 0
+        self.image = nn.Sequential(nn.ReLU(), nn.ConvTranspose2d(widths[0] + appended, channels, 4, 2, 1), nn.Tanh())
+        init_dcgan_(self, normalised=norm != "none")
 
     def forward(self, y: Tensor) -> Tensor:
-        """y [B, inputs, H, W] -> [B, channels, H, W] in [-1, 1]; H and W of any size that 2^depth divides"""
+        """Translate images.
+
+        Args:
+            y: input images [B, inputs, H, W]; H and W may be any multiples of 2^depth.
+
+        Returns:
+            Images [B, channels, H, W] in [-1, 1].
+        """
         maps = [y]
         for layer in self.down:
             maps.append(layer(maps[-1]))
@@ -69,7 +94,7 @@ class UNet(nn.Module):
 
     @property
     def multiple(self) -> int:
-        """What has to divide a picture's sides."""
+        """The number that has to divide both sides of an input, in pixels."""
         return 1 << self.depth
 
 
@@ -80,18 +105,16 @@ def _block(
     return nn.Sequential(*layers, *([AlwaysDropout(dropout)] if dropout else []))
 
 
-def _depth(size: Size) -> int:
-    """How often a picture can be halved."""
+def _max_depth(size: Size) -> int:
+    """How often both sides can be halved, at least 1."""
     height, width = height_width(size)
     return max(1, ((height | width) & -(height | width)).bit_length() - 1)
 
 
-def _divisible(size: Size, depth: int) -> None:
-    """Raises:
-    UserError: it can't be halved so often.
-    """
+def _check_divisible(size: Size, depth: int) -> None:
+    """Raise a UserError if a side is not divisible by 2^depth."""
     if any(side % (1 << depth) for side in height_width(size)):
         raise UserError(
-            f"data.size={size}: a U-Net of depth {depth} halves it so often, so each side must be a multiple of "
-            f"{1 << depth}; nearest: {rounded(size, 1 << depth, 1 << depth)}"
+            f"data.size={size}: a U-Net of depth {depth} halves it {depth} times, so each side must be a multiple of "
+            f"{1 << depth}; nearest: {nearest_size(size, 1 << depth, 1 << depth)}"
         )
