@@ -63,8 +63,8 @@ def evaluate(config: DictConfig) -> None:
     write(findings, out, about)
     log.info("%s", table(findings))
     if findings.scores:
-        of_samples = any(one.of_samples for one in measures.values())
-        log.info("%s\n%s/metrics.json has each number's protocol", _words(evaluation, of_samples), out)
+        uses_samples = any(one.uses_samples for one in measures.values())
+        log.info("%s\n%s/metrics.json has each number's protocol", _words(evaluation, uses_samples), out)
     if findings.failures and (_chosen() or not findings.scores):
         sys.exit(1)
 
@@ -76,13 +76,13 @@ def _chosen() -> bool:
     return any(override.startswith("metric") for override in HydraConfig.get().overrides.task)
 
 
-def _words(evaluation: Any, of_samples: bool) -> str:
+def _words(evaluation: Any, uses_samples: bool) -> str:
     """The protocol, as one line for people."""
     module, data = evaluation.module, evaluation.data
     shape = " x ".join(str(side) for side in data.rows["image"].shape[1:])
     drawn = "the average of G" if evaluation.ema and module.generator_ema else "G"
     samples, after = f"{len(evaluation.fake):,} samples ({shape}) of {drawn}", f"after {module.images_seen:,} images"
-    if not of_samples:
+    if not uses_samples:
         return f"{after}, seed {evaluation.seed}, on {data.name}; {samples} to look at\nextractor: none"
     reference, held_out = evaluation.baseline
     return (
