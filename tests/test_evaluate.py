@@ -25,7 +25,7 @@ from oakleaf.cli.real_data import real_data
 from oakleaf.data.toy import Points, Ring
 from oakleaf.errors import UserError
 from oakleaf.metrics import scores as scoring
-from oakleaf.metrics.classifier import Training, accuracy, learn
+from oakleaf.metrics.classifier import Training, accuracy, train_classifier
 from oakleaf.metrics.classifier_targets import Attributes, Labels
 from oakleaf.metrics.conditional import GanTrainTest, OneNN
 from oakleaf.metrics.evaluation_data import EvaluationData
@@ -77,8 +77,8 @@ def test_every_number_has_its_protocol_and_its_real_line(run: Path, tmp_path: Pa
         assert wanted <= protocol.keys()
         assert (protocol["fake"], protocol["real"], protocol["ema"]) == (300, 1797, True)
         assert protocol["images_seen"] == 320
-        assert "898 held-out" not in protocol["calibration"]  # as many as there are samples
-        assert "300 held-out" in protocol["calibration"]
+        assert "898 held-out" not in protocol["baseline"]  # as many as there are samples
+        assert "300 held-out" in protocol["baseline"]
     assert {"name", "hash", "resize", "held_out_accuracy"} <= found["fid-classifier"]["protocol"]["extractor"].keys()
     assert found["fid-classifier"]["value"] > 3 * found["fid-classifier"]["real"]  # an untrained G is far off
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"metrics.json", "neighbours.png", "samples.png"}
@@ -116,15 +116,15 @@ def test_it_writes_beside_the_checkpoint(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments, reason",
     [
-        (["metric=[conditional_accuracy,kid]"], "this generator is told none"),
-        (["metric=[modes,kid]", "metric.modes.samples=10"], "data=toy alone, not of digits"),
+        (["metric=[conditional_accuracy,kid]"], "this generator is not conditioned on labels"),
+        (["metric=[modes,kid]", "metric.modes.samples=10"], "data=toy alone, not on digits"),
         (["metric=[stacked_modes,kid]", "metric.stacked_modes.samples=10"], "data=stacked_mnist alone"),
         (["metric=[fid,memorisation]", "fake=20"], "too few"),
         (
             ["metric=[fid,memorisation]", "extractor=inception", "extractor.weights=missing.pth"],
             "there is no such file",
         ),
-        (["metric=[inception_score,kid]", "extractor=pixels"], "knows classes"),
+        (["metric=[inception_score,kid]", "extractor=pixels"], "needs an extractor that predicts classes"),
     ],
 )
 def test_what_cant_be_measured_is_a_sentence_and_the_rest_comes_out(
@@ -165,7 +165,7 @@ def test_usual_measures_that_do_not_suit_the_data_are_told_and_no_failure(tmp_pa
     assert quick("train", *few, folder=tmp_path).returncode == 0
     (run,) = tmp_path.glob("outputs/*/*")
     result = quick("evaluate", f"checkpoint={run}", "extractor.training.images=640", "fake=20", folder=tmp_path)
-    assert "inception_score needs an extractor that knows classes" in result.stdout
+    assert "inception_score needs an extractor that predicts classes" in result.stdout
     assert result.returncode == 0, result.stderr
     (tmp_path / "pictures").rename(tmp_path / "moved")
     lost = quick("evaluate", f"checkpoint={run}", folder=tmp_path)
@@ -192,7 +192,7 @@ def test_a_broken_generator_is_told(run: Path, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "nan.ckpt")
     result = quick("evaluate", f"checkpoint={tmp_path}/nan.ckpt", "fake=64", "metric=memorisation", folder=tmp_path)
     assert result.returncode == 1
-    assert "the generator draws values that are no numbers" in result.stdout + result.stderr
+    assert "the generator's output is not finite" in result.stdout + result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -268,14 +268,14 @@ def test_the_classifier_learns_and_leaves_the_random_numbers_alone(digits: tuple
     pixels, label = digits
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    network = learn(pixels, Labels(label, 10), QUICK, rows=torch.arange(1500))
+    network = train_classifier(pixels, Labels(label, 10), QUICK, rows=torch.arange(1500))
     assert torch.equal(before, torch.get_rng_state())
     assert not network.training
     assert accuracy(network, pixels, Labels(label, 10), torch.arange(1500, 1797)) > 0.9
-    again = learn(pixels, Labels(label, 10), QUICK, rows=torch.arange(1500))
+    again = train_classifier(pixels, Labels(label, 10), QUICK, rows=torch.arange(1500))
     assert torch.equal(network.outputs.weight, again.outputs.weight)
     bright = (pixels.float().mean((1, 2, 3)) > 80).long()[:, None]
-    attributes = learn(pixels, Attributes(bright), QUICK)
+    attributes = train_classifier(pixels, Attributes(bright), QUICK)
     assert accuracy(attributes, pixels, Attributes(bright), torch.arange(1797)) > 0.9
 
 
@@ -285,7 +285,7 @@ def test_features_depend_on_no_other_image(digits: tuple[Tensor, Tensor], tmp_pa
     extractor.prepare(data, "cpu")
     together, alone = extractor(digits[0][:64]).features, extractor(digits[0][:1]).features
     torch.testing.assert_close(together[:1], alone, rtol=1e-4, atol=1e-4)
-    with mock.patch("oakleaf.metrics.classifier.learn") as learned:
+    with mock.patch("oakleaf.metrics.classifier.train_classifier") as learned:
         Classifier(QUICK).prepare(data, "cpu")
     learned.assert_not_called()  # it was kept
 
@@ -468,7 +468,7 @@ def test_processes_share_the_real_images_and_one_keeps_them(tmp_path: Path, monk
     shares = []
     for rank in range(7):
         monkeypatch.setattr(distributed, "rank_and_world_size", lambda rank=rank: (rank, 7))
-        shares.append(evaluation._kept(evaluation.real.pixels).features)
+        shares.append(evaluation._cached_features(evaluation.real.pixels).features)
         assert kept.is_file() == (rank == 0)
         kept.unlink(missing_ok=True)
     assert {len(share) for share in shares} == {600 // 7, 600 // 7 + 1}
@@ -557,7 +557,7 @@ def test_other_pictures_than_those_learned_from_are_told(fit: Fit, tmp_path: Pat
     same = quick(*command, folder=tmp_path)
     assert same.returncode == 0 and "came, went" not in same.stdout + same.stderr
     part = quick(*command, "split=train", folder=tmp_path)
-    assert "learned from, and these are others" in part.stdout + part.stderr
+    assert "trained on, and these are others" in part.stdout + part.stderr
     reals = real_data(read_checkpoint(tmp_path / "run"), "train", None)
     assert reals.test is None  # the run has seen the test split too
     (root / "few" / "0.png").unlink()
@@ -574,7 +574,7 @@ def test_features_that_are_no_numbers_spoil_only_what_needs_them(tmp_path: Path)
 
     measures = {"fid": FrechetDistance(), "memorisation": Memorisation()}
     findings = scoring.evaluate_metrics(measures, looking(tmp_path, Rotten()))
-    assert "features are no numbers (NaN) for 2 of 300 samples" in str(findings.failures["fid"])
+    assert "features are not finite (NaN or infinite) for 2 of 300 samples" in str(findings.failures["fid"])
     assert {score.name for score in findings.scores} >= {"nearest_training"}
 
 
@@ -591,7 +591,7 @@ class Reader(nn.Module):
 
 def test_modes_of_stacked_digits_are_their_triples() -> None:
     measure = StackedModes(QUICK, samples=2000)
-    measure.reader, measure.device = Reader(), torch.device("cpu")  # type: ignore[assignment]
+    measure.classifier, measure.device = Reader(), torch.device("cpu")  # type: ignore[assignment]
     triples = torch.cartesian_prod(*[torch.arange(10)] * 3)
     for kept, modes, kl in ((1000, 1000, 0.0), (250, 250, math.log(4)), (1, 1, math.log(1000))):
         digits = triples[:kept].repeat(2000 // kept, 1)

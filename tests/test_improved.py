@@ -276,18 +276,18 @@ def test_few_labels_teach_more_than_chance_and_the_measure_counts_it(fit: Fit, t
     means = module.ema["discriminator"].network
     x = test.pixels.float() / 127.5 - 1
     assert numbers["classification_errors"] == int((means(x).classes.argmax(1) != test.label).sum())
-    assert measure.protocol()["average_of_discriminator"] is True
+    assert measure.protocol()["discriminator_ema"] is True
     evaluation = EvaluationData(module, data, None, fake=10, real=100, ema=False)
     measure.prepare(evaluation)
     live = module.game.discriminator.eval()
-    assert measure.wrong == int((live(x).classes.argmax(1) != test.label).sum())
-    assert measure.protocol()["average_of_discriminator"] is False
+    assert measure.errors == int((live(x).classes.argmax(1) != test.label).sum())
+    assert measure.protocol()["discriminator_ema"] is False
 
 
 @pytest.mark.parametrize("model", ["gan", "bigan", "lapgan", "autoencoder"])
 def test_the_measure_says_when_the_discriminator_tells_no_classes(fit: Fit, model: str) -> None:
     module, trainer = fit(f"model={model}", "max_images=64", "callbacks={}")
-    with pytest.raises(UserError, match="tells classes"):
+    with pytest.raises(UserError, match="predicts classes"):
         ClassificationError().prepare(EvaluationData(module, trainer.datamodule, None, 10, 100))
 
 

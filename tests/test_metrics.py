@@ -259,8 +259,8 @@ def test_memorisation_finds_copies_and_shows_them() -> None:
     assert [measure(looked_at, subject)["copied"] for subject in (near, turned)] == [1, 1]
     assert measure(looked_at, new)["copied"] < 0.05
     row = int(measure._nearest(looked_at, turned.pixels[290:291], 2).row[0, 0])
-    assert row == 290  # numbered as `rest` goes on
-    evaluation.of_the_run = False
+    assert row == 290  # the numbers of `other_pixels` follow those of `real`
+    evaluation.is_training_data = False
     with pytest.raises(UserError, match="these are others"):
         measure.prepare(evaluation)
 
@@ -288,7 +288,7 @@ def test_twins_are_at_no_distance() -> None:
 
 def test_images_that_are_all_alike_have_no_diversity_to_compare_with() -> None:
     same = sample(torch.ones(20, 4))
-    with pytest.raises(UserError, match="look the same"):
+    with pytest.raises(UserError, match="have the same features"):
         Diversity()(same, same)
 
 
@@ -298,7 +298,7 @@ def test_nearest_is_brute_force() -> None:
     expected = torch.cdist(x, y).topk(3, largest=False)
     torch.testing.assert_close(found.distance, expected.values)
     assert torch.equal(found.row, expected.indices)
-    assert not (nearest(x, x, 1, themselves=True).row[:, 0] == torch.arange(50)).any()
+    assert not (nearest(x, x, 1, exclude_self=True).row[:, 0] == torch.arange(50)).any()
 
 
 # --- protocols
@@ -348,5 +348,5 @@ def test_conditional_accuracy_needs_labels() -> None:
     measure.prepare(evaluation)
     told = sample(logits, logits, torch.tensor([0, 1, 2, 0]))
     assert measure(told, told)["conditional_accuracy"] == 0.75
-    with pytest.raises(UserError, match="this generator is told none"):
+    with pytest.raises(UserError, match="this generator is not conditioned on labels"):
         measure(told, sample(logits, logits))

@@ -20,11 +20,18 @@ from oakleaf.data.tags import TaggedImages, Tags
 from oakleaf.data.word_vectors import word_vectors
 from oakleaf.errors import UserError
 from oakleaf.image_grid import render, with_captions
-from oakleaf.metrics.descriptors import Descriptors, cells, colours, oriented
+from oakleaf.metrics.descriptors import Descriptors, colour_histograms, gradient_histograms, oriented_gradients
 from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.extractors import Pixels
 from oakleaf.metrics.scores import evaluate_metrics, table
-from oakleaf.metrics.tags import Tagging, by_frequency, by_neighbours, by_votes, first, scores
+from oakleaf.metrics.tags import (
+    Tagging,
+    precision_and_recall,
+    score_by_frequency,
+    score_by_neighbours,
+    score_by_votes,
+    top_tags,
+)
 from oakleaf.networks.tagging import Discriminator, Generator
 
 TINY = ["data=emoji_tags", "data.pixels=16", "data.width=8", "data.least=1", "data.channels=12"]
@@ -121,9 +128,10 @@ def test_a_picture_has_a_row_for_each_word_or_one_with_their_mean(captions: Path
 
 
 def test_scores_are_those_counted_by_hand() -> None:
-    words = [[1, 1, 0, 0, 0], [0, 0, 0, 0, 1], [0, 0, 0, 1, 0]]
-    three = tagged_images([[0.0]] * 3, words, word_count=[4, 1, 1], group=[7, 9, 9])
-    found = scores(torch.tensor([[0, 3, 1], [1, 4, 2], [0, 1, 2]]), three)
+    three = tagged_images(
+        [[0.0]] * 3, [[1, 1, 0, 0, 0], [0, 0, 0, 0, 1], [0, 0, 0, 1, 0]], word_count=[4, 1, 1], group=[7, 9, 9]
+    )
+    found = precision_and_recall(torch.tensor([[0, 3, 1], [1, 4, 2], [0, 1, 2]]), three)
     assert found["precision"] == pytest.approx((2 / 3 + 1 / 3 + 0) / 3)
     assert found["recall"] == pytest.approx((2 / 4 + 1 + 0) / 3)
     assert found["precision_by_group"] == pytest.approx((2 / 3 + (1 / 3 + 0) / 2) / 2)
@@ -133,21 +141,22 @@ def test_scores_are_those_counted_by_hand() -> None:
 def test_votes_are_those_counted_by_hand() -> None:
     vectors = torch.eye(4)
     samples = torch.tensor([[[2.0, 1, 0, 0], [3, 0, 1, 0], [0, 0, 0.1, 0.2]]])
-    votes = by_votes(samples, vectors, 1)
+    votes = score_by_votes(samples, vectors, 1)
     assert votes.floor().tolist() == [[2, 0, 0, 1]]
-    assert by_votes(samples, vectors, 2).floor().tolist() == [[2, 1, 2, 1]]
-    assert first(votes, 3).tolist() == [[0, 3, 2]]  # a tie without votes: by the mean cosine
+    assert score_by_votes(samples, vectors, 2).floor().tolist() == [[2, 1, 2, 1]]
+    assert top_tags(votes, 3).tolist() == [[0, 3, 2]]  # a tie without votes: by the mean cosine
 
 
 def test_neighbours_vote_and_ties_go_to_the_nearer_then_to_the_more_frequent() -> None:
-    words = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 1]]
-    train = tagged_images([[1, 0], [0.9, 0.1], [0, 1], [0, 1]], words)
-    test = tagged_images([[2, 0]], [[1, 0, 0, 0]])
-    two = by_neighbours(train, 2, test)
-    assert first(two, 2).tolist() == [[0, 1]]  # one vote each, 0 is nearer
+    train = tagged_images(
+        [[1, 0], [0.9, 0.1], [0, 1], [0, 1]], [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 1]]
+    )
+    asked = tagged_images([[2, 0]], [[1, 0, 0, 0]])
+    two = score_by_neighbours(train, 2, asked)
+    assert top_tags(two, 2).tolist() == [[0, 1]]  # one vote each, 0 is nearer
     assert two[0, 3] > two[0, 2]  # no votes, but more frequent
-    assert first(by_neighbours(train, 4, test), 1).tolist() == [[3]]  # two votes
-    torch.testing.assert_close(by_frequency(train, test), torch.tensor([[0.25, 0.25, 0.25, 0.5]]))
+    assert top_tags(score_by_neighbours(train, 4, asked), 1).tolist() == [[3]]  # two votes
+    torch.testing.assert_close(score_by_frequency(train, asked), torch.tensor([[0.25, 0.25, 0.25, 0.5]]))
 
 
 def test_tags_of_held_out_pictures_are_learned_and_shown(captions: Path, tmp_path: Path) -> None:
@@ -247,11 +256,11 @@ def test_a_product_critic_is_linear_in_the_condition_and_directions_have_length_
 def test_descriptors_see_an_edge_and_a_colour() -> None:
     image = torch.zeros(1, 3, 16, 16)
     image[..., 8:] = 1.0  # a step across, gradient in direction 0
-    directions = oriented(image)
+    directions = oriented_gradients(image)
     assert directions[0, 0].sum() == directions.sum() == 2 * 16
-    assert cells(directions, 4).shape == (1, 9 * 16)
+    assert gradient_histograms(directions, 4).shape == (1, 9 * 16)
     blue = torch.tensor([0, 0, 255], dtype=torch.uint8)[None, :, None, None].expand(1, 3, 16, 16)
-    assert colours(blue, 4, 1).flatten().nonzero().flatten().tolist() == [3]  # (0, 0, 3) of 4^3
+    assert colour_histograms(blue, 4, 1).flatten().nonzero().flatten().tolist() == [3]  # (0, 0, 3) of 4^3
 
 
 def test_descriptors_have_axes_of_the_pictures_they_were_prepared_with(captions: Path) -> None:

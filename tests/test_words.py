@@ -32,7 +32,7 @@ from oakleaf.losses.loss import Loss
 from oakleaf.losses.objectives import NonSaturating
 from oakleaf.metrics.classifier import Training
 from oakleaf.metrics.evaluation_data import EvaluationData
-from oakleaf.metrics.retrieval import Retrieval, found
+from oakleaf.metrics.retrieval import Retrieval, retrieval_accuracy
 from oakleaf.networks import text
 from oakleaf.networks.layers import Bottleneck
 from oakleaf.networks.stackgan import ConditioningAugmentation, StageTwoGenerator
@@ -356,14 +356,15 @@ def test_the_share_of_found_captions_is_that_counted_by_hand() -> None:
     """Two words; the third image is more similar to another caption, and the fourth has the caption of the first."""
     y = torch.tensor([[1.0, 0], [0, 1], [0.5, 0.5], [1, 0]])
     logits = torch.tensor([[2.0, 0], [0, 2], [3, 0], [1, 0]])
-    assert found(logits, y, 4) == 0.75
-    assert found(torch.zeros(4, 2), y, 4) == 0.0  # a tie does not count as found
+    assert retrieval_accuracy(logits, y, 4) == 0.75
+    assert retrieval_accuracy(torch.zeros(4, 2), y, 4) == 0.0  # ties are no finds
 
 
 def test_retrieval_is_chance_for_what_knows_nothing() -> None:
     torch.manual_seed(0)
     y = torch.rand(2000, 64)
-    shares = torch.tensor([found(torch.randn(2000, 64), y - y.mean(1, keepdim=True), 50) for _ in range(3)])
+    words = y - y.mean(1, keepdim=True)
+    shares = torch.tensor([retrieval_accuracy(torch.randn(2000, 64), words, 50) for _ in range(3)])
     assert abs(shares.mean() - 0.02) < 3 * (0.02 * 0.98 / 6000) ** 0.5
 
 

@@ -68,8 +68,8 @@ def evaluate_checkpoint(options: Any) -> Any:
     write(results, out, about)
     log.info("%s", table(results))
     if results.scores:
-        of_samples = any(one.of_samples for one in metrics.values())
-        log.info("%s\n%s/metrics.json has each number's protocol", _protocol(evaluation, of_samples), out)
+        uses_samples = any(one.uses_samples for one in metrics.values())
+        log.info("%s\n%s/metrics.json has each number's protocol", _protocol(evaluation, uses_samples), out)
     return results
 
 
@@ -91,13 +91,13 @@ def _named_metrics() -> bool:
     return any(override.startswith("metric") for override in HydraConfig.get().overrides.task)
 
 
-def _protocol(evaluation: Any, of_samples: bool) -> str:
+def _protocol(evaluation: Any, uses_samples: bool) -> str:
     """The protocol as text for people."""
     module, data = evaluation.module, evaluation.data
     shape = " x ".join(str(side) for side in data.rows["image"].shape[1:])
     network = "the EMA generator" if evaluation.ema and module.generator_ema else "the generator"
     samples, after = f"{len(evaluation.fake):,} samples ({shape}) of {network}", f"after {module.images_seen:,} images"
-    if not of_samples:
+    if not uses_samples:
         return f"{after}, seed {evaluation.seed}, on {data.name}; {samples} for the picture\nextractor: none"
     reference, held_out = evaluation.baseline
     return (

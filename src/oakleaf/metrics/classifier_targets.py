@@ -1,4 +1,4 @@
-"""What a classifier of ours learns: labels, attributes, or how an image was turned."""
+"""Training targets of the small classifier: labels, attributes, or rotations."""
 
 from abc import ABC, abstractmethod
 
@@ -8,81 +8,109 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 
 class Task(ABC):
-    """What is learned from images, told by their rows."""
+    """A training task on images: how a batch is made, its loss, and what counts as a correct prediction.
+
+    Attributes:
+        outputs: the number of logits.
+        kind: a name for log messages, cache keys and protocols.
+    """
 
     outputs: int
     kind: str
 
     @abstractmethod
-    def pose(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """What is shown, and the answer."""
+    def make_batch(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Make the network's input and the target of a batch.
 
-    def loss(self, logits: Tensor, answer: Tensor) -> Tensor:
-        return cross_entropy(logits, answer, ignore_index=-1)
+        Args:
+            x: images [B, C, H, W] in [-1, 1].
+            rows: the row numbers of the images [B].
 
-    def right(self, logits: Tensor, answer: Tensor) -> Tensor:
-        """Share of right answers."""
-        return (logits.argmax(1) == answer).float().mean()
+        Returns:
+            The input [B, C, H, W] and the target [B] or [B, K].
+        """
 
-    def known(self) -> Tensor | None:
-        """The answers, where they are given: what is learned depends on them as on the images."""
+    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the mean loss of logits [B, K]: cross-entropy, without rows whose target is -1."""
+        return cross_entropy(logits, target, ignore_index=-1)
+
+    def correct(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the share of correct predictions in a batch, a scalar tensor."""
+        return (logits.argmax(1) == target).float().mean()
+
+    def targets(self) -> Tensor | None:
+        """Return the targets of all rows if they are data, or None if `make_batch` makes them; part of cache keys."""
         return None
 
     def rows(self, count: int) -> Tensor:
-        """Those of so many images that there is something to learn from."""
+        """Return the numbers of those of `count` rows that can be trained on."""
         return torch.arange(count)
 
 
 class Labels(Task):
-    """One of K classes."""
+    """Predict one of K classes.
+
+    Args:
+        label: class of each row [N]; -1 where there is none.
+        classes: the number of classes K, at least.
+    """
 
     kind = "labels"
 
     def __init__(self, label: Tensor, classes: int) -> None:
         self.label, self.outputs = label, max(classes, int(label.max()) + 1)
 
-    def known(self) -> Tensor:
+    def targets(self) -> Tensor:
         return self.label
 
     def rows(self, count: int) -> Tensor:
         return torch.nonzero(self.label >= 0).flatten()
 
-    def pose(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def make_batch(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         return x, self.label[rows].to(x.device)
 
 
 class Attributes(Task):
-    """Any of K attributes, 0 or 1 each."""
+    """Predict K binary attributes.
+
+    Args:
+        attributes: [N, K], each 0 or 1.
+    """
 
     kind = "attributes"
 
     def __init__(self, attributes: Tensor) -> None:
         self.attributes, self.outputs = attributes, attributes.shape[1]
 
-    def known(self) -> Tensor:
+    def targets(self) -> Tensor:
         return self.attributes
 
-    def pose(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def make_batch(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         return x, self.attributes[rows].to(x.device).float()
 
-    def loss(self, logits: Tensor, answer: Tensor) -> Tensor:
-        return binary_cross_entropy_with_logits(logits, answer)
+    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        return binary_cross_entropy_with_logits(logits, target)
 
-    def right(self, logits: Tensor, answer: Tensor) -> Tensor:
-        return ((logits > 0) == (answer > 0.5)).float().mean()
+    def correct(self, logits: Tensor, target: Tensor) -> Tensor:
+        return ((logits > 0) == (target > 0.5)).float().mean()
 
 
 class Rotations(Task):
-    """By how many right angles an image was turned, for images without labels. Gidaris 2018, arXiv:1803.07728, section
-    2. Images that are no squares are turned by 0 or 2."""
+    """Predict by how many right angles an image was rotated, for images without labels or attributes.
+
+    Args:
+        size: (H, W); images that are not square are rotated by 0 or 180 degrees only.
+
+    Reference: Gidaris 2018, arXiv:1803.07728, section 2.
+    """
 
     kind = "rotations"
 
     def __init__(self, size: tuple[int, int]) -> None:
-        self.iterations = [0, 1, 2, 3] if size[0] == size[1] else [0, 2]
-        self.outputs = len(self.iterations)
+        self.right_angles = [0, 1, 2, 3] if size[0] == size[1] else [0, 2]
+        self.outputs = len(self.right_angles)
 
-    def pose(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        answer = torch.arange(len(x), device=x.device) % self.outputs
-        turned = torch.stack([image.rot90(self.iterations[a], (1, 2)) for image, a in zip(x, answer.tolist())])
-        return turned, answer
+    def make_batch(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        target = torch.arange(len(x), device=x.device) % self.outputs
+        rotated = [image.rot90(self.right_angles[t], (1, 2)) for image, t in zip(x, target.tolist())]
+        return torch.stack(rotated), target

@@ -1,4 +1,4 @@
-"""What a code without labels knows of the labels."""
+"""How well an InfoGAN's categorical code agrees with the labels; serves `experiment=infogan_mnist` only."""
 
 from typing import Any
 
@@ -9,47 +9,55 @@ from torch import Tensor, nn
 from oakleaf.conditioning.priors import Codes
 from oakleaf.errors import UserError
 from oakleaf.image_grid import from_bytes
-from oakleaf.metrics.conditional import UNLABELLED
-from oakleaf.metrics.evaluation_data import AT_ONCE, EvaluationData
+from oakleaf.metrics.conditional import NO_TEST_LABELS
+from oakleaf.metrics.evaluation_data import BATCH_SIZE, EvaluationData
 from oakleaf.metrics.image_set import ImageSet
-from oakleaf.metrics.metric import Metric, labelled
+from oakleaf.metrics.metric import Metric, labelled_rows
 
 
 class CodeError(Metric):
-    """Share of real test images that are not of the class which stands for their most likely value of the first
-    category, argmax Q(c_1 | x). Chen 2016 (InfoGAN), arXiv:1606.03657, section 7.2.
+    """The classification error on real test images of the first categorical code, `argmax Q(c_1 | x)`.
 
-    Each value stands for one class, by the assignment that leaves the fewest errors (Hungarian method, Kuhn 1955), so
-    labels decide 10! ways at most, and nothing else. Of networks, not of samples: there is no real line.
+    Each value of the code is matched to one class by the assignment with the fewest errors (the Hungarian method, Kuhn
+    1955); the labels are used for nothing else. The metric uses no samples, so it says nothing about their quality, and
+    has no real-data baseline.
+
+    Reference: Chen 2016 (InfoGAN), arXiv:1606.03657, section 7.2.
     """
 
     better = {"code_error": "lower"}
     uses_extractor = False
-    of_samples = False
-    compares = False
+    uses_samples = False
+    has_baseline = False
 
     def prepare(self, evaluation: EvaluationData) -> None:
         prior = getattr(evaluation.module.game, "prior", None)
         if not isinstance(prior, Codes) or not prior.categories:
             raise UserError("code_error needs a categorical code, and this checkpoint's latents have none")
         _, test, self.split = evaluation.validation_and_test()
-        rows, self.label = labelled(test, UNLABELLED)
+        rows, self.label = labelled_rows(test, NO_TEST_LABELS)
+        batches = test.pixels[rows].split(BATCH_SIZE)
         with evaluation.module.ema_scope(evaluation.ema) as game:
             critic: nn.Module = game.discriminator  # type: ignore[assignment]
-            codes = [critic(from_bytes(piece).to(evaluation.device)).code for piece in test.pixels[rows].split(AT_ONCE)]
-        self.said = prior.parts(torch.cat(codes))[0][0].argmax(1).cpu()
+            codes = [critic(from_bytes(batch).to(evaluation.device)).code for batch in batches]
+        self.predicted = prior.parts(torch.cat(codes))[0][0].argmax(1).cpu()
 
     def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
-        return {"code_error": assignment_error(self.said, self.label)}
+        return {"code_error": assignment_error(self.predicted, self.label)}
 
     def protocol(self) -> dict[str, Any]:
         return {"test": len(self.label), "test_split": self.split, "matching": "Hungarian"}
 
 
-def assignment_error(said: Tensor, label: Tensor) -> float:
-    """Share of rows whose class is not the one that stands for their value, each value standing for another class."""
-    size = int(max(said.max(), label.max())) + 1
-    together = torch.zeros(size, size, dtype=torch.long)
-    together.index_put_((said, label), torch.ones_like(label), accumulate=True)
-    value, stands_for = linear_sum_assignment(together.numpy(), maximize=True)
-    return 1 - float(together[value, stands_for].sum()) / len(label)
+def assignment_error(predicted: Tensor, label: Tensor) -> float:
+    """Compute the error of a clustering, each value matched to a different class, so that the error is smallest.
+
+    Args:
+        predicted: values [N], from 0.
+        label: classes [N], from 0.
+    """
+    size = int(max(predicted.max(), label.max())) + 1
+    counts = torch.zeros(size, size, dtype=torch.long)
+    counts.index_put_((predicted, label), torch.ones_like(label), accumulate=True)
+    values, classes = linear_sum_assignment(counts.numpy(), maximize=True)
+    return 1 - float(counts[values, classes].sum()) / len(label)

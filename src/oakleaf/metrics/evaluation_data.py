@@ -1,6 +1,5 @@
-"""What measures look at: samples and real images, drawn, read and seen once."""
+"""The data of one evaluation: samples and real images with their features, computed once for all metrics."""
 
-import hashlib
 import logging
 from collections.abc import Callable
 from functools import cached_property
@@ -15,6 +14,7 @@ from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.errors import UserError
 from oakleaf.games import Batch
 from oakleaf.gan import GAN
+from oakleaf.metrics.cache import cache_path
 from oakleaf.metrics.extractors import Extractor
 from oakleaf.metrics.image_set import Features, ImageSet
 from oakleaf.metrics.neighbours import shuffled
@@ -25,15 +25,31 @@ from oakleaf.sampling.latents import seeded_inputs
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 256  # images generated and seen together
+BATCH_SIZE = 256  # images that are generated, or passed through a network, at once
 
 
 class EvaluationData:
-    """One pass over features, shared by all measures; everything is taken when it is first asked for.
+    """Samples of one model and real images, with their features.
 
-    fake: so many samples, by the average of G where `average`. real: at most so many real images, drawn evenly from
-    the set. test: a data module of the set's test split, called when it is needed; None if it has none. unseen: one
-    that has images of the training split that the run did not see, with their rows.
+    All metrics of an evaluation share one instance. Samples, real images and features are cached properties: each is
+    computed when a metric first uses it, and never if no metric does.
+
+    Args:
+        module: the model.
+        data: the real images.
+        extractor: the feature extractor.
+        fake: the number of samples.
+        real: the maximal number of real images, drawn evenly from the set.
+        ema: generate with the EMA weights, if the model has them.
+        seed: seed of the samples.
+        test: returns the data module of the test split, called when a metric needs it; None if the set has no test
+            split.
+        unseen: returns a data module and the numbers of those of its images [N] that belong to the training split but
+            were not trained on; None if the run was trained on all of the split.
+
+    Attributes:
+        reserved: row numbers of real images that a metric chooses or tests by; the baseline does not use them.
+        missing_features_reason: why there are no features; empty if there are.
     """
 
     def __init__(
@@ -49,12 +65,12 @@ class EvaluationData:
         unseen: Callable[[], tuple[ImageDataModule, Tensor]] | None = None,
     ) -> None:
         self.module, self.data, self.extractor, self._test, self._unseen = module, data, extractor, test, unseen
-        self.counts, self.ema, self.seed = (fake, real), ema, seed
+        self.fake_count, self.real_count, self.ema, self.seed = fake, real, ema, seed
         self.reserved: set[int] = set()
-        self.missing_features_reason = "no extractor was asked for"  # why there are no features
+        self.missing_features_reason = "no metric of this evaluation uses an extractor"
 
     def prepare(self) -> None:
-        """Make the extractor ready, before anything is drawn; without it samples have no features."""
+        """Prepare the extractor; if that fails, keep the reason, and leave the images without features."""
         try:
             self.extractor.prepare(self.data, self.device)
             self.missing_features_reason = ""
@@ -62,30 +78,35 @@ class EvaluationData:
             self.missing_features_reason = str(error)
 
     def require_features(self) -> None:
-        """Make sure that there are features.
+        """Check that the samples and the real images have finite features.
 
         Raises:
-            UserError: the extractor sees nothing, or no numbers.
+            UserError: the extractor could not be prepared, or some features are NaN or infinite.
         """
         if self.missing_features_reason:
             raise UserError(self.missing_features_reason)
-        for what, sample in (("samples", self.fake), ("real images", self.real)):
-            if bad := int((~torch.isfinite(sample.features)).any(1).sum()):
-                raise UserError(f"features are no numbers (NaN) for {bad:,} of {len(sample):,} {what}")
+        for name, images in (("samples", self.fake), ("real images", self.real)):
+            if bad := int((~torch.isfinite(images.features)).any(1).sum()):
+                raise UserError(f"features are not finite (NaN or infinite) for {bad:,} of {len(images):,} {name}")
 
     @property
-    def of_the_run(self) -> bool:
-        """Whether the real images are those that the run learned from, as far as it is known."""
+    def is_training_data(self) -> bool:
+        """Whether the real images are those that the model was trained on; True if the checkpoint does not say."""
         return self.module.trained_on in ("", self.data.hash)
 
-    def protocol(self, extractor: bool, with_baseline: bool) -> dict[str, Any]:
-        """What has to be known of the samples and the real images to compare a number with others."""
-        known: dict[str, Any] = {
+    def protocol(self, with_extractor: bool, with_baseline: bool) -> dict[str, Any]:
+        """Return what a comparison of numbers must know about the samples and the real images.
+
+        Args:
+            with_extractor: include the extractor's protocol.
+            with_baseline: include the sizes of the two sets of the baseline.
+        """
+        protocol: dict[str, Any] = {
             "data": self.data.name,
             "data_digest": self.data.hash,
             **self.data.resize_protocol,
             "shape": list(self.data.rows["image"].shape[1:]),
-            "fake": self.counts[0],
+            "fake": self.fake_count,
             "real": len(self.real),
             "conditions": self._conditions,
             "ema": self.ema and self.module.generator_ema is not None,
@@ -95,180 +116,213 @@ class EvaluationData:
         }
         if with_baseline:
             reference, held_out = self.baseline
-            known["calibration"] = f"{len(held_out)} held-out real images beside {len(reference)}"
-        return {**known, "extractor": self.extractor.protocol()} if extractor else known
+            protocol["baseline"] = f"{len(held_out)} held-out real images against {len(reference)}"
+        return {**protocol, "extractor": self.extractor.protocol()} if with_extractor else protocol
 
     @property
     def _conditions(self) -> str | None:
+        """Where the samples' conditions are from."""
         if self.module.game.condition is None:
             return None
         return "of the model" if self.condition_rows is None else "of the data"
 
     @property
     def device(self) -> torch.device:
+        """The device of the model."""
         return self.module.device
 
     @cached_property
     def fake(self) -> ImageSet:
-        """Samples for latents of the seed, the same for any number of processes, each of which draws its share; but for
-        the places of holes that chance makes (`Masked`)."""
+        """The samples for the seed; with several processes each generates a part.
+
+        The latents do not depend on the number of processes. The one exception is `Masked` inputs with holes in random
+        places, which each process draws for itself.
+        """
         rank, world = distributed.rank_and_world_size()
-        if self.counts[0] < world:
-            raise UserError(f"fake={self.counts[0]}: fewer samples than the {world} processes that draw them")
+        if self.fake_count < world:
+            raise UserError(f"fake={self.fake_count}: fewer samples than the {world} processes that draw them")
         rows = self.condition_rows
-        request = seeded_inputs(self.module.game, self.counts[0], self.seed, with_condition=rows is None)
-        label = request.get("label")
+        inputs = seeded_inputs(self.module.game, self.fake_count, self.seed, with_condition=rows is None)
+        label = inputs.get("label")
         if rows is not None:
-            request["row"] = rows  # what is known of it is read when its turn comes: pictures are many
-            label = self.data.rows["label"][rows] if self.module.game.condition.key == "label" else None  # type: ignore[union-attr]
-        mine = {name: values.tensor_split(world)[rank] for name, values in request.items()}
-        pieces, sound = [], True
-        for start in range(0, len(next(iter(mine.values()))), AT_ONCE):
-            piece = {name: values[start : start + AT_ONCE] for name, values in mine.items()}
-            piece = {name: values.to(self.device) for name, values in self._answered(piece).items()}
-            images = self.module.sample(piece, self.ema)
-            sound = sound and bool(torch.isfinite(images).all())
-            pieces.append(self.data.stored(images))
-        if not distributed.all_true(sound, self.device):  # raised by all processes or by none
-            raise UserError("the generator draws values that are no numbers (NaN)")
-        pixels = torch.cat(pieces)
-        seen = _gathered(self._seen(pixels))
+            inputs["row"] = rows  # the conditions are read batch by batch: input images are large
+            conditioned_on_labels = self.module.game.condition.key == "label"  # type: ignore[union-attr]
+            label = self.data.rows["label"][rows] if conditioned_on_labels else None
+        local = {name: values.tensor_split(world)[rank] for name, values in inputs.items()}
+        pixels = self._generate(local)
+        features = _all_gather_features(self._extract(pixels))
         pixels = distributed.all_gather(pixels.to(self.device)).cpu() if world > 1 else pixels
-        return ImageSet(seen, pixels, label)
+        return ImageSet(features, pixels, label)
+
+    def _generate(self, inputs: Batch) -> Tensor:
+        """Generate one image for each row of the inputs, and return them as stored, [N, C, H, W]."""
+        batches, finite = [], True
+        for start in range(0, len(next(iter(inputs.values()))), BATCH_SIZE):
+            batch = self._with_conditions({name: values[start : start + BATCH_SIZE] for name, values in inputs.items()})
+            images = self.module.sample({name: values.to(self.device) for name, values in batch.items()}, self.ema)
+            finite = finite and bool(torch.isfinite(images).all())
+            batches.append(self.data.stored(images))
+        if not distributed.all_true(finite, self.device):  # raised by all processes or by none
+            raise UserError("the generator's output is not finite (NaN or infinite)")
+        return torch.cat(batches)
 
     @cached_property
     def condition_rows(self) -> Tensor | None:
-        """Of which real images the samples' conditions are, [fake]: all equally often, in an order by the seed, so that
-        what is rare among them is as rare among samples. None without a condition, or where the data lack it: then the
-        generator asks for what it knows.
+        """The row numbers of the real images whose conditions the samples get, [fake].
+
+        Each real image is used equally often, in an order that depends on the seed, so a condition is as rare among the
+        samples as among the data. None if the model has no condition, or if the data do not have it: then the
+        condition's own distribution is sampled.
         """
         condition, rows = self.module.game.condition, self.data.rows
         if condition is None or condition.key not in self.data.keys:
             return None
-        known = torch.arange(len(rows["image"]))
+        available = torch.arange(len(rows["image"]))
         if condition.key == "label":
-            known = known[rows["label"] >= 0]
-        if not len(known):
+            available = available[rows["label"] >= 0]
+        if not len(available):
             return None
-        chance = torch.Generator().manual_seed(derive_seed(self.seed, "told"))
-        rounds = -(-self.counts[0] // len(known))
-        return torch.cat([known[torch.randperm(len(known), generator=chance)] for _ in range(rounds)])[: self.counts[0]]
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "told"))
+        repeats = -(-self.fake_count // len(available))
+        orders = [available[torch.randperm(len(available), generator=generator)] for _ in range(repeats)]
+        return torch.cat(orders)[: self.fake_count]
 
-    def _answered(self, request: Batch) -> Batch:
-        """The request, with the conditions of its rows."""
-        if "row" not in request:
-            return request
+    def _with_conditions(self, inputs: Batch) -> Batch:
+        """Replace the row numbers in the inputs by the conditions of these rows."""
+        if "row" not in inputs:
+            return inputs
         key = self.module.game.condition.key  # type: ignore[union-attr]
-        rows = request["row"]
-        there = {key: self.data.rows[key][rows]} if key in self.data.rows and key != "input" else self.data.batch(rows)
-        return {name: values for name, values in request.items() if name != "row"} | {key: there[key]}
+        rows = inputs["row"]
+        data = {key: self.data.rows[key][rows]} if key in self.data.rows and key != "input" else self.data.batch(rows)
+        return {name: values for name, values in inputs.items() if name != "row"} | {key: data[key]}
 
     @cached_property
     def rows(self) -> Tensor:
-        """Which real images are looked at, in order."""
-        return shuffled(len(self.data.rows["image"]), self.counts[1]).sort().values
+        """The row numbers of the real images that are used, ascending, [at most `real`]."""
+        return shuffled(len(self.data.rows["image"]), self.real_count).sort().values
 
     @cached_property
     def real(self) -> ImageSet:
-        """Real images; their features are kept on disk."""
+        """The real images; their features are cached on disk."""
         images, rows = self.data.rows["image"], self.rows
         pixels = images if len(rows) == len(images) else images[rows]
         label = self.data.rows["label"][rows] if "label" in self.data.rows else None
-        return ImageSet(self._kept(pixels), pixels, label)
+        return ImageSet(self._cached_features(pixels), pixels, label)
 
-    def _kept(self, pixels: Tensor) -> Features:
-        """Features of real images, from disk if all processes find them there; else each process looks at its share."""
+    def _cached_features(self, pixels: Tensor) -> Features:
+        """Read features of real images from the cache, or compute and save them.
+
+        The cache is used if all processes find the file; otherwise each process computes a part.
+        """
         if self.missing_features_reason:
-            return self._seen(pixels)
+            return self._extract(pixels)
         key = (self.data.digest, self.extractor.protocol(), len(pixels))
-        name = hashlib.blake2b(repr(key).encode(), digest_size=16).hexdigest()
-        place = self.data.cache.expanduser() / "features" / f"{name}.npz"
-        if not distributed.all_true(place.is_file(), self.device):
+        file = cache_path(self.data.cache, "features", key, ".npz")
+        if not distributed.all_true(file.is_file(), self.device):
             rank, world = distributed.rank_and_world_size()
-            seen = _gathered(self._seen(pixels.tensor_split(world)[rank]))
+            features = _all_gather_features(self._extract(pixels.tensor_split(world)[rank]))
             if rank == 0:
-                _keep(place, seen)
-            return seen
-        with np.load(place) as found:
-            parts = {name: torch.from_numpy(found[name]).to(self.device) for name in found.files}
-        return Features(parts["features"], parts.get("logits"))
+                _save_features(file, features)
+            return features
+        with np.load(file) as content:
+            arrays = {name: torch.from_numpy(content[name]).to(self.device) for name in content.files}
+        return Features(arrays["features"], arrays.get("logits"))
 
     @cached_property
     def baseline(self) -> tuple[ImageSet, ImageSet]:
-        """The real images without some, and those in place of samples: as many as there are samples, but at most half,
-        and none that a measure has reserved."""
+        """The two sets of the real-data baseline: the reference images, and held-out ones in place of the samples.
+
+        As many images are held out as there are samples, but at most half of the real images, and none that is
+        `reserved`.
+        """
         free = [i for i, row in enumerate(self.rows.tolist()) if row not in self.reserved]
-        count = min(self.counts[0], len(self.rows) // 2, len(free))
+        count = min(self.fake_count, len(self.rows) // 2, len(free))
         held_out = torch.tensor(free, dtype=torch.long)[shuffled(len(free), count)]
-        rest = torch.ones(len(self.rows), dtype=torch.bool)
-        rest[held_out] = False
-        return self.real[torch.nonzero(rest).flatten()], self.real[held_out]
+        reference = torch.ones(len(self.rows), dtype=torch.bool)
+        reference[held_out] = False
+        return self.real[torch.nonzero(reference).flatten()], self.real[held_out]
 
     @cached_property
     def test(self) -> ImageDataModule | None:
-        """The set's test split, if it has one besides what the run was trained on."""
+        """The data module of the test split, or None."""
         return self._test() if self._test else None
 
     def validation_and_test(self) -> tuple[ImageSet, ImageSet, str]:
-        """Real images to choose by and to test on, and where the latter are from. With a test split: those of the
-        training split that the run did not see, or its last sixth, as in MNIST's usual 50,000 + 10,000. Without: two
-        random sixths of the real images.
+        """Select real images for choosing hyperparameters and for testing; neither set has features.
+
+        With a test split, the validation images are those of the training split that were not trained on, or else its
+        last sixth (MNIST's usual 50,000 + 10,000). Without one, both sets are random sixths of the real images. Sixths
+        of the real images become `reserved`.
+
+        Returns:
+            The validation images, the test images, and the source of the test images for the protocol.
 
         Raises:
-            UserError: too few of them.
+            UserError: there are fewer than 12 real images.
         """
         images = self.data.rows["image"]
         sixth = len(images) // 6
         if sixth < 2:
             raise UserError(
-                f"{len(images)} real images are too few to keep a sixth of them to test on: 12 are the least"
+                f"{len(images)} real images are too few to hold out a sixth of them for testing: at least 12 are needed"
             )
         if self.test is not None:
             data, rows = self._unseen() if self._unseen else (self.data, torch.empty(0))
             if len(rows):
-                return self._plain(data, rows), self._plain(self.test), "test"
+                return self._without_features(data, rows), self._without_features(self.test), "test"
             rows = torch.arange(len(images) - sixth, len(images))
             self.reserved |= set(rows.tolist())
-            return self._plain(self.data, rows), self._plain(self.test), "test"
-        order = shuffled(len(images)).flip(0)  # `rows` are the first of them
+            return self._without_features(self.data, rows), self._without_features(self.test), "test"
+        order = shuffled(len(images)).flip(0)  # `rows` are taken from the other end of this order
         self.reserved |= set(order[: 2 * sixth].tolist())
-        validation, test = (self._plain(self.data, order[start : start + sixth]) for start in (0, sixth))
-        return validation, test, "none: a random sixth of the real images themselves"
+        validation, test = (self._without_features(self.data, order[i : i + sixth]) for i in (0, sixth))
+        return validation, test, "none: a random sixth of the real images"
 
     def training_and_test(self) -> tuple[ImageSet, ImageSet, str]:
-        """Real images to learn from and to test on, all that there are, and where the latter are from."""
+        """Select real images for training a classifier and for testing it; neither set has features.
+
+        Returns:
+            All training images (without a test split: those that are not `reserved`), the test images, and the source
+            of the test images for the protocol.
+
+        Raises:
+            UserError: there are fewer than 12 real images.
+        """
         _, test, split = self.validation_and_test()
         if self.test is not None:
-            return self._plain(self.data), test, split
-        rest = torch.ones(len(self.data.rows["image"]), dtype=torch.bool)
-        rest[sorted(self.reserved)] = False
-        return self._plain(self.data, torch.nonzero(rest).flatten()), test, split
+            return self._without_features(self.data), test, split
+        training = torch.ones(len(self.data.rows["image"]), dtype=torch.bool)
+        training[sorted(self.reserved)] = False
+        return self._without_features(self.data, torch.nonzero(training).flatten()), test, split
 
-    def _plain(self, data: ImageDataModule, rows: Tensor | None = None) -> ImageSet:
-        """Images without features."""
+    def _without_features(self, data: ImageDataModule, rows: Tensor | None = None) -> ImageSet:
+        """The images of these rows (None: all) as a set without features."""
         part = {name: values if rows is None else values[rows] for name, values in data.rows.items()}
         return ImageSet(Features(torch.empty(len(part["image"]), 0), None), part["image"], part.get("label"))
 
-    def _seen(self, pixels: Tensor) -> Features:
+    def _extract(self, pixels: Tensor) -> Features:
+        """Apply the extractor batch by batch; features [N, 0] if there is none."""
         if self.missing_features_reason:
             return Features(torch.zeros(len(pixels), 0, device=self.device), None)
-        found = [self.extractor(piece) for piece in pixels.split(AT_ONCE)]
-        logits = [piece.logits for piece in found if piece.logits is not None]
-        return Features(torch.cat([piece.features for piece in found]), torch.cat(logits) if logits else None)
+        batches = [self.extractor(batch) for batch in pixels.split(BATCH_SIZE)]
+        logits = [batch.logits for batch in batches if batch.logits is not None]
+        return Features(torch.cat([batch.features for batch in batches]), torch.cat(logits) if logits else None)
 
 
-def _gathered(seen: Features) -> Features:
-    """Those of all processes."""
-    logits = None if seen.logits is None else distributed.all_gather(seen.logits)
-    return Features(distributed.all_gather(seen.features), logits)
+def _all_gather_features(features: Features) -> Features:
+    """Concatenate the features of all processes."""
+    logits = None if features.logits is None else distributed.all_gather(features.logits)
+    return Features(distributed.all_gather(features.features), logits)
 
 
-def _keep(place: Path, seen: Features) -> None:
-    """To disk; one that takes nothing is told of."""
-    parts: dict[str, Any] = {"features": seen.features} | ({} if seen.logits is None else {"logits": seen.logits})
+def _save_features(file: Path, features: Features) -> None:
+    """Write features to disk; if that fails, log a warning."""
+    arrays: dict[str, Any] = {"features": features.features}
+    if features.logits is not None:
+        arrays["logits"] = features.logits
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(place) as part:
-            np.savez(part, **{name: values.cpu().numpy() for name, values in parts.items()})
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(file) as part:
+            np.savez(part, **{name: values.cpu().numpy() for name, values in arrays.items()})
     except OSError as error:
-        log.warning("features of real images are not kept: %s: %s", place.parent, error.strerror)
+        log.warning("features of real images are not cached: %s: %s", file.parent, error.strerror)

@@ -1,4 +1,4 @@
-"""What features are: the networks, or the pixels, that measures look through."""
+"""Feature extractors: the networks, or the pixels, by whose outputs most metrics compare images."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -12,7 +12,8 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 from oakleaf.config.types import PositiveInt
 from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.errors import UserError, first_line
-from oakleaf.metrics.classifier import Training, kept, scaled, weights_hash
+from oakleaf.metrics.cache import hash_weights
+from oakleaf.metrics.classifier import Training, cached_classifier, scaled
 from oakleaf.metrics.classifier_targets import Attributes, Labels, Rotations, Task
 from oakleaf.metrics.image_set import Features
 
@@ -22,31 +23,42 @@ INCEPTION = (
 
 
 class Extractor(ABC):
-    """Images [B, C, H, W] as stored -> features.
+    """Map stored images [B, C, H, W] to features.
 
-    suffix: what is put behind the names of numbers that depend on it; only Inception's are FID itself.
+    Attributes:
+        suffix: appended to the names of the numbers that depend on this extractor, for example "fid-pixels". Only the
+            numbers of Inception keep the published names.
     """
 
     suffix: str
 
     def prepare(self, data: ImageDataModule, device: Any) -> None:
-        """Called once, with the real images at hand.
+        """Load or train what the extractor needs; called once, before any images are passed.
+
+        Args:
+            data: the real images.
+            device: where the features are computed.
 
         Raises:
-            UserError: weights that are not there, or images that it can't see.
+            UserError: weights are missing, or the extractor does not support these images.
         """
         self.device = device
 
     @abstractmethod
-    def __call__(self, images: Tensor) -> Features: ...
+    def __call__(self, images: Tensor) -> Features:
+        """Return the features of stored images [B, C, H, W]."""
 
     @abstractmethod
     def protocol(self) -> dict[str, Any]:
-        """Name, hash of its weights, how it resizes."""
+        """Return the extractor's name, the hash of its weights, and how it resizes images."""
 
 
 class Pixels(Extractor):
-    """The pixels themselves, at most `side` of them in each direction, by area."""
+    """Use the pixels as features, after area resizing to at most `side` pixels in each direction.
+
+    Args:
+        side: the maximal height and width; smaller images keep their size.
+    """
 
     suffix = "-pixels"
 
@@ -55,17 +67,22 @@ class Pixels(Extractor):
 
     def __call__(self, images: Tensor) -> Features:
         x = scaled(images, self.device)
-        return Features(
-            adaptive_avg_pool2d(x, (min(self.side, x.shape[2]), min(self.side, x.shape[3]))).flatten(1), None
-        )
+        size = (min(self.side, x.shape[2]), min(self.side, x.shape[3]))
+        return Features(adaptive_avg_pool2d(x, size).flatten(1), None)
 
     def protocol(self) -> dict[str, Any]:
         return {"name": "pixels", "resize": f"area, at most {self.side} px"}
 
 
 class Classifier(Extractor):
-    """A small network that learned the run's own set, once: its labels, its attributes, or, if it has none, by how
-    much an image was turned. The numbers tell runs on one set apart; they are no FID."""
+    """Use the hidden layer of a small classifier that is trained once on the real images.
+
+    It predicts the labels of the data if there are at least two classes, else their attributes, else by how much an
+    image was rotated (`Rotations`). Its numbers compare runs on one data set; they are not FID.
+
+    Args:
+        training: the network's widths and the training's length.
+    """
 
     suffix = "-classifier"
 
@@ -74,10 +91,10 @@ class Classifier(Extractor):
 
     def prepare(self, data: ImageDataModule, device: Any) -> None:
         super().prepare(data, device)
-        task = _task(data)
+        task = _task_of(data)
         self.kind = task.kind
-        learned = (data.rows["image"], task, self.training, data.digest, data.cache, device)
-        self.network, self.accuracy, self.hash = kept(*learned)
+        arguments = (data.rows["image"], task, self.training, data.digest, data.cache, device)
+        self.network, self.accuracy, self.hash = cached_classifier(*arguments)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Features:
@@ -93,7 +110,8 @@ class Classifier(Extractor):
         }
 
 
-def _task(data: ImageDataModule) -> Task:
+def _task_of(data: ImageDataModule) -> Task:
+    """The labels of the data if there are two classes or more, else the attributes, else rotations."""
     label, attributes = data.rows.get("label"), data.rows.get("attributes")
     if label is not None and len(given := label[label >= 0]) and given.max() > given.min():
         return Labels(label, len(data.classes))
@@ -101,7 +119,7 @@ def _task(data: ImageDataModule) -> Task:
 
 
 class _Pretrained(Extractor):
-    """A network with weights from elsewhere, for one or three channels."""
+    """A network with pretrained weights, for images with one or three channels."""
 
     network: nn.Module
     hash: str
@@ -110,20 +128,29 @@ class _Pretrained(Extractor):
         super().prepare(data, device)
         if data.channels not in (1, 3):
             raise UserError(
-                f"{type(self).__name__} sees grey or colour, not {data.channels} channels: extractor=pixels"
+                f"{type(self).__name__} supports 1 or 3 channels, not {data.channels} channels: extractor=pixels"
             )
         self.network = self.load().eval().requires_grad_(False).to(device)
-        self.hash = weights_hash(self.network)
+        self.hash = hash_weights(self.network)
 
     @abstractmethod
-    def load(self) -> nn.Module: ...
+    def load(self) -> nn.Module:
+        """Build the network and load its weights.
+
+        Raises:
+            UserError: the package or the weights are missing, or the file holds other weights.
+        """
 
 
 class Inception(_Pretrained):
-    """The network of FID and Inception Score: Inception-v3 of 2015-12-05, ported by torch-fidelity, which also resizes
-    as TensorFlow 1 did. Heusel 2017, arXiv:1706.08500.
+    """Use the pool features and the logits of Inception-v3 of 2015-12-05, the network of FID and Inception Score.
 
-    weights: a local copy of `weights-inception-2015-12-05-6726825d.pth`; null: downloaded where the network allows.
+    The port and the resizing, as in TensorFlow 1, are those of torch-fidelity.
+
+    Args:
+        weights: a local copy of `weights-inception-2015-12-05-6726825d.pth`; null: download it.
+
+    Reference: Heusel 2017, arXiv:1706.08500.
     """
 
     suffix = ""
@@ -141,8 +168,8 @@ class Inception(_Pretrained):
             return FeatureExtractorInceptionV3("inception-v3-compat", ["2048", "logits_unbiased"], file)
         except (URLError, OSError) as error:
             raise UserError(
-                f"Inception's weights can't be downloaded ({error}); bring {INCEPTION} here and name it: "
-                "extractor.weights=FILE; or take extractor=classifier, which needs none"
+                f"Inception's weights cannot be downloaded ({error}); download {INCEPTION} elsewhere and set "
+                "extractor.weights=FILE, or use extractor=classifier, which needs no download"
             ) from error
         except RuntimeError as error:
             raise UserError(f"extractor.weights={self.weights}: these are not Inception's weights") from error
@@ -158,10 +185,15 @@ class Inception(_Pretrained):
 
 
 class DINOv2(_Pretrained):
-    """DINOv2's class token (Oquab 2023, arXiv:2304.07193), which agrees better with people than Inception: Stein 2023,
-    arXiv:2306.04675.
+    """Use the class token of DINOv2.
 
-    model: a name of timm's. weights: a local copy; null: downloaded where the network allows.
+    Distances of these features agree better with human judgement than those of Inception (Stein 2023).
+
+    Args:
+        model: the name of the network in timm.
+        weights: a local copy of the weights; null: download them.
+
+    Reference: Oquab 2023, arXiv:2304.07193; Stein 2023, arXiv:2306.04675.
     """
 
     suffix = "-dinov2"
@@ -178,11 +210,11 @@ class DINOv2(_Pretrained):
         local: dict[str, Any] = {"pretrained_cfg_overlay": {"file": file}} if file else {}
         try:
             return timm.create_model(self.model, pretrained=True, num_classes=0, img_size=224, **local)
-        except Exception as error:  # whatever the hub's client stumbles over
+        except Exception as error:  # the client of the model hub raises errors of many types
             reason = first_line(error)
             raise UserError(
-                f"{self.model} can't be had ({reason[:200]}); name a local copy: extractor.weights=FILE; or take "
-                "extractor=classifier, which needs none"
+                f"{self.model} cannot be loaded ({reason[:200]}); set extractor.weights=FILE to a local copy, or use "
+                "extractor=classifier, which needs no download"
             ) from error
 
     @torch.no_grad()
@@ -199,10 +231,10 @@ class DINOv2(_Pretrained):
 
 
 def _weights_file(path: str | None) -> str | None:
-    """The file, if it holds weights and nothing else: loaders elsewhere would run what a pickle says.
+    """Check that a file holds weights only, because the packages' loaders would execute code in a pickle file.
 
     Raises:
-        UserError: missing, or no weights.
+        UserError: the file is missing, or holds anything but weights.
     """
     if path is None:
         return None
@@ -213,5 +245,5 @@ def _weights_file(path: str | None) -> str | None:
         try:
             torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:
-            raise UserError(f"extractor.weights={path}: no weights, or a damaged file") from error
+            raise UserError(f"extractor.weights={path}: this is not a file of weights, or it is damaged") from error
     return str(file)

@@ -1,4 +1,4 @@
-"""The Frechet distance of features."""
+"""The Frechet distance between the features of real images and samples (FID)."""
 
 from math import isfinite
 
@@ -6,33 +6,53 @@ import torch
 
 from oakleaf.errors import UserError
 from oakleaf.metrics.image_set import ImageSet, Moments
-from oakleaf.metrics.metric import Metric, at_least
+from oakleaf.metrics.metric import Metric, require_images
 
 
 def frechet_distance(one: Moments, two: Moments) -> float:
-    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), squared, between Gaussians (Dowson & Landau 1982, eq. (4)).
+    """Compute the squared Frechet distance between two Gaussians.
 
-    The trace of the root is the sum of the roots of the eigenvalues of C1^(1/2) C2 C1^(1/2), which is symmetric:
-    float64, no matrix root of SciPy's, nothing complex.
+    The distance is `|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))`. The trace of the root is the sum of the square roots
+    of the eigenvalues of the symmetric matrix `C1^(1/2) C2 C1^(1/2)`, so no general matrix root, which may become
+    complex, is needed.
+
+    Args:
+        one: mean [d] and covariance [d, d] of the first Gaussian, float64.
+        two: those of the second.
+
+    Returns:
+        The distance, at least 0.
+
+    Raises:
+        UserError: the covariances are not finite, or too large.
+
+    Reference: Dowson & Landau 1982, eq. (4).
     """
     values, vectors = torch.linalg.eigh(one.covariance)
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
     product = root @ two.covariance @ root
-    shared = torch.linalg.eigvalsh((product + product.T) / 2).clamp(min=0).sqrt().sum()
+    trace_of_root = torch.linalg.eigvalsh((product + product.T) / 2).clamp(min=0).sqrt().sum()
     traces = one.covariance.trace() + two.covariance.trace()
-    distance = float((one.mean - two.mean).square().sum() + traces - 2 * shared)
+    distance = float((one.mean - two.mean).square().sum() + traces - 2 * trace_of_root)
     if not isfinite(distance):
-        raise UserError("fid: the covariances are no numbers, or too large")
-    return max(0.0, distance)  # below 0 by rounding alone
+        raise UserError("fid: the covariances are not finite, or too large")
+    return max(0.0, distance)  # rounding alone can make it negative
 
 
 class FrechetDistance(Metric):
-    """FID with Inception's pool features: Heusel 2017, arXiv:1706.08500, eq. (6); with others it bears their name."""
+    """FID: the Frechet distance between Gaussians fitted to the features of real images and samples.
+
+    It detects any difference of the features' means and covariances, so both poor quality and missing variety raise it.
+    It cannot detect differences that leave both unchanged, nor copies of the training images, whose FID is low. Only
+    with `extractor=inception` is it the published FID; other extractors append their suffix to the name.
+
+    Reference: Heusel 2017, arXiv:1706.08500, eq. (6).
+    """
 
     better = {"fid": "lower"}
 
     def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
         dimensions = real.features.shape[1]
-        for sample in (real, fake):
-            at_least(dimensions + 1, sample, f"the covariance of {dimensions:,} features")
+        for images in (real, fake):
+            require_images(dimensions + 1, images, f"the covariance of {dimensions:,} features")
         return {"fid": frechet_distance(real.moments, fake.moments)}

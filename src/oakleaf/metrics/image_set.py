@@ -1,4 +1,4 @@
-"""Images as measures see them."""
+"""A set of images with their features and labels, the input of every metric."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,49 +9,68 @@ from torch import Tensor
 
 
 class Moments(NamedTuple):
-    """float64."""
+    """Mean and covariance of features, in float64.
 
-    mean: Tensor  # [d]
-    covariance: Tensor  # [d, d], unbiased
+    Attributes:
+        mean: [d].
+        covariance: [d, d], unbiased (divided by N - 1).
+    """
+
+    mean: Tensor
+    covariance: Tensor
 
 
 class Features(NamedTuple):
-    """What an extractor sees."""
+    """The output of an extractor for N images.
 
-    features: Tensor  # [N, d] float32
-    logits: Tensor | None  # [N, K], where the extractor knows classes
+    Attributes:
+        features: [N, d] float32.
+        logits: [N, K] if the extractor is a classifier, else None.
+    """
+
+    features: Tensor
+    logits: Tensor | None
 
 
 @dataclass
 class ImageSet:
-    """N images: features, and the images themselves as they are stored (uint8, or float for points)."""
+    """N images, their features and their labels.
+
+    Attributes:
+        extracted: the extractor's output; features [N, 0] where there is no extractor.
+        pixels: [N, C, H, W] as stored: uint8 images, or float points.
+        label: [N], -1 where an image has no label; None if none has one.
+    """
 
     extracted: Features
-    pixels: Tensor  # [N, C, H, W]
-    label: Tensor | None = None  # [N], -1 = unlabelled
+    pixels: Tensor
+    label: Tensor | None = None
 
     @property
     def features(self) -> Tensor:
+        """The features, [N, d]."""
         return self.extracted.features
 
     def __len__(self) -> int:
         return len(self.pixels)
 
     def __getitem__(self, rows: Tensor | slice) -> "ImageSet":
+        """Return the images of these rows as a new set."""
         logits = self.extracted.logits
         extracted = Features(self.features[rows], None if logits is None else logits[rows])
         return ImageSet(extracted, self.pixels[rows], None if self.label is None else self.label[rows])
 
     @cached_property
     def moments(self) -> Moments:
+        """Mean and covariance of the features."""
         return moments(self.features)
 
 
 def moments(features: Tensor) -> Moments:
-    """Mean and unbiased covariance of [N, d], accumulated in float64 by pieces."""
+    """Compute mean and unbiased covariance of features [N, d], accumulated in float64 over batches."""
     mean = features.double().mean(0)
     outer = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=features.device)
-    for piece in features.split(8192):
-        centred = piece.double() - mean
+    for batch in features.split(8192):
+        centred = batch.double() - mean
         outer += centred.T @ centred
     return Moments(mean, outer / (len(features) - 1))

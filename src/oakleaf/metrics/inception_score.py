@@ -1,4 +1,4 @@
-"""The score of a classifier that is sure of each sample and sees all classes."""
+"""The Inception Score, for the classes of any classifier."""
 
 from typing import Any
 
@@ -7,13 +7,20 @@ import torch
 from oakleaf.config.types import PositiveInt
 from oakleaf.errors import UserError
 from oakleaf.metrics.image_set import ImageSet
-from oakleaf.metrics.metric import Metric, at_least
+from oakleaf.metrics.metric import Metric, require_images
 
 
 class InceptionScore(Metric):
-    """exp E KL(p(y|x) || p(y)), mean and standard deviation over `splits`. Salimans 2016, arXiv:1606.03498, section 4.
+    """Inception Score: `exp E KL(p(y|x) || p(y))`, mean and standard deviation over `splits` parts of the samples.
 
-    From 1 to the number of classes. With another extractor than Inception it is that classifier's own.
+    It lies between 1 and the number of classes. It detects samples that the classifier is unsure of, and classes that
+    are missing. It compares nothing with real images: one good image of each class, repeated, has the best score, and
+    copies of the training images are not detected. Only with `extractor=inception` is it the published score.
+
+    Args:
+        splits: the number of parts.
+
+    Reference: Salimans 2016, arXiv:1606.03498, section 4.
     """
 
     better = {"inception_score": "higher", "inception_score_sd": ""}
@@ -24,10 +31,10 @@ class InceptionScore(Metric):
     def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
         if fake.extracted.logits is None:
             raise UserError(
-                "inception_score needs an extractor that knows classes, and this one learned none: "
-                "data with labels, or extractor=inception"
+                "inception_score needs an extractor that predicts classes, and this one does not: "
+                "use data with labels, or extractor=inception"
             )
-        at_least(self.splits * 2, fake, f"inception_score in {self.splits} splits")
+        require_images(self.splits * 2, fake, f"inception_score in {self.splits} splits")
         order = torch.randperm(len(fake), generator=torch.Generator().manual_seed(0))
         scores = []
         for rows in order.tensor_split(self.splits):

@@ -1,4 +1,4 @@
-"""The kernel distance of features."""
+"""The kernel distance between the features of real images and samples (KID)."""
 
 from typing import Any
 
@@ -8,36 +8,45 @@ from torchmetrics.image.kid import poly_mmd
 from oakleaf.config.types import PositiveInt
 from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.image_set import ImageSet
-from oakleaf.metrics.metric import Metric, at_least
+from oakleaf.metrics.metric import Metric, require_images
 
 
 class KernelDistance(Metric):
-    """KID: the unbiased squared MMD with the kernel (x.y / d + 1)^3. Binkowski 2018, arXiv:1801.01401, section 4.
+    """KID: the unbiased estimate of the squared MMD with the kernel `(x . y / d + 1)^3`.
 
-    The mean over `subsets` random subsets of `size` (or as many as there are), and its standard deviation over them.
+    `kid` is the mean over random subsets, `kid_sd` the standard deviation over them. The kernel compares moments of the
+    features up to the third order: it detects differences in these, and cannot detect differences in higher orders
+    alone, nor copies of the training images.
+
+    Args:
+        subsets: the number of random subsets.
+        size: images in a subset; fewer if the smaller set has fewer.
+
+    Reference: Binkowski 2018, arXiv:1801.01401, section 4.
     """
 
     better = {"kid": "lower", "kid_sd": ""}
 
     def __init__(self, subsets: PositiveInt = 100, size: PositiveInt = 1000) -> None:
         self.subsets, self.size = subsets, size
-        self.taken: list[int] = []  # of the samples, then of the real line
+        self.used_sizes: list[int] = []  # for the samples, then for the baseline
 
     def prepare(self, evaluation: EvaluationData) -> None:
-        self.taken = []
+        self.used_sizes = []
 
     def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
-        for sample in (real, fake):
-            at_least(10, sample, "kid")
+        for images in (real, fake):
+            require_images(10, images, "kid")
         size = min(self.size, len(real), len(fake))
-        self.taken.append(size)
+        self.used_sizes.append(size)
         generator = torch.Generator().manual_seed(0)
-        values = []
+        estimates = []
         for _ in range(self.subsets):
-            some, others = (torch.randperm(len(s), generator=generator)[:size] for s in (real, fake))
-            values.append(poly_mmd(real.features[some].double(), fake.features[others].double()))
-        value = torch.stack(values)
-        return {"kid": float(value.mean()), "kid_sd": float(value.std(correction=0))}
+            real_rows, fake_rows = (torch.randperm(len(s), generator=generator)[:size] for s in (real, fake))
+            estimates.append(poly_mmd(real.features[real_rows].double(), fake.features[fake_rows].double()))
+        values = torch.stack(estimates)
+        return {"kid": float(values.mean()), "kid_sd": float(values.std(correction=0))}
 
     def protocol(self) -> dict[str, Any]:
-        return {"subsets": self.subsets, "subset_size": self.taken[0], "subset_size_real": self.taken[-1]}
+        sizes = {"subset_size": self.used_sizes[0], "subset_size_real": self.used_sizes[-1]}
+        return {"subsets": self.subsets, **sizes}

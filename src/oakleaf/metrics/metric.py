@@ -1,4 +1,4 @@
-"""A Measure: numbers about samples beside real images."""
+"""The base class of all metrics, and checks that several of them share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -16,60 +16,94 @@ Better = Literal["lower", "higher", ""]
 
 
 class Metric(ABC):
-    """Called twice: with the samples, and for calibration (`line`) with real images in their place.
+    """Compute one or more named numbers from real images and samples.
 
-    better: the numbers by name, and which way is better. uses_extractor: whether they depend on features, so that the
-    extractor's name belongs to theirs. compares: whether samples and real images are compared, so that there is a line
-    for real images. of_samples: whether these samples are measured at all, and not what the networks make of the data.
-    samples: how many its protocol wants at least.
+    `evaluate_metrics` calls `prepare` first, then the metric itself with the samples as `fake`, then `baseline`, which
+    computes the same numbers for held-out real images.
+
+    Attributes:
+        better: the names of the numbers, each with "lower" or "higher", whichever is better, or "" if neither is.
+        uses_extractor: whether the numbers depend on features; the extractor's suffix is then appended to their names.
+        has_baseline: whether the numbers can be computed for real images in place of the samples.
+        uses_samples: whether the numbers depend on the samples in `EvaluationData.fake`. False for metrics of the
+            networks, and for metrics that generate samples of their own for given conditions.
+        samples: the number of samples that the metric's protocol requires; 0 if any number will do.
     """
 
     better: Mapping[str, Better]
     uses_extractor = True
-    compares = True
-    of_samples = True
+    has_baseline = True
+    uses_samples = True
     samples: int = 0
 
     def prepare(self, evaluation: EvaluationData) -> None:  # noqa: B027, most need nothing
-        """Called once before all else: take what is needed besides the samples, or say what is missing.
+        """Fetch what the metric needs besides `real` and `fake`, and check that it can be computed.
+
+        Args:
+            evaluation: the model, the data and the extractor of this evaluation.
 
         Raises:
-            UserError: this can't be measured here.
+            UserError: the metric does not apply to this model or these data.
         """
 
     @abstractmethod
     def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
-        """The numbers by name; `subject` is compared with `real`."""
+        """Compute the numbers.
+
+        Args:
+            real: the real images to compare with.
+            fake: the samples, or held-out real images in their place.
+
+        Returns:
+            The numbers by name; the names are those in `better`.
+
+        Raises:
+            UserError: the images are too few, or lack what the metric needs.
+        """
 
     def baseline(self, evaluation: EvaluationData) -> dict[str, float]:
-        """The same numbers of real images, to compare with."""
+        """Compute the real-data baseline: the same numbers for held-out real images in place of the samples."""
         return self(*evaluation.baseline)
 
     def protocol(self) -> dict[str, Any]:
-        """What has to be known to compare its numbers with others."""
+        """Return the settings of the metric that a comparison of its numbers needs; stored in `metrics.json`."""
         return {}
 
     def pictures(self, real: ImageSet, fake: ImageSet) -> dict[str, Image.Image]:
-        """What there is to look at, by file name."""
+        """Return pictures that illustrate the numbers, by file name without its ending."""
         return {}
 
 
-def at_least(count: int, sample: ImageSet, why: str) -> None:
-    """Raises:
-    UserError: fewer images than that.
-    """
-    if len(sample) < count:
-        more = "(fake=, real=, or a larger set)"
-        raise UserError(f"{len(sample):,} images are too few: {why} needs at least {count:,} {more}")
+def require_images(count: int, images: ImageSet, purpose: str) -> None:
+    """Check that a set has enough images.
 
-
-def labelled(sample: ImageSet, otherwise: str) -> tuple[Tensor, Tensor]:
-    """Rows with a label, and their labels.
+    Args:
+        count: the smallest number of images allowed.
+        images: the set to check.
+        purpose: what needs them; the subject of the error message.
 
     Raises:
-        UserError: there are none.
+        UserError: the set has fewer images.
     """
-    if sample.label is None or not bool((sample.label >= 0).any()):
-        raise UserError(otherwise)
-    rows = torch.nonzero(sample.label >= 0).flatten()
-    return rows, sample.label[rows]
+    if len(images) < count:
+        more = "(fake=, real=, or a larger set)"
+        raise UserError(f"{len(images):,} images are too few: {purpose} needs at least {count:,} {more}")
+
+
+def labelled_rows(images: ImageSet, error: str) -> tuple[Tensor, Tensor]:
+    """Select the images that have a label.
+
+    Args:
+        images: the set to select from.
+        error: the message if no image has a label.
+
+    Returns:
+        The numbers of those images [M], and their labels [M].
+
+    Raises:
+        UserError: no image has a label.
+    """
+    if images.label is None or not bool((images.label >= 0).any()):
+        raise UserError(error)
+    rows = torch.nonzero(images.label >= 0).flatten()
+    return rows, images.label[rows]

@@ -1,62 +1,88 @@
-"""Distances to nearest neighbours, by pieces, so that no matrix of all pairs is held."""
+"""Nearest neighbours by Euclidean distance, in blocks, so that no matrix of all distances is held in memory."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-PIECE = 2048  # rows whose distances to all others are held at once
+BLOCK = 2048  # rows whose distances to all others are held in memory at once
 
 
 class Nearest(NamedTuple):
-    distance: Tensor  # [N, k], nearest first
-    row: Tensor  # [N, k]
+    """The k nearest references of N queries, nearest first.
+
+    Attributes:
+        distance: [N, k].
+        row: [N, k], the numbers of the references.
+    """
+
+    distance: Tensor
+    row: Tensor
 
 
-def nearest(these: Tensor, those: Tensor, k: int = 1, themselves: bool = False) -> Nearest:
-    """The k nearest of `those` [M, ...] to each of `these` [N, ...], Euclidean, both flattened by `flat`. themselves:
-    both are the same rows, and a row is not its own neighbour."""
-    parts = [_near(piece, PIECE * i, those, k, themselves) for i, piece in enumerate(these.split(PIECE))]
-    return Nearest(torch.cat([part.distance for part in parts]), torch.cat([part.row for part in parts]))
+def nearest(queries: Tensor, references: Tensor, k: int = 1, exclude_self: bool = False) -> Nearest:
+    """Find the k nearest references of each query.
+
+    `torch.cdist` selects the neighbours; their distances are then computed again from differences, because the matrix
+    products of `cdist` do not give exactly 0 for two equal rows.
+
+    Args:
+        queries: [N, ...], flattened by `flat`.
+        references: [M, ...], flattened by `flat`.
+        k: the number of neighbours; at most M.
+        exclude_self: queries and references are the same rows, and no row is its own neighbour.
+
+    Returns:
+        Distances and row numbers, [N, k] each.
+    """
+    blocks = [
+        _nearest_of_block(block, BLOCK * i, references, k, exclude_self) for i, block in enumerate(queries.split(BLOCK))
+    ]
+    return Nearest(torch.cat([block.distance for block in blocks]), torch.cat([block.row for block in blocks]))
 
 
-def _exact(these: Tensor, those: Tensor, row: Tensor) -> Nearest:
-    """Those neighbours again by differences: by the products of which `cdist` makes distances, twins are not at 0."""
-    apart = torch.stack([(these - flat(those[column])).norm(dim=1) for column in row.cpu().T], 1)
-    order = apart.argsort(dim=1, stable=True)
-    return Nearest(apart.gather(1, order), row.gather(1, order))
-
-
-def _near(these: Tensor, first: int, those: Tensor, k: int, themselves: bool) -> Nearest:
-    """For some rows, the first of them numbered so."""
+def _nearest_of_block(queries: Tensor, offset: int, references: Tensor, k: int, exclude_self: bool) -> Nearest:
+    """The neighbours of one block of queries, whose first row has the number `offset`."""
     best: Nearest | None = None
-    mine = flat(these)
-    for start in range(0, len(those), 4 * PIECE):
-        between = torch.cdist(mine, flat(those[start : start + 4 * PIECE]))
-        if themselves:
-            own = first + torch.arange(len(these), device=between.device) - start
-            inside = (own >= 0) & (own < between.shape[1])
-            between[torch.nonzero(inside).flatten(), own[inside]] = torch.inf
-        found = between.topk(min(k, between.shape[1]), largest=False)
-        part = Nearest(found.values, found.indices + start)
-        best = part if best is None else merged(best, part, k)
+    flat_queries = flat(queries)
+    for start in range(0, len(references), 4 * BLOCK):
+        distance = torch.cdist(flat_queries, flat(references[start : start + 4 * BLOCK]))
+        if exclude_self:
+            own = offset + torch.arange(len(queries), device=distance.device) - start
+            inside = (own >= 0) & (own < distance.shape[1])
+            distance[torch.nonzero(inside).flatten(), own[inside]] = torch.inf
+        smallest = distance.topk(min(k, distance.shape[1]), largest=False)
+        block = Nearest(smallest.values, smallest.indices + start)
+        best = block if best is None else merge_nearest(best, block, k)
     assert best is not None
-    return _exact(mine, those, best.row)
+    return _with_exact_distances(flat_queries, references, best.row)
 
 
-def merged(one: Nearest, two: Nearest, k: int) -> Nearest:
-    """The k nearest of both."""
-    distance, row = torch.cat([one.distance, two.distance], 1), torch.cat([one.row, two.row], 1)
-    found = distance.topk(min(k, distance.shape[1]), largest=False)
-    return Nearest(found.values, row.gather(1, found.indices))
+def _with_exact_distances(queries: Tensor, references: Tensor, row: Tensor) -> Nearest:
+    """The same neighbours, sorted by distances that are computed from differences."""
+    distance = torch.stack([(queries - flat(references[column])).norm(dim=1) for column in row.cpu().T], 1)
+    order = distance.argsort(dim=1, stable=True)
+    return Nearest(distance.gather(1, order), row.gather(1, order))
+
+
+def merge_nearest(first: Nearest, second: Nearest, k: int) -> Nearest:
+    """Return the k nearest of two lists of neighbours of the same queries."""
+    distance, row = torch.cat([first.distance, second.distance], 1), torch.cat([first.row, second.row], 1)
+    smallest = distance.topk(min(k, distance.shape[1]), largest=False)
+    return Nearest(smallest.values, row.gather(1, smallest.indices))
 
 
 def flat(pixels: Tensor) -> Tensor:
-    """[N, C, H, W] as stored -> [N, d] float32, bytes in [0, 1]."""
+    """Flatten stored images [N, C, H, W] to [N, d] float32; uint8 values are scaled to [0, 1]."""
     values = pixels.flatten(1)
     return values.float() / 255 if values.dtype == torch.uint8 else values.float()
 
 
 def shuffled(count: int, most: int | None = None) -> Tensor:
-    """Row numbers in an order that never changes, at most so many."""
+    """Return the row numbers 0 to count - 1 in a fixed random order, the same in every call.
+
+    Args:
+        count: the number of rows.
+        most: return only the first `most` of the order; null: all.
+    """
     return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:most]

@@ -1,6 +1,9 @@
-"""Whether an image shows what its caption says: can a reader of both find the caption among others?"""
+"""Whether a generated image shows what its caption says; serves the text-to-image experiments only.
 
-from collections.abc import Mapping
+A classifier is trained on real images and captions; the metric counts how often it ranks the caption that an image was
+generated for above other captions.
+"""
+
 from typing import Any
 
 import torch
@@ -13,61 +16,78 @@ from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.data.vocabulary import bag_of_words
 from oakleaf.errors import UserError
 from oakleaf.image_grid import with_captions
-from oakleaf.metrics.classifier import Training, kept, reading
+from oakleaf.metrics.classifier import Training, cached_classifier, predict
 from oakleaf.metrics.classifier_targets import Task
-from oakleaf.metrics.evaluation_data import EvaluationData
+from oakleaf.metrics.evaluation_data import BATCH_SIZE, EvaluationData
 from oakleaf.metrics.image_set import ImageSet
 from oakleaf.metrics.metric import Metric
 from oakleaf.metrics.neighbours import shuffled
 from oakleaf.runtime.seeds import derive_seed
 
-AT_ONCE = 256  # images generated together
 
+class CaptionTarget(Task):
+    """Predict which caption of the batch belongs to an image.
 
-class Said(Task):
-    """Which caption of the batch is an image's. An image has a logit for each word, and its likeness to a caption is
-    their mean over the caption's words: the product of the image's features and the mean of the words' embeddings.
-    Contrastive, both ways, as in Radford 2021 (CLIP), arXiv:2103.00020, figure 3.
+    The network has one logit for each word. The similarity of an image and a caption is the mean of the image's logits
+    over the caption's words: the product of the image's features and the mean of the words' embeddings. The loss is
+    contrastive in both directions, as in CLIP.
+
+    Args:
+        words: the share of each word in each caption, [N, V].
+
+    Reference: Radford 2021 (CLIP), arXiv:2103.00020, figure 3.
     """
 
     kind = "captions"
 
-    def __init__(self, y: Tensor) -> None:
-        self.y, self.outputs = y, y.shape[1]
+    def __init__(self, words: Tensor) -> None:
+        self.words, self.outputs = words, words.shape[1]
 
-    def known(self) -> Tensor:
-        return self.y
+    def targets(self) -> Tensor:
+        return self.words
 
     def rows(self, count: int) -> Tensor:
-        return torch.nonzero(self.y.sum(1) > 0).flatten()
+        return torch.nonzero(self.words.sum(1) > 0).flatten()
 
-    def pose(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        return x, self.y[rows].to(x.device)
+    def make_batch(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        return x, self.words[rows].to(x.device)
 
-    def loss(self, logits: Tensor, answer: Tensor) -> Tensor:
-        likeness = logits @ answer.T
-        twins = same(answer, answer) & ~torch.eye(len(answer), dtype=torch.bool, device=answer.device)
-        likeness = likeness.masked_fill(twins, -1e4)  # another image with these words is no wrong answer
-        own = torch.arange(len(answer), device=answer.device)
-        return (cross_entropy(likeness, own) + cross_entropy(likeness.T, own)) / 2
+    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        similarity = logits @ target.T
+        duplicates = equal_rows(target, target) & ~torch.eye(len(target), dtype=torch.bool, device=target.device)
+        similarity = similarity.masked_fill(duplicates, -1e4)  # an equal caption of another image is not wrong
+        own = torch.arange(len(target), device=target.device)
+        return (cross_entropy(similarity, own) + cross_entropy(similarity.T, own)) / 2
 
-    def right(self, logits: Tensor, answer: Tensor) -> Tensor:
-        return torch.tensor(found(logits.cpu(), answer.cpu(), 50))
+    def correct(self, logits: Tensor, target: Tensor) -> Tensor:
+        return torch.tensor(retrieval_accuracy(logits.cpu(), target.cpu(), 50))
 
 
 class Retrieval(Metric):
-    """The share of images whose own caption, among `among` of them, is the most like (Xu 2018 (AttnGAN),
-    arXiv:1711.10485, section 4.1, has R-precision among 100, by another reader); chance is 1 / among. The reader learns
-    from the real training images alone.
+    """The share of generated images whose own caption is the most similar one of `among` captions.
 
-    retrieval: of images generated for training captions; retrieval_held_out: for captions of held-out images all of
-    whose words are known, where there are such. The lines beside them are of the real images with these captions; of
-    the first kind the reader has learned from most. images: at most so many of each; shown: on the sheet.
+    - retrieval: for captions of training images.
+    - retrieval_held_out: for captions of test images whose words are all known, if there is a test split.
+
+    Chance is 1 / among. The similarity is that of a classifier trained on real training images and their captions
+    (`CaptionTarget`). The real-data baseline is that of the real images with the same captions; most of the training
+    images among them were used to train the classifier.
+
+    It detects images that do not show their caption. It cannot detect missing variety: one good image of each caption
+    is enough. R-precision (Xu 2018) has 100 captions and another classifier, so its numbers are not comparable.
+
+    Args:
+        among: the number of captions, the right one included.
+        images: generate at most this many images of each kind.
+        shown: images of each side in the picture.
+        training: how the classifier is trained; null: as `Training()`.
+
+    Reference: Xu 2018 (AttnGAN), arXiv:1711.10485, section 4.1.
     """
 
     better = {"retrieval": "higher", "retrieval_held_out": "higher"}
     uses_extractor = False
-    of_samples = False
+    uses_samples = False
 
     def __init__(
         self,
@@ -82,87 +102,93 @@ class Retrieval(Metric):
         self.evaluation, data = evaluation, evaluation.data
         if "caption" not in data.rows:
             raise UserError(f"data={data.name} has no captions: data=emoji_captions, data=celeba_captions")
-        told = evaluation.module.game.condition
-        if told is None or told.key not in ("caption", "sentence"):
-            raise UserError("needs a generator that is told captions")
-        self.names, self.words = data.classes, len(data.classes)
-        y = bag_of_words(data.rows["caption"], self.words)
-        pixels, device = data.rows["image"], evaluation.device
-        learned = kept(pixels, Said(y), self.training, data.digest, data.cache, device)
-        self.reader, self.accuracy, self.hash = learned
-        self.real = {"retrieval": data} | ({"retrieval_held_out": evaluation.test} if evaluation.test else {})
-        self.asked = {name: self._some(part) for name, part in self.real.items()}
+        condition = evaluation.module.game.condition
+        if condition is None or condition.key not in ("caption", "sentence"):
+            raise UserError("needs a generator that is conditioned on captions")
+        self.names, self.word_count = data.classes, len(data.classes)
+        task = CaptionTarget(bag_of_words(data.rows["caption"], self.word_count))
+        arguments = (data.rows["image"], task, self.training, data.digest, data.cache, evaluation.device)
+        self.classifier, self.accuracy, self.classifier_hash = cached_classifier(*arguments)
+        self.data = {"retrieval": data} | ({"retrieval_held_out": evaluation.test} if evaluation.test else {})
+        self.rows = {name: self._choose_rows(part) for name, part in self.data.items()}
 
     def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
-        """Not of these samples, whose captions nobody knows, but of others."""
-        self.drawn = {name: self._drawn(name) for name in self.real}
-        return {name: self._share(name, pixels) for name, pixels in self.drawn.items()}
+        """Compute the numbers for images that are generated here, for the chosen captions; `fake` is not used."""
+        self.generated = {name: self._generate(name) for name in self.data}
+        return {name: self._accuracy(name, pixels) for name, pixels in self.generated.items()}
 
     def baseline(self, evaluation: EvaluationData) -> dict[str, float]:
-        return {name: self._share(name, self.real[name].rows["image"][rows]) for name, rows in self.asked.items()}
+        return {name: self._accuracy(name, self.data[name].rows["image"][rows]) for name, rows in self.rows.items()}
 
     def protocol(self) -> dict[str, Any]:
         return {
             "among": self.among,
-            "images": {name: len(rows) for name, rows in self.asked.items()},
-            "words": self.words,
-            "reader": self.hash,
-            "reader_accuracy": self.accuracy,
-            "calibration": "the real images with these captions",
+            "images": {name: len(rows) for name, rows in self.rows.items()},
+            "words": self.word_count,
+            "classifier": self.classifier_hash,
+            "classifier_accuracy": self.accuracy,
+            "baseline": "the real images with these captions",
         }
 
     def pictures(self, real: ImageSet, fake: ImageSet) -> dict[str, Image.Image]:
-        """Real images at the left, generated ones for the same captions at the right; held-out ones come last."""
+        """Return real images at the left and generated ones for the same captions at the right, test images last."""
         pixels, lines = [], []
-        for name, rows in self.asked.items():
-            first = rows[: self.shown // len(self.asked)]
-            here = self.real[name].rows
-            pairs = torch.stack([here["image"][first], self.drawn[name][: len(first)]], 1).flatten(0, 1)
+        for name, rows in self.rows.items():
+            first = rows[: self.shown // len(self.rows)]
+            data = self.data[name].rows
+            pairs = torch.stack([data["image"][first], self.generated[name][: len(first)]], 1).flatten(0, 1)
             pixels.append(pairs.expand(-1, 3, -1, -1))
-            kind = "held out: " if name.endswith("held_out") else ""
-            said = [" ".join(self.names[word - 1] for word in row if word) for row in here["caption"][first].tolist()]
-            lines += [[f"{kind}{what}{text}"] for text in said for what in ("", "generated: ")]
+            prefix = "held out: " if name.endswith("held_out") else ""
+            texts = [" ".join(self.names[word - 1] for word in row if word) for row in data["caption"][first].tolist()]
+            lines += [[f"{prefix}{kind}{text}"] for text in texts for kind in ("", "generated: ")]
         return {"captions": with_captions(torch.cat(pixels), lines)}
 
-    def _some(self, data: ImageDataModule) -> Tensor:
-        """Rows whose captions have words, and none that is unknown."""
+    def _choose_rows(self, data: ImageDataModule) -> Tensor:
+        """Random rows whose captions have words, all of them known, [at most `images`]."""
         caption = data.rows["caption"]
         rows = torch.nonzero((caption >= 0).all(1) & (caption > 0).any(1)).flatten()
         if len(rows) < self.among:
             raise UserError(f"among={self.among}: only {len(rows)} captions of {data.name} have no unknown words")
         return rows[shuffled(len(rows), min(self.images, len(rows)))]
 
-    def _drawn(self, name: str) -> Tensor:
-        """An image for each caption, as stored."""
-        module, evaluation = self.evaluation.module, self.evaluation
+    def _generate(self, name: str) -> Tensor:
+        """One image for each caption, as stored, [N, C, H, W]."""
+        module, rows = self.evaluation.module, self.rows[name]
         assert module.game.condition is not None
         key = module.game.condition.key
-        torch.manual_seed(derive_seed(evaluation.seed, name))
-        request: Mapping[str, Tensor] = {
-            **module.game.sample_inputs(len(self.asked[name])),
-            key: self.real[name].rows[key][self.asked[name]],
-        }
-        pieces = zip(*(values.split(AT_ONCE) for values in request.values()))
-        batches = ({name: part.to(module.device) for name, part in zip(request, piece)} for piece in pieces)
-        return torch.cat([evaluation.data.stored(module.sample(batch, evaluation.ema)) for batch in batches])
+        torch.manual_seed(derive_seed(self.evaluation.seed, name))
+        inputs = {**module.game.sample_inputs(len(rows)), key: self.data[name].rows[key][rows]}
+        images = []
+        for start in range(0, len(rows), BATCH_SIZE):
+            batch = {k: values[start : start + BATCH_SIZE].to(module.device) for k, values in inputs.items()}
+            images.append(self.evaluation.data.stored(module.sample(batch, self.evaluation.ema)))
+        return torch.cat(images)
 
-    def _share(self, name: str, pixels: Tensor) -> float:
-        y = bag_of_words(self.real[name].rows["caption"][self.asked[name]], self.words)
-        return found(reading(self.reader, pixels, self.evaluation.device).cpu(), y, self.among)
+    def _accuracy(self, name: str, pixels: Tensor) -> float:
+        words = bag_of_words(self.data[name].rows["caption"][self.rows[name]], self.word_count)
+        return retrieval_accuracy(predict(self.classifier, pixels, self.evaluation.device).cpu(), words, self.among)
 
 
-def found(logits: Tensor, y: Tensor, among: int) -> float:
-    """The share of images, with a logit for each word [N, V], whose own caption's words y [N, V] are liker than those
-    of among - 1 other captions, drawn evenly from those that say something else; a tie is no find."""
-    likeness = logits @ y.T
-    own = likeness.diagonal()
-    chance = torch.rand(likeness.shape, generator=torch.Generator().manual_seed(0))
-    chance[same(y, y)] = -1.0
-    drawn, others = chance.topk(min(among, len(y)) - 1, 1)
-    best = likeness.gather(1, others).masked_fill(drawn < 0, -torch.inf).amax(1)
+def retrieval_accuracy(logits: Tensor, words: Tensor, among: int) -> float:
+    """Compute the share of images that are more similar to their own caption than to all of among - 1 others.
+
+    The others are drawn from the captions that differ from the image's own, by fixed random numbers. A tie counts as an
+    error.
+
+    Args:
+        logits: one for each word, [N, V].
+        words: the share of each word in the image's own caption, [N, V].
+        among: the number of captions that compete, the own one included.
+    """
+    similarity = logits @ words.T
+    own = similarity.diagonal()
+    priority = torch.rand(similarity.shape, generator=torch.Generator().manual_seed(0))
+    priority[equal_rows(words, words)] = -1.0
+    drawn, others = priority.topk(min(among, len(words)) - 1, 1)
+    best = similarity.gather(1, others).masked_fill(drawn < 0, -torch.inf).amax(1)
     return float((own > best).double().mean())
 
 
-def same(a: Tensor, b: Tensor) -> Tensor:
-    """Which rows of a [N, V] and b [M, V] are equal: [N, M]."""
+def equal_rows(a: Tensor, b: Tensor) -> Tensor:
+    """Return which rows of a [N, V] and b [M, V] are equal, [N, M] bool."""
     return torch.cdist(a.double(), b.double(), compute_mode="donot_use_mm_for_euclid_dist") < 1e-6

@@ -1,4 +1,4 @@
-"""From measures to scores: each number with its calibration line and all that has to be known to compare it."""
+"""Compute metrics, and store each number with its real-data baseline and its protocol."""
 
 import json
 import logging
@@ -18,12 +18,20 @@ from oakleaf.runtime.run_dir import atomic_write
 
 log = logging.getLogger(__name__)
 
-SHOWN = 100  # samples in the picture that stands beside the numbers
+SHOWN = 100  # samples in the sample grid of an evaluation
 
 
 @dataclass
 class Score:
-    """real: the same measure of held-out real images in place of samples; None if that failed or was not asked for."""
+    """One number of a metric.
+
+    Attributes:
+        name: the number's name, with the extractor's suffix.
+        value: the number for the samples.
+        real: the real-data baseline; None if it does not exist, could not be computed, or was not requested.
+        better: "lower" or "higher", whichever is better, or "".
+        protocol: what a comparison with other numbers must know.
+    """
 
     name: str
     value: float
@@ -34,7 +42,13 @@ class Score:
 
 @dataclass
 class EvaluationResults:
-    """failures: by measure, what is missing. pictures: by file name."""
+    """The results of an evaluation.
+
+    Attributes:
+        scores: all numbers.
+        failures: for each metric that could not be computed, the reason.
+        pictures: pictures by file name without its ending.
+    """
 
     scores: list[Score] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
@@ -43,119 +57,144 @@ class EvaluationResults:
 
 @contextmanager
 def exact_fp32() -> Iterator[None]:
-    """Products and convolutions of fp32 in fp32: a GPU's convolutions are in TF32 unless it is told otherwise."""
+    """Compute matrix products and convolutions of fp32 in fp32; by default a GPU uses TF32 for convolutions."""
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    _set("highest", False)
+    _set_precision("highest", False)
     try:
         yield
     finally:
-        _set(*before)
+        _set_precision(*before)
 
 
-def _set(products: str, convolutions: bool) -> None:
-    if products != torch.get_float32_matmul_precision():  # said again, compiled graphs would take it for something new
-        torch.set_float32_matmul_precision(products)
-    torch.backends.cudnn.allow_tf32 = convolutions
+def _set_precision(matmul: str, cudnn_tf32: bool) -> None:
+    if matmul != torch.get_float32_matmul_precision():  # setting the same value again would recompile compiled graphs
+        torch.set_float32_matmul_precision(matmul)
+    torch.backends.cudnn.allow_tf32 = cudnn_tf32
 
 
 @exact_fp32()
 def evaluate_metrics(
-    measures: Mapping[str, Metric], evaluation: EvaluationData, with_baseline: bool = True
+    metrics: Mapping[str, Metric], evaluation: EvaluationData, with_baseline: bool = True
 ) -> EvaluationResults:
-    """All numbers, of samples drawn and features seen in fp32; a measure that can't be taken is told of and leaves the
-    others alone."""
-    findings = EvaluationResults()
-    ready = {}
-    if any(one.uses_extractor for one in measures.values()):
+    """Compute all metrics in fp32; one that cannot be computed becomes a failure and does not affect the others.
+
+    Args:
+        metrics: the metrics by their configuration names.
+        evaluation: the model, the data and the extractor.
+        with_baseline: compute the real-data baseline and the pictures too.
+    """
+    results = EvaluationResults()
+    prepared = {}
+    if any(metric.uses_extractor for metric in metrics.values()):
         evaluation.prepare()
-    for name, one in measures.items():
+    for name, metric in metrics.items():
         try:
-            one.prepare(evaluation)
-            ready[name] = one
+            metric.prepare(evaluation)
+            prepared[name] = metric
         except UserError as error:
-            findings.failures[name] = str(error)
-    for name, one in ready.items():
+            results.failures[name] = str(error)
+    for name, metric in prepared.items():
         try:
-            _take(one, evaluation, with_baseline, findings)
+            _compute(metric, evaluation, with_baseline, results)
         except UserError as error:
-            findings.failures[name] = str(error)
-    return findings
+            results.failures[name] = str(error)
+    return results
 
 
-def sample_count(fake: int, measures: Mapping[str, Metric]) -> int:
-    """So many samples, or as many as the protocol of one of the measures wants; if none is of samples, some to look
-    at."""
-    if not any(one.of_samples for one in measures.values()):
+def sample_count(fake: int, metrics: Mapping[str, Metric]) -> int:
+    """Return how many samples to generate.
+
+    Args:
+        fake: the number requested.
+        metrics: the metrics by their configuration names.
+
+    Returns:
+        The number requested, or more if the protocol of a metric requires more; at most `SHOWN` if no metric uses the
+        samples.
+    """
+    if not any(metric.uses_samples for metric in metrics.values()):
         return min(fake, SHOWN)
-    return max([fake, *(one.samples for one in measures.values())])
+    return max([fake, *(metric.samples for metric in metrics.values())])
 
 
-def _take(one: Metric, evaluation: EvaluationData, with_baseline: bool, findings: EvaluationResults) -> None:
-    if one.uses_extractor:
+def _compute(metric: Metric, evaluation: EvaluationData, with_baseline: bool, results: EvaluationResults) -> None:
+    """Add the scores and pictures of one metric to the results."""
+    if metric.uses_extractor:
         evaluation.require_features()
-    numbers = one(evaluation.real, evaluation.fake)
-    lines = _calibrated(one, evaluation) if with_baseline and one.compares else {}
-    suffix = evaluation.extractor.suffix if one.uses_extractor else ""
-    protocol = {**evaluation.protocol(one.uses_extractor, with_baseline and one.compares), **one.protocol()}
-    if not one.of_samples:
+    numbers = metric(evaluation.real, evaluation.fake)
+    baseline = _baseline(metric, evaluation) if with_baseline and metric.has_baseline else {}
+    suffix = evaluation.extractor.suffix if metric.uses_extractor else ""
+    common = evaluation.protocol(metric.uses_extractor, with_baseline and metric.has_baseline)
+    protocol = {**common, **metric.protocol()}
+    if not metric.uses_samples:
         protocol["fake"] = None
     for name, value in numbers.items():
-        findings.scores.append(Score(name + suffix, value, lines.get(name), one.better[name], protocol))
+        results.scores.append(Score(name + suffix, value, baseline.get(name), metric.better[name], protocol))
     if with_baseline:
-        findings.pictures.update(one.pictures(evaluation.real, evaluation.fake))
+        results.pictures.update(metric.pictures(evaluation.real, evaluation.fake))
 
 
-def _calibrated(one: Metric, evaluation: EvaluationData) -> dict[str, float]:
+def _baseline(metric: Metric, evaluation: EvaluationData) -> dict[str, float]:
+    """The real-data baseline, empty if it cannot be computed."""
     try:
-        return one.baseline(evaluation)
+        return metric.baseline(evaluation)
     except UserError as error:
-        log.info("no calibration line: %s", error)
+        log.info("no real-data baseline: %s", error)
         return {}
 
 
-def table(findings: EvaluationResults) -> str:
-    """What the terminal shows."""
-    width = max([len(score.name) for score in findings.scores] + [len(name) for name in findings.failures] + [7])
-    lines = [f"{'':{width}s} {'samples':>12s} {'real':>12s}  better"] if findings.scores else []
-    for score in findings.scores:
-        real = "" if score.real is None else _number(score.real)
-        lines.append(f"{score.name:{width}s} {_number(score.value):>12s} {real:>12s}  {score.better}".rstrip())
-    lines += [f"{name:{width}s} {reason}" for name, reason in findings.failures.items()]
+def table(results: EvaluationResults) -> str:
+    """Format the scores and failures as a table for the terminal."""
+    width = max([len(score.name) for score in results.scores] + [len(name) for name in results.failures] + [7])
+    lines = [f"{'':{width}s} {'samples':>12s} {'real':>12s}  better"] if results.scores else []
+    for score in results.scores:
+        real = "" if score.real is None else _format(score.real)
+        lines.append(f"{score.name:{width}s} {_format(score.value):>12s} {real:>12s}  {score.better}".rstrip())
+    lines += [f"{name:{width}s} {reason}" for name, reason in results.failures.items()]
     return "\n".join(lines)
 
 
-def _number(value: float) -> str:
+def _format(value: float) -> str:
     return f"{value:.0f}" if abs(value) < 1e6 and value == int(value) else f"{value:.4g}"
 
 
-def write(findings: EvaluationResults, folder: Path, about: Mapping[str, Any]) -> None:
-    """`metrics.json` and the pictures, in a folder that need not be there. Scores of an earlier evaluation stay, unless
-    these were made by the same protocol."""
+def write(results: EvaluationResults, folder: Path, about: Mapping[str, Any]) -> None:
+    """Write `metrics.json` and the pictures.
+
+    Scores of earlier evaluations stay in the file, unless a new score has the same name and the same protocol.
+
+    Args:
+        results: what to write.
+        folder: created if it does not exist.
+        about: added to the protocol of each score.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "metrics.json"
-    new = [{**asdict(score), "protocol": {**about, **score.protocol}} for score in findings.scores]
-    old = _read(file) if file.is_file() else []
-    same = [(entry["name"], entry["protocol"]) for entry in new]
-    text = json.dumps([e for e in old if (e["name"], e["protocol"]) not in same] + new, indent=1, default=float)
+    new = [{**asdict(score), "protocol": {**about, **score.protocol}} for score in results.scores]
+    old = _read_scores(file) if file.is_file() else []
+    replaced = [(entry["name"], entry["protocol"]) for entry in new]
+    entries = [entry for entry in old if (entry["name"], entry["protocol"]) not in replaced] + new
+    text = json.dumps(entries, indent=1, default=float)
     with atomic_write(file) as part:
         part.write_text(text + "\n")
-    for name, picture in findings.pictures.items():
+    for name, picture in results.pictures.items():
         with atomic_write(folder / f"{name}.png") as part:
             picture.save(part)
 
 
-def _read(file: Path) -> list[dict[str, Any]]:
-    """Earlier scores; a damaged file is put aside, not overwritten."""
+def _read_scores(file: Path) -> list[dict[str, Any]]:
+    """The scores in a file; a damaged file is renamed, not overwritten."""
     try:
         return list(json.loads(file.read_text()))
     except ValueError:
-        aside = file.with_suffix(".damaged")
-        log.warning("%s is damaged: put aside as %s", file, aside.name)
-        file.replace(aside)
+        renamed = file.with_suffix(".damaged")
+        log.warning("%s is damaged and was renamed to %s", file, renamed.name)
+        file.replace(renamed)
         return []
 
 
 def versions() -> dict[str, str]:
+    """Return the versions of Oakleaf and torch, for protocols."""
     import oakleaf
 
     return {"oakleaf": oakleaf.__version__, "torch": torch.__version__}

@@ -1,4 +1,7 @@
-"""Tags of held-out pictures: by a generator of word vectors, by the nearest training pictures, and by frequency."""
+"""Precision and recall of image tags; serves `experiment=emoji_tags` only.
+
+Tags are predicted in three ways: by a generator of word vectors, by the nearest training pictures, and by frequency.
+"""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,29 +22,40 @@ from oakleaf.metrics.image_set import ImageSet
 from oakleaf.metrics.metric import Metric
 from oakleaf.runtime.seeds import derive_seed
 
-AT_ONCE = 32  # pictures that are tagged together
-Tagger = Callable[[TaggedImages], Tensor]  # how strongly each word is proposed for each picture, [N, V]
+BATCH_SIZE = 32  # pictures that are tagged at once
+Tagger = Callable[[TaggedImages], Tensor]  # scores of all words for each picture, [N, V]
 
 
 class Tagging(Metric):
-    """Precision and recall of the first `count` tags of each held-out picture, at first those of the generator, Mirza
-    2014, arXiv:1411.1784, section 4.2: of `samples` vectors for a picture each votes for the `closest` words by cosine,
-    and the words with most votes are its tags. Means over pictures, and over groups of variants, each counted as one.
+    """Precision and recall of the first `count` tags of each test picture.
 
-    Beside it: the most common words among the k training pictures with the most similar features; the most
-    common words of all. The line beside the generator's numbers is the ceiling: all words that are told and known.
+    The generator's tags: of `samples` generated word vectors each votes for the `closest` words by cosine similarity,
+    and the words with the most votes are the tags. For comparison, `_neighbours`: the most frequent words of the k
+    training pictures with the most similar features; `_frequency`: the most frequent words of all training pictures.
+    Numbers are means over pictures; with `_by_group` they are means over groups of variants of one picture, each
+    counted once. The real-data baseline is the highest value that tags of known words can have.
 
-    neighbours: what to choose k from, by precision + recall on the validation part.
+    It detects word vectors that do not fit the picture. It cannot detect missing variety: equal vectors for a picture
+    have the same score as different ones with the same votes.
+
+    Args:
+        samples: generated vectors for each picture.
+        closest: words that each vector votes for.
+        neighbours: values of k, of which the one with the best precision + recall on the validation part is used.
+        count: tags for each picture.
+        shown: test pictures in the picture `tags`.
+
+    Reference: Mirza 2014, arXiv:1411.1784, section 4.2.
     """
 
     better = {
-        f"tags_{number}{per}{who}": "higher"
-        for who in ("", "_neighbours", "_frequency")
-        for per in ("", "_by_group")
+        f"tags_{number}{by_group}{method}": "higher"
+        for method in ("", "_neighbours", "_frequency")
+        for by_group in ("", "_by_group")
         for number in ("precision", "recall")
     }
     uses_extractor = False
-    of_samples = False
+    uses_samples = False
 
     def __init__(
         self,
@@ -57,29 +71,29 @@ class Tagging(Metric):
     def prepare(self, evaluation: EvaluationData) -> None:
         data, module = evaluation.data, evaluation.module
         if not isinstance(data, Tags) or module.game.condition is None:
-            raise UserError(f"tags are known of data=emoji_tags and its like alone, not of {data.name}")
+            raise UserError(f"tags needs data with tags, such as data=emoji_tags, and {data.name} has none")
         self.train, self.valid, self.test = data.part("train"), data.part("valid"), data.part("test")
-        self.names, self.known = data.classes, module.game.condition.key
-        self.propose = partial(self._generated, module, data.vectors, evaluation.ema, evaluation.seed)
+        self.names, self.condition_key = data.classes, module.game.condition.key
+        self.generator_tagger = partial(self._generator_scores, module, data.vectors, evaluation.ema, evaluation.seed)
 
     def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
-        """Not of these samples, which are asked for what training pictures show, but of others for held-out ones."""
-        self.nearest = max(self.neighbours, key=self._worth)
+        """Compute the numbers for the test pictures; `real` and `fake` are not used."""
+        self.best_neighbours = max(self.neighbours, key=self._validation_score)
         taggers: dict[str, Tagger] = {
-            "": self.propose,
-            "_neighbours": partial(by_neighbours, self.train, self.nearest),
-            "_frequency": partial(by_frequency, self.train),
+            "": self.generator_tagger,
+            "_neighbours": partial(score_by_neighbours, self.train, self.best_neighbours),
+            "_frequency": partial(score_by_frequency, self.train),
         }
-        self.proposed = {who: first(tagger(self.test), self.count) for who, tagger in taggers.items()}
+        self.predicted = {method: top_tags(tagger(self.test), self.count) for method, tagger in taggers.items()}
         return {
-            f"tags_{name}{who}": value
-            for who, tags in self.proposed.items()
-            for name, value in scores(tags, self.test).items()
+            f"tags_{name}{method}": value
+            for method, tags in self.predicted.items()
+            for name, value in precision_and_recall(tags, self.test).items()
         }
 
     def baseline(self, evaluation: EvaluationData) -> dict[str, float]:
-        ceiling = scores(first(self.test.words.float(), self.count), self.test)
-        return {f"tags_{name}": value for name, value in ceiling.items()}
+        highest = precision_and_recall(top_tags(self.test.words.float(), self.count), self.test)
+        return {f"tags_{name}": value for name, value in highest.items()}
 
     def protocol(self) -> dict[str, Any]:
         parts = {"train": self.train, "valid": self.valid, "test": self.test}
@@ -87,82 +101,113 @@ class Tagging(Metric):
             "tags": self.count,
             "samples": self.votes,
             "closest": self.closest,
-            "neighbours": self.nearest,
+            "neighbours": self.best_neighbours,
             "words": len(self.names),
-            "calibration": "the words that are told and known",
-            "parts": {name: [len(p.group), len(p.group.unique())] for name, p in parts.items()},  # pictures, groups
+            "baseline": "the known words of each picture",
+            "parts": {
+                name: [len(p.word_count), len(p.group.unique())] for name, p in parts.items()
+            },  # pictures, groups
         }
 
     def pictures(self, real: ImageSet, fake: ImageSet) -> dict[str, Image.Image]:
-        """Held-out pictures, of different groups, with their tags: in capitals those that are told."""
-        _, place = self.test.group.unique(return_inverse=True)
-        firsts = torch.tensor([int((place == i).nonzero()[0]) for i in range(int(place.max()) + 1)])
+        """Return test pictures of different groups with their words and tags; correct tags are in capitals."""
+        _, group = self.test.group.unique(return_inverse=True)
+        firsts = torch.tensor([int((group == i).nonzero()[0]) for i in range(int(group.max()) + 1)])
         rows = firsts[torch.linspace(0, len(firsts) - 1, min(self.shown, len(firsts))).long()]
-        lines = [self._words(row) for row in rows.tolist()]
+        lines = [self._lines(row) for row in rows.tolist()]
         return {"tags": with_captions(self.test.pixels[rows], lines)}
 
-    def _words(self, row: int) -> list[str]:
-        told = self.test.words[row]
-        missing = int(self.test.word_count[row] - told.sum())
-        said = [self.names[i] for i in told.nonzero().flatten()] + [f"({missing} unknown)"] * (missing > 0)
-        tags = [self.names[i].upper() if told[i] else self.names[i] for i in self.proposed[""][row].tolist()]
-        return ["told: " + ", ".join(said), "tags: " + ", ".join(tags)]
+    def _lines(self, row: int) -> list[str]:
+        """The words and the predicted tags of one test picture."""
+        has_word = self.test.words[row]
+        unknown = int(self.test.word_count[row] - has_word.sum())
+        words = [self.names[i] for i in has_word.nonzero().flatten()] + [f"({unknown} unknown)"] * (unknown > 0)
+        tags = [self.names[i].upper() if has_word[i] else self.names[i] for i in self.predicted[""][row].tolist()]
+        return ["words: " + ", ".join(words), "tags: " + ", ".join(tags)]
 
-    def _worth(self, k: int) -> float:
-        """What k neighbours are worth on the validation part."""
-        found = scores(first(by_neighbours(self.train, k, self.valid), self.count), self.valid)
-        return found["precision"] + found["recall"]
+    def _validation_score(self, k: int) -> float:
+        """Precision + recall of k neighbours on the validation part."""
+        scores = score_by_neighbours(self.train, k, self.valid)
+        numbers = precision_and_recall(top_tags(scores, self.count), self.valid)
+        return numbers["precision"] + numbers["recall"]
 
-    def _generated(self, module: GAN, vectors: Tensor, ema: bool, seed: int, album: TaggedImages) -> Tensor:
+    def _generator_scores(self, module: GAN, vectors: Tensor, ema: bool, seed: int, album: TaggedImages) -> Tensor:
+        """The scores of all words by the generator's votes, [N, V]."""
         torch.manual_seed(derive_seed(seed, "tags"))
-        proposed = []
-        for features in album.features.split(AT_ONCE):
-            request = module.game.sample_inputs(len(features) * self.votes)
-            request[self.known] = features.repeat_interleave(self.votes, 0)
-            samples = module.sample({name: values.to(module.device) for name, values in request.items()}, ema)
-            proposed.append(by_votes(samples.flatten(1).unflatten(0, (-1, self.votes)).cpu(), vectors, self.closest))
-        unknown = album.words.shape[1] - len(vectors)  # words without a vector, behind the others
-        return pad(torch.cat(proposed), (0, unknown), value=-1.0)
+        scores = []
+        for features in album.features.split(BATCH_SIZE):
+            batch = module.game.sample_inputs(len(features) * self.votes)
+            batch[self.condition_key] = features.repeat_interleave(self.votes, 0)
+            samples = module.sample({name: values.to(module.device) for name, values in batch.items()}, ema)
+            by_picture = samples.flatten(1).unflatten(0, (-1, self.votes)).cpu()
+            scores.append(score_by_votes(by_picture, vectors, self.closest))
+        without_vector = album.words.shape[1] - len(vectors)  # these words come last
+        return pad(torch.cat(scores), (0, without_vector), value=-1.0)
 
 
-def by_votes(samples: Tensor, vectors: Tensor, closest: int) -> Tensor:
-    """How many of the samples [N, S, d] have each of the words' vectors [V, d] among their closest by cosine: [N, V].
-    Ties: the higher mean cosine. Vectors have length 1."""
+def score_by_votes(samples: Tensor, vectors: Tensor, closest: int) -> Tensor:
+    """Count how many sampled vectors have each word among their closest ones by cosine similarity.
+
+    Args:
+        samples: [N, S, d], S samples for each picture.
+        vectors: of the words, [V, d], of length 1.
+        closest: how many words a sample votes for.
+
+    Returns:
+        Scores [N, V]: the number of votes; the mean cosine similarity decides ties.
+    """
     cosine = normalize(samples, dim=2) @ vectors.T  # [N, S, V]
-    near = cosine.topk(min(closest, len(vectors)), 2).indices.flatten(1)
-    votes = torch.zeros(len(samples), len(vectors)).scatter_add_(1, near, torch.ones(near.shape))
+    words = cosine.topk(min(closest, len(vectors)), 2).indices.flatten(1)
+    votes = torch.zeros(len(samples), len(vectors)).scatter_add_(1, words, torch.ones(words.shape))
     return votes + cosine.mean(1) / 4
 
 
-def by_neighbours(train: TaggedImages, k: int, album: TaggedImages) -> Tensor:
-    """How many of the k training pictures with the most similar features (cosine) have each word. Ties: the nearer
-    picture's words, then the more frequent word."""
-    near = (normalize(album.features, dim=1) @ normalize(train.features, dim=1).T).topk(min(k, len(train.group)), 1)
-    votes = torch.zeros(len(album.word_count), train.words.shape[1])
-    nearer = torch.zeros_like(votes)
-    for rank, rows in enumerate(near.indices.T):
+def score_by_neighbours(train: TaggedImages, k: int, album: TaggedImages) -> Tensor:
+    """Count how many of the k training pictures with the most similar features (cosine) have each word.
+
+    Args:
+        train: the training pictures.
+        k: the number of neighbours.
+        album: the N pictures to tag.
+
+    Returns:
+        Scores [N, V]: the count; ties go to the words of the nearer picture, then to the more frequent word.
+    """
+    similarity = normalize(album.features, dim=1) @ normalize(train.features, dim=1).T
+    neighbours = similarity.topk(min(k, len(train.group)), 1).indices
+    count = torch.zeros(len(album.word_count), train.words.shape[1])
+    nearness = torch.zeros_like(count)
+    for rank, rows in enumerate(neighbours.T):
         words = train.words[rows].float()
-        votes += words
-        nearer = torch.maximum(nearer, words / (rank + 1))
-    return votes + nearer / 2 + by_frequency(train, album) * 1e-4
+        count += words
+        nearness = torch.maximum(nearness, words / (rank + 1))
+    return count + nearness / 2 + score_by_frequency(train, album) * 1e-4
 
 
-def by_frequency(train: TaggedImages, album: TaggedImages) -> Tensor:
-    """The share of training pictures that have each word, whatever the picture."""
+def score_by_frequency(train: TaggedImages, album: TaggedImages) -> Tensor:
+    """Return the share of training pictures that have each word, the same for each of N pictures, [N, V]."""
     return train.words.float().mean(0).expand(len(album.word_count), -1)
 
 
-def first(proposed: Tensor, count: int) -> Tensor:
-    """The words most strongly proposed [N, V] for each picture, best first: [N, count]."""
-    return proposed.topk(min(count, proposed.shape[1]), 1).indices
+def top_tags(scores: Tensor, count: int) -> Tensor:
+    """Return the `count` words with the highest scores [N, V] for each picture, best first, [N, count]."""
+    return scores.topk(min(count, scores.shape[1]), 1).indices
 
 
-def scores(tags: Tensor, album: TaggedImages) -> dict[str, float]:
-    """Means over pictures, and over groups, for tags [N, count]. precision: right ones / count. recall: right ones /
-    words told, unknown ones too."""
-    right = album.words.gather(1, tags).sum(1).double()
-    each = {"precision": right / tags.shape[1], "recall": right / album.word_count}
-    _, place, size = album.group.unique(return_inverse=True, return_counts=True)
-    share = 1 / (size[place] * len(size))  # of a picture in the mean over groups
-    by_group = {f"{name}_by_group": values * share * len(tags) for name, values in each.items()}
-    return {name: float(values.mean()) for name, values in {**each, **by_group}.items()}
+def precision_and_recall(tags: Tensor, album: TaggedImages) -> dict[str, float]:
+    """Compute precision and recall of tags, as means over pictures and over groups.
+
+    Args:
+        tags: predicted words of each picture [N, count].
+        album: the pictures with their words.
+
+    Returns:
+        precision: correct tags / count. recall: correct tags / words of the picture, unknown ones included. The same
+        with `_by_group`: the mean over groups.
+    """
+    correct = album.words.gather(1, tags).sum(1).double()
+    numbers = {"precision": correct / tags.shape[1], "recall": correct / album.word_count}
+    _, group, size = album.group.unique(return_inverse=True, return_counts=True)
+    share = 1 / (size[group] * len(size))  # of a picture in the mean over groups
+    by_group = {f"{name}_by_group": values * share * len(tags) for name, values in numbers.items()}
+    return {name: float(values.mean()) for name, values in {**numbers, **by_group}.items()}
