@@ -111,7 +111,7 @@ def test_checkpoints_are_data_alone_and_others_are_refused(fit: Fit, tmp_path: P
         ("zero", bytes(9000)),
     ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(UserError, match="no checkpoint"):
+        with pytest.raises(UserError, match="is not a checkpoint"):
             read_checkpoint(tmp_path / name)
     torch.save({"state_dict": {}}, tmp_path / "foreign")
     torch.save([1, 2], tmp_path / "list")
@@ -119,7 +119,7 @@ def test_checkpoints_are_data_alone_and_others_are_refused(fit: Fit, tmp_path: P
     with zipfile.ZipFile(tmp_path / "zip", "w") as archive:
         archive.writestr("x", "y")
     for name in ("foreign", "list", "code", "zip"):
-        with pytest.raises(UserError, match="no checkpoint"):
+        with pytest.raises(UserError, match="is not a checkpoint"):
             read_checkpoint(tmp_path / name)
     with pytest.raises(UserError, match="holds no"):
         checkpoint_path(tmp_path.parent)

@@ -74,7 +74,7 @@ def test_resume_auto_skips_a_damaged_checkpoint_and_says_so(tmp_path: Path) -> N
     last.write_bytes(torn)
     os.utime(last)
     result = quick(*run, "max_images=160", "resume=auto", folder=tmp_path)
-    assert result.returncode == 0 and "last.ckpt is no checkpoint, or a damaged one" in result.stdout + result.stderr
+    assert result.returncode == 0 and "last.ckpt is not a checkpoint, or it is damaged" in result.stdout + result.stderr
     assert "000000000128.ckpt" in result.stdout + result.stderr
     again = read_checkpoint(last)
     assert again["images_seen"] == 160
@@ -155,7 +155,10 @@ def test_a_disk_too_full_for_sheets_rows_and_scores_ends_no_run(
     assert result.returncode == 0, said
     assert "Traceback" not in said
     for name in (r"metrics\.csv", "scores", r"000000000032\.png"):
-        assert len(re.findall(rf"{name} could not be written \(File too large\), and the run goes on", said)) == 1
+        assert (
+            len(re.findall(rf"{name} could not be written \(File too large\); training continues without it", said))
+            == 1
+        )
     with (tmp_path / "run" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [int(row["images"]) for row in rows] == [16, 128, 144, 144, 160]  # at 144 there is a score, in its own row
@@ -192,7 +195,8 @@ def test_after_too_many_the_run_ends_with_player_term_and_batch_named(tmp_path: 
     module, data, trainer, _ = built(*FP32, *SMALL, "max_images=320", "nonfinite.max_consecutive=3", folder=tmp_path)
     poisoned(module, range(5, 100))
     with pytest.raises(
-        TrainingDiverged, match=r"discriminator/adversarial is NaN .* 3 steps in a row.* turn 7; .* own image"
+        TrainingDiverged,
+        match=r"loss/discriminator/adversarial is NaN .* 3 steps in a row.* iteration 7, .* batch's image is not",
     ):
         trainer.fit(module, datamodule=data)
     assert all(bool(weight.isfinite().all()) for weight in module.parameters())
@@ -202,7 +206,9 @@ def test_a_generator_that_blew_up_is_named_by_whoever_pays_first(tmp_path: Path)
     module, data, trainer, _ = built(*FP32, *SMALL, "max_images=320", "nonfinite.max_consecutive=3", folder=tmp_path)
     with torch.no_grad():
         next(module.network("generator").parameters()).fill_(1e38)
-    words = r"discriminator/adversarial is NaN .* what the generator draws is not finite\..* Lower optim\.generator\.lr"
+    words = (
+        r"loss/discriminator/adversarial is NaN .* the generator's samples are not finite; lower optim\.generator\.lr"
+    )
     with pytest.raises(TrainingDiverged, match=words):
         trainer.fit(module, datamodule=data)
 
@@ -214,7 +220,9 @@ def test_what_cannot_even_be_drawn_hides_nothing() -> None:
     guard = NonFiniteGuard(max_consecutive=1)
     nan = {"adversarial": torch.tensor(float("nan"))}
     assert not guard.check("discriminator", None, nan, torch.tensor(1.0))
-    with pytest.raises(TrainingDiverged, match=r"discriminator/adversarial is NaN .* Lower optim\.discriminator\.lr"):
+    with pytest.raises(
+        TrainingDiverged, match=r"loss/discriminator/adversarial is NaN .*; lower optim\.discriminator\.lr"
+    ):
         guard.raise_if_diverged(1, {}, draws)
 
 
@@ -277,7 +285,7 @@ def test_a_checkpoint_is_whole_or_not_there(tmp_path: Path) -> None:
     remove_partial_files(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.ckpt"]
     assert newest_checkpoint(tmp_path) is None  # whole, but none of ours
-    with pytest.raises(UserError, match="no checkpoint of Oakleaf's: its recipe is missing"):
+    with pytest.raises(UserError, match="is not a checkpoint of Oakleaf: it has no configuration"):
         read_checkpoint(tmp_path / "x.ckpt")
 
 

@@ -40,13 +40,13 @@ FOREIGN = [
 
 @pytest.mark.parametrize("target", FOREIGN)
 def test_a_foreign_target_is_never_found(target: str) -> None:
-    with pytest.raises(UserError, match=r"builds networks|there is no such class"):
+    with pytest.raises(UserError, match=r"may build networks|there is no such class"):
         locate(target)
 
 
 @pytest.mark.parametrize("target", [7, None, ["os.system"], {"a": "b"}])
 def test_a_target_is_a_name(target: Any) -> None:
-    with pytest.raises(UserError, match="builds networks"):
+    with pytest.raises(UserError, match="may build networks"):
         locate(target)
 
 
@@ -94,7 +94,7 @@ def test_a_yaml_with_a_foreign_target_is_refused(tmp_path: Path, monkeypatch: py
     (mine / "evil.yaml").write_text(f"name: evil\ngame: {{_target_: os.mkdir, path: {tmp_path}/bitten}}\n")
     result = quick("train", f"hydra.searchpath=[file://{mine.parent}]", "model=evil", "logger=csv", folder=tmp_path)
     assert result.returncode == 1
-    assert result.stderr.startswith("model.game._target_=os.mkdir: a recipe builds networks")
+    assert result.stderr.startswith("model.game._target_=os.mkdir: a configuration may build networks")
     assert len(result.stderr.splitlines()) == 1
     assert not (tmp_path / "bitten").exists()
 
@@ -128,25 +128,25 @@ AGAIN = range(1, 40)
 GROWING_TEXT = {"a0": "ha"} | {f"a{i}": f"${{model.a{i - 1}}}${{model.a{i - 1}}}" for i in AGAIN}
 GROWING_NODE = {"a0": 1} | {f"a{i}": {"x": f"${{data.a{i - 1}}}", "y": f"${{..a{i - 1}}}"} for i in AGAIN}
 HOSTILE = {
-    "a call": ("model.game.generator", {"_target_": "os.system", "command": "touch bitten"}, "is not opened"),
-    "a call of a thing that load leaves alone": ("logger.table", {"_target_": "os.abort"}, "is not opened"),
-    "a walk through our modules": ("loss.objective._target_", "oakleaf.data.cache.os.abort", "there is no such class"),
-    "a hidden name": ("model.game.generator._target_", "${model.name}", "is not opened"),
-    "a key from the environment": ("model.name", "${oc.env:WANDB_API_KEY}", "look at this machine"),
-    "the same, escaped": ("model.name", "\\${oc.env:WANDB_API_KEY}", "look at this machine"),
-    "the same, by a hidden resolver": ("model.name", "${${loss.norm}:HOME}", "look at this machine"),
-    "the same, behind what is allowed": ("data.cache", "${oc.env:OAKLEAF_CACHE,${oc.env:A}}", "look at this machine"),
-    "a folder made by reading": ("model.name", "${run_dir:null,null,../../bitten,[]}", "look at this machine"),
-    "a list within itself": ("model.name", LOOP, "that is no recipe"),
-    "a billion laughs": ("model.name", LAUGHS, "that is no recipe"),
+    "a call": ("model.game.generator", {"_target_": "os.system", "command": "touch bitten"}, "is refused"),
+    "a call in a part that load does not build": ("logger.table", {"_target_": "os.abort"}, "is refused"),
+    "a name that a module of ours has imported": ("loss.objective._target_", "oakleaf.data.cache.os.abort", "there is no such class"),
+    "a hidden name": ("model.game.generator._target_", "${model.name}", "is refused"),
+    "a key from the environment": ("model.name", "${oc.env:WANDB_API_KEY}", "read this machine's environment or files"),
+    "the same, escaped": ("model.name", "\\${oc.env:WANDB_API_KEY}", "read this machine's environment or files"),
+    "the same, by a hidden resolver": ("model.name", "${${loss.norm}:HOME}", "read this machine's environment or files"),
+    "the same, behind what is allowed": ("data.cache", "${oc.env:OAKLEAF_CACHE,${oc.env:A}}", "read this machine's environment or files"),
+    "a folder made by reading": ("model.name", "${run_dir:null,null,../../bitten,[]}", "read this machine's environment or files"),
+    "a list within itself": ("model.name", LOOP, "40 levels or 100,000 values"),
+    "a billion laughs": ("model.name", LAUGHS, "40 levels or 100,000 values"),
     "a tensor": ("model.name", torch.zeros(3), "only text and numbers"),
     "a key that is none": ("data", {(1, 2): "x"}, "only text and numbers"),
     "a wide network": ("model.game.generator.width", 10**9, "which width is wrong"),
     "a large network": ("model.game.generator.width", 60_000, "GB of memory"),
     "another network": ("model.game.generator.width", 16, "do not fit the networks"),
     "a number that is none": ("model.game.generator.width", "wide", "valid integer"),
-    "a text that grows": ("model", GROWING_TEXT, "grows"),
-    "a node that grows": ("data", GROWING_NODE, "grows"),
+    "a text that grows": ("model", GROWING_TEXT, "becomes too large"),
+    "a node that grows": ("data", GROWING_NODE, "becomes too large"),
     "a text that leads to itself": ("model.name", "${model.name}", "refers to itself"),
 }  # fmt: skip
 
@@ -175,7 +175,7 @@ def test_every_door_refuses_it_in_a_sentence(honest: dict[str, Any], tmp_path: P
         Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
         result = quick(*arguments, folder=tmp_path)
         assert result.returncode == 1
-        assert "bad.ckpt is not opened: model.game._target_=os.system" in result.stderr, result.stderr
+        assert "bad.ckpt is refused: model.game._target_=os.system" in result.stderr, result.stderr
         assert len(result.stderr.splitlines()) == 1
 
 
@@ -215,7 +215,7 @@ def test_a_pickle_that_calls_is_refused(
     torch.save({**honest, "state_dict": Bite()}, "bad.ckpt")
     (tmp_path / "raw.ckpt").write_bytes(pickle.dumps(Bite()))
     for name in ("bad.ckpt", "raw.ckpt"):
-        with pytest.raises(UserError, match="no checkpoint, or a damaged one"):
+        with pytest.raises(UserError, match="is not a checkpoint, or it is damaged"):
             read_checkpoint(tmp_path / name)
     assert not (tmp_path / "bitten").exists()
 
@@ -237,7 +237,7 @@ def test_an_archive_that_points_outside_writes_nothing(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "out.ckpt", "w") as archive:
         archive.writestr("../../bitten", "x")
         archive.writestr("archive/data.pkl", pickle.dumps({}))
-    with pytest.raises(UserError, match="no checkpoint"):
+    with pytest.raises(UserError, match="is not a checkpoint"):
         read_checkpoint(tmp_path / "out.ckpt")
     assert not list(tmp_path.parent.glob("bitten")) + list(tmp_path.parent.parent.glob("bitten"))
 

@@ -128,26 +128,28 @@ def test_wandb_that_fails_in_any_way_ends_no_training(fit: Fit, tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
-    ("key", "answers", "mode"), [("", True, "offline"), ("k" * 40, False, "offline"), ("k" * 40, True, "online")]
+    ("key", "reachable", "mode"), [("", True, "offline"), ("k" * 40, False, "offline"), ("k" * 40, True, "online")]
 )
-def test_wandb_goes_online_only_when_logged_in_and_answered(tmp_path, monkeypatch, key, answers, mode) -> None:
+def test_wandb_is_online_only_if_logged_in_and_the_server_is_reachable(
+    tmp_path, monkeypatch, key, reachable, mode
+) -> None:
     import wandb
 
-    asked: list[str] = []
+    modes: list[str] = []
 
     def init(**arguments):
-        asked.append(arguments["mode"])
+        modes.append(arguments["mode"])
         raise RuntimeError("enough")
 
     monkeypatch.setattr(wandb, "init", init)
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.setenv("WANDB_API_KEY", key)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(loggers, "_answers", lambda: answers)
+    monkeypatch.setattr(loggers, "_is_reachable", lambda: reachable)
     logger = WeightsAndBiases(str(tmp_path / "run"))
     logger.log_metrics({"a": 1.0}, step=1)
-    assert asked[0] == mode
-    assert asked[-1] == "disabled"
+    assert modes[0] == mode
+    assert modes[-1] == "disabled"
 
 
 def test_tensorboard_gets_scalars_and_pictures(fit: Fit, tmp_path: Path) -> None:
@@ -179,4 +181,4 @@ def test_tensorboard_on_a_full_disk_ends_no_run(
     monkeypatch.setattr(LogScalars, "on_train_batch_end", fill)
     module, _ = fit(*RUN, "logger=tensorboard", "trainer.enable_progress_bar=false")
     assert module.images_seen == 960
-    assert caplog.text.count("tensorboard could not be written (File too large), and the run goes on") == 1
+    assert caplog.text.count("tensorboard could not be written (File too large); training continues without it") == 1

@@ -1,11 +1,13 @@
-"""The ranges that a configuration's numbers must lie in. `oakleaf.config.validate` holds each value against its annotation."""
+"""The number ranges that annotations of configurable parameters use; `oakleaf.config.validate` enforces them.
+
+The first four are pydantic's own types under their own names.
+"""
 
 from typing import Annotated
 
-from annotated_types import Ge, Gt, Lt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-PositiveInt = Annotated[int, Ge(1)]  # how many: 1, 2, ...
-NonNegativeInt = Annotated[int, Ge(0)]  # 0, 1, 2, ...
-PositiveFloat = Annotated[float, Gt(0)]
-NonNegativeFloat = Annotated[float, Ge(0)]
-Fraction = Annotated[float, Ge(0), Lt(1)]  # [0, 1)
+__all__ = ["Fraction", "NonNegativeFloat", "NonNegativeInt", "PositiveFloat", "PositiveInt"]
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+"""A number in [0, 1), such as a momentum, a dropout probability or a smoothing amount."""

@@ -1,13 +1,14 @@
-"""Running means that stay on the device until they are logged."""
+"""Means of scalars that are accumulated on the device until they are logged."""
 
 import torch
 from torch import Tensor
 
 
 class RunningMeans:
-    """Means of named scalars between two looks. Adding never waits for the device; looking does, once.
+    """Means of named scalars over the iterations between two logging steps.
 
-    Lightning's own `log_dict` at every step was the largest cost of its loop.
+    `add` accumulates on the device and never waits for it; `pop` copies the sums to the CPU, which waits once.
+    Lightning's `log_dict` in every step was the largest overhead of its training loop.
     """
 
     def __init__(self) -> None:
@@ -15,7 +16,12 @@ class RunningMeans:
         self._counts: dict[tuple[str, ...], int] = {}
 
     def add(self, group: str, values: dict[str, Tensor]) -> None:
-        """Take in scalars, to be called `group/name`."""
+        """Accumulate scalars.
+
+        Args:
+            group: prefix of the logged names, `group/name`.
+            values: scalar tensors [] by name.
+        """
         if not values:
             return
         names = tuple(f"{group}/{name}" for name in values)
@@ -24,8 +30,11 @@ class RunningMeans:
         self._counts[names] = self._counts.get(names, 0) + 1
 
     def pop(self) -> dict[str, float]:
-        """The means since the last look, by name; then start anew. A name met in several groups of scalars (a term
-        that is not paid every turn) is averaged over all of them."""
+        """Return the means since the last call by their logged names, and reset them.
+
+        The mean of a name is over the calls of `add` that contained it. A lazily computed term, which is not in every
+        iteration's scalars, is therefore averaged over the iterations in which it was computed.
+        """
         totals: dict[str, float] = {}
         counts: dict[str, int] = {}
         for names, sums in self._sums.items():
