@@ -7,11 +7,15 @@ from omegaconf import OmegaConf
 from oakleaf.cli.hardware import best_precision
 from oakleaf.errors import UserError
 from oakleaf.runtime.run_dir import run_dir
+from oakleaf.sweeps.devices import parallel_jobs
+from oakleaf.sweeps.names import sweep_name
 
 
 def register() -> None:
     """Teach OmegaConf our resolvers."""
     OmegaConf.register_new_resolver("run_dir", run_dir, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
+    OmegaConf.register_new_resolver("parallel_jobs", parallel_jobs, replace=True)
     OmegaConf.register_new_resolver("best_precision", best_precision, replace=True)
     OmegaConf.register_new_resolver("times", times, replace=True)
     OmegaConf.register_new_resolver("part", part, replace=True)

@@ -23,17 +23,8 @@ OVERRIDES = "overrides.txt"  # the overrides of the command that started it, in 
 
 
 def run_dir(folder: str | None, resume: str | None, stem: str, overrides: Sequence[str]) -> str:
-    """Return the folder of this run, as the resolver `run_dir` of `conf/train.yaml`.
-
-    Args:
-        folder: the folder that the user has named (`folder=`); null: none.
-        resume: `resume=` of the command line: null, auto, a run's folder, or one of its checkpoints.
-        stem: `<model>-<data>`, the parent of new folders below `outputs/`.
-        overrides: the command line's overrides, by which `resume=auto` finds the newest run of the same command.
-
-    Returns:
-        The named folder; else the folder of the run that is resumed; else a new folder `outputs/<stem>/<time>`, which
-        is created here, so that two runs that start in the same second get two folders.
+    """The folder of this run: the named one; or that of the run that is resumed; or `outputs/<model>-<data>/<time>`,
+    made now so that two runs of one second get two.
     """
     if folder and resume in (None, "auto"):
         return str(Path(str(folder)).expanduser())
@@ -51,13 +42,7 @@ def run_dir(folder: str | None, resume: str | None, stem: str, overrides: Sequen
 
 
 def new_run_dir(parent: Path) -> Path:
-    """Create and return a folder below `parent` that is named by the time.
-
-    A suffix -2, -3, ... is appended if another run was started in the same second.
-
-    Raises:
-        FileExistsError: there are a thousand.
-    """
+    """A new folder named by the time, with -2, -3, ... behind it where another run began in the same second."""
     now = time.strftime("%Y-%m-%d_%H-%M-%S")
     for number in range(1, 1000):
         folder = parent / (now if number == 1 else f"{now}-{number}")

@@ -41,7 +41,7 @@ def run_grid(config: DictConfig, arguments: Sequence[str], validate: Validate, l
     if len(waiting) < len(jobs):
         log.info("%d of %d jobs are done already", len(jobs) - len(waiting), len(jobs))
     launch(folder, {job.name: job.overrides for job in waiting})
-    finish(config, folder)
+    write_report(folder, OmegaConf.select(config, "logger.wandb"))
 
 
 def record_plan(folder: Path, command: Sequence[str], planned: Sequence[Job], settings: dict[str, Any]) -> list[Job]:
@@ -65,18 +65,6 @@ def sweeper_overrides(config: DictConfig) -> list[str]:
     """Return the command's overrides of the sweeper and the launcher, which Hydra keeps apart from the others."""
     groups = ("hydra/sweeper", "hydra.sweeper", "hydra/launcher", "hydra.launcher")
     return [override for override in config.hydra.overrides.hydra if override.lstrip("+~").startswith(groups)]
-
-
-def finish(config: DictConfig, folder: Path) -> None:
-    """Write the report.
-
-    Raises:
-        UserError: some jobs have failed; the message lists them.
-    """
-    summary, failures = write_report(folder, OmegaConf.select(config, "logger.wandb"))
-    log.info("%s", summary)
-    if failures:
-        raise UserError(failures)
 
 
 def sweep_settings(config: DictConfig) -> dict[str, Any]:

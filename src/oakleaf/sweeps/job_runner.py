@@ -27,18 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.runtime.run_dir import LAST, relative_to_cwd
 from oakleaf.sweeps.devices import reserve_gpus
-from oakleaf.sweeps.job_state import (
-    END,
-    LOCK,
-    STOP,
-    Job,
-    has_ended,
-    images_seen,
-    read_job,
-    read_json,
-    read_scores,
-    write_job,
-)
+from oakleaf.sweeps.job_state import LOCK, STOP, Job, images_at_end, images_seen, read_job, read_scores, write_job
 from oakleaf.sweeps.locks import file_lock
 from oakleaf.sweeps.names import quote
 
@@ -67,12 +56,13 @@ def run(config: DictConfig, hydra: Any) -> None:
         _record_start(job, folder)
         code, last_line = 1, ""
         try:
-            place = relative_to_cwd(folder, hydra.runtime.cwd)
-            train = not has_ended(folder, job)
+            train, cwd = images_at_end(folder, job) is None, hydra.runtime.cwd
+            place = relative_to_cwd(folder, cwd)
             task = {"folder": place, "overrides": job.overrides, "train": train, "evaluate": evaluation}
             with reserve_gpus(config.trainer) as devices:
                 variables = {**wandb_variables(folder, job), **devices, JOB_VARIABLE: json.dumps(task)}
-                code, last_line = _run_process(_command(hydra, job, folder), variables, hydra.runtime.cwd, folder, lock)
+                command = _command(hydra, job.overrides, (folder / LAST).is_file(), place)
+                code, last_line = _run_process(command, variables, cwd, folder, lock)
         finally:
             _record_end(job, folder, evaluation, code, last_line)
 
@@ -120,14 +110,13 @@ def _record_start(job: Job, folder: Path) -> None:
     write_job(folder, job)
 
 
-def _command(hydra: Any, job: Job, folder: Path) -> list[str]:
+def _command(hydra: Any, overrides: list[str], has_checkpoint: bool, place: str) -> list[str]:
     """Return the command of the job's process; with resume=auto it continues from the job's last checkpoint."""
     own = [o for o in hydra.overrides.hydra if not o.lstrip("+~").startswith(SWEEP_OVERRIDES)]
     config_dirs = [f"--config-dir={s.path}" for s in hydra.runtime.config_sources if s.provider == "command-line"]
-    overrides = job.overrides
-    if (folder / LAST).is_file() or not any(o.startswith("resume=") for o in overrides):
+    if has_checkpoint or not any(o.startswith("resume=") for o in overrides):
         overrides = [*(o for o in overrides if not o.startswith("resume=")), "resume=auto"]
-    run_dir = f"hydra.run.dir={quote(relative_to_cwd(folder, hydra.runtime.cwd))}"
+    run_dir = f"hydra.run.dir={quote(place)}"
     return [sys.executable, "-m", "oakleaf.sweeps.job_process", *config_dirs, *own, *overrides, run_dir]
 
 
@@ -143,12 +132,10 @@ def _run_process(
         The exit code and the last line of stderr.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_NTASKS")}
-    pipe = subprocess.PIPE
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "pass_fds": (lock,)}
     with (
         (folder / "stderr.log").open("ab") as log,
-        subprocess.Popen(
-            command, env={**inherited, **variables}, cwd=cwd, stdin=pipe, stderr=pipe, pass_fds=(lock,)
-        ) as process,
+        subprocess.Popen(command, env={**inherited, **variables}, cwd=cwd, **pipes) as process,
     ):
         assert process.stdin is not None
         tail = b""
@@ -189,9 +176,9 @@ def _stderr_of(process: Any, stop: Path) -> Iterator[bytes]:
 def _record_end(job: Job, folder: Path, evaluation: list[str], code: int, last_line: str) -> None:
     """Write the job's state by what it has left and its exit code."""
     job.seconds, job.started = job.seconds + time.time() - job.started, 0.0
-    end = read_json(folder / END) if has_ended(folder, job) else None
-    job.images = end["images"] if end else images_seen(folder)
-    if end:
+    at_end = images_at_end(folder, job)
+    job.images = images_seen(folder) if at_end is None else at_end
+    if at_end is not None:
         job.scores, job.better = read_scores(folder)
         job.state, job.evaluated = "done", evaluation if job.scores else []
         job.reason = "" if job.scores else f"not evaluated: {last_line}"

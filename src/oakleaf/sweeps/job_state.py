@@ -127,9 +127,10 @@ def write_job(folder: Path, job: Job) -> None:
     write_json(folder / JOB, asdict(job))
 
 
-def has_ended(folder: Path, job: Job) -> bool:
-    """Tell whether the training has reached the end that the job's overrides set."""
-    return (read_json(folder / END) or {}).get("overrides") == job.overrides
+def images_at_end(folder: Path, job: Job) -> int | None:
+    """Return the images seen at the end of the training; None if it has not reached the end that the overrides set."""
+    end = read_json(folder / END) or {}
+    return end["images"] if end.get("overrides") == job.overrides else None
 
 
 def read_scores(folder: Path) -> tuple[dict[str, float], dict[str, str]]:

@@ -37,11 +37,8 @@ def job_name(swept: Sequence[str]) -> str:
         swept: the job's overrides of swept keys.
     """
     pairs = [override.lstrip("+").partition("=") for override in swept]
-    words = [
-        value if _is_group_choice(key, value) else _short(key) + value
-        for key, _, value in _ordered(pairs, key=itemgetter(0))
-    ]
-    plain = "-".join(words)
+    ordered = _ordered(pairs, key=itemgetter(0))
+    plain = "-".join(value if _is_group_choice(key, value) else _short(key) + value for key, _, value in ordered)
     name = re.sub(r"[^\w.-]+", "_", plain).strip("._-")
     if name == plain and 0 < len(name) <= MAX_LENGTH:
         return name
@@ -83,8 +80,7 @@ def run_overrides(overrides: Sequence[str]) -> list[str]:
     for override in parse([o for o in overrides if o.startswith(EVALUATION_PREFIX)]):
         if override.is_sweep_override():
             raise UserError(
-                f"{override.input_line}: all runs are evaluated in the same way; for several metrics write "
-                "sweep.metric=[fid,prdc]"
+                f"{override.input_line}: all runs are evaluated alike; write several as sweep.metric=[fid,prdc]"
             )
     return [o for o in overrides if not o.startswith(EVALUATION_PREFIX)]
 
@@ -96,8 +92,7 @@ def parse(overrides: Sequence[str]) -> list[Override]:
 
 def quote(value: object) -> str:
     """Return a value in quotes, as Hydra's grammar reads any text."""
-    text = str(value).replace("'", "\\'")
-    return f"'{text}'"
+    return "'" + str(value).replace("'", "\\'") + "'"
 
 
 def without_seed(swept: Sequence[str]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from math import isfinite
+from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,9 +53,10 @@ def training_scores(folder: Path, measure: str) -> list[float]:
         return []
     complete = text[: text.rfind("\n") + 1]  # the last row may be half written
     rows = list(csv.DictReader(complete.splitlines()))
-    columns = [name for name in (rows[0] if rows else {}) if _is_column_of(name, measure)]
-    values = [_finite_number(row[columns[0]]) for row in rows] if columns else []
-    return [value for value in values if value is not None]
+    names = [name for name in (rows[0] if rows else {}) if name.startswith(PREFIX)]
+    column = next((name for name in names if is_score(name.removeprefix(PREFIX), measure)), None)
+    values = [_number(row[column]) for row in rows] if column else []
+    return [value for value in values if isfinite(value)]
 
 
 def _prune(folder: Path, study: "Study", names: Sequence[str], finished: threading.Event, interval: float) -> None:
@@ -73,13 +74,9 @@ def _prune(folder: Path, study: "Study", names: Sequence[str], finished: threadi
             (folder / name / STOP).write_text(f"pruned at its score number {len(scores)}\n")
 
 
-def _is_column_of(column: str, measure: str) -> bool:
-    return column.startswith(PREFIX) and is_score(column.removeprefix(PREFIX), measure)
-
-
-def _finite_number(text: str | None) -> float | None:
+def _number(text: str | None) -> float:
+    """Return the number of a cell; NaN of an empty or damaged one."""
     try:
-        value = float(text or "")
+        return float(text or "nan")
     except ValueError:
-        return None
-    return value if isfinite(value) else None
+        return nan

@@ -1,29 +1,32 @@
 """The report of a sweep: report.md, results.csv and samples.png in its folder, and the same in W&B."""
 
 import csv
-import io
+import logging
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from oakleaf.errors import UserError
 from oakleaf.sweeps.job_state import SWEEP, Job, best_checkpoint, read_json
 from oakleaf.sweeps.ranking import Combination, is_lower_better, rank
 from oakleaf.sweeps.sample_grid import sample_grid
 from oakleaf.sweeps.status import jobs_of
 
+log = logging.getLogger(__name__)
+
 REPORT, RESULTS, SAMPLES = "report.md", "results.csv", "samples.png"
 
 
-def write_report(folder: Path, wandb: Any = None) -> tuple[str, str]:
-    """Write the report.
+def write_report(folder: Path, wandb: Any = None) -> None:
+    """Write the report, and print the ranking.
 
     Args:
         folder: the sweep's folder.
         wandb: the jobs' W&B logger as configured; None if they have none.
 
-    Returns:
-        The ranking as text for the terminal, and the list of jobs that have failed, empty if none has.
+    Raises:
+        UserError: some jobs have failed; the message lists them.
     """
     plan, jobs = read_json(folder / SWEEP) or {}, jobs_of(folder)
     measure = plan["settings"]["measure"]
@@ -32,7 +35,7 @@ def write_report(folder: Path, wandb: Any = None) -> tuple[str, str]:
     failures = _failures(jobs, measure)
     samples = sample_grid(folder, ranking)
     (folder / REPORT).write_text(_markdown(folder.name, plan, [header, ["---"] * len(header), *rows], failures, jobs))
-    (folder / RESULTS).write_text(_results(folder, jobs))
+    _write_results(folder, jobs)
     if samples:
         samples.save(folder / SAMPLES)
     if wandb:
@@ -40,7 +43,9 @@ def write_report(folder: Path, wandb: Any = None) -> tuple[str, str]:
 
         files = [name for name in (REPORT, RESULTS, SAMPLES) if (folder / name).is_file()]
         log_report(folder, wandb, header, rows, files)
-    return f"{_align([header, *rows])}\n{folder / REPORT}, {RESULTS}, {SAMPLES}", failures
+    log.info("%s\n%s, %s, %s", _align([header, *rows]), folder / REPORT, RESULTS, SAMPLES)
+    if failures:
+        raise UserError(failures)
 
 
 def _ranking_table(folder: Path, ranking: Sequence[Combination], measure: str) -> tuple[list[str], list[list[str]]]:
@@ -51,17 +56,9 @@ def _ranking_table(folder: Path, ranking: Sequence[Combination], measure: str) -
     for place, combination in enumerate(ranking, 1):
         seconds, images = combination.cost()
         scored, count = len(combination.values), len(combination.jobs)
-        rows.append(
-            [
-                str(place) if scored else "",
-                *_values(combination.swept, keys),
-                _score(combination),
-                f"{scored}" if scored == count else f"{scored} of {count}",
-                f"{seconds:.0f}",
-                f"{images:,.0f}",
-                _checkpoint(folder, combination.best),
-            ]
-        )
+        seeds = f"{scored}" if scored == count else f"{scored} of {count}"
+        cells = [str(place) if scored else "", *_values(combination.swept, keys), _score(combination), seeds]
+        rows.append([*cells, f"{seconds:.0f}", f"{images:,.0f}", _checkpoint(folder, combination.best)])
     return ["", *keys, name, "seeds", "s", "images", "best checkpoint"], rows
 
 
@@ -81,19 +78,18 @@ def _failures(jobs: Sequence[Job], measure: str) -> str:
     return "\n".join(lines + [f"{job.name}: {job.state}{f', {job.reason}' if job.reason else ''}" for job in failed])
 
 
-def _results(folder: Path, jobs: Sequence[Job]) -> str:
-    """Return results.csv: one row for each job, with all its scores."""
+def _write_results(folder: Path, jobs: Sequence[Job]) -> None:
+    """Write results.csv: one row for each job, with all its scores."""
     keys = _keys(override for job in jobs for override in job.swept)
     scores = list(dict.fromkeys(name for job in jobs for name in job.scores))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["job", *keys, "state", *scores, "seconds", "images", "attempts", "checkpoint", "reason"])
+    rows: list[list[Any]] = [["job", *keys, "state", *scores, "seconds", "images", "attempts", "checkpoint", "reason"]]
     for job in jobs:
         values = [job.scores.get(name, "") for name in scores]
         cost = [round(job.seconds, 1), job.images, job.attempts]
         checkpoint = _checkpoint(folder, job)
-        writer.writerow([job.name, *_values(job.swept, keys), job.state, *values, *cost, checkpoint, job.reason])
-    return text.getvalue()
+        rows.append([job.name, *_values(job.swept, keys), job.state, *values, *cost, checkpoint, job.reason])
+    with (folder / RESULTS).open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def _keys(overrides: Any) -> list[str]:

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.errors import UserError
 from oakleaf.runtime.run_dir import LENGTH_OVERRIDES
-from oakleaf.sweeps.grid import Launch, Validate, finish, record_plan, sweep_settings, sweeper_overrides
+from oakleaf.sweeps.grid import Launch, Validate, record_plan, sweep_settings, sweeper_overrides
 from oakleaf.sweeps.job_runner import evaluation_overrides
 from oakleaf.sweeps.job_state import Job, sweep_jobs
 from oakleaf.sweeps.names import job_name
+from oakleaf.sweeps.report import write_report
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ def run_search(
         repeated = 0 if new else repeated + 1
     if repeated or study.exhausted:
         log.info("the search ends after %d trials: the sampler suggests nothing new", len(tried))
-    finish(config, folder)
+    write_report(folder, OmegaConf.select(config, "logger.wandb"))
 
 
 def _jobs_by_name(folder: Path) -> dict[str, Job]:
