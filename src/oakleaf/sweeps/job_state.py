@@ -62,15 +62,15 @@ class Job:
         """Tell whether it is trained, and evaluated in this way."""
         return self.state == "done" and self.evaluated == evaluation
 
-    def score(self, measure: str) -> tuple[str, float] | None:
+    def score(self, score_name: str) -> tuple[str, float] | None:
         """Return (name, value) of a score by its name, with or without its extractor: `fid` is `fid-classifier` too."""
-        matches = (pair for pair in self.scores.items() if is_score(pair[0], measure))
+        matches = (pair for pair in self.scores.items() if is_score(pair[0], score_name))
         return next(matches, None)
 
 
-def is_score(name: str, measure: str) -> bool:
-    """Tell whether `measure` names this score, with or without its extractor."""
-    return name == measure or name.startswith(f"{measure}-")
+def is_score(full_name: str, score_name: str) -> bool:
+    """Tell whether `score_name` is a score's full name (`fid-classifier`), or its name without the extractor (`fid`)."""
+    return full_name == score_name or full_name.startswith(f"{score_name}-")
 
 
 def read_job(folder: Path) -> Job | None:

@@ -45,8 +45,8 @@ def prune_in_background(
         thread.join()
 
 
-def training_scores(folder: Path, measure: str) -> list[float]:
-    """Return a run's scores during training in order: the column `metric/<measure>` of its metrics.csv."""
+def training_scores(folder: Path, score_name: str) -> list[float]:
+    """Return a run's scores during training in order: the column `metric/<name>` of its metrics.csv."""
     try:
         text = (folder / "metrics.csv").read_text()
     except OSError:
@@ -54,7 +54,7 @@ def training_scores(folder: Path, measure: str) -> list[float]:
     complete = text[: text.rfind("\n") + 1]  # the last row may be half written
     rows = list(csv.DictReader(complete.splitlines()))
     names = [name for name in (rows[0] if rows else {}) if name.startswith(PREFIX)]
-    column = next((name for name in names if is_score(name.removeprefix(PREFIX), measure)), None)
+    column = next((name for name in names if is_score(name.removeprefix(PREFIX), score_name)), None)
     values = [_number(row[column]) for row in rows] if column else []
     return [value for value in values if isfinite(value)]
 
@@ -63,7 +63,7 @@ def _prune(folder: Path, study: "Study", names: Sequence[str], finished: threadi
     running = set(names)
     while not finished.wait(interval):
         for name in sorted(running):
-            scores = training_scores(folder / name, study.measure)
+            scores = training_scores(folder / name, study.score_name)
             try:
                 if not study.should_prune(name, scores):
                     continue

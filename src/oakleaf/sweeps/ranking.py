@@ -42,12 +42,12 @@ class Combination:
         return fmean(job.seconds for job in started), fmean(job.images for job in started)
 
 
-def rank(jobs: Sequence[Job], measure: str) -> list[Combination]:
+def rank(jobs: Sequence[Job], score_name: str) -> list[Combination]:
     """Group jobs into combinations and rank them.
 
     Args:
         jobs: all jobs of the sweep, in the order of the command.
-        measure: name of the score that ranks, with or without its extractor.
+        score_name: name of the score that ranks, with or without its extractor.
 
     Returns:
         The combinations, the best one first; those without a score last, in the order of the command.
@@ -55,21 +55,21 @@ def rank(jobs: Sequence[Job], measure: str) -> list[Combination]:
     groups: dict[tuple[str, ...], list[Job]] = {}
     for job in jobs:
         groups.setdefault(without_seed(job.swept), []).append(job)
-    lower = is_lower_better(jobs, measure)
-    combinations = [_combine(swept, group, measure, lower) for swept, group in groups.items()]
+    lower = is_lower_better(jobs, score_name)
+    combinations = [_combine(swept, group, score_name, lower) for swept, group in groups.items()]
     with_score = [combination for combination in combinations if combination.values]
     without = [combination for combination in combinations if not combination.values]
     return sorted(with_score, key=lambda combination: combination.mean, reverse=not lower) + without
 
 
-def is_lower_better(jobs: Sequence[Job], measure: str) -> bool:
+def is_lower_better(jobs: Sequence[Job], score_name: str) -> bool:
     """Tell whether a lower score is better, as the evaluation has recorded it; True if no job has the score."""
-    directions = (job.better[score[0]] for job in jobs if (score := job.score(measure)))
+    directions = (job.better[score[0]] for job in jobs if (score := job.score(score_name)))
     return next(directions, "lower") != "higher"
 
 
-def _combine(swept: tuple[str, ...], jobs: list[Job], measure: str, lower: bool) -> Combination:
-    scored = [(score, job) for job in jobs if job.state == "done" and (score := job.score(measure))]
+def _combine(swept: tuple[str, ...], jobs: list[Job], score_name: str, lower: bool) -> Combination:
+    scored = [(score, job) for job in jobs if job.state == "done" and (score := job.score(score_name))]
     best = (min if lower else max)(scored, key=lambda pair: pair[0][1])[1] if scored else None
     name = scored[0][0][0] if scored else None
     return Combination(swept, jobs, name, [score[1] for score, _ in scored], best)

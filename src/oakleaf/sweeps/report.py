@@ -29,10 +29,10 @@ def write_report(folder: Path, wandb: Any = None) -> None:
         UserError: some jobs have failed; the message lists them.
     """
     plan, jobs = read_json(folder / SWEEP) or {}, jobs_of(folder)
-    measure = plan["settings"]["measure"]
-    ranking = rank(jobs, measure)
-    header, rows = _ranking_table(folder, ranking, measure)
-    failures = _failures(jobs, measure)
+    score_name = plan["settings"]["measure"]
+    ranking = rank(jobs, score_name)
+    header, rows = _ranking_table(folder, ranking, score_name)
+    failures = _failures(jobs, score_name)
     samples = sample_grid(folder, ranking)
     (folder / REPORT).write_text(_markdown(folder.name, plan, [header, ["---"] * len(header), *rows], failures, jobs))
     _write_results(folder, jobs)
@@ -48,10 +48,10 @@ def write_report(folder: Path, wandb: Any = None) -> None:
         raise UserError(failures)
 
 
-def _ranking_table(folder: Path, ranking: Sequence[Combination], measure: str) -> tuple[list[str], list[list[str]]]:
+def _ranking_table(folder: Path, ranking: Sequence[Combination], score_name: str) -> tuple[list[str], list[list[str]]]:
     """Return header and rows: rank, swept values, score over seeds, cost of a job, checkpoint of the best job."""
     keys = _keys(override for combination in ranking for override in combination.swept)
-    name = next((combination.score_name for combination in ranking if combination.score_name), measure)
+    name = next((combination.score_name for combination in ranking if combination.score_name), score_name)
     rows = []
     for place, combination in enumerate(ranking, 1):
         seconds, images = combination.cost()
@@ -69,11 +69,11 @@ def _score(combination: Combination) -> str:
     return f"{combination.mean:.4g}{spread}"
 
 
-def _failures(jobs: Sequence[Job], measure: str) -> str:
+def _failures(jobs: Sequence[Job], score_name: str) -> str:
     """Return a line for each job that has failed, and a first line if no job has the score that should rank."""
     known = list(dict.fromkeys(name for job in jobs for name in job.scores))
-    unknown = known and not any(job.score(measure) for job in jobs)
-    lines = [f"sweep.measure={measure}: choose one of the computed scores: {', '.join(known)}"] if unknown else []
+    unknown = known and not any(job.score(score_name) for job in jobs)
+    lines = [f"sweep.measure={score_name}: choose one of the computed scores: {', '.join(known)}"] if unknown else []
     failed = [job for job in jobs if job.state not in ("done", "pruned") or (job.state == "done" and not job.scores)]
     return "\n".join(lines + [f"{job.name}: {job.state}{f', {job.reason}' if job.reason else ''}" for job in failed])
 

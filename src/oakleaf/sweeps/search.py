@@ -73,7 +73,7 @@ def run_search(
     fixed, space = search_space(arguments)
     jobs = _jobs_by_name(folder)
     _require_same_length(folder, jobs, fixed)
-    # another measure's study starts empty: with the same seed its sampler would suggest what was tried already
+    # the study of another score starts empty: with the same seed its sampler would suggest what was tried already
     study = Study(folder, space, settings, plan["measure"], evaluation, seed=config.seed + len(jobs))
     if jobs:
         record_plan(folder, command, list(jobs.values()), plan)

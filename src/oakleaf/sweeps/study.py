@@ -21,14 +21,14 @@ UNFINISHED = ("waiting", "running", "stopped", "failed")
 class Study:
     """Suggests overrides to try, by Optuna's ask-and-tell interface, and records the scores of the runs.
 
-    Scores by another measure or another evaluation cannot be compared, so each has a study of its own in the same
-    storage; its name contains both.
+    Different scores, or scores of another evaluation, cannot be compared. So each has a study of its own in the same
+    storage; the study's name contains both.
 
     Args:
         folder: the sweep's folder.
         space: distributions by key.
         settings: storage, sampler and pruner (`oakleaf.sweeps.search.Settings`).
-        measure: name of the score that is optimised.
+        score_name: name of the score that is optimised.
         evaluation: how it is computed, as overrides for evaluate.py.
         seed: seed of the sampler; the number of the study's trials is added, since a sampler with the same seed would
             repeat its suggestions after a restart.
@@ -42,22 +42,22 @@ class Study:
     exhausted = False
 
     def __init__(
-        self, folder: Path, space: Space, settings: Any, measure: str, evaluation: Sequence[str], seed: int
+        self, folder: Path, space: Space, settings: Any, score_name: str, evaluation: Sequence[str], seed: int
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space, self.prunes = space, settings.pruner is not None
-        self.measure, self.evaluation = measure, list(evaluation)
+        self.score_name, self.evaluation = score_name, list(evaluation)
         self._running: dict[str, optuna.Trial] = {}  # by job name
         self._reported: dict[str, int] = {}  # by job name: how many scores Optuna has
         folder.mkdir(parents=True, exist_ok=True)
-        direction: Any = "minimize" if better_direction(measure, evaluation) == "lower" else "maximize"
-        storage, name = _storage(settings.storage, folder), " ".join([folder.name, measure, *evaluation])
+        direction: Any = "minimize" if better_direction(score_name, evaluation) == "lower" else "maximize"
+        storage, name = _storage(settings.storage, folder), " ".join([folder.name, score_name, *evaluation])
         self.study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
         self.study.sampler = _instantiate(settings.sampler, seed=seed + len(self.study.trials))
         self.study.pruner = _instantiate(settings.pruner) if self.prunes else optuna.pruners.NopPruner()
 
     def restore(self, jobs: Mapping[str, Job]) -> None:
-        """Bring the study up to date with the jobs, after a kill or with another measure.
+        """Bring the study up to date with the jobs, after a kill or with another score.
 
         Unfinished jobs are enqueued, so that `ask` suggests them first and their runs are continued; trials that Optuna
         takes for running get the results of their jobs; and finished jobs that it does not know are added.
@@ -114,7 +114,7 @@ class Study:
             self.exhausted = not self._trials(TrialState.WAITING)
 
     def _value(self, job: Job) -> float | None:
-        score = job.score(self.measure) if job.is_done(self.evaluation) else None
+        score = job.score(self.score_name) if job.is_done(self.evaluation) else None
         return score[1] if score else None
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
@@ -134,11 +134,11 @@ class Study:
         return len(scores) > known and trial.should_prune()
 
 
-def better_direction(measure: str, evaluation: Sequence[str]) -> str:
+def better_direction(score_name: str, evaluation: Sequence[str]) -> str:
     """Return "lower" or "higher", whichever is better for a score.
 
     Args:
-        measure: name of the score.
+        score_name: name of the score.
         evaluation: overrides for evaluate.py, which name the metrics.
 
     Raises:
@@ -151,10 +151,10 @@ def better_direction(measure: str, evaluation: Sequence[str]) -> str:
     directions = {
         name: better for node in metrics.values() for name, better in instantiate_allowed(node).better.items()
     }
-    if not directions.get(measure):
+    if not directions.get(score_name):
         known = ", ".join(sorted(name for name, better in directions.items() if better))
-        raise UserError(f"sweep.measure={measure}: choose a score of sweep.metric that can be optimised: {known}")
-    return str(directions[measure])
+        raise UserError(f"sweep.measure={score_name}: choose a score of sweep.metric that can be optimised: {known}")
+    return str(directions[score_name])
 
 
 def _storage(configured: str | None, folder: Path) -> Any:
