@@ -69,7 +69,7 @@ class Job:
 
 
 def is_score(full_name: str, score_name: str) -> bool:
-    """Tell whether `score_name` is a score's full name (`fid-classifier`), or its name without the extractor (`fid`)."""
+    """Tell whether `score_name` is a score's full name (`fid-classifier`) or that without its extractor (`fid`)."""
     return full_name == score_name or full_name.startswith(f"{score_name}-")
 
 
