@@ -210,22 +210,22 @@ MISTAKES = [
     (["optim.generatr.lr=1"], ["Did you mean optim.generator?"]),
     (["+typo=1"], ["typo: there is no such option"]),
     (["+model.game.generator.widht=3"], ["Did you mean model.game.generator.width?"]),
-    (["loss=hinge", "+loss.penalties.r1=1"], ["a thing with a _target_ is expected"]),
+    (["loss=hinge", "+loss.penalties.r1=1"], ["should be a mapping with a _target_"]),
     (["data=folder", "data.root=/nowhere"], ["/nowhere does not exist", "data.root="]),
     (["data=celeba", "data.root=/nowhere"], ["img_align_celeba"]),
     (["data.size=17"], ["nearest: 16"]),
-    (["data.batch_size=0"], ["data.batch_size=0: should be greater than or equal to 1"]),
+    (["data.batch_size=0"], ["data.batch_size=0: should be greater than 0"]),
     (["trainer.gradient_clip_val=1"], ["optim.discriminator.clip=1"]),
     (["+trainer.max_steps=9"], ["max_images="]),
     (["trainer.accumulate_grad_batches=2"], ["data.batch_size"]),
     (["trainer.accelerator=abacus"], ["trainer: ", "trainer=auto"]),
     (["resume=/nowhere"], ["/nowhere: there is no such file or folder"]),
-    (["resume=file"], ["no checkpoint"]),
+    (["resume=file"], ["is not a checkpoint"]),
     (["model.game.generator._target_=oakleaf.Nothing"], ["there is no such class"]),
     (["trainer.overfit_batches=1"], ["data.root=FOLDER"]),
     (["trainer.precision=16-mixed"], ["bf16-mixed"]),
     (["trainer.strategy=ddp"], ["trainer=ddp"]),
-    (["loss.instance_noise=null"], ["loss.instance_noise=null: something is needed"]),
+    (["loss.instance_noise=null"], ["loss.instance_noise=null: a value is required"]),
     (["optim.generator.schedules=null"], ["optim.generator.schedules"]),
     (["optim=sgd", "optim.generator.optimizer.momentum=-1"], ["optimizer.momentum=-1: should be greater"]),
     (
@@ -243,7 +243,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("overrides", "expected"), MISTAKES, ids=[" ".join(overrides) for overrides, _ in MISTAKES])
 def test_a_mistake_is_told_in_one_sentence(tmp_path: Path, overrides: list[str], expected: list[str]) -> None:
-    (tmp_path / "file").write_text("no checkpoint")
+    (tmp_path / "file").write_text("not a checkpoint")
     result = quick("train", *overrides, "logger=csv", folder=tmp_path)
     assert result.returncode == 1
     assert "Traceback" not in result.stderr + result.stdout
@@ -307,7 +307,7 @@ def test_sample_tells_mistakes_too(run: Path, tmp_path: Path) -> None:
         ([f"checkpoint={run}", "seed=abc"], "seed=abc: should be a valid integer"),
         ([f"checkpoint={run}", "+foo=1"], "foo: there is no such option"),
         ([f"checkpoint={run}", f"out={run}/config.yaml"], "out="),
-        ([f"checkpoint={run}", "count=0"], "count=0: should be greater than or equal to 1"),
+        ([f"checkpoint={run}", "count=0"], "count=0: should be greater than 0"),
         ([f"checkpoint={run}", "mode=arithmetic", "mode.b=[-1,0,1]"], "mode.b=[-1, 0, 1]"),
         ([f"checkpoint={run}", "device=tpu9"], "not on this machine"),
     ):

@@ -172,9 +172,9 @@ def test_a_hostile_card_is_refused(exported: Path, tmp_path: Path) -> None:
     wide = {**recipe, "model": {**model, "game": {**model["game"], "generator": {**model["game"]["generator"]}}}}
     wide["model"]["game"]["generator"]["width"] = 10**9
     for changes, words in (
-        ({"recipe": bad}, "is not opened"),
+        ({"recipe": bad}, "is refused"),
         ({"recipe": wide}, "which width is wrong"),
-        ({"recipe": {**recipe, "seed": "${oc.env:HOME}"}}, "look at this machine"),
+        ({"recipe": {**recipe, "seed": "${oc.env:HOME}"}}, "read this machine's environment"),
         ({"recipe": {"model": model}}, "has no data"),
         ({"recipe": 7}, "a card of layout"),
         ({"oakleaf_card": 99}, "a card of layout 99"),

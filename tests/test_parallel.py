@@ -1,4 +1,4 @@
-"""Two processes play the game of one process with the joint batch."""
+"""Two processes train like one process with the global batch."""
 
 import subprocess
 import sys
@@ -18,11 +18,11 @@ from oakleaf.runtime import distributed
 from oakleaf.runtime.seeds import derive_seed
 from oakleaf.runtime.sync_batchnorm import AllReduceSum
 
-TURNS, SIZE = 6, 12
+ITERATIONS, SIZE = 6, 12
 WITHOUT_NORM = ["model.game.generator.norm=none", "model.game.discriminator.norm=none"]
 # not Adam: where a gradient is nearly 0 it turns the rounding of a sum in another order into a whole step
 SGD = ["optim=sgd", "optim.discriminator.lr=0.01", "optim.generator.lr=0.01"]
-NARROW = ["model.game.generator.width=8", "model.game.discriminator.width=8", f"max_images={TURNS * 2 * SIZE}"]
+NARROW = ["model.game.generator.width=8", "model.game.discriminator.width=8", f"max_images={ITERATIONS * 2 * SIZE}"]
 NARROW += [f"data.batch_size={SIZE}"]
 
 
@@ -37,12 +37,12 @@ def train_in_two_processes(folder: Path, *overrides: str) -> Path:
 
 
 def joint_batches(images: Tensor) -> list[tuple[int, Tensor]]:
-    hands = zip(range(TURNS), EpochSampler(len(images), 2 * SIZE, seed=0).batches(0))
-    return [(iteration, images[rows].float() / 127.5 - 1) for iteration, (rows, _) in hands]
+    batches = zip(range(ITERATIONS), EpochSampler(len(images), 2 * SIZE, seed=0).batches(0))
+    return [(iteration, images[rows].float() / 127.5 - 1) for iteration, (rows, _) in batches]
 
 
 def drawn(iteration: int, *shapes: tuple[int, ...]) -> list[Tensor]:
-    """What both ranks draw in this turn, in order, side by side."""
+    """The random numbers of both ranks in an iteration, in order, concatenated."""
     ranks = []
     for rank in range(2):
         torch.manual_seed(derive_seed(0, iteration, rank))
@@ -105,8 +105,8 @@ def non_saturating(generator, critic, images: Tensor) -> None:
 def test_two_processes_equal_one_with_the_joint_batch(tmp_path: Path, options, by_hand) -> None:
     run = train_in_two_processes(tmp_path, *NARROW, *SGD, *options)
     trained = load(run)
-    assert trained.iteration == TURNS
-    assert trained.images_seen == TURNS * 2 * SIZE
+    assert trained.iteration == ITERATIONS
+    assert trained.images_seen == ITERATIONS * 2 * SIZE
 
     module, data, *_ = built(*FP32, *NARROW, *SGD, *options, folder=tmp_path)
     data.prepare_data()
@@ -119,14 +119,14 @@ def test_two_processes_equal_one_with_the_joint_batch(tmp_path: Path, options, b
 
 
 @pytest.mark.parametrize("error", [UserError("no room"), ValueError("no room")], ids=repr)
-def test_what_the_first_process_cannot_do_is_told_to_all(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the others would wait for it for ever."""
+def test_an_error_in_the_first_process_is_raised_in_all(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the others would wait for it forever."""
     sent: list[list[str | None]] = []
 
-    def broadcast(words: list[str | None]) -> None:
+    def broadcast(message: list[str | None]) -> None:
         if distributed.rank_and_world_size()[0] == 0:
-            sent.append(words[:])
-        words[:] = sent[-1]
+            sent.append(message[:])
+        message[:] = sent[-1]
 
     def fails() -> None:
         raise error
@@ -143,9 +143,9 @@ def test_what_the_first_process_cannot_do_is_told_to_all(error: Exception, monke
     assert done == [0] and sent == [["no room" if isinstance(error, UserError) else "ValueError('no room')"], [None]]
 
 
-def test_sums_over_processes_are_differentiated_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a gradient penalty through joint BatchNorm does; here by three processes that have the same."""
-    monkeypatch.setattr(torch.distributed, "all_reduce", lambda mine: mine.mul_(3))
+def test_sums_over_processes_can_be_differentiated_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a gradient penalty through synchronised BatchNorm; simulated for three equal processes."""
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda values: values.mul_(3))
     x = torch.randn(4, dtype=torch.float64, requires_grad=True)
 
     def curved(x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from oakleaf.errors import UserError
 from oakleaf.gan import GAN
 from oakleaf.runtime.checkpoint_io import AtomicCheckpointIO, checkpoint_path, read_checkpoint
 
-RUN = [*SMALL, "data.batch_size=200", "data.flip=true", "model.game.generator.width=4"]  # 8 turns an epoch
+RUN = [*SMALL, "data.batch_size=200", "data.flip=true", "model.game.generator.width=4"]  # 8 iterations per epoch
 THIN = ["model.game.generator.hidden=[60]", "model.game.discriminator.hidden=[24,24]"]
 
 
@@ -61,20 +61,20 @@ def test_resumed_equals_uninterrupted_in_epochs_and_with_other_workers(fit: Fit,
         assert equal(whole, again, (trainer.optimizers, other.optimizers)), f"cut at {cut}"
 
 
-def test_a_finished_run_goes_on_when_it_is_made_longer(fit: Fit, tmp_path: Path) -> None:
+def test_a_finished_run_continues_when_it_is_made_longer(fit: Fit, tmp_path: Path) -> None:
     whole, trainer = fit(*RUN, "max_images=4000", folder=tmp_path / "a")
     fit(*RUN, "max_images=2200", folder=tmp_path / "b")
     again, other = fit(*RUN, "max_images=4000", checkpoint=tmp_path / "b/checkpoints/last.ckpt", folder=tmp_path / "c")
     assert equal(whole, again, (trainer.optimizers, other.optimizers))
 
 
-def test_watching_and_sampling_change_nothing(fit: Fit, tmp_path: Path) -> None:
+def test_logging_and_sampling_change_nothing(fit: Fit, tmp_path: Path) -> None:
     bare, _ = fit(*RUN, "max_images=2000", "callbacks={}", "log_every=1000", folder=tmp_path / "a")
     watched, _ = fit(*RUN, "max_images=2000", "callbacks.samples.every=200", "log_every=1", folder=tmp_path / "b")
     assert all(torch.equal(a, b) for a, b in zip(bare.state_dict().values(), watched.state_dict().values()))
 
 
-def test_other_draws_in_between_change_nothing(fit: Fit, tmp_path: Path) -> None:
+def test_other_random_numbers_in_between_change_nothing(fit: Fit, tmp_path: Path) -> None:
     one, _ = fit(*RUN, "max_images=1000", folder=tmp_path / "a")
     torch.manual_seed(99)
     torch.rand(1000)
@@ -82,7 +82,7 @@ def test_other_draws_in_between_change_nothing(fit: Fit, tmp_path: Path) -> None
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters()))
 
 
-def test_a_failing_save_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch) -> None:
+def test_a_failing_save_keeps_the_old_checkpoint(tmp_path: Path, monkeypatch) -> None:
     path = tmp_path / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint({"value": torch.ones(3)}, path)
 
@@ -98,7 +98,7 @@ def test_a_failing_save_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch) -
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 
 
-def test_checkpoints_are_data_alone_and_others_are_refused(fit: Fit, tmp_path: Path) -> None:
+def test_checkpoints_are_data_only_and_other_files_are_refused(fit: Fit, tmp_path: Path) -> None:
     fit(*RUN, "max_images=200")
     last = checkpoint_path(tmp_path)
     recipe = torch.load(last, weights_only=True)["hyper_parameters"]
@@ -111,7 +111,7 @@ def test_checkpoints_are_data_alone_and_others_are_refused(fit: Fit, tmp_path: P
         ("zero", bytes(9000)),
     ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(UserError, match="no checkpoint"):
+        with pytest.raises(UserError, match="is not a checkpoint"):
             read_checkpoint(tmp_path / name)
     torch.save({"state_dict": {}}, tmp_path / "foreign")
     torch.save([1, 2], tmp_path / "list")
@@ -119,13 +119,13 @@ def test_checkpoints_are_data_alone_and_others_are_refused(fit: Fit, tmp_path: P
     with zipfile.ZipFile(tmp_path / "zip", "w") as archive:
         archive.writestr("x", "y")
     for name in ("foreign", "list", "code", "zip"):
-        with pytest.raises(UserError, match="no checkpoint"):
+        with pytest.raises(UserError, match="is not a checkpoint"):
             read_checkpoint(tmp_path / name)
     with pytest.raises(UserError, match="holds no"):
         checkpoint_path(tmp_path.parent)
 
 
-def test_a_resumed_run_learns_as_its_recipe_now_says(fit: Fit, tmp_path: Path) -> None:
+def test_a_resumed_run_uses_the_current_configuration(fit: Fit, tmp_path: Path) -> None:
     fit(*RUN, "max_images=400", folder=tmp_path / "a")
     changed = ["optim.generator.lr=1e-5", "optim.discriminator.optimizer.betas=[0.1,0.9]"]
     checkpoint = tmp_path / "a" / "checkpoints" / "last.ckpt"
@@ -135,7 +135,7 @@ def test_a_resumed_run_learns_as_its_recipe_now_says(fit: Fit, tmp_path: Path) -
     assert discriminator["betas"] == (0.1, 0.9)
 
 
-def test_opening_a_checkpoint_says_nothing(fit: Fit, tmp_path: Path) -> None:
+def test_loading_a_checkpoint_gives_no_warning(fit: Fit, tmp_path: Path) -> None:
     fit(*RUN, "max_images=100")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -1,4 +1,4 @@
-"""Runs that end badly lose nothing: signals, kills, full disks, NaN, memory."""
+"""Failures that must not lose a run: signals, kills, full disks, NaN, memory."""
 
 import contextlib
 import csv
@@ -29,14 +29,14 @@ def same_weights(a: Path, b: Path) -> bool:
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 138), (signal.SIGINT, 130)])
-def test_a_signal_ends_the_run_with_a_checkpoint_and_the_code_that_schedulers_know(
+def test_a_signal_ends_the_run_with_a_checkpoint_and_its_exit_code(
     sent: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from oakleaf.callbacks import LogScalars
 
     began = LogScalars.on_train_batch_end
 
-    def tell(self: Any, trainer: Any, module: Any, *rest: Any) -> None:
+    def send_signal(self: Any, trainer: Any, module: Any, *rest: Any) -> None:
         began(self, trainer, module, *rest)
         if module.iteration == 3:
             os.kill(os.getpid(), sent)
@@ -44,7 +44,7 @@ def test_a_signal_ends_the_run_with_a_checkpoint_and_the_code_that_schedulers_kn
     before = signal.getsignal(sent)
     folder = ["max_images=160", f"hydra.run.dir={tmp_path}/whole"], ["max_images=160", f"hydra.run.dir={tmp_path}/cut"]
     assert quick(*RUN, *folder[0], folder=tmp_path).returncode == 0
-    monkeypatch.setattr(LogScalars, "on_train_batch_end", tell)
+    monkeypatch.setattr(LogScalars, "on_train_batch_end", send_signal)
     assert quick(*RUN, *folder[1], folder=tmp_path).returncode == code
     monkeypatch.undo()
     assert signal.getsignal(sent) == before
@@ -54,7 +54,7 @@ def test_a_signal_ends_the_run_with_a_checkpoint_and_the_code_that_schedulers_kn
     assert same_weights(last, tmp_path / "whole" / "checkpoints" / "last.ckpt")
 
 
-def test_killed_at_any_moment_and_inside_savings_it_ends_where_the_unkilled_run_ends(tmp_path: Path) -> None:
+def test_killed_runs_end_with_the_weights_of_the_uninterrupted_run(tmp_path: Path) -> None:
     """The short form of `tests/torture/kills.py`, which kills 50 times."""
     script = [sys.executable, ROOT / "tests" / "torture" / "kills.py", "5", "1"]
     found = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True)
@@ -62,7 +62,7 @@ def test_killed_at_any_moment_and_inside_savings_it_ends_where_the_unkilled_run_
     assert "5  kills" in found.stdout and "inside a saving" in found.stdout and "ended alike" in found.stdout
 
 
-def test_resume_auto_skips_a_damaged_checkpoint_and_says_so(tmp_path: Path) -> None:
+def test_resume_auto_skips_and_names_a_damaged_checkpoint(tmp_path: Path) -> None:
     run = [*RUN, f"hydra.run.dir={tmp_path}/run", "callbacks.checkpoint.keep_every=64"]
     assert quick(*run, "max_images=160", folder=tmp_path).returncode == 0
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
@@ -74,7 +74,7 @@ def test_resume_auto_skips_a_damaged_checkpoint_and_says_so(tmp_path: Path) -> N
     last.write_bytes(torn)
     os.utime(last)
     result = quick(*run, "max_images=160", "resume=auto", folder=tmp_path)
-    assert result.returncode == 0 and "last.ckpt is no checkpoint, or a damaged one" in result.stdout + result.stderr
+    assert result.returncode == 0 and "last.ckpt is not a checkpoint, or it is damaged" in result.stdout + result.stderr
     assert "000000000128.ckpt" in result.stdout + result.stderr
     again = read_checkpoint(last)
     assert again["images_seen"] == 160
@@ -84,19 +84,19 @@ def test_resume_auto_skips_a_damaged_checkpoint_and_says_so(tmp_path: Path) -> N
     )
 
 
-def test_resume_auto_writes_nothing_over_a_run_without_a_whole_checkpoint(tmp_path: Path) -> None:
+def test_resume_auto_overwrites_nothing_if_all_checkpoints_are_damaged(tmp_path: Path) -> None:
     run = [*RUN, f"hydra.run.dir={tmp_path}/run", "max_images=32"]
     assert quick(*run, "resume=auto", folder=tmp_path).returncode == 0  # none is there: it begins
     for path in (tmp_path / "run" / "checkpoints").glob("*.ckpt"):
         path.write_bytes(path.read_bytes()[:-2000])
-    there = lambda: {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file() and p.suffix != ".log"}  # noqa: E731
-    before = there()
+    files = lambda: {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file() and p.suffix != ".log"}  # noqa: E731
+    before = files()
     result = quick(*run, "resume=auto", folder=tmp_path)
     assert result.returncode == 1 and "is whole; name another folder" in result.stderr.splitlines()[-1]
-    assert there() == before
+    assert files() == before
 
 
-def test_a_full_disk_leaves_the_old_checkpoint_and_is_told_at_the_end(tmp_path: Path) -> None:
+def test_a_full_disk_keeps_the_old_checkpoint_and_fails_at_the_end(tmp_path: Path) -> None:
     run = [*RUN, f"hydra.run.dir={tmp_path}/run"]
     assert quick(*run, "max_images=32", folder=tmp_path).returncode == 0
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
@@ -110,7 +110,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_is_told_at_the_end(tmp_path: 
 ROOM = 3000  # bytes; config.yaml has more
 
 
-def test_a_full_disk_at_the_start_leaves_the_old_config_and_is_told(tmp_path: Path) -> None:
+def test_a_full_disk_at_the_start_keeps_the_old_config(tmp_path: Path) -> None:
     run = [*RUN, f"hydra.run.dir={tmp_path}/run"]
     with full_disk(ROOM):
         result = quick(*run, "max_images=32", folder=tmp_path)
@@ -126,10 +126,8 @@ def test_a_full_disk_at_the_start_leaves_the_old_config_and_is_told(tmp_path: Pa
     assert not list((tmp_path / "run").glob(".*"))
 
 
-def test_a_disk_too_full_for_sheets_rows_and_scores_ends_no_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first sheet and row are written, and those of the last turns; in between there is no room."""
+def test_a_disk_too_full_for_grids_rows_and_scores_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first grid and row are written, and those of the last iterations; in between the disk is full."""
     from oakleaf.callbacks import LogScalars
 
     began, room = LogScalars.on_train_batch_end, contextlib.ExitStack()
@@ -151,11 +149,14 @@ def test_a_disk_too_full_for_sheets_rows_and_scores_ends_no_run(
     often += ["callbacks.evaluate.best=null", "callbacks.evaluate.every=48", "callbacks.evaluate.fake=32"]
     with room:
         result = quick(*RUN, *often, f"hydra.run.dir={tmp_path}/run", folder=tmp_path)
-    said = result.stdout + result.stderr
-    assert result.returncode == 0, said
-    assert "Traceback" not in said
+    output = result.stdout + result.stderr
+    assert result.returncode == 0, output
+    assert "Traceback" not in output
     for name in (r"metrics\.csv", "scores", r"000000000032\.png"):
-        assert len(re.findall(rf"{name} could not be written \(File too large\), and the run goes on", said)) == 1
+        assert (
+            len(re.findall(rf"{name} could not be written \(File too large\); training continues without it", output))
+            == 1
+        )
     with (tmp_path / "run" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [int(row["images"]) for row in rows] == [16, 128, 144, 144, 160]  # at 144 there is a score, in its own row
@@ -166,7 +167,7 @@ def test_a_disk_too_full_for_sheets_rows_and_scores_ends_no_run(
 
 
 def poisoned(module: Any, iterations: range) -> None:
-    """Batches of these turns hold a NaN."""
+    """Let the batches of these iterations contain a NaN."""
     real = module.training_step
 
     def step(batch: Any, batch_idx: int) -> None:
@@ -178,7 +179,7 @@ def poisoned(module: Any, iterations: range) -> None:
     module.training_step = step
 
 
-def test_steps_with_nan_are_skipped_and_statistics_put_right(tmp_path: Path) -> None:
+def test_steps_with_nan_are_skipped_and_statistics_repaired(tmp_path: Path) -> None:
     module, data, trainer, _ = built(*FP32, *SMALL, "max_images=160", folder=tmp_path)
     poisoned(module, range(4, 6))
     trainer.fit(module, datamodule=data)
@@ -188,41 +189,42 @@ def test_steps_with_nan_are_skipped_and_statistics_put_right(tmp_path: Path) -> 
     assert all(bool(tensor.isfinite().all()) for tensor in module.state_dict().values())
 
 
-def test_after_too_many_the_run_ends_with_player_term_and_batch_named(tmp_path: Path) -> None:
+def test_too_many_skipped_steps_end_the_run_with_the_cause_named(tmp_path: Path) -> None:
     module, data, trainer, _ = built(*FP32, *SMALL, "max_images=320", "nonfinite.max_consecutive=3", folder=tmp_path)
     poisoned(module, range(5, 100))
     with pytest.raises(
-        TrainingDiverged, match=r"loss/discriminator/adversarial is NaN .* 3 steps in a row.* turn 7; .* own image"
+        TrainingDiverged,
+        match=r"loss/discriminator/adversarial is NaN .* 3 steps in a row.* iteration 7, .* batch's image is not",
     ):
         trainer.fit(module, datamodule=data)
     assert all(bool(weight.isfinite().all()) for weight in module.parameters())
 
 
-def test_a_generator_that_blew_up_is_named_by_whoever_pays_first(tmp_path: Path) -> None:
+def test_a_diverged_generator_is_named_as_the_cause(tmp_path: Path) -> None:
     module, data, trainer, _ = built(*FP32, *SMALL, "max_images=320", "nonfinite.max_consecutive=3", folder=tmp_path)
     with torch.no_grad():
         next(module.network("generator").parameters()).fill_(1e38)
-    words = r"loss/discriminator/adversarial is NaN .* what the generator draws is not finite\..* Lower optim\.generator\.lr"
+    words = (
+        r"loss/discriminator/adversarial is NaN .* the generator's samples are not finite; lower optim\.generator\.lr"
+    )
     with pytest.raises(TrainingDiverged, match=words):
         trainer.fit(module, datamodule=data)
 
 
-def test_what_cannot_even_be_drawn_hides_nothing() -> None:
-    def draws() -> torch.Tensor:
+def test_samples_that_fail_do_not_hide_the_error() -> None:
+    def sample() -> torch.Tensor:
         raise torch.linalg.LinAlgError("not positive definite")
 
     guard = NonFiniteGuard(max_consecutive=1)
     nan = {"adversarial": torch.tensor(float("nan"))}
     assert not guard.check("discriminator", None, nan, torch.tensor(1.0))
     with pytest.raises(
-        TrainingDiverged, match=r"loss/discriminator/adversarial is NaN .* Lower optim\.discriminator\.lr"
+        TrainingDiverged, match=r"loss/discriminator/adversarial is NaN .*; lower optim\.discriminator\.lr"
     ):
-        guard.raise_if_diverged(1, {}, draws)
+        guard.raise_if_diverged(1, {}, sample)
 
 
-def test_it_goes_back_to_the_last_checkpoint_with_half_the_rates(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rollback_continues_with_half_the_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from oakleaf.gan import GAN
 
     rates: list[float] = []
@@ -246,7 +248,7 @@ def test_it_goes_back_to_the_last_checkpoint_with_half_the_rates(
 
 
 def test_each_rate_is_halved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The encoder's is written as that of G."""
+    """The encoder's rate is an interpolation of the generator's."""
     from oakleaf.cli.resume import rollback
 
     config = composed("model=bigan", "data=digits", "nonfinite.max_rollbacks=1", folder=tmp_path)
@@ -257,7 +259,7 @@ def test_each_rate_is_halved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "encoder" in before
 
 
-def test_where_memory_ends_the_batch_that_fits_is_named(tmp_path: Path) -> None:
+def test_out_of_memory_names_the_batch_size_that_fits(tmp_path: Path) -> None:
     module, data, trainer, _ = built(*FP32, *SMALL, "max_images=160", folder=tmp_path)
     real = module.game.discriminator.forward
 
@@ -271,7 +273,7 @@ def test_where_memory_ends_the_batch_that_fits_is_named(tmp_path: Path) -> None:
         trainer.fit(module, datamodule=data)
 
 
-def test_a_checkpoint_is_whole_or_not_there(tmp_path: Path) -> None:
+def test_a_checkpoint_is_complete_or_missing(tmp_path: Path) -> None:
     io = AtomicCheckpointIO()
     io.save_checkpoint({"a": torch.ones(2)}, tmp_path / "x.ckpt")
     assert not io.failed
@@ -279,7 +281,7 @@ def test_a_checkpoint_is_whole_or_not_there(tmp_path: Path) -> None:
     remove_partial_files(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.ckpt"]
     assert newest_checkpoint(tmp_path) is None  # whole, but none of ours
-    with pytest.raises(UserError, match="no checkpoint of Oakleaf's: its recipe is missing"):
+    with pytest.raises(UserError, match="is not a checkpoint of Oakleaf: it has no configuration"):
         read_checkpoint(tmp_path / "x.ckpt")
 
 
@@ -291,7 +293,7 @@ def test_the_state_of_an_objective_survives_nan(tmp_path: Path) -> None:
     assert module.guard.skipped
 
 
-def test_a_run_from_before_an_option_goes_on_with_the_options_default(tmp_path: Path) -> None:
+def test_a_checkpoint_without_a_new_option_gets_its_default(tmp_path: Path) -> None:
     run = [*RUN, f"hydra.run.dir={tmp_path}/run"]
     assert quick(*run, "max_images=32", folder=tmp_path).returncode == 0
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"

@@ -1,4 +1,4 @@
-"""Sweeps that end in an answer, and go on where they were stopped."""
+"""Sweeps: the ranking at their end, continuing after a stop, and mistakes."""
 
 import csv
 import json
@@ -21,11 +21,11 @@ from PIL import Image
 from conftest import ROOT, SMALL
 from oakleaf.errors import UserError
 from oakleaf.runtime.checkpoint_io import read_checkpoint
-from oakleaf.sweeps import job_state
 from oakleaf.sweeps.devices import reserve_gpus
-from oakleaf.sweeps.job_state import JOB, SWEEP, Job, locked, read_job, write, write_job
-from oakleaf.sweeps.names import combinations, job_name, quoted, sweep_name
-from oakleaf.sweeps.ranking import ranked
+from oakleaf.sweeps.job_state import JOB, LOCK, SWEEP, Job, current_job, read_job, write_job, write_json
+from oakleaf.sweeps.locks import file_lock, is_locked
+from oakleaf.sweeps.names import combinations, job_name, quote, sweep_name
+from oakleaf.sweeps.ranking import rank
 from oakleaf.sweeps.status import status
 from test_commands import command, quick
 
@@ -45,7 +45,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return read_checkpoint(run / "checkpoints" / "last.ckpt")["state_dict"]
 
 
-def test_a_sweep_that_was_killed_goes_on_and_gives_the_same(tmp_path: Path) -> None:
+def test_a_killed_sweep_continues_with_the_same_result(tmp_path: Path) -> None:
     line = ["-m", *LONG, *MEASURED, "seed=0,1", "sweep.metric=fid"]
     script = [sys.executable, str(ROOT / "train.py"), *line]
     sweep = subprocess.Popen(script, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -53,7 +53,7 @@ def test_a_sweep_that_was_killed_goes_on_and_gives_the_same(tmp_path: Path) -> N
     sweep.send_signal(signal.SIGKILL)
     sweep.wait()
     (folder,) = tmp_path.glob("outputs/sweeps/*")
-    until(lambda: not job_state.is_locked(folder / "seed1"))  # its job ends with it
+    until(lambda: not is_locked(folder / "seed1" / LOCK))  # its job ends with it
     assert read_checkpoint(folder / "seed1")["images_seen"] < 3200
     assert "seed1  stopped" in status(folder)
     before = (folder / "seed0" / "checkpoints" / "last.ckpt").stat().st_mtime_ns
@@ -94,26 +94,26 @@ def test_jobs_of_several_processes_run_in_a_sweep_and_outlive_a_failure(tmp_path
     report = (folder / "report.md").read_text()
     assert "| 1 | 16 | " in report
     assert "nearest: 16" in report
-    assert Image.open(folder / "sheet.png").width > 200
-    told = quick("train", f"sweep.status={folder}", folder=tmp_path)
-    assert told.stdout.splitlines()[-1] == "1 failed, 1 done", told.stderr
+    assert Image.open(folder / "samples.png").width > 200
+    shown = quick("train", f"sweep.status={folder}", folder=tmp_path)
+    assert shown.stdout.splitlines()[-1] == "1 failed, 1 done", shown.stderr
 
 
-def test_the_status_comes_at_once_and_alone(tmp_path: Path) -> None:
-    beside = quick("train", "sweep.status=x", "seed=1", folder=tmp_path)
-    assert (beside.returncode, beside.stderr) == (
+def test_the_status_needs_no_torch_and_no_other_override(tmp_path: Path) -> None:
+    refused = quick("train", "sweep.status=x", "seed=1", folder=tmp_path)
+    assert (refused.returncode, refused.stderr) == (
         1,
         "sweep.status=x stands alone: python train.py sweep.status=FOLDER\n",
     )
     assert not list(tmp_path.glob("outputs/*/*"))
-    asked = "import sys; sys.argv = ['train.py', 'sweep.status=/nowhere']; from oakleaf.cli.train import main\n"
-    asked += "try: main()\nexcept SystemExit as end: print(end)\nprint('torch' in sys.modules)"
-    said = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout
-    assert "no sweep was begun there" in said
-    assert said.splitlines()[-1] == "False"
+    code = "import sys; sys.argv = ['train.py', 'sweep.status=/nowhere']; from oakleaf.cli.train import main\n"
+    code += "try: main()\nexcept SystemExit as end: print(end)\nprint('torch' in sys.modules)"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "there is no sweep" in output
+    assert output.splitlines()[-1] == "False"
 
 
-def test_a_sweep_is_known_by_its_command() -> None:
+def test_names_of_sweep_and_jobs_follow_from_the_command() -> None:
     words = ["model=dcgan,sngan", "seed=0,1", "optim.generator.lr=1e-4,2e-4", "max_images=100"]
     name = sweep_name(words)
     assert name.startswith("model-generator.lr-seed-")
@@ -130,36 +130,35 @@ def test_a_sweep_is_known_by_its_command() -> None:
         combinations(["optim.generator.lr=interval(0,1)"])
 
 
-def test_a_longer_sweep_goes_on_and_another_is_refused(tmp_path: Path) -> None:
+def test_a_longer_sweep_continues_and_a_different_one_is_refused(tmp_path: Path) -> None:
     done = Job("seed0", ["seed=0", "max_images=100"], ["seed=0"], "done", evaluated=["metric=fid"])
     write_job(tmp_path, done)
-    assert read_job(tmp_path, Job("seed0", list(done.overrides), ["seed=0"])) == done
-    longer = read_job(tmp_path, Job("seed0", ["seed=0", "max_images=200"], ["seed=0"]))
-    assert longer is not None
+    assert current_job(tmp_path, Job("seed0", list(done.overrides), ["seed=0"])) == done
+    longer = current_job(tmp_path, Job("seed0", ["seed=0", "max_images=200"], ["seed=0"]))
     assert (longer.state, longer.overrides[1]) == ("stopped", "max_images=200")
     with pytest.raises(UserError, match="another folder"):
-        read_job(tmp_path, Job("seed0", ["seed=0", "model=gan"], ["seed=0"]))
+        current_job(tmp_path, Job("seed0", ["seed=0", "model=gan"], ["seed=0"]))
     (tmp_path / JOB).write_text("{ half")
     assert read_job(tmp_path) is None
 
 
-def test_the_ranking_is_over_seeds_and_knows_which_way_is_better() -> None:
+def test_the_ranking_is_over_seeds_in_the_better_direction() -> None:
     def job(loss: str, seed: int, value: float | None, better: str) -> Job:
         scores = {} if value is None else {"fid-x": value, "fidelity": 9.0}
         job = Job(f"{loss}{seed}", [], [f"loss={loss}", f"seed={seed}"], "done", seconds=2.0, images=10)
         job.scores, job.better = scores, dict.fromkeys(scores, better)
         return job
 
-    for way, expected in (("lower", ["b", "a", "c"]), ("higher", ["a", "b", "c"])):
+    for better, expected in (("lower", ["b", "a", "c"]), ("higher", ["a", "b", "c"])):
         values = [("a", 0, 4.0), ("c", 0, None), ("a", 1, 6.0), ("b", 0, 3.0), ("b", 1, None)]
-        order = ranked([job(loss, seed, value, way) for loss, seed, value in values], "fid")
-        assert [one.swept for one in order] == [(f"loss={loss}",) for loss in expected]
-        a, b, c = (next(one for one in order if one.swept == (f"loss={loss}",)) for loss in "abc")
+        ranking = rank([job(loss, seed, value, better) for loss, seed, value in values], "fid")
+        assert [one.swept for one in ranking] == [(f"loss={loss}",) for loss in expected]
+        a, b, c = (next(one for one in ranking if one.swept == (f"loss={loss}",)) for loss in "abc")
         assert (a.mean, b.sd, c.best) == (5.0, None, None)
         assert a.sd == pytest.approx(2**0.5)
         assert a.best is not None
-        assert a.best.name == ("a0" if way == "lower" else "a1")
-        assert a.name == "fid-x"
+        assert a.best.name == ("a0" if better == "lower" else "a1")
+        assert a.score_name == "fid-x"
 
 
 def test_each_job_gets_a_gpu_of_its_own(tmp_path: Path) -> None:
@@ -177,36 +176,37 @@ def test_each_job_gets_a_gpu_of_its_own(tmp_path: Path) -> None:
                 assert share == {}
 
 
-def test_a_lock_is_held_by_who_inherits_it_and_no_longer(tmp_path: Path) -> None:
-    with locked(tmp_path / "lock") as mine:
-        assert mine is not None
-        child = subprocess.Popen(["sleep", "60"], pass_fds=(mine,))
-        with locked(tmp_path / "lock") as other:
+def test_a_lock_ends_with_the_last_process_that_holds_it(tmp_path: Path) -> None:
+    with file_lock(tmp_path / "lock") as descriptor:
+        assert descriptor is not None
+        child = subprocess.Popen(["sleep", "60"], pass_fds=(descriptor,))
+        with file_lock(tmp_path / "lock") as other:
             assert other is None
-    assert job_state.is_locked(tmp_path)
+    assert is_locked(tmp_path / "lock")
     child.kill()
     child.wait()
-    assert not job_state.is_locked(tmp_path)
+    assert not is_locked(tmp_path / "lock")
 
 
 def test_a_sweep_is_a_group_in_wandb(tmp_path: Path) -> None:
     from oakleaf.runtime.loggers import WeightsAndBiases
-    from oakleaf.sweeps.dashboard import show
-    from oakleaf.sweeps.job_runner import _wandb
+    from oakleaf.sweeps.job_runner import wandb_variables
+    from oakleaf.sweeps.wandb_report import log_report
 
     job = Job("hinge-seed0", [], ["loss=hinge", "seed=0"])
-    said = _wandb(tmp_path / "loss-seed-123456" / job.name, job)
-    with mock.patch.dict(os.environ, said):
+    variables = wandb_variables(tmp_path / "loss-seed-123456" / job.name, job)
+    with mock.patch.dict(os.environ, variables):
         logger = WeightsAndBiases(str(tmp_path), tags=[])
         run = logger.run
         assert (run.group, run.job_type, run.name) == ("loss-seed-123456", "train", "hinge-seed0")
         assert set(run.tags) == {"sweep", "loss=hinge", "seed=0"}
         logger.finalize("success")
-    Image.new("RGB", (8, 8)).save(tmp_path / "sheet.png")
-    for name in ("report.md", "results.csv"):
+    Image.new("RGB", (8, 8)).save(tmp_path / "samples.png")
+    files = ["report.md", "results.csv", "samples.png"]
+    for name in files[:2]:
         (tmp_path / name).write_text("x\n")
     with mock.patch("wandb.init", wraps=__import__("wandb").init) as init:
-        show(tmp_path, OmegaConf.create({"project": "p"}), ["", "loss"], [["1", "hinge"]])
+        log_report(tmp_path, OmegaConf.create({"project": "p"}), ["", "loss"], [["1", "hinge"]], files)
     assert init.call_args.kwargs["job_type"] == "report"
     assert init.call_args.kwargs["group"] == tmp_path.name
     import wandb
@@ -216,7 +216,7 @@ def test_a_sweep_is_a_group_in_wandb(tmp_path: Path) -> None:
 
 MISTAKES = [
     (["sweep.metric=fdi", "seed=0,1"], "sweep.metric=fdi: there is no such metric. Did you mean fid?"),
-    (["sweep.fake=0", "seed=0,1"], "sweep.fake=0: should be greater than or equal to 1"),
+    (["sweep.fake=0", "seed=0,1"], "sweep.fake=0: should be greater than 0"),
     (["model=dcgan,dcgna"], "Did you mean model=dcgan?"),
     (["loss.nothing=1,2"], "loss.nothing: there is no such option"),
     (["optim.generator.lr=interval(0,1)"], "hydra/sweeper=optuna searches in it"),
@@ -227,7 +227,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("overrides", "expected"), MISTAKES)
-def test_a_mistake_is_told_before_anything_begins(tmp_path: Path, overrides: list[str], expected: str) -> None:
+def test_a_mistake_is_reported_before_any_job_starts(tmp_path: Path, overrides: list[str], expected: str) -> None:
     result = quick("train", "-m", *overrides, "logger=csv", folder=tmp_path)
     assert result.returncode == 1
     assert expected in result.stderr, result.stderr
@@ -236,16 +236,16 @@ def test_a_mistake_is_told_before_anything_begins(tmp_path: Path, overrides: lis
 
 
 def test_paths_survive_the_command_line(tmp_path: Path) -> None:
-    from oakleaf.sweeps.names import parsed
+    from oakleaf.sweeps.names import parse
 
     for text in ("a b", "it's", "x=1,2", "${now}"):
-        (override,) = parsed([f"key={quoted(text)}"])
+        (override,) = parse([f"key={quote(text)}"])
         assert str(override.value()) == text or text == "${now}"
 
 
 @pytest.mark.parametrize("text", ["5", "[]", "{}", '{"name": "a"}', '{"name": 5, "overrides": 3, "swept": []}', "{ h"])
-def test_the_status_tells_what_is_damaged(tmp_path: Path, text: str) -> None:
-    write(tmp_path / SWEEP, {"jobs": [{"name": name, "overrides": [], "swept": []} for name in "ab"]})
+def test_the_status_reports_damaged_files(tmp_path: Path, text: str) -> None:
+    write_json(tmp_path / SWEEP, {"jobs": [{"name": name, "overrides": [], "swept": []} for name in "ab"]})
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / JOB).write_text(text)
     write_job(tmp_path / "b", Job("b", [], [], "done"))
@@ -253,14 +253,14 @@ def test_the_status_tells_what_is_damaged(tmp_path: Path, text: str) -> None:
     for damaged in (text, f'{{"jobs": {text}}}', f'{{"jobs": [{text}]}}'):
         if damaged != '{"jobs": []}':
             (tmp_path / SWEEP).write_text(damaged)
-            with pytest.raises(UserError, match=r"sweep\.json is damaged; the sweep's command, given again"):
+            with pytest.raises(UserError, match=r"sweep\.json is damaged; run the sweep's command again"):
                 status(tmp_path)
 
 
-def test_a_sweep_of_another_folder_is_no_sweep(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no sweep was begun there"):
+def test_the_status_of_a_folder_without_a_sweep_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no sweep"):
         status(tmp_path)
-    write(tmp_path / SWEEP, {"jobs": [{"name": "a", "overrides": [], "swept": []}]})
+    write_json(tmp_path / SWEEP, {"jobs": [{"name": "a", "overrides": [], "swept": []}]})
     assert status(tmp_path).splitlines()[-1] == "1 waiting"
     assert json.loads((tmp_path / SWEEP).read_text())["jobs"]
     shutil.rmtree(tmp_path)

@@ -1,4 +1,4 @@
-"""A checkpoint is data, and a YAML is data: nothing is imported, called, read or written because they say so."""
+"""Checkpoints and YAML files are data: none of them can import, call, read or write anything that is not allowed."""
 
 import json
 import os
@@ -33,26 +33,28 @@ FOREIGN = [
     "torch.nn", "torch.nn.modules.module.OrderedDict", "torchvision.datasets.CIFAR10", "torchvision.io.read_file",
     "lightning.fabric.utilities.cloud_io._load", "lightning.pytorch.Trainer.fit", "lightning.pytorch.cli.LightningCLI",
     "oakleaf.data.cache.os.system", "oakleaf.data.cache.shutil.rmtree", "oakleaf.data.cache.Path",
-    "oakleaf.data.cache.decode_to_cache", "oakleaf.cli.train._forget", "oakleaf.runtime.checkpoint_io.AtomicCheckpointIO", "oakleaf.runtime.run_dir.new_run_dir",
-    "oakleaf.builder.recipe.instantiate_allowed", "oakleaf.runtime.loggers.uuid", "oakleaf.data.cache.ThreadPoolExecutor", "oakleaf.errors.UserError",
+    "oakleaf.data.cache.decode_to_cache", "oakleaf.cli.train._forget",
+    "oakleaf.runtime.checkpoint_io.AtomicCheckpointIO", "oakleaf.runtime.run_dir.new_run_dir",
+    "oakleaf.builder.recipe.instantiate_allowed", "oakleaf.runtime.loggers.uuid",
+    "oakleaf.data.cache.ThreadPoolExecutor", "oakleaf.errors.UserError",
     "oakleaf.data.sources.hashlib.file_digest", "oakleaf..data", ".os.system", "oakleaf.data.__builtins__", "",
     "oakleaf",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("target", FOREIGN)
-def test_a_foreign_target_is_never_found(target: str) -> None:
-    with pytest.raises(UserError, match=r"builds networks|there is no such class"):
+def test_a_name_that_is_not_allowed_is_refused(target: str) -> None:
+    with pytest.raises(UserError, match=r"may build networks|there is no such class"):
         locate(target)
 
 
 @pytest.mark.parametrize("target", [7, None, ["os.system"], {"a": "b"}])
-def test_a_target_is_a_name(target: Any) -> None:
-    with pytest.raises(UserError, match="builds networks"):
+def test_a_target_that_is_not_a_name_is_refused(target: Any) -> None:
+    with pytest.raises(UserError, match="may build networks"):
         locate(target)
 
 
-def test_nothing_foreign_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_module_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bite.py").write_text(f"open({str(tmp_path / 'bitten')!r}, 'w')\nclass Network: ...\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match=f"{TRUST}=PACKAGE"):
@@ -73,7 +75,7 @@ NESTED = {
 
 
 @pytest.mark.parametrize("wrapped", NESTED.values(), ids=NESTED)
-def test_make_vouches_for_every_node_before_the_first_is_built(wrapped: Callable[[Any], Any]) -> None:
+def test_every_node_is_checked_before_the_first_is_built(wrapped: Callable[[Any], Any]) -> None:
     called: list[str] = []
     bad = {"_target_": "os.putenv", "_args_": ["OAKLEAF_BITTEN", "1"]}
     with pytest.raises(UserError, match=r"os\.putenv"):
@@ -82,7 +84,7 @@ def test_make_vouches_for_every_node_before_the_first_is_built(wrapped: Callable
     assert not called
 
 
-def test_what_an_interpolation_becomes_is_looked_at_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resolved_interpolations_are_checked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="interpolation"):
         instantiate_allowed({"_target_": "torch.nn.Linear", "in_features": "${oc.env:HOME}", "out_features": 1})
     config = composed("model.name=os.system", "model.game.generator._target_=${model.name}", folder=tmp_path)
@@ -96,7 +98,7 @@ def test_a_yaml_with_a_foreign_target_is_refused(tmp_path: Path, monkeypatch: py
     (mine / "evil.yaml").write_text(f"name: evil\ngame: {{_target_: os.mkdir, path: {tmp_path}/bitten}}\n")
     result = quick("train", f"hydra.searchpath=[file://{mine.parent}]", "model=evil", "logger=csv", folder=tmp_path)
     assert result.returncode == 1
-    assert result.stderr.startswith("model.game._target_=os.mkdir: a recipe builds networks")
+    assert result.stderr.startswith("model.game._target_=os.mkdir: a configuration may build networks")
     assert len(result.stderr.splitlines()) == 1
     assert not (tmp_path / "bitten").exists()
 
@@ -129,32 +131,33 @@ for _ in range(30):
 AGAIN = range(1, 40)
 GROWING_TEXT = {"a0": "ha"} | {f"a{i}": f"${{model.a{i - 1}}}${{model.a{i - 1}}}" for i in AGAIN}
 GROWING_NODE = {"a0": 1} | {f"a{i}": {"x": f"${{data.a{i - 1}}}", "y": f"${{..a{i - 1}}}"} for i in AGAIN}
+READS = "read this machine's environment or files"
 HOSTILE = {
-    "a call": ("model.game.generator", {"_target_": "os.system", "command": "touch bitten"}, "is not opened"),
-    "a call of a thing that load leaves alone": ("logger.table", {"_target_": "os.abort"}, "is not opened"),
-    "a walk through our modules": ("loss.objective._target_", "oakleaf.data.cache.os.abort", "there is no such class"),
-    "a hidden name": ("model.game.generator._target_", "${model.name}", "is not opened"),
-    "a key from the environment": ("model.name", "${oc.env:WANDB_API_KEY}", "look at this machine"),
-    "the same, escaped": ("model.name", "\\${oc.env:WANDB_API_KEY}", "look at this machine"),
-    "the same, by a hidden resolver": ("model.name", "${${loss.norm}:HOME}", "look at this machine"),
-    "the same, behind what is allowed": ("data.cache", "${oc.env:OAKLEAF_CACHE,${oc.env:A}}", "look at this machine"),
-    "a folder made by reading": ("model.name", "${run_dir:null,null,../../bitten,[]}", "look at this machine"),
-    "a list within itself": ("model.name", LOOP, "that is no recipe"),
-    "a billion laughs": ("model.name", LAUGHS, "that is no recipe"),
+    "a call": ("model.game.generator", {"_target_": "os.system", "command": "touch bitten"}, "is refused"),
+    "a call in a part that load does not build": ("logger.table", {"_target_": "os.abort"}, "is refused"),
+    "a name imported elsewhere": ("loss.objective._target_", "oakleaf.data.cache.os.abort", "there is no such class"),
+    "a hidden name": ("model.game.generator._target_", "${model.name}", "is refused"),
+    "a key from the environment": ("model.name", "${oc.env:WANDB_API_KEY}", READS),
+    "the same, escaped": ("model.name", "\\${oc.env:WANDB_API_KEY}", READS),
+    "the same, by a hidden resolver": ("model.name", "${${loss.norm}:HOME}", READS),
+    "the same, behind what is allowed": ("data.cache", "${oc.env:OAKLEAF_CACHE,${oc.env:A}}", READS),
+    "a folder made by reading": ("model.name", "${run_dir:null,null,../../bitten,[]}", READS),
+    "a list within itself": ("model.name", LOOP, "40 levels or 100,000 values"),
+    "a billion laughs": ("model.name", LAUGHS, "40 levels or 100,000 values"),
     "a tensor": ("model.name", torch.zeros(3), "only text and numbers"),
     "a key that is none": ("data", {(1, 2): "x"}, "only text and numbers"),
     "a wide network": ("model.game.generator.width", 10**9, "which width is wrong"),
     "a large network": ("model.game.generator.width", 60_000, "GB of memory"),
     "another network": ("model.game.generator.width", 16, "do not fit the networks"),
     "a number that is none": ("model.game.generator.width", "wide", "valid integer"),
-    "a text that grows": ("model", GROWING_TEXT, "grows"),
-    "a node that grows": ("data", GROWING_NODE, "grows"),
+    "a text that grows": ("model", GROWING_TEXT, "becomes too large"),
+    "a node that grows": ("data", GROWING_NODE, "becomes too large"),
     "a text that leads to itself": ("model.name", "${model.name}", "refers to itself"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("place", "value", "words"), HOSTILE.values(), ids=HOSTILE)
-def test_a_hostile_recipe_is_refused(
+def test_a_hostile_configuration_is_refused(
     honest: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, value: Any, words: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -166,7 +169,7 @@ def test_a_hostile_recipe_is_refused(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.ckpt", "good.ckpt"]
 
 
-def test_every_door_refuses_it_in_a_sentence(honest: dict[str, Any], tmp_path: Path) -> None:
+def test_every_command_refuses_it_in_one_sentence(honest: dict[str, Any], tmp_path: Path) -> None:
     torch.save(changed(honest, "model.game._target_", "os.system"), tmp_path / "bad.ckpt")
     for arguments in (
         ["sample", "checkpoint=bad.ckpt"],
@@ -177,11 +180,11 @@ def test_every_door_refuses_it_in_a_sentence(honest: dict[str, Any], tmp_path: P
         Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
         result = quick(*arguments, folder=tmp_path)
         assert result.returncode == 1
-        assert "bad.ckpt is not opened: model.game._target_=os.system" in result.stderr, result.stderr
+        assert "bad.ckpt is refused: model.game._target_=os.system" in result.stderr, result.stderr
         assert len(result.stderr.splitlines()) == 1
 
 
-def test_what_the_user_takes_from_the_environment_is_stored_as_a_value(fit: Fit, tmp_path: Path) -> None:
+def test_a_value_from_the_environment_is_stored_resolved(fit: Fit, tmp_path: Path) -> None:
     fit(*TINY, "data.root=${oc.env:OAKLEAF_NOWHERE,here}")
     stored = read_checkpoint(tmp_path)["hyper_parameters"]
     assert stored["data"]["root"] == "here"
@@ -189,15 +192,13 @@ def test_what_the_user_takes_from_the_environment_is_stored_as_a_value(fit: Fit,
     assert load(tmp_path).images_seen == 16
 
 
-def test_a_class_that_is_gone_and_not_needed_does_not_close_a_checkpoint(
-    honest: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_missing_class_that_is_not_needed_does_not_prevent_loading(honest: dict[str, Any], tmp_path: Path) -> None:
     torch.save(changed(honest, "callbacks.log_scalars._target_", "oakleaf.callbacks.Renamed"), tmp_path / "old.ckpt")
     assert load(tmp_path / "old.ckpt").images_seen == 16
 
 
 @pytest.mark.parametrize("part", ["optimizer_states", "loops", "callbacks", "iteration", "epoch", "state_dict"])
-def test_a_part_of_another_kind_is_told_before_a_run_goes_on(honest: dict[str, Any], tmp_path: Path, part: str) -> None:
+def test_a_part_of_a_wrong_type_is_reported_before_resuming(honest: dict[str, Any], tmp_path: Path, part: str) -> None:
     torch.save({**honest, part: "abc"}, tmp_path / "bad.ckpt")
     result = quick("train", "resume=bad.ckpt", "logger=csv", folder=tmp_path)
     assert result.returncode == 1
@@ -217,12 +218,12 @@ def test_a_pickle_that_calls_is_refused(
     torch.save({**honest, "state_dict": Bite()}, "bad.ckpt")
     (tmp_path / "raw.ckpt").write_bytes(pickle.dumps(Bite()))
     for name in ("bad.ckpt", "raw.ckpt"):
-        with pytest.raises(UserError, match="no checkpoint, or a damaged one"):
+        with pytest.raises(UserError, match="is not a checkpoint, or it is damaged"):
             read_checkpoint(tmp_path / name)
     assert not (tmp_path / "bitten").exists()
 
 
-def test_a_packed_archive_is_not_unfolded(honest: dict[str, Any], tmp_path: Path) -> None:
+def test_a_compressed_archive_is_not_read(honest: dict[str, Any], tmp_path: Path) -> None:
     torch.save({**honest, "state_dict": {"bomb": torch.zeros(10**7)}}, tmp_path / "wide.ckpt")
     with (
         zipfile.ZipFile(tmp_path / "wide.ckpt") as wide,
@@ -235,16 +236,16 @@ def test_a_packed_archive_is_not_unfolded(honest: dict[str, Any], tmp_path: Path
         read_checkpoint(tmp_path / "bomb.ckpt")
 
 
-def test_an_archive_that_points_outside_writes_nothing(tmp_path: Path) -> None:
+def test_an_archive_with_parent_paths_writes_nothing(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "out.ckpt", "w") as archive:
         archive.writestr("../../bitten", "x")
         archive.writestr("archive/data.pkl", pickle.dumps({}))
-    with pytest.raises(UserError, match="no checkpoint"):
+    with pytest.raises(UserError, match="is not a checkpoint"):
         read_checkpoint(tmp_path / "out.ckpt")
     assert not list(tmp_path.parent.glob("bitten")) + list(tmp_path.parent.parent.glob("bitten"))
 
 
-def test_a_picture_bomb_is_told_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_is_reported_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "set").mkdir()
     for i in range(8):
         Image.new("L", (16, 16)).save(tmp_path / "set" / f"{i}.png")
@@ -257,7 +258,7 @@ def test_a_picture_bomb_is_told_by_name(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(result.stderr.strip().splitlines()) == 1
 
 
-def test_nothing_secret_enters_what_a_run_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_stores_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home, key = tmp_path / "home-of-alice", "b1tes" * 8
     pictures = home / "pictures"
     pictures.mkdir(parents=True)

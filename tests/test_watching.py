@@ -1,4 +1,4 @@
-"""What a person sees of a run: scalars over images seen, sheets, a film, and a dashboard that stands in no way."""
+"""What a run logs: scalars over images seen, sample grids, an animation, W&B and TensorBoard."""
 
 import contextlib
 import csv
@@ -25,7 +25,7 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_scalars_carry_the_configurations_names_over_images_seen(fit: Fit, tmp_path: Path) -> None:
+def test_scalars_are_logged_by_name_over_images_seen(fit: Fit, tmp_path: Path) -> None:
     fit(*RUN, "loss=wasserstein_gp")
     rows = rows_of(tmp_path)
     assert [row["images"] for row in rows] == [str(160 * i) for i in range(1, 7)]
@@ -38,33 +38,33 @@ def test_scalars_carry_the_configurations_names_over_images_seen(fit: Fit, tmp_p
     assert all(0 <= float(row["accuracy/fake"]) <= 1 for row in rows)
 
 
-def test_sheets_of_the_same_latents_and_a_film_of_them(fit: Fit, tmp_path: Path) -> None:
+def test_sample_grids_of_the_same_latents_and_their_animation(fit: Fit, tmp_path: Path) -> None:
     fit(*RUN)
     names = sorted(path.name for path in (tmp_path / "samples").iterdir())
     assert names == ["000000000000.png", "000000000320.png", "000000000640.png", "000000000960.png", "film.gif"]
-    film = Image.open(tmp_path / "samples" / "film.gif")
-    assert film.n_frames == 4
+    animation = Image.open(tmp_path / "samples" / "film.gif")
+    assert animation.n_frames == 4
     first, last = (Image.open(tmp_path / "samples" / name) for name in (names[0], names[3]))
-    assert first.size == last.size == film.size
+    assert first.size == last.size == animation.size
     assert first.tobytes() != last.tobytes()
-    for still, sheet_seen in ((0, first), (3, last)):
-        film.seek(still)
-        apart = np.asarray(film.convert("RGB"), float) - np.asarray(sheet_seen.convert("RGB"), float)
-        assert abs(apart).mean() < 3  # of 255 grey levels
+    for frame, grid in ((0, first), (3, last)):
+        animation.seek(frame)
+        difference = np.asarray(animation.convert("RGB"), float) - np.asarray(grid.convert("RGB"), float)
+        assert abs(difference).mean() < 3  # of 255 grey levels
 
 
-def test_a_resumed_run_continues_its_table(fit: Fit, tmp_path: Path) -> None:
+def test_a_resumed_run_continues_metrics_csv(fit: Fit, tmp_path: Path) -> None:
     fit(*RUN, "callbacks.checkpoint.keep_every=320")
-    whole = rows_of(tmp_path)
+    uninterrupted = rows_of(tmp_path)
     fit(*RUN, checkpoint=tmp_path / "checkpoints" / "000000000320.ckpt")
     again = rows_of(tmp_path)
     timed = ("images_per_second",)
     assert [{k: v for k, v in row.items() if k not in timed} for row in again] == [
-        {k: v for k, v in row.items() if k not in timed} for row in whole
+        {k: v for k, v in row.items() if k not in timed} for row in uninterrupted
     ]
 
 
-def test_a_damaged_line_of_the_table_is_dropped(fit: Fit, tmp_path: Path) -> None:
+def test_a_damaged_row_of_metrics_csv_is_removed(fit: Fit, tmp_path: Path) -> None:
     fit(*RUN, "callbacks.checkpoint.keep_every=320")
     with (tmp_path / "metrics.csv").open("a") as file:
         file.write(",1.5\n11x")
@@ -72,7 +72,7 @@ def test_a_damaged_line_of_the_table_is_dropped(fit: Fit, tmp_path: Path) -> Non
     assert [row["images"] for row in rows_of(tmp_path)] == [str(160 * i) for i in range(1, 7)]
 
 
-def test_sheets_of_an_abandoned_course_go_when_the_run_goes_back(fit: Fit, tmp_path: Path) -> None:
+def test_later_sample_grids_are_removed_when_the_run_resumes_earlier(fit: Fit, tmp_path: Path) -> None:
     fit(*RUN, "callbacks.checkpoint.keep_every=320")
     old = (tmp_path / "samples" / "000000000640.png").read_bytes()
     other = ["optim.generator.lr=0.01", "max_images=800"]
@@ -83,14 +83,14 @@ def test_sheets_of_an_abandoned_course_go_when_the_run_goes_back(fit: Fit, tmp_p
 
 
 @pytest.mark.parametrize("every", [1, 3])
-def test_every_player_is_watched_however_seldom_it_plays(fit: Fit, tmp_path: Path, every: int) -> None:
+def test_every_player_is_logged_however_rarely_it_steps(fit: Fit, tmp_path: Path, every: int) -> None:
     options = [f"optim.discriminator.every={every}", "log_every=100"]  # a run shorter than an interval
     fit(*[o for o in RUN if "watch" not in o], *options)
     (row,) = rows_of(tmp_path)
     assert {"D(x)", "gradient_norm/discriminator", "gradient_norm/generator"} <= row.keys()
 
 
-def test_a_table_makes_room_for_new_columns(tmp_path: Path) -> None:
+def test_new_columns_are_added_to_metrics_csv(tmp_path: Path) -> None:
     table = MetricsCSV(str(tmp_path))
     table.log_metrics({"a": 1.0}, step=10)
     table.log_metrics({"a": 2.0, "b": 3.0}, step=20)
@@ -100,11 +100,11 @@ def test_a_table_makes_room_for_new_columns(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_means_are_exact_also_for_terms_that_are_seldom_paid() -> None:
+def test_means_are_exact_also_for_lazily_computed_terms() -> None:
     means = RunningMeans()
     for i in range(4):
-        paid = {"adversarial": torch.tensor(float(i))}
-        means.add("loss/discriminator", paid | ({"lazy": torch.tensor(8.0)} if i % 4 == 0 else {}))
+        losses = {"adversarial": torch.tensor(float(i))}
+        means.add("loss/discriminator", losses | ({"lazy": torch.tensor(8.0)} if i % 4 == 0 else {}))
     assert means.pop() == {"loss/discriminator/adversarial": 1.5, "loss/discriminator/lazy": 8.0}
     assert means.pop() == {}
 
@@ -116,7 +116,7 @@ def test_wandb_runs_offline_without_a_login(fit: Fit, tmp_path: Path) -> None:
     assert rows_of(tmp_path)  # beside it
 
 
-def test_wandb_that_fails_in_any_way_ends_no_training(fit: Fit, tmp_path: Path, monkeypatch) -> None:
+def test_a_failing_wandb_ends_no_training(fit: Fit, tmp_path: Path, monkeypatch) -> None:
     import wandb
 
     def broken(*_: object, **__: object) -> None:
@@ -128,29 +128,31 @@ def test_wandb_that_fails_in_any_way_ends_no_training(fit: Fit, tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
-    ("key", "answers", "mode"), [("", True, "offline"), ("k" * 40, False, "offline"), ("k" * 40, True, "online")]
+    ("key", "reachable", "mode"), [("", True, "offline"), ("k" * 40, False, "offline"), ("k" * 40, True, "online")]
 )
-def test_wandb_goes_online_only_when_logged_in_and_answered(tmp_path, monkeypatch, key, answers, mode) -> None:
+def test_wandb_is_online_only_if_logged_in_and_the_server_is_reachable(
+    tmp_path, monkeypatch, key, reachable, mode
+) -> None:
     import wandb
 
-    asked: list[str] = []
+    modes: list[str] = []
 
     def init(**arguments):
-        asked.append(arguments["mode"])
+        modes.append(arguments["mode"])
         raise RuntimeError("enough")
 
     monkeypatch.setattr(wandb, "init", init)
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.setenv("WANDB_API_KEY", key)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(loggers, "_answers", lambda: answers)
+    monkeypatch.setattr(loggers, "_is_reachable", lambda: reachable)
     logger = WeightsAndBiases(str(tmp_path / "run"))
     logger.log_metrics({"a": 1.0}, step=1)
-    assert asked[0] == mode
-    assert asked[-1] == "disabled"
+    assert modes[0] == mode
+    assert modes[-1] == "disabled"
 
 
-def test_tensorboard_gets_scalars_and_pictures(fit: Fit, tmp_path: Path) -> None:
+def test_tensorboard_gets_scalars_and_images(fit: Fit, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -179,4 +181,4 @@ def test_tensorboard_on_a_full_disk_ends_no_run(
     monkeypatch.setattr(LogScalars, "on_train_batch_end", fill)
     module, _ = fit(*RUN, "logger=tensorboard", "trainer.enable_progress_bar=false")
     assert module.images_seen == 960
-    assert caplog.text.count("tensorboard could not be written (File too large), and the run goes on") == 1
+    assert caplog.text.count("tensorboard could not be written (File too large); training continues without it") == 1

@@ -1,5 +1,13 @@
-"""What a recipe may ask for. A checkpoint is data, and so is a YAML: of all that Python could run, a recipe builds
-classes that are made for recipes. It is decided by name, before anything is imported or called.
+"""Which classes a configuration may build.
+
+A configuration names the classes that it builds (`_target_`), and Hydra would import and call any name. A configuration
+can come from an untrusted source: a downloaded checkpoint contains one, and so does an exported folder or a YAML file.
+Therefore only classes that configurations are made of are allowed: networks, losses, data sets and the like.
+
+A name is checked as text before its module is imported, because importing a module already runs its code: a check of
+the imported object would come too late. Only if the name lies in an allowed package, the object is imported and
+checked a second time by where it was defined, since a module also contains what it has imported itself
+(`oakleaf.data.cache.os.system`).
 """
 
 import inspect
@@ -13,8 +21,8 @@ from hydra.utils import get_object
 
 from oakleaf.errors import UserError, first_line
 
-TRUST = "OAKLEAF_TRUST"  # in the environment: further packages, `mine,yours.networks`; no file can set it
-PARTS = {  # by package, where those of its classes are defined that a recipe is made of
+TRUST = "OAKLEAF_TRUST"  # environment variable: further allowed packages, `mine,yours.networks`; no file can set it
+ALLOWED_MODULES = {  # by package: the modules in which the allowed classes are defined
     "oakleaf": "callbacks conditioning data export.formats games losses metrics networks optim runtime.distributed "
     "runtime.loggers sampling theory",
     "torch": "nn optim",
@@ -23,22 +31,26 @@ PARTS = {  # by package, where those of its classes are defined that a recipe is
     "lightning": "pytorch.callbacks pytorch.loggers pytorch.plugins pytorch.profilers pytorch.strategies "
     "pytorch.trainer",
 }
-PLACES = tuple(f"{package}.{part}" for package, parts in PARTS.items() for part in parts.split())
+ALLOWED = tuple(f"{package}.{module}" for package, modules in ALLOWED_MODULES.items() for module in modules.split())
 NAME = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+")
-HARMLESS = re.compile(  # what may follow `${`: a key, or a resolver that computes or tells where our cache is
+SAFE_INTERPOLATION = re.compile(  # what may follow `${`: a key, a resolver that only computes, or the cache's folder
     r"(\.*\w[\w.]*\}|(times|part|best_precision):|oc\.select:[\w.]+,|oc\.env:OAKLEAF_CACHE[,}])"
 )
-KEY = re.compile(r"\$\{(?:oc\.select:)?(\.*)(\w[\w.]*)[,}]")
-PLAIN = (dict, list, str, int, float, type(None))
-DEEP, MANY = 40, 100_000  # levels and values: no recipe of anybody's comes near
-LONG = 10_000_000  # characters, once all is resolved
+REFERENCE = re.compile(r"\$\{(?:oc\.select:)?(\.*)(\w[\w.]*)[,}]")
+PLAIN_TYPES = (dict, list, str, int, float, type(None))
+MAX_DEPTH, MAX_VALUES = 40, 100_000  # far more than a real configuration has
+MAX_CHARACTERS = 10_000_000  # after all interpolations are resolved
 
 
 def locate(target: Any, where: str = "_target_") -> Any:
-    """The class, or the function that makes one, of that name.
+    """Import and return the class, or the function that returns an instance of one, of the given name.
+
+    Args:
+        target: dotted name.
+        where: dotted key of the configuration that holds the name, for messages.
 
     Raises:
-        UserError: there is none, or it is none that a recipe may build; then nothing has been imported.
+        UserError: the name is not allowed, and then nothing has been imported; or there is no such class.
     """
     trusted = require_allowed_name(target, where)
     module, _, name = target.rpartition(".")
@@ -47,38 +59,53 @@ def locate(target: Any, where: str = "_target_") -> Any:
     except (ImportError, AttributeError) as error:
         reason = first_line(error)
         raise UserError(f"{where}={target}: there is no such class ({reason})") from error
-    home = getattr(found, "__module__", None) or ""
-    fit = _within(home, trusted) or (_within(home, PLACES) and _buildable(found))
-    if not callable(found) or not fit or get_object(target) is not found:  # what Hydra will find
+    defined_in = getattr(found, "__module__", None) or ""
+    allowed = _is_within(defined_in, trusted) or (_is_within(defined_in, ALLOWED) and _is_buildable(found))
+    if not callable(found) or not allowed or get_object(target) is not found:  # get_object: what Hydra will build
         raise UserError(_refusal(target, where))
     return found
 
 
 def require_allowed_name(target: Any, where: str) -> tuple[str, ...]:
-    """Whether a recipe may ask for that name, whatever is there; the packages that the user trusts besides.
+    """Check that a name lies in an allowed package, without importing anything.
+
+    Args:
+        target: dotted name.
+        where: dotted key of the configuration that holds the name, for messages.
+
+    Returns:
+        The packages that the user trusts in addition, from the environment variable OAKLEAF_TRUST.
 
     Raises:
-        UserError: it may not.
+        UserError: the name is not allowed.
     """
     trusted = tuple(filter(None, re.split(r"[,\s]+", os.environ.get(TRUST, ""))))
     module = str(target).rpartition(".")[0]
-    if not isinstance(target, str) or not NAME.fullmatch(target) or not _within(module, PLACES + trusted, parents=True):
+    is_name = isinstance(target, str) and NAME.fullmatch(target)
+    if not is_name or not _is_within(module, ALLOWED + trusted, parents=True):
         raise UserError(_refusal(target, where))
     return trusted
 
 
-def _within(module: str, places: tuple[str, ...], parents: bool = False) -> bool:
-    """parents: a package above may name what is defined below it, `lightning.pytorch.Trainer`."""
-    inside = any(f"{module}.".startswith(f"{place}.") for place in places)
-    return inside or (parents and bool(module) and any(place.startswith(f"{module}.") for place in places))
+def _is_within(module: str, packages: tuple[str, ...], parents: bool = False) -> bool:
+    """Tell whether a module is one of the packages or below one.
+
+    With `parents`, a package above is allowed too, as it re-exports what is defined below it:
+    `lightning.pytorch.Trainer` is defined in `lightning.pytorch.trainer`.
+    """
+    inside = any(f"{module}.".startswith(f"{package}.") for package in packages)
+    return inside or (parents and bool(module) and any(package.startswith(f"{module}.") for package in packages))
 
 
-def _buildable(found: Any) -> bool:
-    """A class; of torch a network, an optimizer or a measure. Of Oakleaf's functions those that stand for one, as
-    they say what they return: a source, an optimizer."""
+def _is_buildable(found: Any) -> bool:
+    """Tell whether an object of an allowed module may be called.
+
+    A class may; of torch's only a network or an optimizer. A function may if it is Oakleaf's own and its return
+    annotation is such a class.
+    """
     if inspect.isfunction(found):
-        made = get_type_hints(found).get("return")
-        return found.__module__.startswith("oakleaf.") and inspect.isclass(made) and _buildable(made)
+        returned = get_type_hints(found).get("return")
+        return found.__module__.startswith("oakleaf.") and inspect.isclass(returned) and _is_buildable(returned)
     if not inspect.isclass(found) or issubclass(found, (BaseException, str, tuple)):
         return False
     if not found.__module__.startswith("torch"):
@@ -90,91 +117,108 @@ def _buildable(found: Any) -> bool:
 
 def _refusal(target: Any, where: str) -> str:
     return (
-        f"{where}={target}: a recipe builds networks, losses, data and the like of {', '.join(PARTS)}, and nothing "
-        f"else. If that is your own package, or one that you trust: {TRUST}=PACKAGE in the environment"
+        f"{where}={target}: a configuration may build networks, losses, data and similar classes of "
+        f"{', '.join(ALLOWED_MODULES)} only; to allow a package that you trust, set {TRUST}=PACKAGE in the environment"
     )
 
 
 def require_allowed(node: Any) -> None:
-    """Look through plain, resolved containers for every class that they name.
+    """Check every class that a configuration names, and import it.
+
+    Args:
+        node: plain, resolved containers.
 
     Raises:
-        UserError: one that is not to be built; an interpolation, which would be resolved behind our back.
+        UserError: a class is not allowed, or an interpolation is left, which would be resolved after the check.
     """
     for where, key, value in _walk(node):
         if isinstance(value, str) and "${" in value:
-            raise UserError(f"{where}={value}: an interpolation is left there, where a value is expected")
+            raise UserError(f"{where}={value}: an interpolation is left where a value is expected")
         if key == "_target_":
             locate(value, where)
 
 
 def scan_untrusted(recipe: Any, of: str) -> None:
-    """Look through a stranger's recipe as it was stored, before any of it is resolved or built.
+    """Check a stored configuration from an untrusted source before any of it is resolved or built.
+
+    Args:
+        recipe: the configuration as it was stored, with its interpolations.
+        of: the file that holds it, for messages.
 
     Raises:
-        UserError: no plain text, numbers and containers; a class that no recipe may build; a resolver that looks at the
-            environment or touches the disk.
+        UserError: a value that is not text, a number or a container; a class that is not allowed; a resolver that
+            reads the environment or the disk; or a configuration that is too deep, too large, or refers to itself.
     """
-    places = {}
+    values = {}
     for where, key, value in _walk(recipe, of):
-        strange = [type(thing).__name__ for thing in (key, value) if not isinstance(thing, PLAIN)]
-        if strange:
-            raise UserError(f"{of}: its recipe holds a {strange[0]} at {where}, where only text and numbers belong")
+        unexpected = [type(item).__name__ for item in (key, value) if not isinstance(item, PLAIN_TYPES)]
+        if unexpected:
+            raise UserError(
+                f"{of} is refused: its configuration holds a {unexpected[0]} at {where}, where only text and numbers "
+                "are allowed"
+            )
         if not is_safe_interpolation(value):
-            raise UserError(f"{of}: its recipe would look at this machine, by {where}={value}; it is not opened")
+            raise UserError(
+                f"{of} is refused: its configuration would read this machine's environment or files, by {where}={value}"
+            )
         if key == "_target_":
             try:
                 require_allowed_name(value, where)
             except UserError as error:
-                raise UserError(f"{of} is not opened: {error}") from error
-        places[where] = value
-    if _resolved_length("", places, {}, 0) > LONG:
-        raise UserError(f"{of}: its recipe refers to itself, or grows without bound when it is read; that is no recipe")
+                raise UserError(f"{of} is refused: {error}") from error
+        values[where] = value
+    if _resolved_length("", values, {}, 0) > MAX_CHARACTERS:
+        raise UserError(
+            f"{of} is refused: its configuration refers to itself, or becomes too large when it is resolved"
+        )
 
 
 def is_safe_interpolation(value: Any) -> bool:
-    """Whether resolving it computes, and does nothing else."""
-    return not isinstance(value, str) or all(HARMLESS.match(rest) for rest in value.split("${")[1:])
+    """Tell whether resolving a value only computes, and reads neither the environment nor the disk."""
+    return not isinstance(value, str) or all(SAFE_INTERPOLATION.match(rest) for rest in value.split("${")[1:])
 
 
-def _resolved_length(where: str, places: Mapping[str, Any], known: dict[str, int], depth: int) -> int:
-    """How long the value there becomes, in characters; far too long where it leads to itself."""
-    if depth > DEEP:
-        return LONG + 1
+def _resolved_length(where: str, values: Mapping[str, Any], known: dict[str, int], depth: int) -> int:
+    """Return a value's length in characters after resolving; more than the limit if the value refers to itself."""
+    if depth > MAX_DEPTH:
+        return MAX_CHARACTERS + 1
     if where not in known:
-        value, known[where] = places.get(where), LONG + 1
-        parts = [_below(where, key) for key in value] if isinstance(value, dict) else []
-        parts += [_below(where, i) for i in range(len(value))] if isinstance(value, list) else []
-        parts += [_meant(where, *found) for found in KEY.findall(value)] if isinstance(value, str) else []
+        value, known[where] = values.get(where), MAX_CHARACTERS + 1
+        parts = [_child_key(where, key) for key in value] if isinstance(value, dict) else []
+        parts += [_child_key(where, i) for i in range(len(value))] if isinstance(value, list) else []
+        parts += [_absolute_key(where, *found) for found in REFERENCE.findall(value)] if isinstance(value, str) else []
         known[where] = (0 if parts and not isinstance(value, str) else len(str(value))) + sum(
-            _resolved_length(part, places, known, depth + 1) for part in parts
+            _resolved_length(part, values, known, depth + 1) for part in parts
         )
     return known[where]
 
 
-def _meant(where: str, dots: str, key: str) -> str:
-    """The place that a key at `where` refers to; one with dots begins so many levels above."""
+def _absolute_key(where: str, dots: str, key: str) -> str:
+    """Return the key that a reference at `where` means; with n leading dots it starts n levels above."""
     return ".".join([*where.split(".")[: -len(dots)], key]) if dots else key
 
 
-def _below(where: str, key: Any) -> str:
+def _child_key(where: str, key: Any) -> str:
     return f"{where}.{key}" if where else str(key)
 
 
-def _walk(node: Any, of: str = "recipe") -> Iterator[tuple[str, Any, Any]]:
-    """Every value below: its dotted place, its key, itself. Not by recursion, as a file may hold a list within
-    itself.
+def _walk(node: Any, of: str = "configuration") -> Iterator[tuple[str, Any, Any]]:
+    """Yield (dotted key, own key, value) of a node and of everything below it.
+
+    Not by recursion, since a pickled list can contain itself.
 
     Raises:
-        UserError: too deep, or too many.
+        UserError: the node is too deep or has too many values.
     """
     waiting: list[tuple[str, Any, Any, int]] = [("", None, node, 0)]
-    seen = 0
+    count = 0
     while waiting:
         where, key, value, depth = waiting.pop()
-        seen += 1
-        if depth > DEEP or seen > MANY:
-            raise UserError(f"{of}: nested deeper than {DEEP}, or more than {MANY:,} values; that is no recipe")
+        count += 1
+        if depth > MAX_DEPTH or count > MAX_VALUES:
+            raise UserError(
+                f"{of}: a configuration of more than {MAX_DEPTH} levels or {MAX_VALUES:,} values is refused"
+            )
         yield where, key, value
-        inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-        waiting += [(_below(where, name), name, below, depth + 1) for name, below in inner]
+        children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        waiting += [(_child_key(where, name), name, child, depth + 1) for name, child in children]

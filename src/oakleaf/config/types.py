@@ -1,19 +1,29 @@
 """Types of configuration values: ranges of numbers, and the size of an image.
 
 `oakleaf.config.validate` checks every configured value against the annotation of the parameter that it is for, so a
-parameter that is annotated with one of these types refuses a value out of range with one sentence.
+parameter that is annotated with one of these types refuses a value out of range with one sentence. The first four are
+pydantic's own types under their own names.
 """
 
 from typing import Annotated
 
-from annotated_types import Ge, Gt, Lt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-PositiveInt = Annotated[int, Ge(1)]  # a count of at least one: 1, 2, ...
-NonNegativeInt = Annotated[int, Ge(0)]  # 0, 1, 2, ...
-PositiveFloat = Annotated[float, Gt(0)]
-NonNegativeFloat = Annotated[float, Ge(0)]
-Fraction = Annotated[float, Ge(0), Lt(1)]  # [0, 1)
-Size = PositiveInt | tuple[PositiveInt, PositiveInt]  # of an image, in pixels: one number for a square, or (H, W)
+__all__ = [
+    "Fraction",
+    "NonNegativeFloat",
+    "NonNegativeInt",
+    "PositiveFloat",
+    "PositiveInt",
+    "Size",
+    "height_width",
+]
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+"""A number in [0, 1), such as a momentum, a dropout probability or a smoothing amount."""
+
+Size = PositiveInt | tuple[PositiveInt, PositiveInt]
+"""Size of an image in pixels: one number for a square, or (height, width)."""
 
 
 def height_width(size: Size) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Holding a configuration against the signatures of the classes that it names, before any of them is built."""
+"""Validation of a configuration against the signatures of the classes that it names, before any of them is built."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -15,9 +15,9 @@ from oakleaf.config.suggest import trainer_alternative, unknown_key_message
 from oakleaf.config.types import NonNegativeInt, PositiveInt
 from oakleaf.errors import UserError
 
-Fixed = Mapping[str, Mapping[str, Any]]  # for nodes that are no class's arguments: their keys, and what may stand there
+Fixed = Mapping[str, Mapping[str, Any]]  # by dotted key of a mapping without a _target_: annotations of its keys
 
-RECIPE: Fixed = {
+TRAIN_KEYS: Fixed = {  # the mappings of conf/train.yaml that are not the arguments of a class
     "": dict.fromkeys(("data", "loss", "optim", "model", "nonfinite", "trainer", "callbacks", "logger", "sweep"), Any)
     | {
         "seed": int,
@@ -37,89 +37,98 @@ RECIPE: Fixed = {
         "status": str | None,
     },
 }
-UNTYPED = (PydanticSchemaGenerationError, PydanticUserError, SchemaError, TypeError)
+UNSUPPORTED = (PydanticSchemaGenerationError, PydanticUserError, SchemaError, TypeError)  # annotations of other objects
 
 PLAIN = (Annotated, Literal, str, int, float, bool, type(None))
-LEAVES = (*PLAIN, Any, list, tuple, Sequence, Path)  # what plain values, and lists of them, may be
+PLAIN_OR_CONTAINER = (*PLAIN, Any, list, tuple, Sequence, Path)
 
-LARGE = 2**63  # what libraries count with ends there
+INTEGER_LIMIT = 2**63  # other libraries count in 64-bit integers
 
 
-def validate(node: Any, path: str = "", fixed: Fixed = RECIPE) -> None:
-    """Walk through plain containers and make each value what its annotation says: `batch_size: 1e2` becomes 100. A
-    null among things with names (a penalty, a callback) takes that thing out.
+def validate(node: Any, path: str = "", fixed: Fixed = TRAIN_KEYS) -> None:
+    """Convert each value of a configuration to the type of its annotation, in place: `batch_size: 1e2` becomes 100.
+
+    A mapping with a `_target_` is compared with the signature of that class, one listed in `fixed` with the annotations
+    given there. Any other mapping holds objects by name (penalties, callbacks): an entry that is null is removed.
+
+    Args:
+        node: plain, resolved containers (dict, list, values).
+        path: dotted key of the node, for messages and for `fixed`.
+        fixed: annotations of the mappings that have no `_target_`, by dotted key.
 
     Raises:
-        UserError: an unknown key, with the nearest known one; a value of the wrong type or out of its range.
+        UserError: an unknown key, or a value of the wrong type or out of its range.
     """
     if isinstance(node, list):
         for i, item in enumerate(node):
             validate(item, f"{path}[{i}]", fixed)
     if not isinstance(node, dict):
         return
-    known = _annotations(node, path) if "_target_" in node else fixed.get(path)
-    things = known is None and "_target_" not in node
+    annotations = _annotations(node, path) if "_target_" in node else fixed.get(path)
+    holds_objects = annotations is None and "_target_" not in node
     for key, value in list(node.items()):
-        here = f"{path}.{key}" if path else str(key)
+        key_path = f"{path}.{key}" if path else str(key)
         if key in ("_partial_", "_recursive_") and not isinstance(value, bool):
-            raise UserError(f"{here}={value}: true or false is expected there")
+            raise UserError(f"{key_path}={value}: should be true or false")
         if str(key).startswith("_"):
             continue
-        if refused := trainer_alternative(here):
-            raise UserError(refused)
-        if known is not None and key not in known:
-            raise UserError(unknown_key_message(here, known))
-        if here in fixed and not isinstance(value, Mapping):
-            own = ", ".join(f"{here}.{name}" for name in fixed[here])
-            raise UserError(f"{here}={value}: it has values of its own: {own}")
-        if known is not None and not isinstance(value, Mapping):  # what a node becomes, its class knows
-            node[key] = _valid(here, value, known[key])
-        elif known is not None and all(kind in PLAIN for kind in _kinds(known[key])):
-            raise UserError(f"{here}={value}: one plain value is expected there")
-        elif things and value is None:
+        if message := trainer_alternative(key_path):
+            raise UserError(message)
+        if annotations is not None and key not in annotations:
+            raise UserError(unknown_key_message(key_path, annotations))
+        if key_path in fixed and not isinstance(value, Mapping):
+            own = ", ".join(f"{key_path}.{name}" for name in fixed[key_path])
+            raise UserError(f"{key_path}={value}: it is a mapping; set its keys: {own}")
+        if annotations is not None and not isinstance(value, Mapping):  # a mapping is checked by what it builds
+            node[key] = _convert(key_path, value, annotations[key])
+        elif annotations is not None and all(kind in PLAIN for kind in _alternatives(annotations[key])):
+            raise UserError(f"{key_path}={value}: should be a single value, not a mapping")
+        elif holds_objects and value is None:
             del node[key]
-        elif things and not isinstance(value, Mapping):
-            raise UserError(f"{here}={value}: a thing with a _target_ is expected there, or null")
-        validate(value, here, fixed)
+        elif holds_objects and not isinstance(value, Mapping):
+            raise UserError(f"{key_path}={value}: should be a mapping with a _target_, or null to leave it out")
+        validate(value, key_path, fixed)
 
 
 def _annotations(node: Mapping[str, Any], path: str) -> dict[str, Any] | None:
-    """The parameters of the class that a node names; None if it takes anything."""
+    """Return the annotations of the class that a node names; None if it accepts any keyword."""
     target = locate(node["_target_"], f"{path}._target_")
     parameters = inspect.signature(target).parameters
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         return None
-    return {name: _or_none(p) for name, p in parameters.items()}
+    return {name: _annotation(p) for name, p in parameters.items()}
 
 
-def _or_none(parameter: inspect.Parameter) -> Any:
+def _annotation(parameter: inspect.Parameter) -> Any:
+    """Return a parameter's annotation, which allows None if that is the default."""
     annotation = Any if parameter.annotation is inspect.Parameter.empty else parameter.annotation
     return annotation | None if parameter.default is None and annotation is not Any else annotation
 
 
-def _valid(path: str, value: Any, annotation: Any) -> Any:
-    """The value as its annotation has it."""
-    if isinstance(value, int) and abs(value) >= LARGE:
-        raise UserError(f"{path}={str(value)[:9]}...: no number here is so large")
+def _convert(path: str, value: Any, annotation: Any) -> Any:
+    """Return the value converted to its annotation; other objects than plain values are returned as they are."""
+    if isinstance(value, int) and abs(value) >= INTEGER_LIMIT:
+        raise UserError(f"{path}={str(value)[:9]}...: the number is too large")
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
-    except UNTYPED:  # an annotation that says nothing about plain values
+    except UNSUPPORTED:
         if value is None and type(None) not in get_args(annotation):
-            raise UserError(f"{path}=null: something is needed there") from None
-        if isinstance(value, (str, int, float, list)) and not any(kind in LEAVES for kind in _kinds(annotation)):
-            raise UserError(f"{path}={value}: a thing with a _target_ is expected there, or several by name") from None
+            raise UserError(f"{path}=null: a value is required") from None
+        plain_allowed = any(kind in PLAIN_OR_CONTAINER for kind in _alternatives(annotation))
+        if isinstance(value, (str, int, float, list)) and not plain_allowed:
+            raise UserError(f"{path}={value}: should be a mapping with a _target_, or several by name") from None
         return value
     try:
-        valid = adapter.validate_python(value)
+        converted = adapter.validate_python(value)
     except ValidationError as error:
         reasons = dict.fromkeys(e["msg"].removeprefix("Input ").replace("'", "") for e in error.errors())
         raise UserError(f"{path}={value}: {' or '.join(reasons)}") from error
-    return valid if isinstance(valid, (bool, int, float, str)) else value
+    return converted if isinstance(converted, (bool, int, float, str)) else value
 
 
-def _kinds(annotation: Any) -> list[Any]:
-    """What an annotation allows, without what it is made of."""
+def _alternatives(annotation: Any) -> list[Any]:
+    """Return the types that an annotation allows, without their parameters: `list[int] | None` -> [list, NoneType]."""
     origin = get_origin(annotation)
     if origin in (Union, UnionType):
-        return [kind for one in get_args(annotation) for kind in _kinds(one)]
+        return [kind for member in get_args(annotation) for kind in _alternatives(member)]
     return [origin or annotation]

@@ -46,7 +46,7 @@ class ClassificationError(LabelledTestMetric):
         with module.ema_scope(ema) as game:
             single_image = type(game).play is Generation.play  # the discriminators of other games take other inputs
             inputs = game.sample_inputs(len(pixels), module.device)
-            critic: Any = game.critic(inputs, game.discriminator) if single_image else None  # type: ignore[operator]
+            critic: Any = game.conditioned_critic(inputs, game.discriminator) if single_image else None  # type: ignore[operator]
             classes = critic(from_bytes(pixels).to(module.device)).classes if critic else None
         if classes is None:
             raise UserError("needs a discriminator that predicts classes, as those of model=improved and acgan do")

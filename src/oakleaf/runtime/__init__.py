@@ -1,2 +1,9 @@
-"""What every run needs and no GAN is special for: seeds, processes, memory, files of a run, checkpoints on disk, loggers, running means and the
-guard against non-finite steps."""
+"""What a run needs independently of what it trains.
+
+`seeds` derives all random streams; `distributed` and `sync_batchnorm` are for several processes; `nonfinite` guards
+steps against NaN and `memory` against networks and batches that do not fit; `run_dir` and `checkpoint_io` know a run's
+files; `loggers` and `running_means` are for the logged scalars and images.
+
+The package may import `oakleaf.config`, `oakleaf.errors`, torch and Lightning. It knows no game, no loss, no data set
+and no command. `run_dir` and this file do not import torch, since commands need them before torch is imported.
+"""

@@ -1,4 +1,7 @@
-"""Several processes, one game."""
+"""Training and computing in several processes: gradient averaging, gathering and agreement between ranks.
+
+Every function works in a single process too, where no process group exists.
+"""
 
 from collections.abc import Callable
 
@@ -11,23 +14,35 @@ from oakleaf.errors import UserError
 
 
 class AllReduceStrategy(DDPStrategy):
-    """Data parallelism by one flat all-reduce of a player's gradients after its backward pass (`average`).
+    """Data parallelism with one flat all-reduce of a player's gradients after its backward pass (`all_reduce_mean`).
 
-    DistributedDataParallel's wrapper does not fit the game: each turn uses half of the weights, which it takes for an
-    error or searches the graph for, and its reducer knows nothing of a second backward pass inside a penalty. Here
-    nothing is wrapped; weights and buffers start equal to rank 0's.
+    torch's DistributedDataParallel does not fit the training of a GAN, for two reasons. Each player's step uses only a
+    part of the parameters: DDP either reports the others as an error or searches the graph for them in every step. And
+    its reducer starts an all-reduce as soon as a gradient is ready, so it does not support the additional backward pass
+    inside a gradient penalty. Here no module is wrapped; `GAN.player_step` averages the finished gradients itself. What
+    is given up is the overlap of communication with the backward pass.
+
+    Lightning's launcher and process group are those of its DDP strategy.
     """
 
     strategy_name = "all_reduce"
 
     def configure_ddp(self) -> None:
+        """Broadcast rank 0's parameters and buffers, so that all ranks start with the same network."""
         assert self.lightning_module is not None
         for tensor in [*self.lightning_module.parameters(), *self.lightning_module.buffers()]:
             distributed.broadcast(tensor.detach(), src=0)
 
 
 def all_reduce_mean(gradients: list[Tensor]) -> None:
-    """Replace each gradient by its mean over all processes; nothing happens where there is only one."""
+    """Replace each tensor by its mean over all processes, in place.
+
+    All tensors are concatenated into one, so that there is one all-reduce and not one per parameter. With one process
+    nothing happens.
+
+    Args:
+        gradients: tensors of any shapes, of one device and type; the same shapes in every process.
+    """
     world = rank_and_world_size()[1]
     if world == 1:
         return
@@ -39,54 +54,69 @@ def all_reduce_mean(gradients: list[Tensor]) -> None:
 
 
 def rank_and_world_size() -> tuple[int, int]:
-    """This process's rank, and how many there are."""
+    """Return this process's rank and the number of processes; (0, 1) without a process group."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return 0, 1
     return distributed.get_rank(), distributed.get_world_size()
 
 
-def run_on_rank_zero(do: Callable[[], None]) -> None:
-    """Done by the first process, while the others wait.
+def run_on_rank_zero(action: Callable[[], None]) -> None:
+    """Run an action in the first process while the others wait.
+
+    Args:
+        action: what to run, such as preparing a file that all processes read afterwards.
 
     Raises:
-        Exception: what the first one raised; and a UserError with its words in the others, which would wait for ever.
+        Exception: in the first process, what the action has raised. In the others a UserError with the same message;
+            otherwise they would wait forever for a process that has ended.
     """
     rank, world = rank_and_world_size()
-    failed: Exception | None = None
+    failure: Exception | None = None
     if rank == 0:
         try:
-            do()
+            action()
         except Exception as error:
-            failed = error
-    said = [str(failed) if isinstance(failed, UserError) else failed and repr(failed)]
+            failure = error
+    message = [str(failure) if isinstance(failure, UserError) else failure and repr(failure)]
     if world > 1:
-        distributed.broadcast_object_list(said)
-    if failed:
-        raise failed
-    if said[0]:
-        raise UserError(said[0])
+        distributed.broadcast_object_list(message)
+    if failure:
+        raise failure
+    if message[0]:
+        raise UserError(message[0])
 
 
-def all_gather(mine: Tensor) -> Tensor:
-    """The rows of all processes [N, ...], in the order of their ranks; shares may differ."""
+def all_gather(rows: Tensor) -> Tensor:
+    """Concatenate the rows of all processes in the order of their ranks.
+
+    Args:
+        rows: [N_r, ...]; the number of rows may differ between processes.
+
+    Returns:
+        [sum of N_r, ...], the same in every process.
+    """
     world = rank_and_world_size()[1]
     if world == 1:
-        return mine
-    count = torch.tensor([len(mine)], device=mine.device)
+        return rows
+    count = torch.tensor([len(rows)], device=rows.device)
     counts = [torch.zeros_like(count) for _ in range(world)]
     distributed.all_gather(counts, count)
-    most = int(torch.stack(counts).max())
-    padded = torch.cat([mine, mine.new_zeros(most - len(mine), *mine.shape[1:])])
-    found = [torch.empty_like(padded) for _ in range(world)]
-    distributed.all_gather(found, padded.contiguous())
-    return torch.cat([rows[: int(n)] for rows, n in zip(found, counts)])
+    largest = int(torch.stack(counts).max())
+    padded = torch.cat([rows, rows.new_zeros(largest - len(rows), *rows.shape[1:])])
+    gathered = [torch.empty_like(padded) for _ in range(world)]
+    distributed.all_gather(gathered, padded.contiguous())
+    return torch.cat([part[: int(n)] for part, n in zip(gathered, counts)])
 
 
-def all_true(here: bool, device: torch.device) -> bool:
-    """Whether it is so in every process."""
-    return bool(all_gather(torch.tensor([here], device=device)).all())
+def all_true(value: bool, device: torch.device) -> bool:
+    """Return whether a condition holds in every process; the same answer in each."""
+    return bool(all_gather(torch.tensor([value], device=device)).all())
 
 
 def broadcast_scalar(value: float, device: torch.device) -> float:
-    """Rank 0's value, in every process: what they decide by must be equal to the last bit."""
+    """Return rank 0's value in every process, rounded to fp32.
+
+    Use it for a number by which processes decide what to do next: if their values differed in the last bit, they could
+    decide differently, and one would wait for the others forever.
+    """
     return float(all_gather(torch.tensor([value], device=device, dtype=torch.float32))[0])

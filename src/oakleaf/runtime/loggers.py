@@ -1,4 +1,7 @@
-"""Where scalars and pictures go. Lightning's loggers may stand beside these."""
+"""Loggers for scalars and images. They can be combined with Lightning's own loggers.
+
+The step of every logger is the number of images seen, not Lightning's `global_step`.
+"""
 
 import csv
 import logging
@@ -20,9 +23,15 @@ log = logging.getLogger(__name__)
 
 
 class MetricsCSV(Logger):
-    """`metrics.csv`: one row a look, `images` first. A resumed run drops the rows that it will write again, which
-    Lightning's own CSV logger does not: it begins with an empty file. Rows for which there is no room are left out; it
-    is said once, and the run goes on.
+    """Logger that writes `metrics.csv` in the run's folder, one row for each logging step.
+
+    The first column `images` is the number of images seen; a scalar that a row does not have is an empty cell. When a
+    resumed run writes its first row, the rows of the same or later steps are removed, since it will write them again;
+    Lightning's CSVLogger starts an empty file. If the disk is full, the row is left out, which is logged once, and
+    training continues.
+
+    Args:
+        folder: the run's folder.
     """
 
     name, version = "table", ""
@@ -34,10 +43,16 @@ class MetricsCSV(Logger):
         self.ignore_full_disk = IgnoreFullDisk()
 
     def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
-        """The run's config.yaml has them."""
+        """Do nothing: the run's `config.yaml` has them."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Append a row; a scalar with a new name adds a column.
+
+        Args:
+            metrics: scalars by name.
+            step: images seen.
+        """
         row = {"images": step, **metrics}
         with self.ignore_full_disk(self.path):
             if self.columns is None or not row.keys() <= set(self.columns):
@@ -50,34 +65,45 @@ class MetricsCSV(Logger):
             with self.path.open("a", newline="") as file:
                 csv.DictWriter(file, self.columns or list(row)).writerow(row)
         except OSError:
-            os.truncate(self.path, size)  # the row's beginning, to which the next would be joined
+            os.truncate(self.path, size)  # remove the incomplete row
             raise
 
     def _rewrite(self, row: Mapping[str, Any]) -> None:
-        """Make room for the row: its columns beside the old ones, and, as a run begins to write, only older rows."""
+        """Write the file again with the columns of `row`; before the first row of this run, without later rows."""
         old: list[dict[str, str]] = []
         if self.path.exists():
             with self.path.open(newline="") as file:
-                old = [r for r in csv.DictReader(file) if self.columns or _number(r["images"]) < row["images"]]
+                old = [r for r in csv.DictReader(file) if self.columns or _images_of(r["images"]) < row["images"]]
         columns = list(dict.fromkeys([*(name for r in old[:1] for name in r), *row]))
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(self.path) as part, part.open("w", newline="") as file:
+        with atomic_write(self.path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(old)
         self.columns = columns
 
 
-def _number(text: str | None) -> float:
-    """A row's place; a line that a kill cut short belongs nowhere."""
+def _images_of(text: str | None) -> float:
+    """Return the images seen of a row; infinity for a row that was not written completely, so that it is removed."""
     return int(text) if text and text.isdigit() else float("inf")
 
 
 class WeightsAndBiases(Logger):
-    """A W&B run that never asks, hangs or fails: online where somebody is logged in and the server answers within
-    seconds, else offline in `<folder>/wandb`. `WANDB_MODE` decides where it is set.
+    """Logger for Weights & Biases that never waits for input and never ends a training.
 
-    The x-axis is images seen; a resumed run goes on in the same W&B run.
+    It is online if the user is logged in and the server can be reached within three seconds, else offline in
+    `<folder>/wandb`; the environment variable `WANDB_MODE` overrides this. If W&B fails, training continues without
+    it. The x-axis is the number of images seen. A resumed run continues the same W&B run, whose id is in
+    `<folder>/wandb-id`.
+
+    Args:
+        folder: the run's folder.
+        project: W&B project.
+        name: name of the W&B run. Null for this and the following: W&B reads WANDB_NAME, WANDB_RUN_GROUP, WANDB_TAGS
+            and WANDB_JOB_TYPE of the environment, which a sweep sets for its jobs.
+        group: group of runs.
+        tags: tags of the run.
+        job_type: W&B job type.
     """
 
     name, version = "wandb", ""
@@ -93,29 +119,31 @@ class WeightsAndBiases(Logger):
     ) -> None:
         super().__init__()
         self.folder = Path(folder)
-        # what is left empty, a sweep says by the environment: WANDB_RUN_GROUP, WANDB_TAGS, ...
-        said = {"name": name, "group": group, "tags": tags, "job_type": job_type}
-        self.settings = {"project": project, **{key: value for key, value in said.items() if value}}
+        options = {"name": name, "group": group, "tags": tags, "job_type": job_type}
+        self.settings = {"project": project, **{key: value for key, value in options.items() if value}}
         self.config: dict[str, Any] = {}
         self._run: Any = None
 
     @property
     def run(self) -> Any:
-        """The W&B run, opened at first use; None if W&B itself fails."""
+        """The W&B run, opened at first use; None if W&B fails."""
         if self._run is None:
             self._run = self._open()
         return self._run or None
 
     def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
+        """Keep the configuration, which is passed to W&B when the run is opened."""
         self.config = dict(params)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log scalars at a number of images seen (`step`)."""
         if self.run:
             self.run.log({"images": step, **metrics})
 
     @rank_zero_only
     def log_image(self, name: str, path: Path, images: int) -> None:
+        """Log an image file, or an animated GIF as a video, at a number of images seen."""
         if self.run:
             import wandb
 
@@ -124,24 +152,26 @@ class WeightsAndBiases(Logger):
 
     @rank_zero_only
     def send_alert(self, title: str, text: str) -> None:
-        """A message to whoever asked W&B for alerts, by mail or Slack; offline it is kept in the run."""
+        """Send a W&B alert, by mail or Slack as the user has set up; offline it is stored in the run."""
         if self.run:
             self.run.alert(title=title, text=text, level="WARN")
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
+        """Close the W&B run."""
         if self._run:
             self._run.finish(exit_code=0 if status == "success" else 1)
-            self._run = False  # closed for good
+            self._run = False  # it is not opened again
 
     def _open(self) -> Any:
+        """Return a new or continued W&B run, in the first mode that works; False if none does."""
         import wandb
 
         if not os.environ.get("WANDB_MODE"):
-            os.environ.pop("WANDB_MODE", None)  # W&B refuses an empty one
-        mode = os.environ.get("WANDB_MODE") or ("online" if _logged_in() and _answers() else "offline")
+            os.environ.pop("WANDB_MODE", None)  # W&B rejects an empty value
+        mode = os.environ.get("WANDB_MODE") or ("online" if _is_logged_in() and _is_reachable() else "offline")
         if mode == "offline":
-            log.info("W&B runs offline; later: wandb sync %s", self.folder / "wandb" / "offline-run-*")
+            log.info("W&B is offline; to upload the run later: wandb sync %s", self.folder / "wandb" / "offline-run-*")
         quiet = wandb.Settings(silent=True, console="off", init_timeout=20)
         arguments: dict[str, Any] = {
             **self.settings,
@@ -156,11 +186,12 @@ class WeightsAndBiases(Logger):
                 run.define_metric("images")
                 run.define_metric("*", step_metric="images")
                 return run
-            except Exception as error:  # whatever W&B stumbles over must not end the training
-                log.warning("W&B can't run %s: %s", choice, first_line(error))
+            except Exception as error:  # no failure of W&B may end the training
+                log.warning("W&B cannot start in mode %s: %s", choice, first_line(error))
         return False
 
     def _id(self) -> str:
+        """Return the id of the W&B run; it is created by the first process of the run."""
         file = self.folder / "wandb-id"
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -169,8 +200,13 @@ class WeightsAndBiases(Logger):
 
 
 class TensorBoard(TensorBoardLogger):
-    """Lightning's, in `<folder>/tensorboard`. A full disk ends its writing, which is said once, and the run goes on;
-    its own thread may add a traceback.
+    """Lightning's TensorBoard logger in `<folder>/tensorboard`, which a full disk does not end.
+
+    After the first failed write nothing more is written, which is logged once; training continues. TensorBoard's own
+    thread may print a traceback.
+
+    Args:
+        folder: the run's folder.
     """
 
     def __init__(self, folder: str) -> None:
@@ -179,38 +215,41 @@ class TensorBoard(TensorBoardLogger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
+        """Log the configuration."""
         with self.ignore_full_disk(Path(self.log_dir)):
             super().log_hyperparams(params)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        if self.ignore_full_disk.said:
+        """Log scalars at a number of images seen (`step`)."""
+        if self.ignore_full_disk.failed:
             return
-        with self.ignore_full_disk(
-            Path(self.log_dir)
-        ):  # Lightning's own would take a full disk for an unknown kind of number
+        # not Lightning's own method, which reports any error as an unsupported type of value
+        with self.ignore_full_disk(Path(self.log_dir)):
             for name, value in metrics.items():
                 self.experiment.add_scalar(name, value, step)
 
     @rank_zero_only
     def log_image(self, name: str, path: Path, images: int) -> None:
-        """A picture; it has no films."""
+        """Log a PNG file at a number of images seen; animated GIFs are left out."""
         import numpy as np
         from PIL import Image
 
-        if path.suffix != ".png" or self.ignore_full_disk.said:
+        if path.suffix != ".png" or self.ignore_full_disk.failed:
             return
-        picture = np.asarray(Image.open(path).convert("RGB"))
+        pixels = np.asarray(Image.open(path).convert("RGB"))
         with self.ignore_full_disk(Path(self.log_dir)):
-            self.experiment.add_image(name, picture, images, dataformats="HWC")
+            self.experiment.add_image(name, pixels, images, dataformats="HWC")
 
     @rank_zero_only
     def save(self) -> None:
+        """Write what is buffered to the disk."""
         with self.ignore_full_disk(Path(self.log_dir)):
             super().save()
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
+        """Close the files."""
         with self.ignore_full_disk(Path(self.log_dir)):
             super().finalize(status)
 
@@ -219,8 +258,8 @@ def _server() -> str:
     return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
 
 
-def _logged_in() -> bool:
-    """Whether a key is at hand, in the environment or in .netrc, without asking for one."""
+def _is_logged_in() -> bool:
+    """Tell whether there is a key in the environment or in .netrc; `wandb.login` would prompt for one."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     from requests.utils import get_netrc_auth
@@ -228,8 +267,8 @@ def _logged_in() -> bool:
     return get_netrc_auth(_server()) is not None
 
 
-def _answers(seconds: float = 3.0) -> bool:
-    """Whether the server can be reached at all; wandb.init alone would wait for a minute and a half."""
+def _is_reachable(seconds: float = 3.0) -> bool:
+    """Tell whether the server can be reached; `wandb.init` by itself would wait for a minute and a half."""
     url = urlparse(_server())
     try:
         with socket.create_connection((url.hostname or "", url.port or 443), timeout=seconds):
@@ -239,23 +278,42 @@ def _answers(seconds: float = 3.0) -> bool:
 
 
 def log_scalars(loggers: Iterable[Logger], scalars: Mapping[str, float], images: int) -> None:
-    """Scalars to every logger."""
+    """Log scalars to every logger.
+
+    Args:
+        loggers: the Trainer's loggers.
+        scalars: values by logged name.
+        images: images seen, the step.
+    """
     for logger in loggers:
         logger.log_metrics(dict(scalars), step=images)
 
 
 def log_image(loggers: Iterable[Any], name: str, path: Path, images: int) -> None:
-    """A picture or film to every logger that takes one."""
+    """Log an image file to every logger that supports images.
+
+    Args:
+        loggers: the Trainer's loggers.
+        name: logged name.
+        path: a PNG or an animated GIF.
+        images: images seen, the step.
+    """
     for logger in loggers:
         if isinstance(logger, (WeightsAndBiases, TensorBoard)):
             logger.log_image(name, path, images)
 
 
 def send_alert(loggers: Iterable[Any], title: str, text: str) -> None:
-    """A warning to every logger that passes it on; one that fails must not end the training."""
+    """Send a warning by every logger that supports alerts; a failure is logged and does not end the training.
+
+    Args:
+        loggers: the Trainer's loggers.
+        title: short name of the warning.
+        text: the message.
+    """
     for logger in loggers:
         if isinstance(logger, WeightsAndBiases):
             try:
                 logger.send_alert(title, text)
             except Exception as error:
-                log.warning("W&B takes no alert: %s", error)
+                log.warning("the alert could not be sent to W&B: %s", error)

@@ -1,6 +1,4 @@
-"""Memory: networks weighed before they are made, so that a zero too many ends in a sentence, not in a killed process;
-and what to say when it ends all the same.
-"""
+"""Memory limits: networks are measured before they are built, and an error names the batch size that would fit."""
 
 import os
 import re
@@ -14,23 +12,32 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from oakleaf.errors import UserError
 
-LAYERS = 20_000  # more than any network of the literature has
+MAX_LAYERS = 20_000  # more than any published network has
 
 
 def build_on_meta(construct: Callable[[], nn.Module], copies: int = 1) -> nn.Module | None:
-    """The module as shapes without numbers, which take no memory (torch's `meta` device); None if it can't be made in
-    that way. copies: how often its weights will be in memory: 4 with gradients and Adam's two means.
+    """Build a module on torch's `meta` device, where tensors have a shape but no memory, and check its size.
+
+    A typing mistake such as one zero too many in a width would otherwise make the system kill the process, without a
+    message.
+
+    Args:
+        construct: builds the module.
+        copies: how many times the weights will be in memory: 4 in training (gradients and Adam's two moments).
+
+    Returns:
+        The module without memory; None if it cannot be built in this way. Building it normally then raises the error.
 
     Raises:
-        UserError: it has more layers, or needs more memory, than there can be; or what its constructor says.
+        UserError: it has more than 20,000 layers, or needs more memory than this machine has; or its constructor's.
     """
     layers = 0
 
     def count(*_: Any) -> None:
         nonlocal layers
         layers += 1
-        if layers > LAYERS:
-            raise UserError(f"model: more than {LAYERS:,} layers; is a number of blocks or levels meant to be smaller?")
+        if layers > MAX_LAYERS:
+            raise UserError(f"model: more than {MAX_LAYERS:,} layers; lower the number of its blocks or levels")
 
     handle = register_module_module_registration_hook(count)
     try:
@@ -42,48 +49,53 @@ def build_on_meta(construct: Callable[[], nn.Module], copies: int = 1) -> nn.Mod
         if any(isinstance(link, UserError) for link in (error.__cause__, error.__context__)):
             raise
         if "overflow" in str(error):
-            raise UserError(
-                "model: a layer would have more weights than can be numbered; which width is wrong?"
-            ) from error
-        return None  # whatever it is, building in earnest will say
+            raise UserError("model: a layer has more weights than 64 bits can count; which width is wrong?") from error
+        return None
     finally:
         handle.remove()
-    _bearable(module, copies)
+    _check_size(module, copies)
     return module
 
 
-def _bearable(module: nn.Module, copies: int) -> None:
+def _check_size(module: nn.Module, copies: int) -> None:
     tensors = [*module.parameters(), *module.buffers()]
-    needed = copies * sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    if needed > (there := total_bytes()):
+    required = copies * sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    if required > (total := total_bytes()):
         raise UserError(
-            f"model: its weights need {needed / 1e9:,.0f} GB of memory, and this machine has {there / 1e9:,.0f} GB; "
+            f"model: its weights need {required / 1e9:,.0f} GB of memory, and this machine has {total / 1e9:,.0f} GB; "
             "lower the networks' width or data.size"
         )
 
 
 def total_bytes() -> int:
-    """Bytes that this process may have: the machine's, or its container's if that is less."""
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Return the memory in bytes that this process may use: the machine's, or its container's limit if that is less."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limit = Path("/sys/fs/cgroup/memory.max")
     text = limit.read_text().strip() if limit.is_file() else ""
-    return min(there, int(text)) if text.isdigit() else there
+    return min(total, int(text)) if text.isdigit() else total
 
 
 def available_bytes() -> int:
-    """Bytes that this process may still have, by the system's own estimate; where it makes none, all of `granted`."""
+    """Return the memory in bytes that is still free by the system's estimate; `total_bytes` where it makes none."""
     file = Path("/proc/meminfo")
-    told = re.search(r"^MemAvailable:\s*(\d+) kB", file.read_text() if file.is_file() else "", re.MULTILINE)
-    return min(total_bytes(), int(told[1]) * 1024) if told else total_bytes()
+    found = re.search(r"^MemAvailable:\s*(\d+) kB", file.read_text() if file.is_file() else "", re.MULTILINE)
+    return min(total_bytes(), int(found[1]) * 1024) if found else total_bytes()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there is no more memory, of a GPU or, where the system tells, of the machine."""
+    """Tell whether an error means that a GPU's memory, or the machine's, is exhausted."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 def batch_size_advice(module: Any, batch: Mapping[str, Tensor]) -> str:
-    """The batch that fits, found by trying halves: each player's turn forward and backward, without a step."""
+    """Find the largest batch that fits by halving, and return it as an error message.
+
+    Each try runs the forward and backward pass of every player, without an optimizer step.
+
+    Args:
+        module: the GAN.
+        batch: the batch that did not fit, tensors [B, ...] by name.
+    """
     count = len(next(iter(batch.values())))
     size = count // 2
     while size and not _fits(module, {name: rows[:size] for name, rows in batch.items()}):

@@ -1,4 +1,4 @@
-"""Where a run writes, and which run is meant by `resume=`."""
+"""The folder of a run: its files, its name, the run that `resume=` means, and writing that survives a full disk."""
 
 import contextlib
 import itertools
@@ -15,11 +15,12 @@ from oakleaf.errors import UserError
 log = logging.getLogger(__name__)
 
 OUTPUTS = Path("outputs")
+LENGTH_OVERRIDES = ("max_images=", "trainer.max_epochs=", "trainer.max_time=")
+# in a run's folder:
 LAST = Path("checkpoints") / "last.ckpt"
 BEST = Path("checkpoints") / "best.ckpt"
-LENGTH = ("max_images=", "trainer.max_epochs=", "trainer.max_time=")
-CONFIG = "config.yaml"  # in a run's folder: the composed recipe
-OVERRIDES = "overrides.txt"  # in a run's folder: the command line that began it
+CONFIG = "config.yaml"  # the composed configuration
+OVERRIDES = "overrides.txt"  # the overrides of the command that started it, in canonical form
 
 
 def run_dir(folder: str | None, resume: str | None, stem: str, overrides: Sequence[str]) -> str:
@@ -75,7 +76,10 @@ def remove_if_not_started(folder: Path, log_file: str) -> Iterator[None]:
 
 
 def newest_run(parent: Path, overrides: Sequence[str]) -> Path | None:
-    """The newest run below `parent` that was begun by the same overrides, resume= aside, and has saved something."""
+    """Return the newest run below `parent` with the same overrides that has a checkpoint; None if there is none.
+
+    Overrides are compared in canonical form, without `resume=` and those of the run's length.
+    """
     for folder in sorted(parent.glob("*"), key=lambda path: path.name, reverse=True):
         record = folder / OVERRIDES
         if (
@@ -88,18 +92,24 @@ def newest_run(parent: Path, overrides: Sequence[str]) -> Path | None:
 
 
 def canonical_overrides(overrides: Sequence[str]) -> list[str]:
-    """Overrides in a form in which two commands for the same run are equal: its length may differ."""
-    aside = (*LENGTH, "resume=", "sweep.")
-    return sorted(redact_home(override) for override in overrides if not override.lstrip("+").startswith(aside))
+    """Return overrides in a form that is equal for two commands of the same run.
+
+    They are sorted, and `resume=`, the keys below `sweep.` and the run's length are left out: a run can be resumed to
+    become longer, and the evaluation of a sweep does not change its runs.
+    """
+    ignored = (*LENGTH_OVERRIDES, "resume=", "sweep.")
+    return sorted(redact_home(override) for override in overrides if not override.lstrip("+").startswith(ignored))
 
 
 def redact_home(value: Any) -> Any:
-    """Plain containers and texts with `~` in place of the home's path, which is nobody else's business. Whatever reads
-    a path from a recipe expands it."""
+    """Replace the path of the home directory by `~` in a text, or in all texts of plain containers.
+
+    Stored files then do not reveal the user's name. Every path that is read from a configuration is expanded.
+    """
     if isinstance(value, dict):
-        return {key: redact_home(below) for key, below in value.items()}
+        return {key: redact_home(child) for key, child in value.items()}
     if isinstance(value, list):
-        return [redact_home(below) for below in value]
+        return [redact_home(child) for child in value]
     home = str(Path.home())
     if not isinstance(value, str) or home == Path.home().anchor:
         return value
@@ -107,15 +117,15 @@ def redact_home(value: Any) -> Any:
 
 
 def run_dir_of(checkpoint: Path) -> Path:
-    """The folder for what is known of a checkpoint: the run's, if it is in one."""
+    """Return the folder of the run that a checkpoint belongs to; the checkpoint's own folder outside of a run."""
     return checkpoint.parent.parent if checkpoint.parent.name == LAST.parent.name else checkpoint.parent
 
 
 def make_output_dir(place: str | Path) -> Path:
-    """The folder that `out=` names, made if it is not there.
+    """Create and return the folder that `out=` names.
 
     Raises:
-        UserError: it can't be.
+        UserError: it cannot be created.
     """
     out = Path(place).expanduser()
     try:
@@ -127,10 +137,18 @@ def make_output_dir(place: str | Path) -> Path:
 
 @contextlib.contextmanager
 def atomic_write(file: Path) -> Iterator[Path]:
-    """Where to write a file so that it is there whole or not at all: beside its place, renamed at the end.
+    """Write a file completely or not at all.
+
+    The block writes to the temporary path that it receives, in the same folder; at its end the temporary file is
+    renamed to `file`. Renaming within a file system is atomic. If the block fails, the temporary file is removed and
+    the previous `file` stays.
+
+    Example:
+        with atomic_write(folder / "config.yaml") as temporary:
+            temporary.write_text(text)
 
     Raises:
-        OSError: with the file's name, which a full disk does not tell; what was there before stays.
+        OSError: writing failed; the error names the file, which the system's error of a full disk does not.
     """
     part = file.with_name(f".{file.name}.{os.getpid()}.part{file.suffix}")
     try:
@@ -145,23 +163,39 @@ def atomic_write(file: Path) -> Iterator[Path]:
 
 
 class IgnoreFullDisk:
-    """`with spared(path): ...`: what a run can do without. A full disk leaves it out, which is said once, and the run
-    goes on behind the block."""
+    """Context manager for optional files of a run: if one cannot be written, training continues without it.
+
+    The error is logged once for each instance, not for each file.
+
+    Example:
+        ignore_full_disk = IgnoreFullDisk()
+        with ignore_full_disk(path):
+            image.save(path)
+
+    Attributes:
+        failed: whether an error has occurred.
+    """
 
     def __init__(self) -> None:
-        self.said = False
+        self.failed = False
 
     @contextlib.contextmanager
     def __call__(self, path: Path) -> Iterator[None]:
+        """Ignore an OSError of the block; `path` is named in the logged message."""
         try:
             yield
         except OSError as error:
-            if not self.said:
-                log.error("%s could not be written (%s), and the run goes on", path, error.strerror or error)
-            self.said = True
+            if not self.failed:
+                log.error("%s could not be written (%s); training continues without it", path, error.strerror or error)
+            self.failed = True
 
 
-def relative_to_cwd(folder: Path) -> str:
-    """Relative to where the command runs, if it is below: no home's path enters a recipe."""
-    here = Path.cwd()
-    return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)
+def relative_to_cwd(folder: Path, cwd: str | Path | None = None) -> str:
+    """Return a folder relative to the working directory if it is below it, so that stored paths are short and portable.
+
+    Args:
+        folder: absolute path.
+        cwd: the working directory; null: that of this process.
+    """
+    base = Path(cwd) if cwd else Path.cwd()
+    return str(folder.relative_to(base)) if folder.is_relative_to(base) else str(folder)

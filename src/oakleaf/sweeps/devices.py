@@ -1,4 +1,4 @@
-"""One GPU for a job that needs one, where there are several."""
+"""GPUs of a sweep's jobs: each job gets its own where there are enough."""
 
 import os
 import shutil
@@ -9,45 +9,52 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from oakleaf.sweeps.job_state import locked
+from oakleaf.sweeps.locks import file_lock
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 @contextmanager
 def reserve_gpus(trainer: Any) -> Iterator[dict[str, str]]:
-    """What to add to a job's environment so that it sees as many GPUs as it asks for, none of which another job of
-    this user's has on this machine. Where none is free, jobs share; a job that takes what there is gets all.
+    """Reserve GPUs for one job by file locks in the temporary folder, as long as the block runs.
+
+    The job gets GPUs that no other job of this user on this machine has. If fewer are free than it needs, it shares the
+    rest. A job that uses all GPUs, or none, reserves nothing.
+
+    Args:
+        trainer: the job's `trainer` configuration (`accelerator`, `devices`).
+
+    Yields:
+        Variables for the job's environment: CUDA_VISIBLE_DEVICES, or nothing.
     """
-    there, wanted = gpus(), trainer.devices
-    if trainer.accelerator == "cpu" or not isinstance(wanted, int) or not 0 < wanted < len(there):
+    available, count = visible_gpus(), trainer.devices
+    if trainer.accelerator == "cpu" or not isinstance(count, int) or not 0 < count < len(available):
         yield {}
         return
-    with ExitStack() as held:
-        mine: list[str] = []
-        for gpu in there:
-            if len(mine) < wanted and held.enter_context(locked(_place() / gpu)) is not None:
-                mine.append(gpu)
-        busy = [gpu for gpu in there if gpu not in mine]
-        yield {VISIBLE: ",".join([*mine, *busy][:wanted])}
+    locks = Path(tempfile.gettempdir()) / f"oakleaf-gpus-{os.getuid()}"
+    with ExitStack() as stack:
+        reserved: list[str] = []
+        for gpu in available:
+            if len(reserved) < count and stack.enter_context(file_lock(locks / gpu)) is not None:
+                reserved.append(gpu)
+        busy = [gpu for gpu in available if gpu not in reserved]
+        yield {VISIBLE: ",".join([*reserved, *busy][:count])}
 
 
-def gpus() -> list[str]:
-    """The GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES knows. Torch is not asked: it takes
-    seconds, and would hold a context."""
+def visible_gpus() -> list[str]:
+    """Return the GPUs that this process may use, by their names in CUDA_VISIBLE_DEVICES.
+
+    `torch.cuda` would answer the same, but importing torch takes seconds, and a CUDA context takes memory of the GPU.
+    """
     visible = os.environ.get(VISIBLE)
     if visible is not None:
         return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
     if shutil.which("nvidia-smi") is None:
         return []
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout
-    return [str(number) for number, line in enumerate(li for li in listed.splitlines() if li.startswith("GPU "))]
+    return [str(i) for i, _ in enumerate(line for line in listed.splitlines() if line.startswith("GPU "))]
 
 
 def parallel_jobs() -> int:
-    """How many jobs of one device this machine runs side by side: one on each GPU, or on each pair of cores."""
-    return len(gpus()) or max(1, (os.cpu_count() or 2) // 2)
-
-
-def _place() -> Path:
-    return Path(tempfile.gettempdir()) / f"oakleaf-gpus-{os.getuid()}"
+    """Return how many jobs of one device to run at once: one for each GPU; without GPUs one for each two CPU cores."""
+    return len(visible_gpus()) or max(1, (os.cpu_count() or 2) // 2)

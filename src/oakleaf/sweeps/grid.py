@@ -1,4 +1,4 @@
-"""Every combination of what was swept."""
+"""A sweep over every combination of the swept values, and what a search (`oakleaf.sweeps.search`) shares with it."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -10,74 +10,87 @@ from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.errors import UserError
 from oakleaf.sweeps.job_runner import evaluation_overrides
-from oakleaf.sweeps.job_state import SWEEP, Job, read_job, write, write_job
+from oakleaf.sweeps.job_state import SWEEP, Job, current_job, write_job, write_json
 from oakleaf.sweeps.names import combinations, job_name
-from oakleaf.sweeps.report import report
+from oakleaf.sweeps.report import write_report
 
 log = logging.getLogger(__name__)
 
-Legal = Callable[[Sequence[Sequence[str]]], None]
-Launch = Callable[[Path, dict[str, list[str]]], None]
+Validate = Callable[[Sequence[Sequence[str]]], None]  # composes the jobs' configurations, and raises on a mistake
+Launch = Callable[[Path, dict[str, list[str]]], None]  # runs jobs: the sweep's folder, overrides by job name
 
 
-def grid(config: DictConfig, arguments: Sequence[str], legal: Legal, launch: Launch) -> None:
-    """Run what is not finished, then report.
+def run_grid(config: DictConfig, arguments: Sequence[str], validate: Validate, launch: Launch) -> None:
+    """Run every combination that is not finished, then write the report.
+
+    Args:
+        config: the sweep's configuration.
+        arguments: the command's overrides, some with several values.
+        validate: composes all jobs before the first one runs.
+        launch: runs jobs by Hydra's launcher.
 
     Raises:
-        UserError: some jobs failed; the others are done.
+        UserError: a wrong option; or some jobs have failed, after all have run.
     """
-    settings = sweep_metric(config)
+    settings, evaluation = sweep_settings(config), evaluation_overrides(config)
     folder = Path(config.hydra.sweep.dir).absolute()
     planned = [Job(job_name(swept), overrides, swept) for overrides, swept in combinations(arguments)]
-    legal([job.overrides for job in planned])
-    jobs = begin(folder, [*sweep_command(config), *arguments], planned, settings)
-    waiting = [job for job in jobs if not (job.state == "done" and job.evaluated == evaluation_overrides(config))]
+    validate([job.overrides for job in planned])
+    jobs = record_plan(folder, [*sweeper_overrides(config), *arguments], planned, settings)
+    waiting = [job for job in jobs if not job.is_done(evaluation)]
     if len(waiting) < len(jobs):
         log.info("%d of %d jobs are done already", len(jobs) - len(waiting), len(jobs))
     launch(folder, {job.name: job.overrides for job in waiting})
-    conclude(config, folder)
+    write_report(folder, OmegaConf.select(config, "logger.wandb"))
 
 
-def begin(folder: Path, command: Sequence[str], planned: Sequence[Job], settings: Any) -> list[Job]:
-    """Write down what is to be done, and return the jobs as they stand."""
-    jobs = [read_job(folder / job.name, job) or job for job in planned]
+def record_plan(folder: Path, command: Sequence[str], planned: Sequence[Job], settings: dict[str, Any]) -> list[Job]:
+    """Write `sweep.json` and each `job.json`, and return the jobs as they are now.
+
+    Args:
+        folder: the sweep's folder.
+        command: the sweep's command line after `python train.py -m`, for the report.
+        planned: all jobs of the sweep.
+        settings: from `sweep_settings`.
+    """
+    jobs = [current_job(folder / job.name, job) for job in planned]
     for job in jobs:
         write_job(folder / job.name, job)
-    write(folder / SWEEP, {"command": list(command), "settings": settings, "jobs": [asdict(job) for job in planned]})
+    plan = {"command": list(command), "settings": settings, "jobs": [asdict(job) for job in planned]}
+    write_json(folder / SWEEP, plan)
     return jobs
 
 
-def sweep_command(config: DictConfig) -> list[str]:
-    """What the command said of the sweeper and the launcher, without which it would be another."""
-    hydra = ("hydra/sweeper", "hydra.sweeper", "hydra/launcher", "hydra.launcher")
-    return [override for override in config.hydra.overrides.hydra if override.lstrip("+~").startswith(hydra)]
+def sweeper_overrides(config: DictConfig) -> list[str]:
+    """Return the command's overrides of the sweeper and the launcher, which Hydra keeps apart from the others."""
+    groups = ("hydra/sweeper", "hydra.sweeper", "hydra/launcher", "hydra.launcher")
+    return [override for override in config.hydra.overrides.hydra if override.lstrip("+~").startswith(groups)]
 
 
-def conclude(config: DictConfig, folder: Path) -> None:
-    """The report, and a UserError that names what failed."""
-    said, failed = report(folder, OmegaConf.select(config, "logger.wandb"))
-    log.info("%s", said)
-    if failed:
-        raise UserError(failed)
+def sweep_settings(config: DictConfig) -> dict[str, Any]:
+    """Check the keys below `sweep` before any job runs.
 
+    Returns:
+        `measure`: the name of the score that ranks; `fake`: the number of samples that it is computed from.
 
-def sweep_metric(config: DictConfig) -> dict[str, Any]:
-    """The keys below `sweep`, checked before days are spent."""
+    Raises:
+        UserError: an unknown metric or extractor, a wrong value, or an option that a sweep cannot have.
+    """
     from oakleaf.config.paths import conf_dir
     from oakleaf.config.suggest import unknown_choice_message
-    from oakleaf.config.validate import RECIPE, validate
+    from oakleaf.config.validate import TRAIN_KEYS, validate
 
     if config.folder:
-        raise UserError(f"folder={config.folder}: each job of a sweep has its own; all of them: hydra.sweep.dir=FOLDER")
-    if config.trainer.num_nodes != 1:
         raise UserError(
-            "trainer.num_nodes: a job of a sweep stays on one node; start runs on several by srun, one by one"
+            f"folder={config.folder}: each job of a sweep has its own folder; set hydra.sweep.dir=FOLDER for the sweep"
         )
+    if config.trainer.num_nodes != 1:
+        raise UserError("trainer.num_nodes: a sweep's job runs on one node; start runs on several nodes singly by srun")
     settings: Any = OmegaConf.to_container(config.sweep)
-    validate(settings, "sweep", {"sweep": RECIPE["sweep"]})
+    validate(settings, "sweep", {"sweep": TRAIN_KEYS["sweep"]})
     metrics = [settings["metric"]] if isinstance(settings["metric"], str) else settings["metric"]
-    for group, names in (("metric", metrics), ("extractor", [settings["extractor"]])):
-        for name in names:
-            if not (conf_dir() / group / f"{name}.yaml").is_file():
-                raise UserError(unknown_choice_message(f"sweep.{group}", name, conf_dir() / group))
+    for group, choices in (("metric", metrics), ("extractor", [settings["extractor"]])):
+        for choice in choices:
+            if not (conf_dir() / group / f"{choice}.yaml").is_file():
+                raise UserError(unknown_choice_message(f"sweep.{group}", choice, conf_dir() / group))
     return {"measure": settings["measure"] or metrics[0], "fake": settings["fake"]}

@@ -1,4 +1,15 @@
-"""One job of a sweep, in processes of its own: `child` trains and measures, `run` starts it and writes down its end."""
+"""Runs one job of a sweep in its own process, and records how it has ended.
+
+Hydra's launchers call a sweep's jobs one after another in one Python process, or in a worker that serves several jobs.
+There memory and GPU contexts of one job would remain for the next, and Lightning could not start the further processes
+of a job with several devices, since it starts them by repeating the command line. Therefore each job is started as a
+command of its own (`python -m oakleaf.sweeps.job_process`), and the launcher's process only waits for it.
+
+A job must not outlive its sweep: it would write into a folder that the next start of the sweep uses. The standard input
+of the job's process is a pipe whose other end this process holds open. When this process ends, even by SIGKILL, the
+operating system closes the pipe; the job reads its end and terminates itself as by SIGTERM, with a checkpoint. For the
+time until it has ended it holds the job's lock, which it has inherited, and a new runner waits for that lock.
+"""
 
 import contextlib
 import json
@@ -14,45 +25,84 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from oakleaf.runtime.run_dir import LAST
+from oakleaf.runtime.run_dir import LAST, relative_to_cwd
 from oakleaf.sweeps.devices import reserve_gpus
-from oakleaf.sweeps.job_state import END, LOCK, STOP, Job, has_ended, locked, read, read_job, scores, write_job
-from oakleaf.sweeps.names import quoted
-from oakleaf.sweeps.status import images_of
+from oakleaf.sweeps.job_state import LOCK, STOP, Job, images_at_end, images_seen, read_job, read_scores, write_job
+from oakleaf.sweeps.locks import file_lock
+from oakleaf.sweeps.names import quote
 
-TRIAL = "OAKLEAF_TRIAL"  # in a job's environment: what `child` is to do
-PATIENCE = 60.0  # seconds to wait for a killed sweep's job to save and end
-STOPPED = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
-NOT_OURS = ("hydra.mode", "hydra.sweep", "hydra/sweeper", "hydra/launcher", "hydra.launcher", "hydra.run.")
+JOB_VARIABLE = "OAKLEAF_JOB"  # environment variable of a job's process: what it has to do, as JSON
+STOP_TIMEOUT = 60.0  # seconds in which a stopped process has to save and end
+STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
+SWEEP_OVERRIDES = ("hydra.mode", "hydra.sweep", "hydra/sweeper", "hydra/launcher", "hydra.launcher", "hydra.run.")
 
 
 def run(config: DictConfig, hydra: Any) -> None:
-    """Start, or go on with, or skip the job of this folder. Nothing is raised: how it ended stands in job.json."""
+    """Start or continue the job of a folder, or skip it while another process runs it.
+
+    Nothing is raised for a job that fails: `job.json` has its state, and the sweep continues with the next one.
+
+    Args:
+        config: the job's composed configuration.
+        hydra: Hydra's own configuration of the job (`HydraConfig.get()`).
+    """
     folder = Path(hydra.runtime.output_dir)
+    evaluation = evaluation_overrides(config)
     with _job_lock(folder) as lock:
         if lock is None:
             return
         job = read_job(folder)
-        assert job is not None  # written by the sweeper
-        _begin(job, folder)
-        code, said = 1, ""
+        assert job is not None  # the sweeper has written it
+        _record_start(job, folder)
+        code, last_line = 1, ""
         try:
-            overrides = evaluation_overrides(config)
-            task: dict[str, Any] = {
-                "folder": relative_folder(folder, hydra),
-                "overrides": job.overrides,
-                "evaluate": overrides,
-            }
-            task |= {"train": not has_ended(folder, job)}
+            train, cwd = images_at_end(folder, job) is None, hydra.runtime.cwd
+            place = relative_to_cwd(folder, cwd)
+            task = {"folder": place, "overrides": job.overrides, "train": train, "evaluate": evaluation}
             with reserve_gpus(config.trainer) as devices:
-                environment = {**_surroundings(), **_wandb(folder, job), **devices, TRIAL: json.dumps(task)}
-                code, said = _launch(command(hydra, job, folder), environment, hydra.runtime.cwd, folder, lock)
+                variables = {**wandb_variables(folder, job), **devices, JOB_VARIABLE: json.dumps(task)}
+                command = _command(hydra, job.overrides, (folder / LAST).is_file(), place)
+                code, last_line = _run_process(command, variables, cwd, folder, lock)
         finally:
-            _conclude(job, folder, evaluation_overrides(config), code, said)
+            _record_end(job, folder, evaluation, code, last_line)
 
 
-def _begin(job: Job, folder: Path) -> None:
-    """Count what an attempt that was killed has left: the seconds as far as its last checkpoint."""
+def evaluation_overrides(config: DictConfig) -> list[str]:
+    """Return how finished runs are evaluated, as overrides for evaluate.py."""
+    sweep: Any = OmegaConf.to_container(config.sweep)
+    metric = sweep["metric"] if isinstance(sweep["metric"], str) else f"[{','.join(sweep['metric'])}]"
+    device = ["device=cpu"] if config.trainer.accelerator == "cpu" else []
+    return [f"metric={metric}", f"extractor={sweep['extractor']}", f"fake={sweep['fake']}", *device]
+
+
+def wandb_variables(folder: Path, job: Job) -> dict[str, str]:
+    """Return the environment variables that put a job into its sweep's group in W&B, with what is swept as tags.
+
+    Variables that the user has set are left out.
+    """
+    variables = {
+        "WANDB_RUN_GROUP": folder.parent.name,
+        "WANDB_JOB_TYPE": "train",
+        "WANDB_NAME": job.name,
+        "WANDB_TAGS": ",".join(override[:64] for override in ["sweep", *job.swept]),
+    }
+    return {name: value for name, value in variables.items() if not os.environ.get(name)}
+
+
+@contextlib.contextmanager
+def _job_lock(folder: Path) -> Iterator[int | None]:
+    """Hold the job's lock; wait for a process that is about to end because its sweep was killed."""
+    deadline = time.time() + STOP_TIMEOUT
+    while True:
+        with file_lock(folder / LOCK) as lock:
+            if lock is not None or time.time() > deadline:
+                yield lock
+                return
+        time.sleep(0.5)
+
+
+def _record_start(job: Job, folder: Path) -> None:
+    """Write that the job runs. Of an attempt that was killed the seconds up to its last checkpoint are counted."""
     if job.started and (folder / LAST).is_file():
         job.seconds += max(0.0, (folder / LAST).stat().st_mtime - job.started)
     job.state, job.reason, job.started, job.attempts = "running", "", time.time(), job.attempts + 1
@@ -60,119 +110,84 @@ def _begin(job: Job, folder: Path) -> None:
     write_job(folder, job)
 
 
-def evaluation_overrides(config: DictConfig) -> list[str]:
-    """How a finished run is measured: overrides for evaluate.py."""
-    sweep: Any = OmegaConf.to_container(config.sweep)
-    metric = sweep["metric"] if isinstance(sweep["metric"], str) else f"[{','.join(sweep['metric'])}]"
-    device = ["device=cpu"] if config.trainer.accelerator == "cpu" else []
-    return [f"metric={metric}", f"extractor={sweep['extractor']}", f"fake={sweep['fake']}", *device]
+def _command(hydra: Any, overrides: list[str], has_checkpoint: bool, place: str) -> list[str]:
+    """Return the command of the job's process; with resume=auto it continues from the job's last checkpoint."""
+    own = [o for o in hydra.overrides.hydra if not o.lstrip("+~").startswith(SWEEP_OVERRIDES)]
+    config_dirs = [f"--config-dir={s.path}" for s in hydra.runtime.config_sources if s.provider == "command-line"]
+    if has_checkpoint or not any(o.startswith("resume=") for o in overrides):
+        overrides = [*(o for o in overrides if not o.startswith("resume=")), "resume=auto"]
+    run_dir = f"hydra.run.dir={quote(place)}"
+    return [sys.executable, "-m", "oakleaf.sweeps.job_process", *config_dirs, *own, *overrides, run_dir]
 
 
-def command(hydra: Any, job: Job, folder: Path) -> list[str]:
-    """The job as a command of its own. It goes on where it was by the machinery of resume=auto."""
-    ours = [o for o in hydra.overrides.hydra if not o.lstrip("+~").startswith(NOT_OURS)]
-    places = [f"--config-dir={s.path}" for s in hydra.runtime.config_sources if s.provider == "command-line"]
-    task = job.overrides
-    if (folder / LAST).is_file() or not any(o.startswith("resume=") for o in task):
-        task = [*(o for o in task if not o.startswith("resume=")), "resume=auto"]
-    where = f"hydra.run.dir={quoted(relative_folder(folder, hydra))}"
-    return [sys.executable, "-m", "oakleaf.sweeps.job_process", *places, *ours, *task, where]
+def _run_process(
+    command: Sequence[str], variables: Mapping[str, str], cwd: str, folder: Path, lock: int
+) -> tuple[int, str]:
+    """Run a command to its end, and copy its stderr to the terminal and to stderr.log.
 
+    SLURM_NTASKS is removed from its environment. With it Lightning would wait for processes that SLURM starts; a job is
+    one task of SLURM's, and starts its further processes itself.
 
-def relative_folder(folder: Path, hydra: Any) -> str:
-    """The folder as seen from where the command was given, if it is below: no home's path is told."""
-    here = Path(hydra.runtime.cwd)
-    return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)
-
-
-def _surroundings() -> dict[str, str]:
-    """This process's environment, without what would make Lightning wait for processes that SLURM starts: a job has
-    one task there, and starts its other processes itself."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("SLURM_NTASKS")}
-
-
-@contextlib.contextmanager
-def _job_lock(folder: Path) -> Any:
-    """The job's lock; another process that ends soon, as one whose sweep was killed does, is waited for."""
-    end = time.time() + PATIENCE
-    while True:
-        with locked(folder / LOCK) as lock:
-            if lock is not None or time.time() > end:
-                yield lock
-                return
-        time.sleep(0.5)
-
-
-def _launch(line: Sequence[str], environment: Mapping[str, str], cwd: str, folder: Path, lock: int) -> tuple[int, str]:
-    """Run to the end; returns the exit code and the last line that was said. What goes to stderr is kept in stderr.log.
-
-    The child's stdin is a pipe from here: when this process dies, however it dies, the child sees it closed and ends.
+    Returns:
+        The exit code and the last line of stderr.
     """
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_NTASKS")}
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "pass_fds": (lock,)}
     with (
         (folder / "stderr.log").open("ab") as log,
-        subprocess.Popen(
-            line, env=dict(environment), cwd=cwd, stdin=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=(lock,)
-        ) as process,
+        subprocess.Popen(command, env={**inherited, **variables}, cwd=cwd, **pipes) as process,
     ):
-        assert process.stderr is not None and process.stdin is not None
+        assert process.stdin is not None
         tail = b""
         try:
-            for piece in _stderr_of(process, folder / STOP):
-                log.write(piece)
+            for chunk in _stderr_of(process, folder / STOP):
+                log.write(chunk)
                 log.flush()
-                sys.stderr.write(piece.decode(errors="replace"))
-                tail = (tail + piece)[-4096:]
+                sys.stderr.write(chunk.decode(errors="replace"))
+                tail = (tail + chunk)[-4096:]
         finally:
-            process.stdin.close()  # after Ctrl-C the child was told as well
+            process.stdin.close()  # ends the process after an exception here, such as KeyboardInterrupt
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(PATIENCE)
+                process.wait(STOP_TIMEOUT)
             process.kill()
-    lines = [words.strip() for words in tail.decode(errors="replace").replace("\r", "\n").splitlines()]
-    return process.returncode, next((words for words in reversed(lines) if words), "")
+    lines = [line.strip() for line in tail.decode(errors="replace").replace("\r", "\n").splitlines()]
+    return process.returncode, next((line for line in reversed(lines) if line), "")
 
 
 def _stderr_of(process: Any, stop: Path) -> Iterator[bytes]:
-    """What the process says on stderr until it ends. It is told to end when there is a file `stop`."""
-    told = False
+    """Yield what a process writes to stderr until it ends; terminate it as soon as the file `stop` exists.
+
+    The end of the process is checked beside that of its stderr, which its own children can hold open longer.
+    """
+    terminated = False
     while True:
-        ended = process.poll() is not None  # then what it has started may still hold its stderr
+        ended = process.poll() is not None
         ready, *_ = select.select([process.stderr], [], [], 0.0 if ended else 1.0)
-        piece = os.read(process.stderr.fileno(), 1 << 16) if ready else b""
-        if piece:
-            yield piece
+        chunk = os.read(process.stderr.fileno(), 1 << 16) if ready else b""
+        if chunk:
+            yield chunk
         elif ready or ended:
             return
-        if not told and stop.exists():
-            told = True
+        if not terminated and stop.exists():
+            terminated = True
             process.terminate()
 
 
-def _conclude(job: Job, folder: Path, evaluated: list[str], code: int, said: str) -> None:
-    """Write down what the job has come to."""
+def _record_end(job: Job, folder: Path, evaluation: list[str], code: int, last_line: str) -> None:
+    """Write the job's state by what it has left and its exit code."""
     job.seconds, job.started = job.seconds + time.time() - job.started, 0.0
-    ended = read(folder / END) if has_ended(folder, job) else None
-    job.images = ended["images"] if ended else images_of(folder)
-    if ended:
-        job.scores, job.better = scores(folder)
-        job.state, job.evaluated = "done", evaluated if job.scores else []
-        job.reason = "" if job.scores else f"not measured: {said}"
+    at_end = images_at_end(folder, job)
+    job.images = images_seen(folder) if at_end is None else at_end
+    if at_end is not None:
+        job.scores, job.better = read_scores(folder)
+        job.state, job.evaluated = "done", evaluation if job.scores else []
+        job.reason = "" if job.scores else f"not evaluated: {last_line}"
     elif (folder / STOP).exists():
         job.state, job.reason = "pruned", (folder / STOP).read_text().strip()
-    elif code == 0 or -code in STOPPED or code - 128 in STOPPED:
-        job.state, job.reason = "stopped", "told to stop"
+    elif code == 0 or -code in STOP_SIGNALS or code - 128 in STOP_SIGNALS:
+        job.state, job.reason = "stopped", "stopped by a signal"
     elif code < 0:
-        job.state, job.reason = "failed", f"killed by {signal.Signals(-code).name}; {said}".rstrip("; ")
+        job.state, job.reason = "failed", f"killed by {signal.Signals(-code).name}; {last_line}".rstrip("; ")
     else:
-        job.state, job.reason = "failed", said or f"exit code {code}"
+        job.state, job.reason = "failed", last_line or f"exit code {code}"
     write_job(folder, job)
-
-
-def _wandb(folder: Path, job: Job) -> dict[str, str]:
-    """The sweep is the group of its runs in W&B, and what was swept their tags, unless the environment says so."""
-    ours = {
-        "WANDB_RUN_GROUP": folder.parent.name,
-        "WANDB_JOB_TYPE": "train",
-        "WANDB_NAME": job.name,
-        "WANDB_TAGS": ",".join(o[:64] for o in ["sweep", *job.swept]),
-    }
-    return {name: value for name, value in ours.items() if not os.environ.get(name)}

@@ -1,74 +1,82 @@
-"""Stopping runs that do badly, by the scores that they take of themselves (`callbacks=scored`)."""
+"""Pruning: stops runs whose scores during training (`callbacks=scored`) are worse than those of other runs."""
 
 import csv
 import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from math import isfinite
+from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oakleaf.sweeps.job_state import STOP
+from oakleaf.sweeps.job_state import STOP, is_score
 
 if TYPE_CHECKING:
     from oakleaf.sweeps.study import Study
 
 log = logging.getLogger(__name__)
 
-SECONDS = 2.0  # between two looks
+INTERVAL = 2.0  # seconds between two checks
+PREFIX = "metric/"  # of the columns of metrics.csv that hold scores
 
 
 @contextmanager
-def watcher(folder: Path, study: "Study", names: Sequence[str], every: float = SECONDS) -> Iterator[None]:
-    """While the runs of that name run, look at their scores, and put a file `stop` into the folder of one that the
-    study gives up; its process sees it, wherever it runs."""
-    over = threading.Event()
-    eye = threading.Thread(target=_watch, args=(folder, study, names, over, every), daemon=True)
-    eye.start()
+def prune_in_background(
+    folder: Path, study: "Study", names: Sequence[str], interval: float = INTERVAL
+) -> Iterator[None]:
+    """Check the scores of running jobs in a thread, while the block waits for the launcher.
+
+    A file `stop` is written into the folder of a job that the study prunes; its runner, on whatever machine, sees the
+    file and ends the run.
+
+    Args:
+        folder: the sweep's folder.
+        study: its study.
+        names: the running jobs.
+        interval: seconds between two checks.
+    """
+    finished = threading.Event()
+    thread = threading.Thread(target=_prune, args=(folder, study, names, finished, interval), daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        over.set()
-        eye.join()
+        finished.set()
+        thread.join()
 
 
-def scores_of(folder: Path, measure: str) -> list[float]:
-    """What a run has scored so far, in order: the column `score/<measure>` of its metrics.csv."""
+def training_scores(folder: Path, score_name: str) -> list[float]:
+    """Return a run's scores during training in order: the column `metric/<name>` of its metrics.csv."""
     try:
         text = (folder / "metrics.csv").read_text()
     except OSError:
         return []
-    whole = text[: text.rfind("\n") + 1]  # a line that is being written says something else
-    rows = list(csv.DictReader(whole.splitlines()))
-    columns = [name for name in (rows[0] if rows else {}) if _is_of(name, measure)]
-    found = [_number(row[columns[0]]) for row in rows] if columns else []
-    return [value for value in found if value is not None]
+    complete = text[: text.rfind("\n") + 1]  # the last row may be half written
+    rows = list(csv.DictReader(complete.splitlines()))
+    names = [name for name in (rows[0] if rows else {}) if name.startswith(PREFIX)]
+    column = next((name for name in names if is_score(name.removeprefix(PREFIX), score_name)), None)
+    values = [_number(row[column]) for row in rows] if column else []
+    return [value for value in values if isfinite(value)]
 
 
-def _watch(folder: Path, study: "Study", names: Sequence[str], over: threading.Event, every: float) -> None:
-    going = set(names)
-    while not over.wait(every):
-        for name in sorted(going):
-            scores = scores_of(folder / name, study.measure)
+def _prune(folder: Path, study: "Study", names: Sequence[str], finished: threading.Event, interval: float) -> None:
+    running = set(names)
+    while not finished.wait(interval):
+        for name in sorted(running):
+            scores = training_scores(folder / name, study.score_name)
             try:
-                if not study.should_stop(name, scores):
+                if not study.should_prune(name, scores):
                     continue
             except Exception as error:  # a database that does not answer must not end the search
-                log.warning("no pruning: %s", error)
+                log.warning("no run is pruned from here on: %s", error)
                 return
-            going.discard(name)
-            (folder / name / STOP).write_text(f"worse than the others' median at its score {len(scores)}\n")
+            running.discard(name)
+            (folder / name / STOP).write_text(f"pruned at its score number {len(scores)}\n")
 
 
-def _is_of(column: str, measure: str) -> bool:
-    return column == f"score/{measure}" or column.startswith(f"score/{measure}-")
-
-
-def _number(text: str | None) -> float | None:
-    """None of an empty cell."""
+def _number(text: str | None) -> float:
+    """Return the number of a cell; NaN of an empty or damaged one."""
     try:
-        value = float(text or "")
+        return float(text or "nan")
     except ValueError:
-        return None
-    return value if isfinite(value) else None
+        return nan

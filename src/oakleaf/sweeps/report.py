@@ -1,122 +1,129 @@
-"""What a sweep ends in: report.md, results.csv and sheet.png, in its folder and in W&B."""
+"""The report of a sweep: report.md, results.csv and samples.png in its folder, and the same in W&B."""
 
 import csv
-import io
+import logging
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from oakleaf.sweeps.job_state import SWEEP, Job, checkpoint, read
-from oakleaf.sweeps.ranking import Combination, is_lower_better, ranked
-from oakleaf.sweeps.sample_grid import write_sample_grid
+from oakleaf.errors import UserError
+from oakleaf.sweeps.job_state import SWEEP, Job, best_checkpoint, read_json
+from oakleaf.sweeps.ranking import Combination, is_lower_better, rank
+from oakleaf.sweeps.sample_grid import sample_grid
 from oakleaf.sweeps.status import jobs_of
 
-SHEET = "sheet.png"
+log = logging.getLogger(__name__)
+
+REPORT, RESULTS, SAMPLES = "report.md", "results.csv", "samples.png"
 
 
-def report(folder: Path, wandb: Any = None) -> tuple[str, str]:
-    """Write it; returns what the terminal shows, and the table of jobs that did not end well, empty if all did.
+def write_report(folder: Path, wandb: Any = None) -> None:
+    """Write the report, and print the ranking.
 
-    wandb: the jobs' W&B logger as configured; None: they have none.
+    Args:
+        folder: the sweep's folder.
+        wandb: the jobs' W&B logger as configured; None if they have none.
+
+    Raises:
+        UserError: some jobs have failed; the message lists them.
     """
-    plan, jobs = read(folder / SWEEP) or {}, jobs_of(folder)
-    measure = plan["settings"]["measure"]
-    order = ranked(jobs, measure)
-    header, rows = table(folder, jobs, order, measure)
-    failed = [job for job in jobs if job.state not in ("done", "pruned") or (job.state == "done" and not job.scores)]
-    lost = unranked(jobs, measure) + failures(failed)
-    text = _markdown(folder, plan, jobs, markdown(header, rows), lost, measure)
-    picture = write_sample_grid(folder, order)
-    (folder / "report.md").write_text(text)
-    (folder / "results.csv").write_text(results(folder, jobs))
-    if picture:
-        picture.save(folder / SHEET)
+    plan, jobs = read_json(folder / SWEEP) or {}, jobs_of(folder)
+    score_name = plan["settings"]["measure"]
+    ranking = rank(jobs, score_name)
+    header, rows = _ranking_table(folder, ranking, score_name)
+    failures = _failures(jobs, score_name)
+    samples = sample_grid(folder, ranking)
+    (folder / REPORT).write_text(_markdown(folder.name, plan, [header, ["---"] * len(header), *rows], failures, jobs))
+    _write_results(folder, jobs)
+    if samples:
+        samples.save(folder / SAMPLES)
     if wandb:
-        from oakleaf.sweeps.dashboard import show
+        from oakleaf.sweeps.wandb_report import log_report
 
-        show(folder, wandb, header, rows)
-    return f"{_columns([header, *rows])}\n{folder / 'report.md'}, results.csv, {SHEET}", lost
+        files = [name for name in (REPORT, RESULTS, SAMPLES) if (folder / name).is_file()]
+        log_report(folder, wandb, header, rows, files)
+    log.info("%s\n%s, %s, %s", _align([header, *rows]), folder / REPORT, RESULTS, SAMPLES)
+    if failures:
+        raise UserError(failures)
 
 
-def table(
-    folder: Path, jobs: Sequence[Job], order: Sequence[Combination], measure: str
-) -> tuple[list[str], list[list[str]]]:
-    """The ranking: what was chosen, the measure's mean and sd over seeds, a job's cost, the best one's checkpoint."""
-    keys = list(dict.fromkeys(override.partition("=")[0] for one in order for override in one.swept))
-    name = next((one.name for one in order if one.name), measure)
-    header = ["", *keys, name, "seeds", "s", "images", "best checkpoint"]
+def _ranking_table(folder: Path, ranking: Sequence[Combination], score_name: str) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows: rank, swept values, score over seeds, cost of a job, checkpoint of the best job."""
+    keys = _keys(override for combination in ranking for override in combination.swept)
+    name = next((combination.score_name for combination in ranking if combination.score_name), score_name)
     rows = []
-    for place, one in enumerate(order, 1):
-        chosen = dict(override.split("=", 1) for override in one.swept)
-        seconds, images = one.cost()
-        best = checkpoint(folder / one.best.name) if one.best else None
-        where = str(best.relative_to(folder)) if best else ""
-        of = f"{len(one.values)}" if len(one.values) == len(one.jobs) else f"{len(one.values)} of {len(one.jobs)}"
-        rank = str(place) if one.values else ""
-        cells = [rank, *(chosen.get(key, "") for key in keys), number(one), of, f"{seconds:.0f}", f"{images:,.0f}"]
-        rows.append([*cells, where])
-    return header, rows
+    for place, combination in enumerate(ranking, 1):
+        seconds, images = combination.cost()
+        scored, count = len(combination.values), len(combination.jobs)
+        seeds = f"{scored}" if scored == count else f"{scored} of {count}"
+        cells = [str(place) if scored else "", *_values(combination.swept, keys), _score(combination), seeds]
+        rows.append([*cells, f"{seconds:.0f}", f"{images:,.0f}", _checkpoint(folder, combination.best)])
+    return ["", *keys, name, "seeds", "s", "images", "best checkpoint"], rows
 
 
-def number(one: Combination) -> str:
-    if not one.values:
+def _score(combination: Combination) -> str:
+    if not combination.values:
         return "-"
-    return f"{one.mean:.4g}" if one.sd is None else f"{one.mean:.4g} +- {one.sd:.2g}"
+    spread = "" if combination.sd is None else f" +- {combination.sd:.2g}"
+    return f"{combination.mean:.4g}{spread}"
 
 
-def failures(jobs: Sequence[Job]) -> str:
-    """A line for each job that did not end well, with its reason."""
-    return "\n".join(f"{job.name}: {job.state}{f', {job.reason}' if job.reason else ''}" for job in jobs)
-
-
-def unranked(jobs: Sequence[Job], measure: str) -> str:
-    """What to say where nothing that was measured is called so."""
+def _failures(jobs: Sequence[Job], score_name: str) -> str:
+    """Return a line for each job that has failed, and a first line if no job has the score that should rank."""
     known = list(dict.fromkeys(name for job in jobs for name in job.scores))
-    if not known or any(job.score(measure) for job in jobs):
-        return ""
-    return f"sweep.measure={measure}: none of the numbers that were measured: {', '.join(known)}\n"
+    unknown = known and not any(job.score(score_name) for job in jobs)
+    lines = [f"sweep.measure={score_name}: choose one of the computed scores: {', '.join(known)}"] if unknown else []
+    failed = [job for job in jobs if job.state not in ("done", "pruned") or (job.state == "done" and not job.scores)]
+    return "\n".join(lines + [f"{job.name}: {job.state}{f', {job.reason}' if job.reason else ''}" for job in failed])
 
 
-def results(folder: Path, jobs: Sequence[Job]) -> str:
-    """One line a job, with all that was measured."""
-    keys = list(dict.fromkeys(override.partition("=")[0] for job in jobs for override in job.swept))
+def _write_results(folder: Path, jobs: Sequence[Job]) -> None:
+    """Write results.csv: one row for each job, with all its scores."""
+    keys = _keys(override for job in jobs for override in job.swept)
     scores = list(dict.fromkeys(name for job in jobs for name in job.scores))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["job", *keys, "state", *scores, "seconds", "images", "attempts", "checkpoint", "reason"])
+    rows: list[list[Any]] = [["job", *keys, "state", *scores, "seconds", "images", "attempts", "checkpoint", "reason"]]
     for job in jobs:
-        chosen = dict(override.split("=", 1) for override in job.swept)
-        place = checkpoint(folder / job.name)
-        measured = [job.scores.get(name, "") for name in scores]
+        values = [job.scores.get(name, "") for name in scores]
         cost = [round(job.seconds, 1), job.images, job.attempts]
-        where = place.relative_to(folder) if place else ""
-        writer.writerow([job.name, *(chosen.get(k, "") for k in keys), job.state, *measured, *cost, where, job.reason])
-    return text.getvalue()
+        checkpoint = _checkpoint(folder, job)
+        rows.append([job.name, *_values(job.swept, keys), job.state, *values, *cost, checkpoint, job.reason])
+    with (folder / RESULTS).open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+def _keys(overrides: Any) -> list[str]:
+    return list(dict.fromkeys(override.partition("=")[0] for override in overrides))
 
 
-def _markdown(folder: Path, plan: dict[str, Any], jobs: Sequence[Job], ranking: str, lost: str, measure: str) -> str:
-    way = "lower" if is_lower_better(jobs, measure) else "higher"
-    fake = plan["settings"]["fake"]
+def _values(overrides: Sequence[str], keys: Sequence[str]) -> list[str]:
+    values = dict(override.split("=", 1) for override in overrides)
+    return [values.get(key, "") for key in keys]
+
+
+def _checkpoint(folder: Path, job: Job | None) -> str:
+    file = best_checkpoint(folder / job.name) if job else None
+    return str(file.relative_to(folder)) if file else ""
+
+
+def _markdown(
+    title: str, plan: dict[str, Any], table: Sequence[Sequence[str]], failures: str, jobs: Sequence[Job]
+) -> str:
+    settings = plan["settings"]
+    better = "lower" if is_lower_better(jobs, settings["measure"]) else "higher"
     parts = [
-        f"# {folder.name}",
+        f"# {title}",
         f"```\npython train.py -m {shlex.join(plan['command'])}\n```",
-        ranking,
-        f"Mean and standard deviation over seeds; {way} is better. Each run is measured at its end by its best "
-        f"checkpoint, or its last where none was kept, with {fake:,} samples; `score/metrics.json` in a run's folder "
-        "has the protocol. s: wall time of a run's process, start-up and measuring included.",
-        *([f"## Not finished\n\n```\n{lost}\n```"] if lost else []),
-        f"![Samples of each combination's best run]({SHEET})",
+        "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in table),
+        f"Mean and standard deviation over seeds; {better} is better. Each run is evaluated at its end by its best "
+        f"checkpoint, or by its last if none was kept, with {settings['fake']:,} samples; `score/metrics.json` in a "
+        "run's folder has the protocol. s: wall time in seconds of a run's process, start-up and evaluation included.",
+        *([f"## Not finished\n\n```\n{failures}\n```"] if failures else []),
+        f"![Samples of each combination's best run]({SAMPLES})",
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _columns(lines: Sequence[Sequence[str]]) -> str:
-    """As the terminal shows it."""
+def _align(lines: Sequence[Sequence[str]]) -> str:
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return "\n".join("  ".join(f"{cell:{width}s}" for cell, width in zip(line, widths)).rstrip() for line in lines)

@@ -1,4 +1,4 @@
-"""Samples of all combinations side by side."""
+"""One image with the samples of all combinations of a sweep."""
 
 import math
 import textwrap
@@ -7,40 +7,50 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from oakleaf.sweeps.job_state import SCORE, Job
+from oakleaf.sweeps.job_state import SCORES, Job
 from oakleaf.sweeps.ranking import Combination
 
-SIDE, TEXT, GAP = 240, 52, 8  # px
-LARGEST = 24  # combinations on the sheet
+SIDE, TEXT_HEIGHT, GAP = 240, 52, 8  # pixels
+MAX_COMBINATIONS = 24
 
 
-def write_sample_grid(folder: Path, order: Sequence[Combination]) -> Image.Image | None:
-    """The samples that each combination's best job was measured by, the best combination first; None of none."""
-    shown = [(place, one) for place, one in enumerate(order[:LARGEST], 1) if one.best and _drawn(folder, one.best)]
+def sample_grid(folder: Path, ranking: Sequence[Combination]) -> Image.Image | None:
+    """Draw the samples from which each combination's best job was evaluated, side by side.
+
+    Args:
+        folder: the sweep's folder.
+        ranking: its combinations, the best one first.
+
+    Returns:
+        The image; None if no job has left samples.
+    """
+    shown = [
+        (place, combination, file)
+        for place, combination in enumerate(ranking[:MAX_COMBINATIONS], 1)
+        if combination.best and (file := _samples_of(folder, combination.best)).is_file()
+    ]
     if not shown:
         return None
     columns = min(4, math.ceil(math.sqrt(len(shown))))
     rows = math.ceil(len(shown) / columns)
-    whole = Image.new("RGB", (columns * (SIDE + GAP) + GAP, rows * (SIDE + TEXT) + GAP), "white")
-    pen, font = ImageDraw.Draw(whole), ImageFont.load_default(12)
-    for i, (place, one) in enumerate(shown):
-        assert one.best
-        x, y = GAP + i % columns * (SIDE + GAP), GAP + i // columns * (SIDE + TEXT)
-        with Image.open(_drawn(folder, one.best) or "") as samples:
-            whole.paste(_fitted(samples.convert("RGB")), (x, y))
-        title = f"{place}  {' '.join(one.swept) or one.best.name}"
-        lines = [*textwrap.wrap(title, 40)[:2], f"{one.name} {one.mean:.4g}"]
-        pen.text((x, y + SIDE + 2), "\n".join(lines), "black", font)
-    return whole
+    grid = Image.new("RGB", (columns * (SIDE + GAP) + GAP, rows * (SIDE + TEXT_HEIGHT) + GAP), "white")
+    draw, font = ImageDraw.Draw(grid), ImageFont.load_default(12)
+    for i, (place, combination, file) in enumerate(shown):
+        x, y = GAP + i % columns * (SIDE + GAP), GAP + i // columns * (SIDE + TEXT_HEIGHT)
+        with Image.open(file) as samples:
+            grid.paste(_fit(samples.convert("RGB")), (x, y))
+        title = f"{place}  {' '.join(combination.swept) or combination.best.name}"  # type: ignore[union-attr]
+        lines = [*textwrap.wrap(title, 40)[:2], f"{combination.score_name} {combination.mean:.4g}"]
+        draw.text((x, y + SIDE + 2), "\n".join(lines), "black", font)
+    return grid
 
 
-def _drawn(folder: Path, job: Job) -> Path | None:
-    place = folder / job.name / SCORE.parent / "samples.png"
-    return place if place.is_file() else None
+def _samples_of(folder: Path, job: Job) -> Path:
+    return folder / job.name / SCORES.parent / "samples.png"
 
 
-def _fitted(samples: Image.Image) -> Image.Image:
-    """In a white square."""
+def _fit(samples: Image.Image) -> Image.Image:
+    """Shrink an image to fit, in the middle of a white square."""
     samples.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
     square = Image.new("RGB", (SIDE, SIDE), "white")
     square.paste(samples, ((SIDE - samples.width) // 2, (SIDE - samples.height) // 2))

@@ -1,4 +1,4 @@
-"""A search: Optuna is asked what to try, and told what came of it."""
+"""A search by Optuna: it suggests overrides, and is given the scores of the runs."""
 
 import logging
 from collections.abc import Sequence
@@ -7,23 +7,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.errors import UserError
-from oakleaf.runtime.run_dir import LENGTH
-from oakleaf.sweeps.grid import Launch, Legal, begin, conclude, sweep_command, sweep_metric
+from oakleaf.runtime.run_dir import LENGTH_OVERRIDES
+from oakleaf.sweeps.grid import Launch, Validate, record_plan, sweep_settings, sweeper_overrides
 from oakleaf.sweeps.job_runner import evaluation_overrides
-from oakleaf.sweeps.job_state import Job, planned_jobs, read_job
+from oakleaf.sweeps.job_state import Job, sweep_jobs
 from oakleaf.sweeps.names import job_name
+from oakleaf.sweeps.report import write_report
 
 log = logging.getLogger(__name__)
 
-IN_VAIN = 20  # proposals in a row that were tried already: the space is small
+MAX_REPEATED = 20  # batches of suggestions in a row without a new one, after which the space is taken for exhausted
 
 
 @dataclass
 class Settings:
-    """conf/hydra/sweeper/optuna.yaml."""
+    """The settings of `conf/hydra/sweeper/optuna.yaml`.
+
+    Attributes:
+        trials: number of trials in all, earlier starts of the same command included.
+        batch: how many trials are suggested and started together.
+        storage: where the study is kept: null (study.db in the sweep's folder), a file `*.journal`, or a database URL.
+        sampler: configuration of an Optuna sampler.
+        pruner: configuration of an Optuna pruner; null: no run is pruned.
+    """
 
     trials: int
     batch: int
@@ -32,79 +41,79 @@ class Settings:
     pruner: Any
 
 
-def search(config: DictConfig, arguments: Sequence[str], legal: Legal, launch: Launch, wanted: Settings) -> None:
-    """Run trials until there are as many as wanted, then report.
+def run_search(
+    config: DictConfig, arguments: Sequence[str], validate: Validate, launch: Launch, settings: Settings
+) -> None:
+    """Run trials until there are `settings.trials`, then write the report.
+
+    If the folder holds earlier trials, they are continued first. If the evaluation (`sweep.*`) has changed, finished
+    runs are evaluated again, without training, before the search continues.
+
+    Args:
+        config: the sweep's configuration.
+        arguments: the command's overrides; those with ranges or several values are the search space.
+        validate: composes the jobs of a batch before it runs.
+        launch: runs jobs by Hydra's launcher.
+        settings: the settings of the search.
 
     Raises:
-        UserError: no Optuna; another length than that of the earlier trials; or some trials failed, the others are done.
+        UserError: Optuna is not installed; a wrong option; earlier trials have another length; or some trials have
+            failed, after all have run.
     """
     try:
-        from oakleaf.sweeps.space import space
+        from oakleaf.sweeps.space import search_space
         from oakleaf.sweeps.study import Study
     except ImportError as error:
         raise UserError(f"hydra/sweeper=optuna needs {error.name}: uv pip install 'oakleaf[search]'") from error
-    from oakleaf.sweeps.pruning import watcher
+    from oakleaf.sweeps.pruning import prune_in_background
 
-    settings, evaluated, command = (
-        sweep_metric(config),
-        evaluation_overrides(config),
-        [*sweep_command(config), *arguments],
-    )
+    plan, evaluation = sweep_settings(config), evaluation_overrides(config)
+    command = [*sweeper_overrides(config), *arguments]
     folder = Path(config.hydra.sweep.dir).absolute()
-    fixed, searched = space(arguments)
-    jobs = _earlier(folder)
-    _alike(folder, jobs, fixed)
-    seed = config.seed + len(jobs)  # a study begun anew, of another measure, would propose what was tried
-    study = Study(folder, searched, wanted, settings["measure"], evaluated, seed)
+    fixed, space = search_space(arguments)
+    jobs = _jobs_by_name(folder)
+    _require_same_length(folder, jobs, fixed)
+    # the study of another score starts empty: with the same seed its sampler would suggest what was tried already
+    study = Study(folder, space, settings, plan["measure"], evaluation, seed=config.seed + len(jobs))
     if jobs:
-        begin(folder, command, list(jobs.values()), settings)
-        jobs = _measured(folder, jobs, evaluated, launch)
-    study.take_up(jobs)
-    vain, tried = 0, {name for name, job in jobs.items() if job.state in ("done", "pruned")}
-    while len(tried) < wanted.trials and vain < IN_VAIN and not study.is_out_of_memory:
-        asked_for = study.ask(min(wanted.batch, wanted.trials - len(tried)))
-        planned = {job_name(swept): Job(job_name(swept), [*fixed, *swept], swept) for swept in asked_for}
-        legal([job.overrides for job in planned.values()])
-        stands = begin(folder, command, list({**jobs, **planned}.values()), settings)
-        jobs = {job.name: job for job in stands}
-        new = {name: job for name, job in planned.items() if name not in tried}
-        with watcher(folder, study, list(new)) if study.prunes else nullcontext():
-            launch(folder, {name: job.overrides for name, job in new.items() if not _is_done(jobs[name], evaluated)})
-        jobs = _earlier(folder)
+        record_plan(folder, command, list(jobs.values()), plan)
+        outdated = [job for job in jobs.values() if job.state == "done" and not job.is_done(evaluation)]
+        launch(folder, {job.name: job.overrides for job in outdated})
+        jobs = _jobs_by_name(folder)
+    study.restore(jobs)
+    repeated, tried = 0, {name for name, job in jobs.items() if job.state in ("done", "pruned")}
+    while len(tried) < settings.trials and repeated < MAX_REPEATED and not study.exhausted:
+        suggested = study.ask(min(settings.batch, settings.trials - len(tried)))
+        planned = {job_name(swept): Job(job_name(swept), [*fixed, *swept], swept) for swept in suggested}
+        validate([job.overrides for job in planned.values()])
+        current = {job.name: job for job in record_plan(folder, command, list((jobs | planned).values()), plan)}
+        new = [name for name in planned if name not in tried]
+        pending = [name for name in new if current[name].state != "pruned" and not current[name].is_done(evaluation)]
+        with prune_in_background(folder, study, new) if study.prunes else nullcontext():
+            launch(folder, {name: planned[name].overrides for name in pending})
+        jobs = _jobs_by_name(folder)
         study.tell(jobs)
-        tried |= new.keys()
-        vain = 0 if new else vain + 1
-    if vain or study.is_out_of_memory:
-        log.info("the space has no more than these %d: nothing new was proposed", len(tried))
-    conclude(config, folder)
+        tried.update(new)
+        repeated = 0 if new else repeated + 1
+    if repeated or study.exhausted:
+        log.info("the search ends after %d trials: the sampler suggests nothing new", len(tried))
+    write_report(folder, OmegaConf.select(config, "logger.wandb"))
 
 
-def _earlier(folder: Path) -> dict[str, Job]:
-    """The trials that this command has made, as they stand."""
-    return {job.name: read_job(folder / job.name, job) or job for job in planned_jobs(folder) or []}
+def _jobs_by_name(folder: Path) -> dict[str, Job]:
+    return {job.name: job for job in sweep_jobs(folder) or []}
 
 
-def _alike(folder: Path, jobs: dict[str, Job], fixed: Sequence[str]) -> None:
-    """Runs of two lengths are none that a search could compare."""
+def _require_same_length(folder: Path, jobs: dict[str, Job], fixed: Sequence[str]) -> None:
+    """Check that earlier trials have the same length, since scores of runs of different length are not comparable."""
 
     def length(overrides: Sequence[str]) -> list[str]:
-        return sorted(o.lstrip("+") for o in overrides if o.lstrip("+").startswith(LENGTH))
+        return sorted(o.lstrip("+") for o in overrides if o.lstrip("+").startswith(LENGTH_OVERRIDES))
 
     for job in jobs.values():
-        before, now = length([o for o in job.overrides if o not in job.swept]), length(fixed)
-        if before != now:
+        earlier = length([o for o in job.overrides if o not in job.swept])
+        if earlier != length(fixed):
             raise UserError(
-                f"{folder} holds a search with runs of another length ({', '.join(before) or 'the default'}), "
-                "which can't be compared with these: name another folder, hydra.sweep.dir=FOLDER"
+                f"{folder} holds a search with runs of another length ({', '.join(earlier) or 'the default'}), whose "
+                "scores cannot be compared; choose another folder: hydra.sweep.dir=FOLDER"
             )
-
-
-def _measured(folder: Path, jobs: dict[str, Job], evaluated: list[str], launch: Launch) -> dict[str, Job]:
-    """Measure what is done and was measured otherwise; nothing is trained."""
-    done = [job for job in jobs.values() if job.state == "done" and not _is_done(job, evaluated)]
-    launch(folder, {job.name: job.overrides for job in done})
-    return _earlier(folder)
-
-
-def _is_done(job: Job, evaluated: list[str]) -> bool:
-    return job.state == "pruned" or (job.state == "done" and job.evaluated == evaluated)

@@ -1,5 +1,7 @@
-"""Hydra's sweep syntax as a space to search in: `choice(a,b)` or `a,b`, `range(1,9)`, `interval(0,1)`,
-`tag(log,interval(1e-5,1e-3))`, `int(interval(8,64))`."""
+"""Conversion between Hydra's sweep syntax, Optuna's distributions and a trial's overrides.
+
+`choice(a,b)` or `a,b`, `range(1,9)`, `interval(0,1)`, `tag(log,interval(1e-5,1e-3))` and `int(interval(8,64))`.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,60 +11,59 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import create_trial
 
 from oakleaf.errors import UserError
-from oakleaf.sweeps.names import SEED, of_runs, parsed
+from oakleaf.sweeps.names import SEED, parse, run_overrides
 
 Space = dict[str, BaseDistribution]
 
 
-def space(overrides: Sequence[str]) -> tuple[list[str], Space]:
-    """What every trial has, and what is searched, by key.
+def search_space(overrides: Sequence[str]) -> tuple[list[str], Space]:
+    """Split a command's overrides into those that every trial has and the search space.
 
     Raises:
         UserError: nothing is searched, or the seed is.
     """
-    given = parsed(of_runs(overrides))
-    fixed = [o.input_line or "" for o in given if not o.is_sweep_override()]
-    searched = {o.get_key_element(): _distribution(o) for o in given if o.is_sweep_override()}
-    if not searched:
+    parsed = parse(run_overrides(overrides))
+    fixed = [o.input_line or "" for o in parsed if not o.is_sweep_override()]
+    space = {o.get_key_element(): _distribution(o) for o in parsed if o.is_sweep_override()}
+    if not space:
         raise UserError("nothing to search in: give some.key='interval(0,1)', 'tag(log,interval(1e-5,1e-3))' or a,b,c")
-    if SEED in searched:
-        raise UserError("seed=: a search compares single runs; sweep the seeds of what it finds, without hydra/sweeper")
-    return fixed, searched
+    if SEED in space:
+        raise UserError("seed=: a search compares single runs; sweep the seeds of the best ones, without hydra/sweeper")
+    return fixed, space
 
 
-def chosen(params: Mapping[str, Any]) -> list[str]:
-    """A trial's parameters as overrides; four digits of a number are enough."""
+def to_overrides(params: Mapping[str, Any]) -> list[str]:
+    """Return a trial's parameters as overrides; numbers are rounded to four significant digits."""
     return [f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in params.items()]
 
 
-def params_of(swept: Sequence[str], space: Space) -> dict[str, Any] | None:
-    """The parameters that `chosen` wrote so; None of what is not in the space."""
-    said = dict(override.split("=", 1) for override in swept)
+def to_params(swept: Sequence[str], space: Space) -> dict[str, Any] | None:
+    """Return the parameters of which `to_overrides` has made the given overrides; None if they are not in the space."""
+    values = dict(override.split("=", 1) for override in swept)
     try:
-        found = {key: _read(said[key], kind) for key, kind in space.items()}
-        create_trial(params=found, distributions=space, value=0.0)
+        params = {key: _parse_value(values[key], distribution) for key, distribution in space.items()}
+        create_trial(params=params, distributions=space, value=0.0)  # raises if a value is outside
     except (KeyError, ValueError):
         return None
-    return found if found.keys() == said.keys() else None
+    return params if params.keys() == values.keys() else None
 
 
-def _read(text: str, kind: BaseDistribution) -> Any:
-    if isinstance(kind, FloatDistribution):  # four digits may lie a little outside
-        return next((end for end in (kind.low, kind.high) if f"{end:.4g}" == text), float(text))
-    return int(text) if isinstance(kind, IntDistribution) else text
+def _parse_value(text: str, distribution: BaseDistribution) -> Any:
+    if isinstance(distribution, FloatDistribution):  # the rounded bound may lie outside of the range
+        bounds = (distribution.low, distribution.high)
+        return next((bound for bound in bounds if f"{bound:.4g}" == text), float(text))
+    return int(text) if isinstance(distribution, IntDistribution) else text
 
 
 def _distribution(override: Override) -> BaseDistribution:
     value: Any = override.value()
     if isinstance(value, IntervalSweep):
-        return _interval(value.start, value.end, "log" in value.tags)
+        low: Any = value.start
+        high: Any = value.end
+        if isinstance(low, int) and isinstance(high, int):
+            return IntDistribution(low, high, log="log" in value.tags)
+        return FloatDistribution(float(low), float(high), log="log" in value.tags)
     if isinstance(value, RangeSweep) and isinstance(value.start, int) and isinstance(value.step, int):
         last = range(value.start, int(value.stop or 0), value.step)[-1]
         return IntDistribution(value.start, last, log="log" in value.tags, step=value.step)
     return CategoricalDistribution(list(override.sweep_string_iterator()))
-
-
-def _interval(low: Any, high: Any, log: bool) -> BaseDistribution:
-    if isinstance(low, int) and isinstance(high, int):
-        return IntDistribution(low, high, log=log)
-    return FloatDistribution(float(low), float(high), log=log)

@@ -5,47 +5,41 @@ from pathlib import Path
 
 from oakleaf.errors import UserError
 from oakleaf.runtime.run_dir import LAST
-from oakleaf.sweeps.job_state import SWEEP, Job, planned_jobs, read_job
+from oakleaf.sweeps.job_state import SWEEP, Job, images_seen, sweep_jobs
 
 
 def jobs_of(folder: Path) -> list[Job]:
-    """All jobs of the sweep's last command, as they stand.
+    """Return all jobs of a sweep's last command as they are now.
 
     Raises:
-        UserError: no sweep's folder, or its record is damaged.
+        UserError: the folder is not that of a sweep, or its record is damaged.
     """
     if not (folder / SWEEP).is_file():
-        raise UserError(f"sweep.status={folder}: no sweep was begun there; its folder is below outputs/sweeps")
-    planned = planned_jobs(folder)
-    if planned is None:
-        raise UserError(f"sweep.status={folder}: {SWEEP} is damaged; the sweep's command, given again, writes it anew")
-    return [read_job(folder / job.name, job) or job for job in planned]
+        raise UserError(f"sweep.status={folder}: there is no sweep; sweeps are in folders below outputs/sweeps")
+    if (jobs := sweep_jobs(folder)) is None:
+        raise UserError(f"sweep.status={folder}: {SWEEP} is damaged; run the sweep's command again to write it anew")
+    return jobs
 
 
 def status(folder: Path) -> str:
-    """A line for each job, and how many there are of each state."""
+    """Return a line for each job, and a last line with the number of jobs in each state.
+
+    Raises:
+        UserError: the folder is not that of a sweep, or its record is damaged.
+    """
     jobs = jobs_of(folder)
     width = max((len(job.name) for job in jobs), default=0)
-    lines = [f"{job.name:{width}s}  {job.state:8s}{_seen(folder, job)}{_said(job)}" for job in jobs]
+    lines = [f"{job.name:{width}s}  {job.state:8s}{_progress(folder, job)}{_result(job)}" for job in jobs]
     counts = Counter(job.state for job in jobs)
     return "\n".join([*lines, ", ".join(f"{count} {state}" for state, count in counts.items())])
 
 
-def images_of(folder: Path) -> int:
-    """How many images a run has seen, as its metrics.csv tells."""
-    try:
-        last = (folder / "metrics.csv").read_text().splitlines()[-1].split(",")[0]
-    except (OSError, IndexError):
-        return 0
-    return int(last) if last.isdigit() else 0
+def _progress(folder: Path, job: Job) -> str:
+    images = job.images if job.state == "done" else images_seen(folder / job.name)
+    has_started = images or (folder / job.name / LAST).is_file()
+    return f"  {images:>11,} images" if has_started else ""
 
 
-def _seen(folder: Path, job: Job) -> str:
-    seen = job.images if job.state == "done" else images_of(folder / job.name)
-    begun = seen or (folder / job.name / LAST).is_file()
-    return f"  {seen:>11,} images" if begun else ""
-
-
-def _said(job: Job) -> str:
+def _result(job: Job) -> str:
     scores = ", ".join(f"{name} {value:.4g}" for name, value in job.scores.items())
-    return "".join(f"  {words}" for words in (scores, job.reason) if words)
+    return "".join(f"  {text}" for text in (scores, job.reason) if text)
