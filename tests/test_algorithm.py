@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
-from conftest import FP32, SMALL, built
+from helpers.composing import FP32, SMALL
+from helpers.training import built
 from oakleaf.data.sampling import EpochSampler
 from oakleaf.gan import GAN
 from oakleaf.runtime.seeds import derive_seed

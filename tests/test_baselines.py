@@ -11,7 +11,8 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 from torch.distributions import Categorical, LowRankMultivariateNormal, MixtureSameFamily, Normal, kl_divergence
 
-from conftest import FP32, Fit, choices, composed
+from helpers.composing import FP32, choices, composed
+from helpers.training import Fit
 from oakleaf.builder.recipe import load
 from oakleaf.config.validate import validate
 from oakleaf.errors import UserError

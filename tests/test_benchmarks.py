@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from conftest import ROOT, composed
+from helpers.composing import ROOT, composed
 from oakleaf.builder.recipe import build
 
 CODE = {  # f"{value:format}" of their sources, with values of a run: training_loop.py; src/worker.py

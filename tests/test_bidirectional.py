@@ -13,8 +13,10 @@ from hydra.errors import ConfigCompositionException
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
 
-from conftest import FP32, Fit, built, choices, composed
-from conftest import SMALL as NARROW
+from helpers.commands import quick
+from helpers.composing import FP32, choices, composed
+from helpers.composing import SMALL as NARROW
+from helpers.training import Fit, built
 from oakleaf.builder.recipe import load
 from oakleaf.cli.real_data import real_data
 from oakleaf.conditioning.priors import Normal, Uniform
@@ -33,7 +35,6 @@ from oakleaf.optim.player import Exponential
 from oakleaf.round import CriticOutput, EncoderRound, Round
 from oakleaf.runtime.checkpoint_io import read_checkpoint
 from oakleaf.sampling import Reconstruct
-from test_commands import quick
 
 SMALL = ["model.game.generator.hidden=[16,16]", "model.game.encoder.hidden=[16,12]",
          "model.game.discriminator.hidden=[16,16]"]  # fmt: skip

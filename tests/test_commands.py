@@ -1,68 +1,21 @@
 """The commands as a person types them: runs, resumes, samples, and mistakes."""
 
-import contextlib
-import io
-import logging
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
-from unittest import mock
 
 import numpy as np
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from PIL import Image
 
-from conftest import ROOT, SMALL
+from helpers.commands import command, quick
+from helpers.composing import ROOT, SMALL
 from oakleaf.builder.recipe import load
-from oakleaf.cli import evaluate, export, sample, train, translate
 from oakleaf.errors import UserError
 
 TINY = [*SMALL, "max_images=320", "trainer=cpu", "logger=csv"]
-
-
-class Result(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def command(*arguments: str, folder: Path, **environment: str) -> Result:
-    """A command as a process of its own, which takes seconds to import torch."""
-    script = [sys.executable, str(ROOT / f"{arguments[0]}.py"), *arguments[1:]]
-    env = {**os.environ, **environment}
-    result = subprocess.run(script, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
-    return Result(result.returncode, result.stdout, result.stderr)
-
-
-def quick(*arguments: str, folder: Path, **environment: str) -> Result:
-    """The same command inside this process."""
-    out, err = io.StringIO(), io.StringIO()
-    logs = logging.getLogger()
-    level, handlers = logs.level, logs.handlers[:]
-    doors = {"train": train, "sample": sample, "evaluate": evaluate, "translate": translate, "export": export}
-    door = doors[arguments[0]].main
-    GlobalHydra.instance().clear()
-    with (
-        contextlib.chdir(folder),
-        mock.patch.object(sys, "argv", [f"{arguments[0]}.py", *arguments[1:]]),
-        mock.patch.dict(os.environ, environment),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-    ):
-        try:
-            door()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        finally:
-            logs.setLevel(level)
-            logs.handlers = handlers
-    return Result(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")

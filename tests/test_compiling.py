@@ -12,7 +12,8 @@ import torch._inductor.compile_fx
 from lightning.pytorch.callbacks import Timer
 from torch import Tensor
 
-from conftest import FP32, SMALL, Fit, built
+from helpers.composing import FP32, SMALL
+from helpers.training import Fit, built
 from oakleaf.callbacks.compiling import Compiling, _left
 from oakleaf.errors import UserError
 from oakleaf.gan import GAN

@@ -9,7 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import SMALL, Fit, built, composed
+from helpers.commands import quick
+from helpers.composing import SMALL, composed
+from helpers.training import Fit, built
 from oakleaf.builder.recipe import build, load
 from oakleaf.conditioning.condition import Label
 from oakleaf.conditioning.priors import Codes as CodesPrior
@@ -20,7 +22,6 @@ from oakleaf.networks import dcgan
 from oakleaf.networks.layers import ConditionalNorm
 from oakleaf.round import CriticOutput, Round
 from oakleaf.sampling import ByClass, Codes, Interpolate
-from test_commands import quick
 
 CONDITIONAL = ["cgan", "cdcgan", "acgan", "projection"]
 

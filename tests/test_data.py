@@ -12,7 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import SMALL, Fit, built
+from helpers.commands import quick
+from helpers.composing import SMALL
+from helpers.training import Fit, built
 from oakleaf.data import Images, decoding
 from oakleaf.data.cache import decode_to_cache
 from oakleaf.data.celeba import CelebA
@@ -24,7 +26,6 @@ from oakleaf.data.sources import digits, torchvision_set
 from oakleaf.data.transforms import random_flip
 from oakleaf.errors import UserError
 from oakleaf.runtime.memory import available_bytes, total_bytes
-from test_commands import quick
 
 
 def picture(path: Path, size: tuple[int, int] = (40, 30), mode: str = "RGB", value: int = 100) -> Path:

@@ -8,7 +8,8 @@ import torch
 from scipy.special import lambertw
 from torch import Tensor
 
-from conftest import FP32, ROOT, Fit, composed
+from helpers.composing import FP32, ROOT, composed
+from helpers.training import Fit
 from oakleaf.builder.recipe import instantiate_allowed
 from oakleaf.losses import divergences
 from oakleaf.losses.divergences import Divergence, FDivergence

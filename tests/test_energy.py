@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import distributed
 
-from conftest import FP32, Fit, built, composed
+from helpers.composing import FP32, composed
+from helpers.training import Fit, built
 from oakleaf.builder.recipe import load
 from oakleaf.errors import UserError
 from oakleaf.losses.energy import Equilibrium, Margin

@@ -16,7 +16,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor, nn
 
-from conftest import SMALL, Fit, composed
+from helpers.commands import Result, quick
+from helpers.composing import SMALL, composed
+from helpers.training import Fit
 from oakleaf.builder.recipe import build, instantiate_allowed, load
 from oakleaf.callbacks.evaluate import Evaluate
 from oakleaf.cli.real_data import real_data
@@ -37,7 +39,6 @@ from oakleaf.metrics.reconstruction import ReconstructionError
 from oakleaf.runtime import distributed
 from oakleaf.runtime.checkpoint_io import read_checkpoint
 from oakleaf.sampling.latents import seeded_inputs
-from test_commands import Result, quick
 
 LITTLE = ["extractor.training.images=6400", "fake=300"]
 RUN = [*SMALL, "max_images=320", "trainer=cpu", "logger=csv", "trainer.precision=32-true"]
@@ -641,7 +642,7 @@ def test_stacked_digits_are_what_their_label_says() -> None:
 def test_help_names_every_metric() -> None:
     import sys
 
-    from conftest import ROOT, choices
+    from helpers.composing import ROOT, choices
 
     said = subprocess.run([sys.executable, str(ROOT / "evaluate.py"), "--help"], capture_output=True, text=True).stdout
     assert all(metric in said for metric in choices("metric"))

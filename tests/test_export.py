@@ -12,17 +12,20 @@ import pytest
 import torch
 
 import oakleaf
-from conftest import FP32, SMALL, Fit, built, full_disk, needed, suited
+from helpers.commands import quick
+from helpers.composing import FP32, SMALL, input_options
+from helpers.data import condition_options
+from helpers.disk import full_disk
+from helpers.training import Fit, built
 from oakleaf.builder.recipe import load
 from oakleaf.errors import UserError
-from test_commands import quick
 
 SHORT = ["data.batch_size=8", "max_images=16", "callbacks.samples=null"]
 
 
 def trained(model: str, folder: Path, captions: Path) -> Path:
     """A run of two turns."""
-    options = [f"model={model}", *needed(model), *suited(model, captions), *SHORT]
+    options = [f"model={model}", *input_options(model), *condition_options(model, captions), *SHORT]
     options += SMALL[:2] if model in ("dcgan", "acgan", "infogan") else []
     module, data, trainer, _ = built(*FP32, *options, folder=folder)
     trainer.fit(module, datamodule=data, weights_only=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from helpers.commands import quick
 from oakleaf.cli import train
-from test_commands import quick
 from torture import checkpoints, overrides, pictures
 from torture.within import Outcome
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import ROOT
+from helpers.composing import ROOT
 
 
 def test_both_commands_work_from_a_wheel_in_another_folder(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn.functional import avg_pool2d, interpolate, softplus
 
-from conftest import Fit, built, composed
+from helpers.composing import composed
+from helpers.training import Fit, built
 from oakleaf.config.validate import validate
 from oakleaf.errors import UserError
 from oakleaf.games import Pyramid

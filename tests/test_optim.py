@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import FP32, SMALL, Fit, built
+from helpers.composing import FP32, SMALL
+from helpers.training import Fit, built
 from oakleaf.optim.ema import EMA, AveragedNetwork
 from oakleaf.optim.player import Cosine, Exponential, Linear, Player, adam
 

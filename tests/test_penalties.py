@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conftest import FP32, built
+from helpers.composing import FP32
+from helpers.training import built
 from oakleaf.losses.penalties import GradientPenalty, input_gradient
 from oakleaf.round import CriticOutput, Round
 

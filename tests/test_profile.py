@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from conftest import SMALL, Fit
+from helpers.composing import SMALL
+from helpers.training import Fit
 from oakleaf.callbacks.profile_summary import (
     CALLBACKS,
     CASTS,

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import LONG, SMALL, Fit
+from helpers.composing import LONG, SMALL
+from helpers.training import Fit
 from oakleaf.builder.recipe import load
 from oakleaf.errors import UserError
 from oakleaf.gan import GAN

@@ -18,7 +18,8 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from conftest import ROOT, SMALL
+from helpers.commands import command, quick
+from helpers.composing import ROOT, SMALL
 from oakleaf.errors import UserError
 from oakleaf.runtime.checkpoint_io import read_checkpoint
 from oakleaf.sweeps import job_state
@@ -27,7 +28,6 @@ from oakleaf.sweeps.job_state import JOB, SWEEP, Job, locked, read_job, write, w
 from oakleaf.sweeps.names import combinations, job_name, quoted, sweep_name
 from oakleaf.sweeps.ranking import ranked
 from oakleaf.sweeps.status import status
-from test_commands import command, quick
 
 CPU = [*SMALL, "trainer=cpu", "logger=csv", "trainer.enable_progress_bar=false"]
 MEASURED = ["sweep.extractor=pixels", "sweep.fake=300"]

@@ -10,7 +10,9 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from conftest import FP32, LONG, Fit, built, choices, composed, needed, suited
+from helpers.composing import FP32, LONG, choices, composed, input_options
+from helpers.data import condition_options
+from helpers.training import Fit, built
 from oakleaf.builder.recipe import build
 from oakleaf.builder.trainer import build_trainer
 from oakleaf.config.validate import validate
@@ -61,7 +63,7 @@ def narrow(node: Any) -> None:
 
 @pytest.mark.parametrize(("model", "loss"), PAIRS)
 def test_every_model_trains_with_every_loss(tmp_path: Path, captions: Path, model: str, loss: str) -> None:
-    options = [*FP32, f"model={model}", f"loss={loss}", *needed(model), *suited(model, captions)]
+    options = [*FP32, f"model={model}", f"loss={loss}", *input_options(model), *condition_options(model, captions)]
     config = composed(*options, "data.batch_size=8", "max_images=16", folder=tmp_path)
     for player in filter(None, config.optim.values()):
         if "every" in player:

@@ -10,7 +10,8 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from conftest import FP32, built, composed
+from helpers.composing import FP32, composed
+from helpers.training import built
 from oakleaf.builder.recipe import build, instantiate_allowed, load
 from oakleaf.data.captions import Captions, split_of
 from oakleaf.data.images import Images

@@ -12,7 +12,8 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from conftest import FP32, ROOT, Fit, choices
+from helpers.composing import FP32, ROOT, choices
+from helpers.training import Fit
 from oakleaf.builder.recipe import instantiate_allowed
 from oakleaf.cli import theory
 from oakleaf.cli.compose import compose_config

@@ -11,7 +11,10 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch import nn
 
-from conftest import FP32, ROOT, Fit, built, composed, full_disk
+from helpers.commands import Result, quick
+from helpers.composing import FP32, ROOT, composed
+from helpers.disk import full_disk
+from helpers.training import Fit, built
 from oakleaf.cli.translate import _write
 from oakleaf.data import Images
 from oakleaf.data.folder import Folder
@@ -32,7 +35,6 @@ from oakleaf.networks.resnet import Residual, ResNet
 from oakleaf.networks.unet import UNet
 from oakleaf.runtime.seeds import derive_seed
 from oakleaf.sampling.translate import Translator
-from test_commands import Result, quick
 
 TINY = ["data.size=16", "data.batch_size=4"]
 PIX = ["model=pix2pix", "model.game.generator.width=4", "model.game.discriminator.width=4"]

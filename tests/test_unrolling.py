@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conftest import FP32, Fit, built
+from helpers.composing import FP32
+from helpers.training import Fit, built
 from oakleaf.errors import UserError
 from oakleaf.losses.constraints import WeightClipping
 from oakleaf.optim.player import Player, total_norm

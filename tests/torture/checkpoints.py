@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 
-from conftest import FP32, SMALL, built
+from helpers.composing import FP32, SMALL
+from helpers.training import built
 from oakleaf.builder.recipe import load
 from oakleaf.errors import UserError
 from torture.within import Outcome, Slow, limited, report, within

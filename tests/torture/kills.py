@@ -23,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 
-from conftest import FP32, SMALL
+from helpers.commands import quick
+from helpers.composing import FP32, SMALL
 from oakleaf.runtime.checkpoint_io import read_checkpoint
-from test_commands import quick
 
 IMAGES = 1600
 RUN = [

@@ -14,9 +14,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from omegaconf import DictConfig, OmegaConf
 
-from conftest import ROOT, choices, composed
+from helpers.commands import quick
+from helpers.composing import ROOT, choices, composed
 from oakleaf.gan import GAN
-from test_commands import quick
 from torture.within import Outcome, Slow, limited, report, within
 
 VALUES = [

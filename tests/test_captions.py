@@ -15,7 +15,9 @@ from torch.distributions import Normal as Gaussian
 from torch.distributions import kl_divergence
 from torch.nn.functional import softplus
 
-from conftest import Fit, composed, first_stage, suited
+from helpers.composing import composed
+from helpers.data import condition_options, first_stage
+from helpers.training import Fit
 from oakleaf.builder.recipe import build, check_classes, instantiate_allowed, load
 from oakleaf.cli.real_data import real_data
 from oakleaf.conditioning.caption import Caption
@@ -203,7 +205,7 @@ def test_a_table_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
 
 def test_a_text_needs_another_to_be_wrong(fit: Fit, captions: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="two at least"):
-        fit("model=gan_cls", *suited("gan_cls", captions), "data.batch_size=1", "max_images=4")
+        fit("model=gan_cls", *condition_options("gan_cls", captions), "data.batch_size=1", "max_images=4")
 
 
 def test_a_caption_without_its_picture_is_named(captions: Path, tmp_path: Path) -> None:
@@ -224,7 +226,7 @@ def test_without_a_table_of_groups_each_picture_is_one(captions: Path, tmp_path:
 
 
 def test_a_run_goes_on_with_its_own_words_alone(fit: Fit, captions: Path, tmp_path: Path) -> None:
-    options = suited("gan_cls", captions)
+    options = condition_options("gan_cls", captions)
     fit("model=gan_cls", *options, *SMALL, folder=tmp_path / "run")
     content = read_checkpoint(tmp_path / "run")
     same, fold = (
@@ -297,7 +299,7 @@ def test_the_divergence_is_that_of_gaussians() -> None:
 
 
 def test_the_term_is_twice_the_mean_divergence(captions: Path) -> None:
-    module, _, _ = build(composed("model=stackgan", *suited("stackgan", captions), folder="x"))
+    module, _, _ = build(composed("model=stackgan", *condition_options("stackgan", captions), folder="x"))
     game: Any = module.game
     rows = {"image": torch.rand(4, 3, 16, 16), "caption": torch.randint(0, 9, (4, 3))}
     paid, _ = game.player_losses("generator", rows, 1, 0)
@@ -308,7 +310,7 @@ def test_the_term_is_twice_the_mean_divergence(captions: Path) -> None:
 
 def test_the_frozen_stage_stays_as_it_was(fit: Fit, captions: Path, tmp_path: Path) -> None:
     run = first_stage(captions)
-    options = ["model=stackgan_2", *suited("stackgan_2", captions), "data.batch_size=8", "max_images=32"]
+    options = ["model=stackgan_2", *condition_options("stackgan_2", captions), "data.batch_size=8", "max_images=32"]
     module, _ = fit(*options)
     first, was = module.game.stage1, load(run).generator_ema.network.state_dict()  # type: ignore[union-attr]
     now = first.network.state_dict()  # type: ignore[union-attr]
@@ -331,7 +333,7 @@ def test_the_second_stage_sees_the_first_ones_images() -> None:
 
 
 def test_the_second_stage_says_what_it_lacks(fit: Fit, captions: Path, tmp_path: Path) -> None:
-    options = [*suited("stackgan_2", captions), "model=stackgan_2", "data.batch_size=8", "max_images=8"]
+    options = [*condition_options("stackgan_2", captions), "model=stackgan_2", "data.batch_size=8", "max_images=8"]
     with pytest.raises(UserError, match="run= is missing"):
         fit(*options, "model.game.stage1.run=null")
     with pytest.raises(UserError, match="is not that of"):
@@ -344,7 +346,7 @@ def test_the_second_stage_says_what_it_lacks(fit: Fit, captions: Path, tmp_path:
 
 @pytest.mark.parametrize("model", ["stackgan", "stackgan_2"])
 def test_given_latents_always_draw_the_same(captions: Path, model: str) -> None:
-    module, _, _ = build(composed(f"model={model}", *suited(model, captions), folder="x"))
+    module, _, _ = build(composed(f"model={model}", *condition_options(model, captions), folder="x"))
     request = module.game.sample_inputs(3)
     assert torch.equal(module.sample(request), module.sample(request))
 
@@ -365,7 +367,7 @@ def test_retrieval_is_chance_for_what_knows_nothing() -> None:
 
 
 def test_retrieval_finds_copies_and_not_what_is_dealt_anew(fit: Fit, captions: Path, tmp_path: Path) -> None:
-    options = [*suited("gan_cls", captions), "data.source.group=null", "data.batch_size=8", "max_images=8"]
+    options = [*condition_options("gan_cls", captions), "data.source.group=null", "data.batch_size=8", "max_images=8"]
     module, _ = fit("model=gan_cls", *options)
     data, _, test, _ = real_data(read_checkpoint(tmp_path / "checkpoints/last.ckpt"), None, None)
     evaluation = EvaluationData(
@@ -404,7 +406,7 @@ def test_an_encoder_of_ones_own_tells_the_players(
     fit: Fit, captions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = ["model/condition=sentence", "model.game.condition.width=2", "data.source.sentences=mine"]
-    options = ["model=gan_cls", *suited("gan_cls", captions), *own, "data.batch_size=8", "max_images=16"]
+    options = ["model=gan_cls", *condition_options("gan_cls", captions), *own, "data.batch_size=8", "max_images=16"]
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(UserError, match="is not installed"):
         fit(*options)

@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 import torch
 
-from conftest import FP32, ROOT, SMALL, built, composed, full_disk
+from helpers.commands import quick
+from helpers.composing import FP32, ROOT, SMALL, composed
+from helpers.disk import full_disk
+from helpers.training import built
 from oakleaf.errors import UserError
 from oakleaf.runtime.checkpoint_io import AtomicCheckpointIO, newest_checkpoint, read_checkpoint, remove_partial_files
 from oakleaf.runtime.nonfinite import NonFiniteGuard, TrainingDiverged
-from test_commands import quick
 
 RUN = ["train", "data=digits", *SMALL, *FP32, "logger=csv", "trainer.enable_progress_bar=false"]
 

@@ -8,7 +8,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import cross_entropy, softplus
 
-from conftest import Fit, built, composed
+from helpers.composing import composed
+from helpers.training import Fit, built
 from oakleaf.builder.recipe import load_weights
 from oakleaf.cli.main import register
 from oakleaf.data.sampling import EpochSampler, WorkerLoader

@@ -9,7 +9,8 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
-from conftest import LONG, SMALL, Fit, built, composed, needed
+from helpers.composing import LONG, SMALL, composed, input_options
+from helpers.training import Fit, built
 from oakleaf.callbacks.alarms import ADVICE, Alarm
 from oakleaf.callbacks.pixel_statistics import PixelStatistics, small
 from oakleaf.runtime.loggers import WeightsAndBiases, send_alert
@@ -148,7 +149,7 @@ def test_a_healthy_run_is_quiet(name: str, seed: int, fit: Fit, said: Any, tmp_p
 def test_a_translator_is_not_told_that_it_copies(fit: Fit, said: Any, tmp_path: Path) -> None:
     fit(
         "model=pix2pix",
-        *needed("pix2pix"),
+        *input_options("pix2pix"),
         *QUIET,
         "callbacks.training_monitor.every=128",
         "data.batch_size=16",

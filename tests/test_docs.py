@@ -7,7 +7,7 @@ import shlex
 import pytest
 from hydra.errors import ConfigCompositionException
 
-from conftest import ROOT, choices, composed
+from helpers.composing import ROOT, choices, composed
 
 README = (ROOT / "README.md").read_text()
 COMMANDS = re.findall(r"^python train\.py (.+)$", README, re.MULTILINE)

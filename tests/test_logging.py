@@ -10,7 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import SMALL, Fit, full_disk
+from helpers.composing import SMALL
+from helpers.disk import full_disk
+from helpers.training import Fit
 from oakleaf.callbacks import LogScalars
 from oakleaf.gan import GAN
 from oakleaf.runtime import loggers

@@ -12,13 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import FP32, SMALL, Fit, built, composed
+from helpers.commands import quick
+from helpers.composing import FP32, SMALL, composed
+from helpers.training import Fit, built
 from oakleaf.builder.recipe import build, instantiate_allowed, load
 from oakleaf.config.allowlist import TRUST, locate
 from oakleaf.config.paths import conf_dir
 from oakleaf.errors import UserError
 from oakleaf.runtime.checkpoint_io import read_checkpoint
-from test_commands import quick
 
 TINY = [*SMALL, "data.batch_size=8", "max_images=16"]
 
