@@ -132,7 +132,7 @@ def test_wgan_gp_equals_algorithm_1_of_gulrajani_with_k_5(tmp_path: Path) -> Non
     assert largest_difference(module, generator, critic) < 1e-6
 
 
-def test_only_the_player_in_turn_gets_gradients(tmp_path: Path) -> None:
+def test_only_the_player_being_updated_gets_gradients(tmp_path: Path) -> None:
     module, data, trainer, _ = built(*FP32, *SMALL, "max_images=32", folder=tmp_path)
     graded: dict[str, set[str]] = {}
     asked: dict[str, set[str]] = {}  # what would take part in a graph

@@ -72,7 +72,7 @@ NESTED = {
 
 
 @pytest.mark.parametrize("wrapped", NESTED.values(), ids=NESTED)
-def test_make_vouches_for_every_node_before_the_first_is_built(wrapped: Callable[[Any], Any]) -> None:
+def test_every_node_is_checked_before_the_first_is_built(wrapped: Callable[[Any], Any]) -> None:
     called: list[str] = []
     bad = {"_target_": "os.putenv", "_args_": ["OAKLEAF_BITTEN", "1"]}
     with pytest.raises(UserError, match=r"os\.putenv"):
@@ -81,7 +81,7 @@ def test_make_vouches_for_every_node_before_the_first_is_built(wrapped: Callable
     assert not called
 
 
-def test_what_an_interpolation_becomes_is_looked_at_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_result_of_an_interpolation_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="interpolation"):
         instantiate_allowed({"_target_": "torch.nn.Linear", "in_features": "${oc.env:HOME}", "out_features": 1})
     config = composed("model.name=os.system", "model.game.generator._target_=${model.name}", folder=tmp_path)
@@ -165,7 +165,7 @@ def test_a_hostile_recipe_is_refused(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.ckpt", "good.ckpt"]
 
 
-def test_every_door_refuses_it_in_a_sentence(honest: dict[str, Any], tmp_path: Path) -> None:
+def test_every_command_refuses_a_hostile_checkpoint_in_one_sentence(honest: dict[str, Any], tmp_path: Path) -> None:
     torch.save(changed(honest, "model.game._target_", "os.system"), tmp_path / "bad.ckpt")
     for arguments in (
         ["sample", "checkpoint=bad.ckpt"],
@@ -180,7 +180,7 @@ def test_every_door_refuses_it_in_a_sentence(honest: dict[str, Any], tmp_path: P
         assert len(result.stderr.splitlines()) == 1
 
 
-def test_what_the_user_takes_from_the_environment_is_stored_as_a_value(fit: Fit, tmp_path: Path) -> None:
+def test_environment_interpolations_of_the_user_are_stored_as_values(fit: Fit, tmp_path: Path) -> None:
     fit(*TINY, "data.root=${oc.env:OAKLEAF_NOWHERE,here}")
     stored = read_checkpoint(tmp_path)["hyper_parameters"]
     assert stored["data"]["root"] == "here"
@@ -188,7 +188,7 @@ def test_what_the_user_takes_from_the_environment_is_stored_as_a_value(fit: Fit,
     assert load(tmp_path).images_seen == 16
 
 
-def test_a_class_that_is_gone_and_not_needed_does_not_close_a_checkpoint(
+def test_a_checkpoint_loads_without_a_removed_class_that_it_does_not_need(
     honest: dict[str, Any], tmp_path: Path
 ) -> None:
     torch.save(changed(honest, "callbacks.log_scalars._target_", "oakleaf.callbacks.Renamed"), tmp_path / "old.ckpt")
@@ -196,7 +196,9 @@ def test_a_class_that_is_gone_and_not_needed_does_not_close_a_checkpoint(
 
 
 @pytest.mark.parametrize("part", ["optimizer_states", "loops", "callbacks", "iteration", "epoch", "state_dict"])
-def test_a_part_of_another_kind_is_told_before_a_run_goes_on(honest: dict[str, Any], tmp_path: Path, part: str) -> None:
+def test_a_part_of_another_kind_is_refused_before_a_run_resumes(
+    honest: dict[str, Any], tmp_path: Path, part: str
+) -> None:
     torch.save({**honest, part: "abc"}, tmp_path / "bad.ckpt")
     result = quick("train", "resume=bad.ckpt", "logger=csv", folder=tmp_path)
     assert result.returncode == 1
@@ -221,7 +223,7 @@ def test_a_pickle_that_calls_is_refused(
     assert not (tmp_path / "bitten").exists()
 
 
-def test_a_packed_archive_is_not_unfolded(honest: dict[str, Any], tmp_path: Path) -> None:
+def test_a_compressed_archive_is_not_unpacked(honest: dict[str, Any], tmp_path: Path) -> None:
     torch.save({**honest, "state_dict": {"bomb": torch.zeros(10**7)}}, tmp_path / "wide.ckpt")
     with (
         zipfile.ZipFile(tmp_path / "wide.ckpt") as wide,
@@ -243,7 +245,7 @@ def test_an_archive_that_points_outside_writes_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.parent.glob("bitten")) + list(tmp_path.parent.parent.glob("bitten"))
 
 
-def test_a_picture_bomb_is_told_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "set").mkdir()
     for i in range(8):
         Image.new("L", (16, 16)).save(tmp_path / "set" / f"{i}.png")
@@ -256,7 +258,7 @@ def test_a_picture_bomb_is_told_by_name(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(result.stderr.strip().splitlines()) == 1
 
 
-def test_nothing_secret_enters_what_a_run_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_secret_is_in_the_files_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home, key = tmp_path / "home-of-alice", "b1tes" * 8
     pictures = home / "pictures"
     pictures.mkdir(parents=True)

@@ -48,7 +48,7 @@ def analysers(components: int = 3, factors: int = 2, **more) -> FactorAnalysers:
     return mixture
 
 
-def test_log_likelihood_equals_scipys_with_full_covariances() -> None:
+def test_log_likelihood_equals_scipy_with_full_covariances() -> None:
     mixture, x = analysers(), torch.randn(20, 1, 2, 3)
     weights = mixture.logit.softmax(0).tolist()
     each = []
@@ -60,7 +60,7 @@ def test_log_likelihood_equals_scipys_with_full_covariances() -> None:
     np.testing.assert_allclose(mixture.log_likelihood(x).detach(), logsumexp(each, axis=0), atol=1e-5)
 
 
-def test_log_likelihood_and_its_gradient_equal_torchs_low_rank_mixture() -> None:
+def test_log_likelihood_and_its_gradient_equal_torch_low_rank_mixture() -> None:
     mixture, x = analysers(), torch.randn(20, 1, 2, 3)
     parts = LowRankMultivariateNormal(mixture.mean, mixture.factors, mixture.variance())
     theirs = MixtureSameFamily(Categorical(logits=mixture.logit), parts).log_prob(x.flatten(1))
@@ -71,7 +71,7 @@ def test_log_likelihood_and_its_gradient_equal_torchs_low_rank_mixture() -> None
         torch.testing.assert_close(ours, other, atol=1e-3, rtol=1e-3)
 
 
-def test_narrow_gaussians_far_from_zero_lose_no_digits() -> None:
+def test_log_likelihood_of_narrow_gaussians_far_from_zero_is_precise() -> None:
     mixture = FactorAnalysers(2, 1, components=1, factors=2)
     with torch.no_grad():
         mixture.mean.fill_(0.9)
@@ -97,7 +97,7 @@ def test_samples_have_the_moments_of_their_density() -> None:
     assert analysers()(torch.randn(100, mixture.latent)).abs().max() <= 1  # bounded, unless told otherwise
 
 
-def test_the_first_number_chooses_components_by_their_weights() -> None:
+def test_the_first_latent_number_selects_components_by_their_weights() -> None:
     torch.manual_seed(0)
     weights = torch.tensor([0.1, 0.6, 0.3])
     share = torch.bincount(component(torch.randn(100_000), weights), minlength=3) / 100_000
@@ -105,7 +105,7 @@ def test_the_first_number_chooses_components_by_their_weights() -> None:
     assert component(torch.tensor([-50.0, 50.0]), weights).tolist() == [0, 2]
 
 
-def test_clusters_that_lie_apart_are_found() -> None:
+def test_separate_clusters_are_found() -> None:
     torch.manual_seed(0)
     centres = torch.cartesian_prod(torch.arange(5.0), torch.arange(5.0))
     truth = torch.arange(25).repeat(40)
@@ -177,7 +177,7 @@ def test_code_divergence_equals_the_closed_form() -> None:
     assert CodeDivergence().measure(judged(x, mean=none, log_variance=none)).item() == 0
 
 
-def test_the_bound_is_the_likelihood_where_the_posterior_is_exact() -> None:
+def test_the_variational_bound_is_the_likelihood_where_the_posterior_is_exact() -> None:
     """x = w z + noise, z ~ N(0, 1): both terms together are then -log N(x; 0, w^2 + sd^2)."""
     torch.manual_seed(0)
     w, sd, value, draws = 1.5, 0.4, 0.7, 400_000
@@ -222,7 +222,7 @@ def test_expectation_maximisation_increases_the_likelihood_of_the_codes() -> Non
     assert course[-1] > course[0] + 0.01
 
 
-def test_no_density_without_codes_and_few_codes_do() -> None:
+def test_code_density_is_standard_normal_without_codes_and_finite_with_few() -> None:
     density = CodeDensity(3, components=10)
     z = torch.randn(5, 4)
     torch.testing.assert_close(density(z), z[:, 1:])  # N(0, I)
@@ -243,7 +243,7 @@ def test_resumed_equals_uninterrupted(fit: Fit, tmp_path: Path, model: str) -> N
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_samples_need_the_checkpoint_alone(fit: Fit, tmp_path: Path, model: str) -> None:
+def test_sampling_needs_only_the_checkpoint(fit: Fit, tmp_path: Path, model: str) -> None:
     module, _ = fit(f"model={model}", *NARROW[model], "data.batch_size=50", "max_images=400")
     again = load(tmp_path / "checkpoints" / "last.ckpt", {"data.root": "nowhere"})
     request = module.game.sample_inputs(16)
@@ -264,7 +264,7 @@ def test_the_loss_has_no_effect(fit: Fit, tmp_path: Path, model: str) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_every_optim_composes_and_the_command_line_wins(model: str) -> None:
+def test_every_optim_composes_and_the_command_line_overrides_it(model: str) -> None:
     for optim in choices("optim"):
         config = composed(f"model={model}", f"optim={optim}", "optim.generator.lr=1e-5", "loss=hinge", folder="x")
         assert config.optim.discriminator is None
@@ -273,7 +273,7 @@ def test_every_optim_composes_and_the_command_line_wins(model: str) -> None:
         assert config.optim.generator.every == composed(f"optim={optim}", folder="x").optim.generator.every
 
 
-def test_a_generator_that_pays_nothing_is_refused_and_a_lazy_one_waits(fit: Fit) -> None:
+def test_a_generator_without_a_term_is_refused_and_a_lazy_term_is_computed_on_its_iterations(fit: Fit) -> None:
     term = "model.game.terms.generator.negative_log_likelihood"
     with pytest.raises(UserError, match="terms alone"):
         fit("model=gmm", f"{term}=null", "max_images=100")
@@ -284,12 +284,12 @@ def test_a_generator_that_pays_nothing_is_refused_and_a_lazy_one_waits(fit: Fit)
     assert not torch.equal(lazy[2], start)
 
 
-def test_nobody_is_foreseen(fit: Fit) -> None:
+def test_unrolling_is_refused_without_a_discriminator(fit: Fit) -> None:
     with pytest.raises(UserError, match="no discriminator"):
         fit("model=gmm", *NARROW["gmm"], "optim.generator.unrolled=2", "max_images=100")
 
 
-def test_what_is_seen_is_logged(fit: Fit) -> None:
+def test_the_likelihood_is_logged_and_nothing_adversarial(fit: Fit) -> None:
     module, _ = fit("model=gmm", *NARROW["gmm"], "data.batch_size=100", "max_images=200", "log_every=1")
     assert {"generator/negative_log_likelihood", "generator/log_likelihood_real"} <= module.last_scalars.keys()
     assert not [name for name in module.last_scalars if "adversarial" in name or "discriminator" in name]

@@ -94,7 +94,7 @@ BY_HAND = {  # s: scores of (x, E(x)); t: of (G(z), z)
 
 
 @pytest.mark.parametrize("name", BY_HAND)
-def test_the_encoder_pays_what_its_formula_says(name: str) -> None:
+def test_the_encoder_loss_equals_its_formula(name: str) -> None:
     objective, formula = BY_HAND[name]
     playing = game(objective)
     s, t = S([0.3, -1.2, 2.0], requires_grad=True), S([-0.5, 0.8, 0.1])
@@ -107,7 +107,7 @@ def test_the_encoder_pays_what_its_formula_says(name: str) -> None:
 
 
 @pytest.mark.parametrize("loss", choices("loss"))
-def test_every_loss_draws_the_encoder_against_the_discriminator(loss: str, tmp_path: Path) -> None:
+def test_every_loss_trains_the_encoder_against_the_discriminator(loss: str, tmp_path: Path) -> None:
     """Where D has just begun, E makes real pairs look less real, as G makes fake ones look more so."""
     module, *_ = built(*FP32, "model=bigan", *SMALL, f"loss={loss}", folder=tmp_path)
     s, t = torch.tensor([0.1, 0.3], requires_grad=True), torch.tensor([-0.2, 0.1], requires_grad=True)
@@ -122,7 +122,7 @@ def test_every_loss_draws_the_encoder_against_the_discriminator(loss: str, tmp_p
     assert (fake < 0).all()
 
 
-def test_for_reflecting_divergences_the_saturating_encoder_has_its_share_of_the_discriminators_objective() -> None:
+def test_for_reflecting_divergences_the_saturating_encoder_loss_is_a_part_of_the_discriminator_objective() -> None:
     s = S([0.3, -1.2, 2.0])
     round = Round(s, s, lambda score: CriticOutput(score))
     for divergence in (divergences.GAN(), divergences.JensenShannon(), divergences.SquaredHellinger()):
@@ -130,7 +130,7 @@ def test_for_reflecting_divergences_the_saturating_encoder_has_its_share_of_the_
         torch.testing.assert_close(paid, divergence.activation(s).mean())
 
 
-def test_a_mirror_exchanges_the_sides_and_reflects_what_was_said() -> None:
+def test_encoder_round_swaps_real_and_fake_and_reflects_the_scores() -> None:
     calls: list[Tensor] = []
 
     def critic(x: Tensor) -> CriticOutput:
@@ -147,7 +147,7 @@ def test_a_mirror_exchanges_the_sides_and_reflects_what_was_said() -> None:
     assert (mirror.batch, mirror.fake_inputs) == (round.fake_inputs, round.batch)
 
 
-def test_averages_are_of_both_who_draw(tmp_path: Path) -> None:
+def test_generator_and_encoder_have_ema_weights(tmp_path: Path) -> None:
     module, *_ = built("model=bigan", *SMALL, folder=tmp_path)
     assert set(module.ema) == {"generator", "encoder"}
     alone, *_ = built("model=bigan", *SMALL, "optim.ema.of=[generator]", folder=tmp_path)
@@ -156,7 +156,7 @@ def test_averages_are_of_both_who_draw(tmp_path: Path) -> None:
     assert not none.ema
 
 
-def test_what_is_judged_are_pairs() -> None:
+def test_the_discriminator_scores_pairs() -> None:
     playing = game(objectives.NonSaturating())
     x = torch.randn(3, 1, 2, 2)
     (round,) = playing.play({"image": x})
@@ -167,7 +167,7 @@ def test_what_is_judged_are_pairs() -> None:
     assert playing.diagnostics([round]).keys() == {"D(x)", "D(G(z))", "accuracy_real", "accuracy_fake"}
 
 
-def test_penalties_and_noise_are_those_of_pairs() -> None:
+def test_penalties_and_noise_act_on_pairs() -> None:
     playing = game(objectives.NonSaturating())
     (round,) = playing.play({"image": torch.randn(3, 1, 2, 2)})
     slope = 1 + 4 + 1 + 0.25 + 9 + 4  # of `Score`, in x and in z
@@ -182,7 +182,7 @@ def _parts(rows: Tensor) -> tuple[Tensor, Tensor]:
     return rows[:, :4].unflatten(1, (1, 2, 2)), rows[:, 4:]
 
 
-def test_each_player_alone_learns_in_its_turn(fit: Fit) -> None:
+def test_each_player_step_changes_only_that_player(fit: Fit) -> None:
     module, _ = fit("model=bigan", *SMALL, "data.batch_size=8", "max_images=8")
     batch = {"image": torch.rand(8, 1, 16, 16) * 2 - 1}
     for name in module.players:
@@ -219,7 +219,7 @@ def test_the_encoder_learns_to_invert_the_generator() -> None:
 
 @pytest.mark.parametrize("size", [16, 28, (32, 64)])
 @pytest.mark.parametrize("channels", [1, 3, 5])
-def test_networks_have_the_shapes_they_promise(size, channels: int) -> None:
+def test_networks_return_the_documented_shapes(size, channels: int) -> None:
     shape = (channels, *((size, size) if isinstance(size, int) else size))
     x, z = torch.randn(2, *shape), torch.randn(2, 6)
     for family in (bigan, ali):
@@ -244,7 +244,7 @@ def test_bigan_has_the_layers_of_its_code() -> None:
     assert encoder(100 * torch.randn(9, 1, 28, 28)).abs().max() <= 1  # as the prior is bounded
 
 
-def test_the_pair_critic_mixes_no_samples_where_the_loss_forbids_it(tmp_path: Path) -> None:
+def test_the_pair_critic_has_no_batchnorm_where_the_loss_forbids_it(tmp_path: Path) -> None:
     for model in ("bigan", "ali"):
         for loss in ("wasserstein_gp", "relativistic"):
             module, *_ = built(*FP32, f"model={model}", f"loss={loss}", folder=tmp_path)
@@ -252,7 +252,7 @@ def test_the_pair_critic_mixes_no_samples_where_the_loss_forbids_it(tmp_path: Pa
             assert not [kind for kind in kinds if "BatchNorm" in kind]
 
 
-def test_alis_encoder_draws_by_reparametrisation_and_shows_its_mean_in_eval_mode() -> None:
+def test_the_ali_encoder_samples_by_reparametrisation_and_returns_its_mean_in_eval_mode() -> None:
     torch.manual_seed(0)
     encoder = ali.Encoder(3, 1, 16, width=2, hidden=8)
     x = torch.randn(1, 1, 16, 16)
@@ -271,7 +271,7 @@ def test_alis_encoder_draws_by_reparametrisation_and_shows_its_mean_in_eval_mode
 
 
 @pytest.mark.parametrize("optim", choices("optim"))
-def test_the_encoder_learns_as_the_generator_does_with_every_optim(optim: str, fit: Fit) -> None:
+def test_the_encoder_has_the_generators_optimizer_with_every_optim(optim: str, fit: Fit) -> None:
     module, _ = fit("model=bigan", *SMALL, f"optim={optim}", "data.batch_size=8", "max_images=8")
     generator, encoder = (module.players[name] for name in ("generator", "encoder"))
     for number in ("lr", "every", "clip", "unrolled"):
@@ -282,14 +282,14 @@ def test_the_encoder_learns_as_the_generator_does_with_every_optim(optim: str, f
     assert [*module.players] == ["discriminator", "generator", "encoder"]
 
 
-def test_the_encoder_looks_ahead_with_the_generator(fit: Fit) -> None:
+def test_the_encoder_is_unrolled_with_the_generator(fit: Fit) -> None:
     module, _ = fit("model=bigan", *SMALL, "optim.generator.unrolled=2", "data.batch_size=8", "max_images=16")
     assert module.players["encoder"].unrolled == 2
     assert all(torch.isfinite(weight).all() for weight in module.parameters())
 
 
 @pytest.mark.parametrize("model", ["bigan", "ali"])
-def test_the_command_line_wins_over_what_the_encoder_follows(model: str, tmp_path: Path) -> None:
+def test_the_command_line_overrides_what_the_encoder_takes_from_the_generator(model: str, tmp_path: Path) -> None:
     options = [f"model={model}", "loss=hinge", "optim=wgan_gp", "optim.encoder.lr=1e-5", "optim.encoder.clip=2",
                "optim.generator.every=3", "optim.generator.optimizer.betas=[0.3,0.9]",
                "+optim.encoder.schedules.lr={_target_: oakleaf.optim.player.Cosine, to: 0, over: 9}"]  # fmt: skip
@@ -335,7 +335,7 @@ def without(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(iter((folder / "outputs" / "dcgan-digits").iterdir()))
 
 
-def test_reconstructions_stand_beside_their_originals(run: Path, tmp_path: Path) -> None:
+def test_reconstructions_are_stored_after_their_originals(run: Path, tmp_path: Path) -> None:
     result = quick("sample", f"checkpoint={run}", "mode=reconstruct", "count=8", "seed=3", folder=tmp_path)
     assert result.returncode == 0, result.stderr
     stored = np.load(tmp_path / "samples" / "samples.npy")
@@ -352,7 +352,7 @@ def test_reconstructions_stand_beside_their_originals(run: Path, tmp_path: Path)
     assert not np.array_equal(np.load(tmp_path / "other" / "samples.npy")[0::2], stored[0::2])  # another seed
 
 
-def test_originals_and_reconstructions_fill_neighbouring_columns(run: Path) -> None:
+def test_originals_and_reconstructions_are_in_neighbouring_columns(run: Path) -> None:
     for count in (1, 2, 8, 64):
         mode, module = Reconstruct(count), load(run)
         mode.set_data(lambda: type("Data", (), {"rows": {"image": torch.zeros(99, 1, 16, 16)}}))  # type: ignore[arg-type, return-value]
@@ -369,7 +369,9 @@ def test_originals_and_reconstructions_fill_neighbouring_columns(run: Path) -> N
         (["root=elsewhere", "checkpoint=mnist.ckpt"], "elsewhere"),
     ],
 )
-def test_images_that_are_not_there_are_a_sentence(run: Path, tmp_path: Path, arguments: list[str], reason: str) -> None:
+def test_missing_images_are_an_error_of_one_sentence(
+    run: Path, tmp_path: Path, arguments: list[str], reason: str
+) -> None:
     content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     source = {"_target_": "oakleaf.data.sources.torchvision_set", "_partial_": True, "name": "MNIST", "split": "train"}
     content["hyper_parameters"]["data"]["source"] = source
@@ -380,7 +382,7 @@ def test_images_that_are_not_there_are_a_sentence(run: Path, tmp_path: Path, arg
     assert len(result.stderr.strip().splitlines()) == 1
 
 
-def test_a_game_without_an_encoder_says_so(without: Path, tmp_path: Path) -> None:
+def test_an_encoder_is_required_where_one_is_needed(without: Path, tmp_path: Path) -> None:
     result = quick("sample", f"checkpoint={without}", "mode=reconstruct", folder=tmp_path)
     assert result.returncode == 1
     assert "mode=reconstruct: nothing" in result.stderr
@@ -388,7 +390,7 @@ def test_a_game_without_an_encoder_says_so(without: Path, tmp_path: Path) -> Non
     assert "needs a game with an encoder" in result.stdout + result.stderr
 
 
-def test_one_nn_of_the_encoder_is_that_of_scikit_learn(run: Path, tmp_path: Path) -> None:
+def test_encoder_one_nn_equals_scikit_learn(run: Path, tmp_path: Path) -> None:
     from sklearn.neighbors import KNeighborsClassifier
 
     result = quick(
@@ -438,7 +440,7 @@ def test_with_a_test_split_all_training_images_are_references() -> None:
     assert measure.baseline(evaluation) == {"encoder_one_nn": 1.0}
 
 
-def test_games_without_an_encoder_know_no_such_player() -> None:
+def test_games_without_an_encoder_have_no_encoder_player() -> None:
     assert "encoder" not in composed("model=dcgan", folder="x").optim
     assert not hasattr(Game, "encoder")
     assert torch.equal(pairs(torch.ones(2, 1, 1, 1), torch.zeros(2, 3)), torch.tensor([[1.0, 0, 0, 0]] * 2))

@@ -98,7 +98,7 @@ def test_without_mismatches_it_is_a_conditional_gan() -> None:
     assert paid.keys() == {"adversarial"}
 
 
-def test_a_mismatch_judges_each_real_image_once() -> None:
+def test_a_mismatched_round_scores_each_real_image_once() -> None:
     game, seen = matching(), []
     round = game.play(batch())[0]
     critic = round.critic
@@ -108,7 +108,7 @@ def test_a_mismatch_judges_each_real_image_once() -> None:
     assert torch.equal(mismatch.on_fake.score, critic(round.real.roll(1, 0)).score)
 
 
-def test_g_is_asked_for_texts_between_texts() -> None:
+def test_g_is_trained_on_interpolated_texts() -> None:
     """Reed 2016, eq. (5), beta = 1/2, for half as many images."""
     game, rows = matching(), batch()
     y = game.condition(rows)  # type: ignore[misc]
@@ -127,7 +127,7 @@ def test_g_is_asked_for_texts_between_texts() -> None:
     assert len(game.generator.told) == 1  # type: ignore[arg-type, union-attr]
 
 
-def test_a_word_is_one_however_its_accents_were_typed() -> None:
+def test_words_are_normalised_to_composed_accents() -> None:
     assert tokenize("Caf\u00e9, cafe\u0301!") == ["caf\u00e9"] * 2
     assert tokenize("\u0939\u093f\u0928\u094d\u0926\u0940 \u092e\u0947\u0902") == [
         "\u0939\u093f\u0928\u094d\u0926\u0940",
@@ -147,7 +147,7 @@ def test_a_caption_is_the_mean_of_its_words() -> None:
     torch.testing.assert_close(found, torch.stack([(red + heart) / 2, red, 0 * red]))
 
 
-def test_a_checkpoint_can_be_asked_in_words(fit: Fit, captions: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_can_be_conditioned_on_a_text(fit: Fit, captions: Path, tmp_path: Path) -> None:
     fit("model=gan_cls", "data=emoji_captions", f"data.root={captions}", "data.size=16", *SMALL)
     module = load(tmp_path)
     condition: Any = module.game.condition
@@ -191,19 +191,19 @@ def test_an_empty_caption_is_named(captions: Path, tmp_path: Path) -> None:
         (b"image,caption\n", "no rows"),
     ],
 )
-def test_a_damaged_table_is_told_by_its_line(tmp_path: Path, text: bytes, words: str) -> None:
+def test_a_damaged_captions_file_is_reported_with_its_line(tmp_path: Path, text: bytes, words: str) -> None:
     (tmp_path / "captions.txt").write_bytes(text)
     with pytest.raises(UserError, match=words):
         Captions(tmp_path)
 
 
-def test_a_table_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+def test_a_captions_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     (tmp_path / "captions.txt").write_bytes(b'\xef\xbb\xbfimage,caption\na.png,"red, big"\n')
     assert Captions(tmp_path).captions == [["red, big"]]
 
 
-def test_a_text_needs_another_to_be_wrong(fit: Fit, captions: Path, tmp_path: Path) -> None:
+def test_mismatched_texts_need_a_batch_of_two(fit: Fit, captions: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="two at least"):
         fit("model=gan_cls", *condition_options("gan_cls", captions), "data.batch_size=1", "max_images=4")
 
@@ -218,14 +218,14 @@ def test_a_caption_without_its_picture_is_named(captions: Path, tmp_path: Path) 
     data.prepare_data()
 
 
-def test_without_a_table_of_groups_each_picture_is_one(captions: Path, tmp_path: Path) -> None:
+def test_without_groups_each_picture_is_its_own_group(captions: Path, tmp_path: Path) -> None:
     root = folder(tmp_path / "a", captions, lambda lines: lines)
     (root / "metadata.csv").unlink(missing_ok=True)
     build(composed("model=gan_cls", "data=emoji_captions", f"data.root={root}", "data.size=16", folder="x"))
     assert len(set(Captions(root, group="base").labels["group"])) == 98
 
 
-def test_a_run_goes_on_with_its_own_words_alone(fit: Fit, captions: Path, tmp_path: Path) -> None:
+def test_a_run_resumes_only_with_its_own_vocabulary(fit: Fit, captions: Path, tmp_path: Path) -> None:
     options = condition_options("gan_cls", captions)
     fit("model=gan_cls", *options, *SMALL, folder=tmp_path / "run")
     content = read_checkpoint(tmp_path / "run")
@@ -237,12 +237,12 @@ def test_a_run_goes_on_with_its_own_words_alone(fit: Fit, captions: Path, tmp_pa
         check_classes(content, fold)
 
 
-def test_what_has_no_captions_is_refused() -> None:
+def test_data_without_captions_are_refused() -> None:
     with pytest.raises(UserError, match="is told `caption`"):
         build(composed("model=gan_cls", "data=digits", folder="x"))
 
 
-def test_the_command_line_wins_over_the_model(captions: Path) -> None:
+def test_the_command_line_overrides_the_model(captions: Path) -> None:
     options = ["model=gan_cls", "data=emoji_captions", f"data.root={captions}", "data.size=16"]
     more = ["loss=hinge", "optim.generator.lr=1e-5", "model.game.mismatched=false"]
     module, _, recipe = build(composed(*options, *more, folder="x"))
@@ -274,7 +274,7 @@ def test_a_bottleneck_adds_before_its_activation() -> None:
 
 
 @pytest.mark.parametrize("norm", ["batch", "none"])
-def test_a_text_is_as_loud_as_what_stands_beside_it(norm: Literal["batch", "none"]) -> None:
+def test_text_embeddings_have_the_scale_of_their_neighbours(norm: Literal["batch", "none"]) -> None:
     """However many words are known and however few of them a text has."""
     torch.manual_seed(0)
     y = torch.zeros(64, 2000)
@@ -287,7 +287,7 @@ def test_a_text_is_as_loud_as_what_stands_beside_it(norm: Literal["batch", "none
     torch.testing.assert_close(first(y), first(3 * y))
 
 
-def test_the_divergence_is_that_of_gaussians() -> None:
+def test_the_augmentation_divergence_is_that_of_gaussians() -> None:
     """Zhang 2016, eq. (2), by torch.distributions; its gradient leads to N(0, I)."""
     torch.manual_seed(0)
     augmentation, y = Augmentation(4, 3), torch.randn(5, 4)
@@ -298,7 +298,7 @@ def test_the_divergence_is_that_of_gaussians() -> None:
     torch.testing.assert_close(augmentation(y, eps), mean + log_sd.exp() * eps)
 
 
-def test_the_term_is_twice_the_mean_divergence(captions: Path) -> None:
+def test_the_augmentation_term_is_twice_the_mean_divergence(captions: Path) -> None:
     module, _, _ = build(composed("model=stackgan", *condition_options("stackgan", captions), folder="x"))
     game: Any = module.game
     rows = {"image": torch.rand(4, 3, 16, 16), "caption": torch.randint(0, 9, (4, 3))}
@@ -324,7 +324,7 @@ def test_the_frozen_stage_stays_as_it_was(fit: Fit, captions: Path, tmp_path: Pa
                        first(request["latent"], module.game.condition(request)))  # fmt: skip
 
 
-def test_the_second_stage_sees_the_first_ones_images() -> None:
+def test_the_second_stage_depends_on_images_of_the_first() -> None:
     torch.manual_seed(0)
     second = Second(6, 5, 1, 32, 16, text=4, width=4)
     z, y = torch.randn(1, 6).expand(2, 6), torch.rand(1, 5).expand(2, 5)
@@ -332,7 +332,7 @@ def test_the_second_stage_sees_the_first_ones_images() -> None:
     assert (one - other).abs().max() > 1e-3
 
 
-def test_the_second_stage_says_what_it_lacks(fit: Fit, captions: Path, tmp_path: Path) -> None:
+def test_the_second_stage_names_what_is_missing(fit: Fit, captions: Path, tmp_path: Path) -> None:
     options = [*condition_options("stackgan_2", captions), "model=stackgan_2", "data.batch_size=8", "max_images=8"]
     with pytest.raises(UserError, match="run= is missing"):
         fit(*options, "model.game.stage1.run=null")
@@ -345,13 +345,13 @@ def test_the_second_stage_says_what_it_lacks(fit: Fit, captions: Path, tmp_path:
 
 
 @pytest.mark.parametrize("model", ["stackgan", "stackgan_2"])
-def test_given_latents_always_draw_the_same(captions: Path, model: str) -> None:
+def test_sampling_given_latents_is_deterministic(captions: Path, model: str) -> None:
     module, _, _ = build(composed(f"model={model}", *condition_options(model, captions), folder="x"))
     request = module.game.sample_inputs(3)
     assert torch.equal(module.sample(request), module.sample(request))
 
 
-def test_what_is_found_is_told_by_hand() -> None:
+def test_retrieval_counts_equal_counts_by_hand() -> None:
     """Two words; the third image is liker to another's caption, and the fourth says the same as the first."""
     y = torch.tensor([[1.0, 0], [0, 1], [0.5, 0.5], [1, 0]])
     logits = torch.tensor([[2.0, 0], [0, 2], [3, 0], [1, 0]])
@@ -359,14 +359,14 @@ def test_what_is_found_is_told_by_hand() -> None:
     assert found(torch.zeros(4, 2), y, 4) == 0.0  # ties are no finds
 
 
-def test_retrieval_is_chance_for_what_knows_nothing() -> None:
+def test_retrieval_of_random_features_is_at_chance() -> None:
     torch.manual_seed(0)
     y = torch.rand(2000, 64)
     shares = torch.tensor([found(torch.randn(2000, 64), y - y.mean(1, keepdim=True), 50) for _ in range(3)])
     assert abs(shares.mean() - 0.02) < 3 * (0.02 * 0.98 / 6000) ** 0.5
 
 
-def test_retrieval_finds_copies_and_not_what_is_dealt_anew(fit: Fit, captions: Path, tmp_path: Path) -> None:
+def test_retrieval_finds_copies_and_not_shuffled_images(fit: Fit, captions: Path, tmp_path: Path) -> None:
     options = [*condition_options("gan_cls", captions), "data.source.group=null", "data.batch_size=8", "max_images=8"]
     module, _ = fit("model=gan_cls", *options)
     data, _, test, _ = real_data(read_checkpoint(tmp_path / "checkpoints/last.ckpt"), None, None)
@@ -402,7 +402,7 @@ class Encoder:
         return np.array([[len(text), text.count("e")] for text in texts], dtype=np.float64)
 
 
-def test_an_encoder_of_ones_own_tells_the_players(
+def test_a_user_encoder_conditions_the_players(
     fit: Fit, captions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = ["model/condition=sentence", "model.game.condition.width=2", "data.source.sentences=mine"]
@@ -421,9 +421,7 @@ def test_an_encoder_of_ones_own_tells_the_players(
     assert module.game.condition({"sentence": asked}).shape == (3, 2)  # type: ignore[misc]
 
 
-def test_several_captions_of_a_picture_are_all_told(
-    captions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_captions_of_a_picture_are_used(captions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentence_transformers", SimpleNamespace(SentenceTransformer=Encoder))
     first = "red-square-0.png"
     root = folder(tmp_path / "a", captions, lambda lines: [*lines, f"{first},red again and again"])

@@ -48,7 +48,7 @@ def faces(root: Path, count: int = 16) -> Path:
     return root
 
 
-def test_an_unlabelled_image_is_told_as_nothing() -> None:
+def test_an_unlabelled_image_has_a_zero_condition() -> None:
     y = Label(3)({"label": torch.tensor([2, -1, 0])})
     assert y.tolist() == [[0, 0, 1], [0, 0, 0], [1, 0, 0]]
 
@@ -91,7 +91,7 @@ def test_conditional_norm_has_each_classs_gain_and_bias() -> None:
     torch.testing.assert_close(norm(x, y), plain * gain[:, :, None, None] + bias[:, :, None, None])
 
 
-def test_spectral_norm_bounds_each_layers_stretch() -> None:
+def test_spectral_norm_gives_each_layer_spectral_norm_one() -> None:
     torch.manual_seed(0)
     critic = dcgan.Discriminator(1, 16, width=4, norm="spectral")
     for _ in range(50):  # power iterations
@@ -109,7 +109,7 @@ def judged(
     return Round(images, images, lambda x: CriticOutput(torch.zeros(count), classes, code))
 
 
-def test_classification_is_the_cross_entropy_of_what_has_a_label() -> None:
+def test_classification_is_the_cross_entropy_of_labelled_images() -> None:
     torch.manual_seed(0)
     logits, label = torch.randn(4, 3), torch.tensor([2, -1, 0, -1])
     round = judged(None, classes=logits)
@@ -121,7 +121,7 @@ def test_classification_is_the_cross_entropy_of_what_has_a_label() -> None:
     torch.testing.assert_close(Classification(fake=False)(round), -right.log().mean())
 
 
-def test_mutual_information_is_the_code_s_likelihood() -> None:
+def test_mutual_information_is_the_likelihood_of_the_code() -> None:
     torch.manual_seed(0)
     prior = CodesPrior(9, categories=[3, 2], continuous=2)
     z = prior(64)
@@ -135,7 +135,7 @@ def test_mutual_information_is_the_code_s_likelihood() -> None:
     torch.testing.assert_close(MutualInformation(prior)(round), -(likely + gauss.sum(1)).mean() - constant)
 
 
-def test_codes_are_drawn_from_their_prior() -> None:
+def test_codes_are_sampled_from_their_prior() -> None:
     torch.manual_seed(0)
     prior = CodesPrior(20, categories=[10], continuous=2)
     z = prior(20_000)
@@ -169,7 +169,7 @@ def test_conditional_systems_take_folders_and_attributes(fit: Fit, tmp_path: Pat
     assert module.sample({"latent": torch.randn(20, 100), "attributes": asked}).shape == (20, 3, 16, 16)
 
 
-def test_a_rows_condition_is_in_the_checkpoint(fit: Fit, tmp_path: Path) -> None:
+def test_condition_rows_are_in_the_checkpoint(fit: Fit, tmp_path: Path) -> None:
     options = ["model=cgan", "data=celeba", f"data.root={faces(tmp_path / 'faces')}", "data.size=16"]
     module, trainer = fit(*options, "model/condition=attributes", "data.batch_size=8", "max_images=16")
     trainer.save_checkpoint(tmp_path / "a.ckpt")
@@ -186,21 +186,21 @@ def test_a_rows_condition_is_in_the_checkpoint(fit: Fit, tmp_path: Path) -> None
         (["data=digits", "data.classes=7"], "data.classes=7: data=digits has 10 classes"),
     ],
 )
-def test_what_lacks_labels_is_told_in_a_sentence(tmp_path: Path, options: list[str], sentence: str) -> None:
+def test_data_without_the_needed_labels_are_refused(tmp_path: Path, options: list[str], sentence: str) -> None:
     plain = pictures(tmp_path / "plain", classes=1) / "class0"
     places = {"plain": plain, "faces": faces(tmp_path / "faces")}
     with pytest.raises(UserError, match=sentence):
         build(composed("model=cgan", *[option.format(**places) for option in options], folder=tmp_path))
 
 
-def test_a_checkpoint_of_other_classes_is_told_in_a_sentence(fit: Fit, tmp_path: Path) -> None:
+def test_a_checkpoint_with_another_number_of_classes_is_refused(fit: Fit, tmp_path: Path) -> None:
     _, trainer = fit("model=cgan", "data.batch_size=8", "max_images=8")
     trainer.save_checkpoint(tmp_path / "ten.ckpt")
     with pytest.raises(UserError, match="knows 10 classes, and this data has 7"):
         load(tmp_path / "ten.ckpt", {"data.classes": 7})
 
 
-def test_a_checkpoint_knows_its_classes_by_name(fit: Fit, tmp_path: Path) -> None:
+def test_a_checkpoint_stores_the_names_of_its_classes(fit: Fit, tmp_path: Path) -> None:
     root = pictures(tmp_path / "pictures", classes=3)
     options = ["data=folder", f"data.root={root}", "data.size=16", "data.batch_size=8", "max_images=16", *SMALL]
     fit("model=cdcgan", *options, folder=tmp_path / "run")
@@ -242,12 +242,12 @@ def test_checkpoints_of_older_versions_and_damaged_class_names_are_refused(fit: 
         load(file)
 
 
-def test_a_label_can_tell_whatever_reads_a_row(fit: Fit) -> None:
+def test_a_label_can_condition_a_text_to_image_model(fit: Fit) -> None:
     module, _ = fit("model=gan_cls", "data=digits", "model/condition=label", *SMALL, "max_images=32")
     assert module.game.condition.width == 10
 
 
-def test_a_class_can_be_asked_for_and_nothing_else(tmp_path: Path) -> None:
+def test_only_classes_that_exist_can_be_requested(tmp_path: Path) -> None:
     module, *_ = built("model=cdcgan", *SMALL, folder=tmp_path)
     condition = module.game.condition
     assert condition.from_index(7, 3).tolist() == [7, 7, 7]
@@ -279,7 +279,7 @@ def test_mode_codes_changes_one_part_at_a_time(tmp_path: Path) -> None:
     assert (z[2, :, :, :73] == z[2, :, :1, :73]).all()
 
 
-def test_packs_are_judged_as_one_image(tmp_path: Path) -> None:
+def test_packed_images_are_scored_as_one_image(tmp_path: Path) -> None:
     module, *_ = built("model=dcgan", "model.game.packing=2", *SMALL, folder=tmp_path)
     image = torch.rand(8, 1, 16, 16)
     (round,) = module.game.play({"image": image})
@@ -315,7 +315,7 @@ def test_a_conditional_gan_learns_its_condition(fit: Fit, tmp_path: Path) -> Non
     assert bright > 0.5
 
 
-def test_a_mode_that_shows_all_classes_takes_no_condition(fit: Fit, tmp_path: Path) -> None:
+def test_a_mode_that_shows_all_classes_refuses_condition(fit: Fit, tmp_path: Path) -> None:
     _, trainer = fit("model=cgan", "data.batch_size=8", "max_images=8")
     trainer.save_checkpoint(tmp_path / "c.ckpt")
     result = quick("sample", f"checkpoint={tmp_path}/c.ckpt", "mode=by_class", "condition=7", folder=tmp_path)

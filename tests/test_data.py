@@ -94,13 +94,13 @@ def test_every_mode_becomes_eight_bits(mode: str, value: int, grey: int, rgb: in
 
 @pytest.mark.parametrize("size", [16, [16, 32], [32, 16]])
 @pytest.mark.parametrize("crop", ["center", "stretch", "pad", 20])
-def test_crops_give_the_size_asked_for(size, crop) -> None:
+def test_crops_have_the_requested_size(size, crop) -> None:
     height, width = (size, size) if isinstance(size, int) else size
     cut = Cut(3, height, width, crop, upscale=True)
     assert cut(Image.new("RGB", (50, 40), "red")).shape == (3, height, width)
 
 
-def test_crop_center_keeps_the_middle_and_pad_the_whole() -> None:
+def test_crop_center_keeps_the_middle_and_pad_keeps_the_whole_image() -> None:
     image = Image.new("RGB", (60, 20), "black")
     image.paste("white", (20, 0, 40, 20))
     assert (Cut(1, 20, 20)(image) == 255).all()
@@ -130,7 +130,7 @@ def test_a_large_jpeg_is_decoded_small_and_looks_the_same(cut: Cut, turned: int)
 
 
 @pytest.mark.parametrize("cut", [Cut(3, 32, 32, 300), Cut(3, 32, 32, resample="nearest"), Cut(3, 64, 64)])
-def test_pixels_that_are_counted_or_classes_or_no_more_than_needed_are_all_decoded(cut: Cut) -> None:
+def test_jpegs_are_decoded_in_full_where_pixels_are_counted_or_are_classes_or_are_few(cut: Cut) -> None:
     file = io.BytesIO()
     Image.new("RGB", (400, 300)).save(file, "JPEG")
     jpeg = Image.open(file)
@@ -173,7 +173,7 @@ def test_corrupt_pictures_are_named_or_skipped_and_counted(tmp_path: Path, caplo
 
 
 @pytest.mark.parametrize("few", [1, 1000])  # by several processes; by this one
-def test_each_picture_stands_in_its_place_whoever_decoded_it(tmp_path: Path, monkeypatch, few: int) -> None:
+def test_decoded_pictures_are_in_order_with_any_number_of_workers(tmp_path: Path, monkeypatch, few: int) -> None:
     monkeypatch.setattr("oakleaf.data.decoding.FEW", few)
     monkeypatch.setattr("oakleaf.data.decoding.TOGETHER", 3 * 3 * 16 * 16)
     root = tmp_path / "set"
@@ -192,7 +192,7 @@ def test_each_picture_stands_in_its_place_whoever_decoded_it(tmp_path: Path, mon
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 @pytest.mark.parametrize("few", [1, 1000])
-def test_a_disk_that_fills_up_while_decoding_is_told(tmp_path: Path, monkeypatch, few: int) -> None:
+def test_a_disk_that_fills_up_while_decoding_is_reported(tmp_path: Path, monkeypatch, few: int) -> None:
     monkeypatch.setattr("oakleaf.data.decoding.FEW", few)
     begun = decoding._Decoding.__init__
 
@@ -209,7 +209,7 @@ def test_a_disk_that_fills_up_while_decoding_is_told(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("make", ["missing", "empty", "file"])
-def test_missing_and_empty_folders_are_told(tmp_path: Path, make: str) -> None:
+def test_missing_and_empty_folders_are_reported(tmp_path: Path, make: str) -> None:
     root = tmp_path / "set"
     if make == "empty":
         root.mkdir()
@@ -246,7 +246,7 @@ def test_celeba_takes_the_official_layout_kaggles_and_any_part(tmp_path: Path, k
     assert list(data.source.classes) == ["Smiling", "Young"]
 
 
-def test_celebas_partition_is_used_if_there(tmp_path: Path) -> None:
+def test_the_celeba_partition_is_used_if_present(tmp_path: Path) -> None:
     root = celeba(tmp_path / "celeba")
     assert len(CelebA(root, split="train")) == 2
     assert len(CelebA(root, split="valid")) == 2
@@ -260,7 +260,7 @@ def test_celebas_partition_is_used_if_there(tmp_path: Path) -> None:
         CelebA(tmp_path)
 
 
-def test_torchvisions_sets_say_what_is_missing(tmp_path: Path, monkeypatch) -> None:
+def test_missing_torchvision_data_sets_are_named(tmp_path: Path, monkeypatch) -> None:
     from torchvision import datasets
 
     def offline(*_: object, **__: object) -> None:
@@ -302,7 +302,7 @@ def test_channels_and_size_come_from_the_data_and_reach_the_networks(tmp_path: P
         assert module.sample(module.game.sample_inputs(2)).shape == (2, channels, 32, 48)
 
 
-def test_the_deck_deals_each_image_once_an_epoch_to_one_rank() -> None:
+def test_the_sampler_gives_each_image_once_per_epoch_to_one_rank() -> None:
     decks = [EpochSampler(103, 10, seed=3, rank=rank, world=2) for rank in range(2)]
     dealt = [row for sampler in decks for rows, _ in sampler.batches(0) for row in rows.tolist()]
     assert len(dealt) == len(set(dealt)) == 100
@@ -311,7 +311,7 @@ def test_the_deck_deals_each_image_once_an_epoch_to_one_rank() -> None:
         assert ours.tolist() == [*first.tolist(), *second.tolist()]
 
 
-def test_the_deck_depends_on_seed_and_turn_alone() -> None:
+def test_the_sampler_depends_only_on_seed_and_iteration() -> None:
     sampler = EpochSampler(103, 10, seed=3)
     straight = [rows.tolist() for start in (0, 10) for rows, _ in sampler.batches(start)]
     resumed = [rows.tolist() for rows, _ in EpochSampler(103, 10, seed=3).batches(7)]
@@ -321,7 +321,7 @@ def test_the_deck_depends_on_seed_and_turn_alone() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_streamed_batches_equal_resident_ones(fit: Fit, tmp_path: Path, workers: int) -> None:
+def test_worker_loader_batches_equal_device_loader_batches(fit: Fit, tmp_path: Path, workers: int) -> None:
     common = [*SMALL, "data.flip=true", "max_images=1840", "data.batch_size=92"]
     resident, _ = fit(*common, "data.keep=device", folder=tmp_path / "a")
     streamed, trainer = fit(*common, "data.keep=workers", f"data.workers={workers}", folder=tmp_path / "b")
@@ -329,7 +329,7 @@ def test_streamed_batches_equal_resident_ones(fit: Fit, tmp_path: Path, workers:
     assert all(torch.equal(a, b) for a, b in zip(resident.parameters(), streamed.parameters()))
 
 
-def test_auto_keeps_on_the_device_what_takes_less_than_a_quarter_of_its_free_memory(
+def test_auto_keeps_data_on_the_device_if_they_take_less_than_a_quarter_of_its_free_memory(
     tmp_path: Path, monkeypatch
 ) -> None:
     for i in range(4):
@@ -348,7 +348,7 @@ def test_auto_keeps_on_the_device_what_takes_less_than_a_quarter_of_its_free_mem
         assert type(data.train_dataloader()) is kind
 
 
-def test_images_reach_the_networks_in_minus_1_to_1_and_mirrored_by_chance(tmp_path: Path) -> None:
+def test_batches_are_scaled_to_minus_1_to_1_and_randomly_flipped(tmp_path: Path) -> None:
     _, data, *_ = built("data.flip=true", folder=tmp_path)
     image = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).repeat(2, 1, 1, 1)
     batch = data.on_after_batch_transfer({"image": image, "mirrored": torch.tensor([False, True])}, 0)
@@ -359,7 +359,7 @@ def test_images_reach_the_networks_in_minus_1_to_1_and_mirrored_by_chance(tmp_pa
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-def test_those_that_chance_names_are_mirrored_and_no_others(layout: torch.memory_format) -> None:
+def test_random_flip_mirrors_exactly_the_selected_images(layout: torch.memory_format) -> None:
     images = torch.randint(0, 256, (9, 3, 8, 6), dtype=torch.uint8).contiguous(memory_format=layout)
     mirrored = torch.rand(9) < 0.5
     expected = torch.stack([image.flip(2) if turned else image for image, turned in zip(images, mirrored)])
@@ -381,7 +381,7 @@ def test_fewer_pictures_than_a_batch_still_train(fit: Fit, tmp_path: Path) -> No
     assert module.images_seen == 2
 
 
-def test_unreadable_pictures_in_front_are_skipped_when_the_channels_are_looked_for(tmp_path: Path) -> None:
+def test_unreadable_first_pictures_are_skipped_when_channels_are_determined(tmp_path: Path) -> None:
     root = tmp_path / "set"
     for i in range(1, 4):
         picture(root / f"{i}.png", mode="L")
@@ -399,7 +399,7 @@ def test_one_colour_picture_among_grey_ones_makes_the_set_colour(tmp_path: Path)
     assert images_of(tmp_path / "set").channels == 3
 
 
-def test_palettes_of_greys_are_grey_and_grey_stored_as_colour_is_told(tmp_path: Path, caplog) -> None:
+def test_grey_palettes_are_grey_and_grey_stored_as_colour_is_reported(tmp_path: Path, caplog) -> None:
     ramp = Image.fromarray(np.arange(0, 240, dtype=np.uint8).reshape(12, 20).repeat(2, 0))
     for name, made in {"grey": ramp.convert("P"), "told": ramp.convert("RGB")}.items():
         (tmp_path / name).mkdir()
@@ -414,7 +414,7 @@ def test_palettes_of_greys_are_grey_and_grey_stored_as_colour_is_told(tmp_path: 
     ]
 
 
-def test_linked_folders_and_odd_names_are_read_each_once(tmp_path: Path) -> None:
+def test_linked_folders_and_names_that_are_not_utf8_are_read_once(tmp_path: Path) -> None:
     picture(tmp_path / "elsewhere" / "a.png")
     root = tmp_path / "set"
     picture(root / "one" / "b.png")
@@ -425,7 +425,7 @@ def test_linked_folders_and_odd_names_are_read_each_once(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("ending", ["jpg", "tif", "png"])
-def test_the_first_pictures_size_is_that_of_the_picture_upright(tmp_path: Path, ending: str) -> None:
+def test_size_of_the_data_respects_exif_orientation(tmp_path: Path, ending: str) -> None:
     (tmp_path / "set").mkdir()
     for i in range(2):
         image = Image.new("RGB", (64, 32))
@@ -434,14 +434,14 @@ def test_the_first_pictures_size_is_that_of_the_picture_upright(tmp_path: Path, 
     assert images_of(tmp_path / "set", size=None).size == (64, 32)
 
 
-def test_classes_are_numbered_as_people_count(tmp_path: Path) -> None:
+def test_classes_are_in_natural_order(tmp_path: Path) -> None:
     for name in ("10", "9", "2", "b1", "a10", "a9", "a"):
         (tmp_path / name).mkdir()
         Image.new("L", (8, 8)).save(tmp_path / name / "0.png")
     assert Folder(tmp_path).classes == ["2", "9", "10", "a", "a9", "a10", "b1"]
 
 
-def test_what_follows_a_flag_is_left_as_it_is(tmp_path: Path) -> None:
+def test_the_value_of_a_hydra_flag_is_not_quoted(tmp_path: Path) -> None:
     place = tmp_path / "x=é (1)" / "model"
     place.mkdir(parents=True)
     (place / "mine.yaml").write_text("defaults: [dcgan]\nname: mine\n")
@@ -450,7 +450,7 @@ def test_what_follows_a_flag_is_left_as_it_is(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
 
 
-def test_any_name_of_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_any_folder_name_is_accepted(tmp_path: Path) -> None:
     root = tmp_path / "José's faces (a=b) [1]"
     for i in range(3):
         picture(root / f"{i}.png", (16, 16))

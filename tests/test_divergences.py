@@ -63,7 +63,7 @@ def test_the_activation_rises_onto_the_domain_of_the_conjugate(divergence: Diver
 
 
 @each
-def test_what_is_paid_is_the_conjugate_of_the_activation_and_stays_finite(divergence: Divergence) -> None:
+def test_the_fake_loss_is_the_conjugate_of_the_activation_and_stays_finite(divergence: Divergence) -> None:
     torch.testing.assert_close(divergence.fake_loss(V), divergence.conjugate(divergence.activation(V)))
     far = torch.tensor([-1e4, -100.0, 100.0, 1e4], requires_grad=True)
     for value in (divergence.fake_loss(far), divergence.activation(far)):

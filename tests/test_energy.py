@@ -28,14 +28,14 @@ def round_of(real: list[float], fake: list[float]) -> Round:
     return Round(torch.tensor(real), torch.tensor(fake), lambda x: CriticOutput(-x))
 
 
-def test_margin_is_the_formula_of_the_paper() -> None:
+def test_margin_equals_the_papers_formula() -> None:
     loss, round = Margin(2.0), round_of([0.5, 1.0], [0.3, 5.0])
     assert loss.discriminator(round).item() == pytest.approx((0.5 + 1.0) / 2 + (1.7 + 0) / 2)  # eq. (1)
     assert loss.generator(round).item() == pytest.approx((0.3 + 5.0) / 2)  # eq. (2)
     assert loss.discriminator_probability(round.on_real.score).tolist() == [0.5, 1.0]
 
 
-def test_beyond_the_margin_and_below_zero_the_critic_is_paid_nothing() -> None:
+def test_beyond_the_margin_and_below_zero_the_critic_has_no_gradient() -> None:
     real, fake = torch.tensor([0.5, -0.1], requires_grad=True), torch.tensor([1.0, 3.0], requires_grad=True)
     Margin(2.0).discriminator(Round(real, fake, lambda x: CriticOutput(-x))).backward()
     assert real.grad is not None
@@ -44,13 +44,13 @@ def test_beyond_the_margin_and_below_zero_the_critic_is_paid_nothing() -> None:
     assert fake.grad.tolist() == [-0.5, 0.0]
 
 
-def test_at_nash_the_margin_s_players_pay_the_margin_and_half_of_it() -> None:
+def test_at_the_nash_equilibrium_the_losses_are_the_margin_and_half_of_it() -> None:
     nash = round_of([1.0] * 4, [1.0] * 4)  # theorem 1 and 2: p_G = p_data, D constant, here m / 2
     assert Margin(2.0).discriminator(nash).item() == pytest.approx(2.0)
     assert Margin(2.0).generator(nash).item() == pytest.approx(1.0)
 
 
-def test_k_goes_as_in_a_loop_by_hand() -> None:
+def test_k_follows_a_loop_by_hand() -> None:
     loss = Equilibrium(gamma=0.5, rate=0.1)
     k, real = 0.0, 0.0
     path = []
@@ -85,7 +85,7 @@ def test_k_stays_within_0_and_1_and_generator_first_leaves_it_at_0() -> None:
     assert loss.k == 1
 
 
-def test_what_an_unrolled_generator_foresees_moves_nothing() -> None:
+def test_unrolled_steps_do_not_update_k() -> None:
     plain, unrolled = Equilibrium(0.5, 0.1), Equilibrium(0.5, 0.1)
     for loss in (plain, unrolled):
         loss.discriminator(round_of([4.0], [0.1]))
@@ -98,7 +98,7 @@ def test_what_an_unrolled_generator_foresees_moves_nothing() -> None:
     assert plain.k.item() == unrolled.k.item() == pytest.approx(0.1)
 
 
-def test_k_and_the_measure_of_convergence_are_among_the_scalars(fit: Fit) -> None:
+def test_k_and_the_convergence_measure_are_logged(fit: Fit) -> None:
     module, _ = fit(*BEGAN, *FAST_K, "data.batch_size=8", "max_images=40", "log_every=1")
     assert module.last_scalars["discriminator/k"] > 0
     real, fake = module.last_scalars["discriminator/D(x)"], module.last_scalars["discriminator/D(G(z))"]
@@ -160,7 +160,9 @@ def play_equilibrium(rank: int, meeting: Path, found: "multiprocessing.Queue[lis
 
 @pytest.mark.parametrize("options", [["model=ebgan"], BEGAN], ids=["ebgan", "began"])
 @pytest.mark.parametrize("player", ["discriminator", "generator"])
-def test_a_turn_compiles_as_one_graph_and_notes_what_eager_notes(tmp_path: Path, options: list[str], player) -> None:
+def test_a_player_loss_compiles_as_one_graph_and_updates_the_same_state(
+    tmp_path: Path, options: list[str], player
+) -> None:
     module, *_ = built(*FP32, *options, folder=tmp_path)
     batch = {"image": torch.rand(8, 1, 16, 16) * 2 - 1}
     if stateful := module.game.objective:
@@ -267,7 +269,7 @@ def test_the_experiment_has_the_layers_of_the_grid(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", ["ebgan", "began"])
-def test_the_command_line_wins_over_a_models_own_loss_and_optim(model: str) -> None:
+def test_the_command_line_overrides_a_models_own_loss_and_optim(model: str) -> None:
     own = composed(f"model={model}")
     assert own.loss.name == {"ebgan": "energy", "began": "equilibrium"}[model]
     other = composed(f"model={model}", "loss=hinge", "optim=ttur", "optim.generator.lr=1e-5")
@@ -278,7 +280,7 @@ def test_the_command_line_wins_over_a_models_own_loss_and_optim(model: str) -> N
 
 
 @pytest.mark.parametrize("model", ["ebgan", "autoencoder"])
-def test_mode_reconstruct_shows_what_an_auto_encoder_gives_back(fit: Fit, model: str) -> None:
+def test_mode_reconstruct_shows_reconstructions_of_an_auto_encoder(fit: Fit, model: str) -> None:
     module, trainer = fit(f"model={model}", "data.batch_size=8", "max_images=16")
     mode = Reconstruct(count=5)
     mode.set_data(lambda: trainer.datamodule)

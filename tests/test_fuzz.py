@@ -20,12 +20,12 @@ def kinds(found: Iterable[tuple[str, Outcome]], good: set[str]) -> Counter[str]:
     return Counter(outcome.kind for _, outcome in outcomes)
 
 
-def test_random_command_lines_end_in_a_run_or_a_sentence(tmp_path: Path) -> None:
+def test_random_command_lines_end_in_a_run_or_an_error_of_one_sentence(tmp_path: Path) -> None:
     found = ((" ".join(line), overrides.tried(line, tmp_path)) for line in overrides.lines(15, seed=7))
     assert kinds(found, {"ran", "sentence"})["sentence"] > 3
 
 
-def test_the_count_sees_a_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_traceback_is_counted_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise AssertionError("ours")
 
@@ -72,7 +72,7 @@ def test_damaged_and_forged_checkpoints_load_or_are_refused(tmp_path: Path) -> N
         (["data=folder", "data.root=José, Ana"], """write 'data.root="José, Ana"'"""),
     ],
 )
-def test_found_by_chance_and_kept(overrides: list[str], words: str, tmp_path: Path) -> None:
+def test_errors_that_random_command_lines_found(overrides: list[str], words: str, tmp_path: Path) -> None:
     result = quick("train", *overrides, "logger=csv", folder=tmp_path)
     assert result.returncode == 1
     assert words in result.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 from helpers.composing import ROOT
 
 
-def test_both_commands_work_from_a_wheel_in_another_folder(tmp_path: Path) -> None:
+def test_commands_work_from_a_wheel_in_another_folder(tmp_path: Path) -> None:
     wheels, site, elsewhere = tmp_path / "wheels", tmp_path / "site", tmp_path / "elsewhere"
     elsewhere.mkdir()
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(wheels), str(ROOT)]

@@ -31,7 +31,7 @@ def same_weights(a: Path, b: Path) -> bool:
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 138), (signal.SIGINT, 130)])
-def test_a_signal_ends_the_run_with_a_checkpoint_and_the_code_that_schedulers_know(
+def test_a_signal_ends_the_run_with_a_checkpoint_and_the_usual_exit_code(
     sent: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from oakleaf.callbacks import LogScalars
@@ -56,7 +56,7 @@ def test_a_signal_ends_the_run_with_a_checkpoint_and_the_code_that_schedulers_kn
     assert same_weights(last, tmp_path / "whole" / "checkpoints" / "last.ckpt")
 
 
-def test_killed_at_any_moment_and_inside_savings_it_ends_where_the_unkilled_run_ends(tmp_path: Path) -> None:
+def test_a_run_killed_at_any_moment_ends_at_the_weights_of_the_uninterrupted_run(tmp_path: Path) -> None:
     """The short form of `tests/torture/kills.py`, which kills 50 times."""
     script = [sys.executable, ROOT / "tests" / "torture" / "kills.py", "5", "1"]
     found = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True)
@@ -64,7 +64,7 @@ def test_killed_at_any_moment_and_inside_savings_it_ends_where_the_unkilled_run_
     assert "5  kills" in found.stdout and "inside a saving" in found.stdout and "ended alike" in found.stdout
 
 
-def test_resume_auto_skips_a_damaged_checkpoint_and_says_so(tmp_path: Path) -> None:
+def test_resume_auto_skips_and_reports_a_damaged_checkpoint(tmp_path: Path) -> None:
     run = [*RUN, f"hydra.run.dir={tmp_path}/run", "callbacks.checkpoint.keep_every=64"]
     assert quick(*run, "max_images=160", folder=tmp_path).returncode == 0
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
@@ -86,7 +86,7 @@ def test_resume_auto_skips_a_damaged_checkpoint_and_says_so(tmp_path: Path) -> N
     )
 
 
-def test_resume_auto_writes_nothing_over_a_run_without_a_whole_checkpoint(tmp_path: Path) -> None:
+def test_resume_auto_does_not_overwrite_a_run_without_a_readable_checkpoint(tmp_path: Path) -> None:
     run = [*RUN, f"hydra.run.dir={tmp_path}/run", "max_images=32"]
     assert quick(*run, "resume=auto", folder=tmp_path).returncode == 0  # none is there: it begins
     for path in (tmp_path / "run" / "checkpoints").glob("*.ckpt"):
@@ -98,7 +98,7 @@ def test_resume_auto_writes_nothing_over_a_run_without_a_whole_checkpoint(tmp_pa
     assert there() == before
 
 
-def test_a_full_disk_leaves_the_old_checkpoint_and_is_told_at_the_end(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_old_checkpoint_and_is_reported_at_the_end(tmp_path: Path) -> None:
     run = [*RUN, f"hydra.run.dir={tmp_path}/run"]
     assert quick(*run, "max_images=32", folder=tmp_path).returncode == 0
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
@@ -112,7 +112,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_is_told_at_the_end(tmp_path: 
 ROOM = 3000  # bytes; config.yaml has more
 
 
-def test_a_full_disk_at_the_start_leaves_the_old_config_and_is_told(tmp_path: Path) -> None:
+def test_a_full_disk_at_the_start_leaves_the_old_config_and_is_reported(tmp_path: Path) -> None:
     run = [*RUN, f"hydra.run.dir={tmp_path}/run"]
     with full_disk(ROOM):
         result = quick(*run, "max_images=32", folder=tmp_path)
@@ -128,9 +128,7 @@ def test_a_full_disk_at_the_start_leaves_the_old_config_and_is_told(tmp_path: Pa
     assert not list((tmp_path / "run").glob(".*"))
 
 
-def test_a_disk_too_full_for_sheets_rows_and_scores_ends_no_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_too_full_for_grids_rows_and_scores_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first sheet and row are written, and those of the last turns; in between there is no room."""
     from oakleaf.callbacks import LogScalars
 
@@ -180,7 +178,7 @@ def poisoned(module: Any, iterations: range) -> None:
     module.training_step = step
 
 
-def test_steps_with_nan_are_skipped_and_statistics_put_right(tmp_path: Path) -> None:
+def test_nan_steps_are_skipped_and_buffers_repaired(tmp_path: Path) -> None:
     module, data, trainer, _ = built(*FP32, *SMALL, "max_images=160", folder=tmp_path)
     poisoned(module, range(4, 6))
     trainer.fit(module, datamodule=data)
@@ -190,7 +188,7 @@ def test_steps_with_nan_are_skipped_and_statistics_put_right(tmp_path: Path) -> 
     assert all(bool(tensor.isfinite().all()) for tensor in module.state_dict().values())
 
 
-def test_after_too_many_the_run_ends_with_player_term_and_batch_named(tmp_path: Path) -> None:
+def test_too_many_nan_steps_end_the_run_and_name_player_term_and_batch(tmp_path: Path) -> None:
     module, data, trainer, _ = built(*FP32, *SMALL, "max_images=320", "nonfinite.max_consecutive=3", folder=tmp_path)
     poisoned(module, range(5, 100))
     with pytest.raises(
@@ -200,7 +198,7 @@ def test_after_too_many_the_run_ends_with_player_term_and_batch_named(tmp_path: 
     assert all(bool(weight.isfinite().all()) for weight in module.parameters())
 
 
-def test_a_generator_that_blew_up_is_named_by_whoever_pays_first(tmp_path: Path) -> None:
+def test_a_generator_of_nan_is_named_also_if_the_discriminator_loss_fails_first(tmp_path: Path) -> None:
     module, data, trainer, _ = built(*FP32, *SMALL, "max_images=320", "nonfinite.max_consecutive=3", folder=tmp_path)
     with torch.no_grad():
         next(module.network("generator").parameters()).fill_(1e38)
@@ -209,7 +207,7 @@ def test_a_generator_that_blew_up_is_named_by_whoever_pays_first(tmp_path: Path)
         trainer.fit(module, datamodule=data)
 
 
-def test_what_cannot_even_be_drawn_hides_nothing() -> None:
+def test_a_failure_to_sample_does_not_hide_the_divergence() -> None:
     def draws() -> torch.Tensor:
         raise torch.linalg.LinAlgError("not positive definite")
 
@@ -220,7 +218,7 @@ def test_what_cannot_even_be_drawn_hides_nothing() -> None:
         guard.raise_if_diverged(1, {}, draws)
 
 
-def test_it_goes_back_to_the_last_checkpoint_with_half_the_rates(
+def test_rollback_resumes_from_the_last_checkpoint_with_half_the_learning_rates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from oakleaf.gan import GAN
@@ -245,7 +243,7 @@ def test_it_goes_back_to_the_last_checkpoint_with_half_the_rates(
     assert read_checkpoint(tmp_path / "b" / "checkpoints" / "last.ckpt")["images_seen"] == 160
 
 
-def test_each_rate_is_halved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_learning_rate_is_halved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The encoder's is written as that of G."""
     from oakleaf.cli.resume import rollback
 
@@ -257,7 +255,7 @@ def test_each_rate_is_halved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "encoder" in before
 
 
-def test_where_memory_ends_the_batch_that_fits_is_named(tmp_path: Path) -> None:
+def test_out_of_memory_names_a_batch_size_that_fits(tmp_path: Path) -> None:
     module, data, trainer, _ = built(*FP32, *SMALL, "max_images=160", folder=tmp_path)
     real = module.game.discriminator.forward
 
@@ -271,7 +269,7 @@ def test_where_memory_ends_the_batch_that_fits_is_named(tmp_path: Path) -> None:
         trainer.fit(module, datamodule=data)
 
 
-def test_a_checkpoint_is_whole_or_not_there(tmp_path: Path) -> None:
+def test_checkpoints_are_written_atomically(tmp_path: Path) -> None:
     io = AtomicCheckpointIO()
     io.save_checkpoint({"a": torch.ones(2)}, tmp_path / "x.ckpt")
     assert not io.failed
@@ -283,7 +281,7 @@ def test_a_checkpoint_is_whole_or_not_there(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "x.ckpt")
 
 
-def test_the_state_of_an_objective_survives_nan(tmp_path: Path) -> None:
+def test_the_state_of_an_objective_stays_finite_after_nan(tmp_path: Path) -> None:
     module, data, trainer, _ = built(*FP32, "model=began", "data.batch_size=8", "max_images=64", folder=tmp_path)
     poisoned(module, range(3, 5))
     trainer.fit(module, datamodule=data)
@@ -291,7 +289,7 @@ def test_the_state_of_an_objective_survives_nan(tmp_path: Path) -> None:
     assert module.guard.skipped
 
 
-def test_a_run_from_before_an_option_goes_on_with_the_options_default(tmp_path: Path) -> None:
+def test_a_checkpoint_without_a_newer_option_resumes_with_its_default(tmp_path: Path) -> None:
     run = [*RUN, f"hydra.run.dir={tmp_path}/run"]
     assert quick(*run, "max_images=32", folder=tmp_path).returncode == 0
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"

@@ -28,7 +28,7 @@ def game_of(tmp_path, *options: str) -> Pyramid:
 
 
 @pytest.mark.parametrize(("shape", "depth"), [((2, 3, 32, 32), 2), ((2, 1, 16, 24), 3), ((2, 5, 12, 12), 1)])
-def test_the_pyramid_gives_its_image_back(shape: tuple[int, ...], depth: int) -> None:
+def test_the_laplacian_pyramid_reconstructs_its_image(shape: tuple[int, ...], depth: int) -> None:
     image = torch.rand(shape, dtype=torch.float64) * 2 - 1
     *details, coarsest = residuals(pyramid(image, depth))
     assert [tuple(level.shape[2:]) for level in (*details, coarsest)] == sizes(shape[2:], depth)
@@ -46,7 +46,7 @@ def test_a_flat_image_has_no_residuals() -> None:
 
 
 @pytest.mark.parametrize("told", [False, True])
-def test_a_turn_pays_the_papers_formula(tmp_path, told: bool) -> None:
+def test_the_discriminator_loss_is_the_papers_formula(tmp_path, told: bool) -> None:
     """Section 3.2, each level by hand: log D_k(h_k + l_k) + log(1 - D_k(G_k(z_k, l_k) + l_k)), summed."""
     game = game_of(tmp_path, *([TOLD] if told else []))
     batch = {"image": torch.rand(4, 1, 16, 16) * 2 - 1, "label": torch.tensor([0, 3, 3, 9])}
@@ -69,7 +69,7 @@ def test_a_turn_pays_the_papers_formula(tmp_path, told: bool) -> None:
     torch.testing.assert_close(paid, expected)
 
 
-def test_an_image_grows_from_its_latents_alone(tmp_path) -> None:
+def test_sampling_needs_only_latents(tmp_path) -> None:
     game = game_of(tmp_path).eval()
     asked = game.sample_inputs(3)
     z = asked["latent"].split([256, 64, 100], 1)
@@ -86,7 +86,7 @@ def test_an_image_grows_from_its_latents_alone(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("optim", ["adam", "sgd"])
-def test_levels_trained_together_are_those_trained_apart(fit: Fit, tmp_path, optim: str) -> None:
+def test_levels_trained_together_equal_levels_trained_separately(fit: Fit, tmp_path, optim: str) -> None:
     """Without dropout, whose masks all levels draw from one stream."""
     options = [*TINY, *CALM, f"optim={optim}", "optim.generator.lr=0.01"]
     together = fit(*options, folder=tmp_path / "all")[0].state_dict()
@@ -113,7 +113,7 @@ def test_levels_can_be_trained_one_after_the_other(fit: Fit, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("optim", ["sgd", "adam"])
-def test_only_the_levels_asked_for_are_judged(tmp_path, optim: str) -> None:
+def test_only_the_requested_levels_are_trained(tmp_path, optim: str) -> None:
     game = game_of(tmp_path, "model.game.levels=[1]", f"optim={optim}")
     (round,) = game.play({"image": torch.rand(4, 1, 16, 16)})
     assert round.real.shape == round.fake.shape == (4, 1, 8, 8)
@@ -129,14 +129,14 @@ def test_it_trains_in_colour_in_bfloat16_and_packed(fit: Fit) -> None:
     assert {"D(x)", "D(x) 24px", "D(x) 6px"} <= {name.split("/")[-1] for name in module.last_scalars}
 
 
-def test_told_the_class_it_draws_that_class(fit: Fit) -> None:
+def test_samples_depend_on_the_class(fit: Fit) -> None:
     module, _ = fit(*TINY, TOLD, "max_images=64", "optim.generator.lr=0.01", "optim.ema=null")
     asked = module.game.sample_inputs(4)
     other = {**asked, "label": (asked["label"] + 1) % 10}
     assert not torch.allclose(module.sample(asked), module.sample(other))
 
 
-def test_the_mode_shows_how_an_image_came_about(tmp_path) -> None:
+def test_mode_pyramid_shows_every_level_of_an_image(tmp_path) -> None:
     module = built(*TINY, folder=tmp_path)[0]
     game = module.game.eval()
     mode = Levels(count=2)
@@ -175,7 +175,7 @@ def test_any_network_can_make_the_coarsest_image(fit: Fit) -> None:
     assert module.game.sample_inputs(2)["latent"].shape == (2, 32 * 32 + 20)
 
 
-def test_mistakes_are_told(tmp_path) -> None:
+def test_impossible_sizes_and_levels_are_refused(tmp_path) -> None:
     with pytest.raises(UserError, match="multiple of 4"):
         sizes(30, 2)
     with pytest.raises(UserError, match="depth=1"):
@@ -184,7 +184,7 @@ def test_mistakes_are_told(tmp_path) -> None:
         game_of(tmp_path, "model.game.levels=[3]")
 
 
-def test_the_experiment_has_the_papers_rates_and_the_command_line_wins() -> None:
+def test_the_experiment_has_the_papers_rates_and_the_command_line_overrides_it() -> None:
     config = composed("experiment=lapgan_cifar10", "optim.generator.lr=1e-5", "loss=hinge", folder="x")
     assert (config.optim.generator.lr, config.loss.name) == (1e-5, "hinge")
     assert config.model.game.condition.width is None

@@ -27,7 +27,7 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_scalars_carry_the_configurations_names_over_images_seen(fit: Fit, tmp_path: Path) -> None:
+def test_scalars_have_the_names_of_the_configuration_and_images_as_step(fit: Fit, tmp_path: Path) -> None:
     fit(*RUN, "loss=wasserstein_gp")
     rows = rows_of(tmp_path)
     assert [row["images"] for row in rows] == [str(160 * i) for i in range(1, 7)]
@@ -40,7 +40,7 @@ def test_scalars_carry_the_configurations_names_over_images_seen(fit: Fit, tmp_p
     assert all(0 <= float(row["discriminator/accuracy_fake"]) <= 1 for row in rows)
 
 
-def test_sheets_of_the_same_latents_and_a_film_of_them(fit: Fit, tmp_path: Path) -> None:
+def test_sample_grids_of_fixed_latents_and_an_animation(fit: Fit, tmp_path: Path) -> None:
     fit(*RUN)
     names = sorted(path.name for path in (tmp_path / "samples").iterdir())
     assert names == ["000000000000.png", "000000000320.png", "000000000640.png", "000000000960.png", "film.gif"]
@@ -74,7 +74,7 @@ def test_a_damaged_line_of_the_table_is_dropped(fit: Fit, tmp_path: Path) -> Non
     assert [row["images"] for row in rows_of(tmp_path)] == [str(160 * i) for i in range(1, 7)]
 
 
-def test_sheets_of_an_abandoned_course_go_when_the_run_goes_back(fit: Fit, tmp_path: Path) -> None:
+def test_sample_grids_after_the_checkpoint_are_removed_on_resume(fit: Fit, tmp_path: Path) -> None:
     fit(*RUN, "callbacks.checkpoint.keep_every=320")
     old = (tmp_path / "samples" / "000000000640.png").read_bytes()
     other = ["optim.generator.lr=0.01", "max_images=800"]
@@ -85,14 +85,14 @@ def test_sheets_of_an_abandoned_course_go_when_the_run_goes_back(fit: Fit, tmp_p
 
 
 @pytest.mark.parametrize("every", [1, 3])
-def test_every_player_is_watched_however_seldom_it_plays(fit: Fit, tmp_path: Path, every: int) -> None:
+def test_every_player_is_logged_also_if_it_is_updated_rarely(fit: Fit, tmp_path: Path, every: int) -> None:
     options = [f"optim.discriminator.every={every}", "log_every=100"]  # a run shorter than an interval
     fit(*[o for o in RUN if "watch" not in o], *options)
     (row,) = rows_of(tmp_path)
     assert {"discriminator/D(x)", "discriminator/gradient_norm", "generator/gradient_norm"} <= row.keys()
 
 
-def test_a_table_makes_room_for_new_columns(tmp_path: Path) -> None:
+def test_metrics_csv_adds_new_columns(tmp_path: Path) -> None:
     table = MetricsCSV(str(tmp_path))
     table.log_metrics({"a": 1.0}, step=10)
     table.log_metrics({"a": 2.0, "b": 3.0}, step=20)
@@ -102,7 +102,7 @@ def test_a_table_makes_room_for_new_columns(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_means_are_exact_also_for_terms_that_are_seldom_paid() -> None:
+def test_means_are_exact_also_for_lazy_terms() -> None:
     means = RunningMeans()
     for i in range(4):
         paid = {"adversarial": torch.tensor(float(i))}
@@ -132,7 +132,7 @@ def test_wandb_that_fails_in_any_way_ends_no_training(fit: Fit, tmp_path: Path, 
 @pytest.mark.parametrize(
     ("key", "answers", "mode"), [("", True, "offline"), ("k" * 40, False, "offline"), ("k" * 40, True, "online")]
 )
-def test_wandb_goes_online_only_when_logged_in_and_answered(tmp_path, monkeypatch, key, answers, mode) -> None:
+def test_wandb_goes_online_only_if_logged_in_and_reachable(tmp_path, monkeypatch, key, answers, mode) -> None:
     import wandb
 
     asked: list[str] = []

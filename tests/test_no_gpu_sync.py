@@ -40,7 +40,7 @@ class Waits(TorchDispatchMode):
         return result
 
 
-def test_a_turn_on_a_gpu_waits_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_step_on_a_gpu_never_synchronises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ["data.flip=true", "data.jitter=2", "data/input=edges", "loss.instance_noise.sd=0.1"]
     module, data, *_ = built(*FP32, *SMALL, *options, "data.labelled=20", folder=tmp_path)
     data.prepare_data()
@@ -70,7 +70,7 @@ def _slopes(_: Tensor, inputs: list[nn.Parameter]) -> None:
 
 
 @pytest.mark.parametrize("input", [Grey(), Edges(), Masked("centre"), Masked("block"), Masked("half")])
-def test_inputs_are_made_on_a_gpu_without_waiting(input: Any) -> None:
+def test_inputs_are_made_on_a_gpu_without_synchronising(input: Any) -> None:
     with FakeTensorMode(), Waits() as waits:
         assert input(torch.zeros(4, 3, 16, 16, device="cuda"), torch.Generator()).device.type == "cuda"
     assert not waits.found
@@ -82,7 +82,7 @@ class OnGPU(Tensor):
     device = torch.device("cuda", 0)  # type: ignore[assignment]
 
 
-def test_the_guard_counts_and_forbids_on_the_device() -> None:
+def test_the_nonfinite_guard_counts_and_skips_on_the_device() -> None:
     guard, optimizer = NonFiniteGuard(max_consecutive=3), SimpleNamespace(defaults={"fused": True}, found_inf=None)
     told, counts = [], []
     for loss, norm in [(1.0, 2.0), (torch.nan, 2.0), (1.0, torch.inf), (1.0, 2.0), (-torch.inf, 2.0)]:
@@ -99,7 +99,7 @@ def test_the_guard_counts_and_forbids_on_the_device() -> None:
 
 
 @pytest.mark.parametrize("make", [adam, lambda weights, lr: sgd(weights, lr, momentum=0.5)], ids=["adam", "sgd"])
-def test_a_fused_optimizer_leaves_steps_out_on_the_device_the_first_too(make: Any) -> None:
+def test_a_fused_optimizer_skips_steps_on_the_device_also_the_first(make: Any) -> None:
     """What a GPU does: `found_inf` is read by the kernel; here by the CPU's."""
     weight = nn.Parameter(torch.ones(3))
     optimizer = make([weight], lr=0.1)
@@ -112,7 +112,7 @@ def test_a_fused_optimizer_leaves_steps_out_on_the_device_the_first_too(make: An
     assert all(bool(value.isfinite().all()) for value in optimizer.state[weight].values())
 
 
-def test_a_batch_goes_to_the_gpu_while_the_one_before_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_is_copied_to_the_gpu_while_the_previous_one_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     events, asked, current, kept = itertools.count(), [], Mock(), []
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: Mock(record_event=lambda: next(events)))
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())

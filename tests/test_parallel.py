@@ -120,7 +120,7 @@ def test_two_processes_equal_one_with_the_joint_batch(tmp_path: Path, options, b
 
 
 @pytest.mark.parametrize("error", [UserError("no room"), ValueError("no room")], ids=repr)
-def test_what_the_first_process_cannot_do_is_told_to_all(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_rank_zero_is_raised_on_all_ranks(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the others would wait for it for ever."""
     sent: list[list[str | None]] = []
 
@@ -144,7 +144,7 @@ def test_what_the_first_process_cannot_do_is_told_to_all(error: Exception, monke
     assert done == [0] and sent == [["no room" if isinstance(error, UserError) else "ValueError('no room')"], [None]]
 
 
-def test_sums_over_processes_are_differentiated_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_reduce_sum_is_twice_differentiable(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a gradient penalty through joint BatchNorm does; here by three processes that have the same."""
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda mine: mine.mul_(3))
     x = torch.randn(4, dtype=torch.float64, requires_grad=True)

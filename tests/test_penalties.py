@@ -39,7 +39,7 @@ def numeric_slope(critic: nn.Module, x: Tensor, h: float = 1e-5) -> Tensor:
     return result
 
 
-def test_slope_is_that_of_finite_differences() -> None:
+def test_input_gradient_equals_finite_differences() -> None:
     critic, x = Bowl(), images(1)
     torch.testing.assert_close(input_gradient(critic, x), numeric_slope(critic, x), rtol=1e-6, atol=1e-9)
 
@@ -65,7 +65,7 @@ def test_gradient_penalty_has_one_interpolation_weight_a_sample_and_the_norm_ove
     assert penalty.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
-def test_its_own_gradient_is_that_of_finite_differences() -> None:
+def test_gradient_of_the_penalty_equals_finite_differences() -> None:
     critic, real, fake = Bowl(), images(1), images(2)
     penalty = GradientPenalty(at="real", weight=1.0)
     weight = critic.layers[1].weight
@@ -80,20 +80,20 @@ def test_its_own_gradient_is_that_of_finite_differences() -> None:
     assert gradient == pytest.approx((values[0] - values[1]) / 2e-4, rel=1e-3)
 
 
-def test_zero_slope_has_a_finite_gradient() -> None:
+def test_a_zero_input_gradient_has_a_finite_penalty_gradient() -> None:
     critic = Bowl()
     nn.init.zeros_(critic.layers[3].weight)
     GradientPenalty(at="real", weight=1.0)(Round(images(1), images(2), critic)).backward()
     assert all(torch.isfinite(w.grad).all() for w in critic.parameters() if w.grad is not None)
 
 
-def test_a_lazy_penalty_is_as_many_times_heavier() -> None:
+def test_a_lazy_penalty_is_n_times_as_heavy() -> None:
     round = Round(images(1), images(2), Bowl())
     often, seldom = (GradientPenalty(at="real", weight=0.5, every=every)(round) for every in (1, 4))
     assert seldom.item() == pytest.approx(4 * often.item())
 
 
-def test_dragan_looks_around_the_real_images() -> None:
+def test_dragan_penalises_around_the_real_images() -> None:
     penalty, real = GradientPenalty(at="around", weight=10.0, target=1.0), images(1, 64)
     away = penalty.points(Round(real, images(2, 64), Bowl())) - real
     assert (away >= 0).all()
@@ -101,7 +101,7 @@ def test_dragan_looks_around_the_real_images() -> None:
 
 
 @pytest.mark.parametrize("at", ["real", "fake"])
-def test_the_slope_of_a_verdict_that_is_there_anyway_is_the_same(at: str) -> None:
+def test_the_input_gradient_of_a_retained_critic_pass_is_the_same(at: str) -> None:
     critic, real, fake = Bowl(), images(1), images(2)
     penalty, asked = GradientPenalty(at=at, weight=2.0), []
     gradients = []
@@ -130,7 +130,7 @@ JOINT = [
 
 
 @pytest.mark.parametrize("choices, passes", JOINT)
-def test_real_and_fake_are_judged_in_one_pass_where_that_changes_nothing(
+def test_real_and_fake_are_scored_in_one_pass_if_that_changes_nothing(
     tmp_path: Path, choices: list[str], passes: int
 ) -> None:
     module, data, *_ = built(*FP32, *choices, "data.batch_size=4", folder=tmp_path)

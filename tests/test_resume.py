@@ -62,20 +62,20 @@ def test_resumed_equals_uninterrupted_in_epochs_and_with_other_workers(fit: Fit,
         assert equal(whole, again, (trainer.optimizers, other.optimizers)), f"cut at {cut}"
 
 
-def test_a_finished_run_goes_on_when_it_is_made_longer(fit: Fit, tmp_path: Path) -> None:
+def test_a_finished_run_resumes_with_a_longer_length(fit: Fit, tmp_path: Path) -> None:
     whole, trainer = fit(*RUN, "max_images=4000", folder=tmp_path / "a")
     fit(*RUN, "max_images=2200", folder=tmp_path / "b")
     again, other = fit(*RUN, "max_images=4000", checkpoint=tmp_path / "b/checkpoints/last.ckpt", folder=tmp_path / "c")
     assert equal(whole, again, (trainer.optimizers, other.optimizers))
 
 
-def test_watching_and_sampling_change_nothing(fit: Fit, tmp_path: Path) -> None:
+def test_logging_and_sampling_do_not_change_the_weights(fit: Fit, tmp_path: Path) -> None:
     bare, _ = fit(*RUN, "max_images=2000", "callbacks={}", "log_every=1000", folder=tmp_path / "a")
     watched, _ = fit(*RUN, "max_images=2000", "callbacks.samples.every=200", "log_every=1", folder=tmp_path / "b")
     assert all(torch.equal(a, b) for a, b in zip(bare.state_dict().values(), watched.state_dict().values()))
 
 
-def test_other_draws_in_between_change_nothing(fit: Fit, tmp_path: Path) -> None:
+def test_random_numbers_drawn_elsewhere_do_not_change_the_weights(fit: Fit, tmp_path: Path) -> None:
     one, _ = fit(*RUN, "max_images=1000", folder=tmp_path / "a")
     torch.manual_seed(99)
     torch.rand(1000)
@@ -99,7 +99,7 @@ def test_a_failing_save_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch) -
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 
 
-def test_checkpoints_are_data_alone_and_others_are_refused(fit: Fit, tmp_path: Path) -> None:
+def test_checkpoints_hold_no_code_and_other_files_are_refused(fit: Fit, tmp_path: Path) -> None:
     fit(*RUN, "max_images=200")
     last = checkpoint_path(tmp_path)
     recipe = torch.load(last, weights_only=True)["hyper_parameters"]
@@ -126,7 +126,7 @@ def test_checkpoints_are_data_alone_and_others_are_refused(fit: Fit, tmp_path: P
         checkpoint_path(tmp_path.parent)
 
 
-def test_a_resumed_run_learns_as_its_recipe_now_says(fit: Fit, tmp_path: Path) -> None:
+def test_a_resumed_run_uses_the_changed_optimizer_options(fit: Fit, tmp_path: Path) -> None:
     fit(*RUN, "max_images=400", folder=tmp_path / "a")
     changed = ["optim.generator.lr=1e-5", "optim.discriminator.optimizer.betas=[0.1,0.9]"]
     checkpoint = tmp_path / "a" / "checkpoints" / "last.ckpt"
@@ -136,7 +136,7 @@ def test_a_resumed_run_learns_as_its_recipe_now_says(fit: Fit, tmp_path: Path) -
     assert discriminator["betas"] == (0.1, 0.9)
 
 
-def test_opening_a_checkpoint_says_nothing(fit: Fit, tmp_path: Path) -> None:
+def test_loading_a_checkpoint_raises_no_warning(fit: Fit, tmp_path: Path) -> None:
     fit(*RUN, "max_images=100")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -74,7 +74,7 @@ def test_minibatch_discrimination_is_the_papers_loops() -> None:
     dcgan.Discriminator(2, 16, width=4, minibatch=8),
     perceptron.Discriminator(2, 16, (8, 8), minibatch=8),
 ])  # fmt: skip
-def test_a_discriminator_that_compares_knows_a_collapsed_batch(critic: torch.nn.Module) -> None:
+def test_minibatch_discrimination_recognises_a_collapsed_batch(critic: torch.nn.Module) -> None:
     """Each sample's verdict depends on the others; without minibatch discrimination (in eval mode) it does not."""
     torch.manual_seed(0)
     critic.eval()
@@ -100,7 +100,7 @@ def test_score_is_the_log_of_z_and_fake_the_class_of_logit_0() -> None:
     torch.testing.assert_close(verdict.score.double().sigmoid(), z / (z + 1), rtol=1e-5, atol=1e-6)
 
 
-def test_what_the_discriminator_pays_is_twice_the_codes_loss(tmp_path: Path) -> None:
+def test_the_discriminator_loss_is_twice_the_loss_of_the_authors_code(tmp_path: Path) -> None:
     quiet = ["model.game.discriminator.noise_input=0", "model.game.discriminator.noise_hidden=0"]
     module, *_ = built(*FEW, *quiet, folder=tmp_path)
     torch.manual_seed(1)
@@ -119,7 +119,7 @@ def test_what_the_discriminator_pays_is_twice_the_codes_loss(tmp_path: Path) -> 
     assert paid["supervised"].item() == pytest.approx(2 * labelled.item(), rel=1e-5)
 
 
-def test_supervised_takes_the_batchs_own_labels_where_all_are_known() -> None:
+def test_the_supervised_term_uses_the_labels_of_the_batch_where_all_are_known() -> None:
     torch.manual_seed(0)
     x, label = torch.randn(6, 4), torch.tensor([0, 3, -1, 2, 1, -1])
     rounds = Round(x, x, lambda x: CriticOutput(x.logsumexp(1), x), {"label": label})
@@ -129,7 +129,7 @@ def test_supervised_takes_the_batchs_own_labels_where_all_are_known() -> None:
         Supervised()(Round(x, x, lambda x: CriticOutput(x.logsumexp(1), x), {"attributes": label}))
 
 
-def test_the_discriminator_begins_from_real_images_alone(tmp_path: Path) -> None:
+def test_the_discriminator_is_initialised_only_from_real_images(tmp_path: Path) -> None:
     module, data, *_ = built(*FEW, "model.game.discriminator.noise_input=0", folder=tmp_path)
     data.prepare_data()
     data.setup()
@@ -199,12 +199,12 @@ def test_labelled_images_are_balanced_and_follow_from_their_seed() -> None:
         (20, {"label": torch.full((9,), -1)}, "no labels to keep"),
     ],
 )
-def test_labels_that_are_not_there_are_a_sentence(count: int, rows: dict[str, Tensor], sentence: str) -> None:
+def test_missing_labels_are_an_error_of_one_sentence(count: int, rows: dict[str, Tensor], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         LabelSubset(count, 0).rows(rows)
 
 
-def test_learning_classes_of_images_without_labels_is_a_sentence(tmp_path: Path) -> None:
+def test_semi_supervised_learning_without_labels_is_refused(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         Image.new("L", (20, 20)).save(tmp_path / name)
     root = ["data=folder", f"data.root={tmp_path}", "data.size=16"]
@@ -218,7 +218,7 @@ def test_learning_classes_of_images_without_labels_is_a_sentence(tmp_path: Path)
         data.train_dataloader()
 
 
-def test_the_few_are_dealt_in_shuffled_tilings() -> None:
+def test_labelled_images_are_repeated_in_shuffled_passes() -> None:
     few = torch.tensor([3, 14, 15, 92, 65, 35, 89])
     hands = list(EpochSampler(100, 10, seed=0, oversample=few).batches(0))
     assert all(len(rows) == len(mirrored) == 20 for rows, mirrored in hands)
@@ -234,7 +234,7 @@ def test_the_few_are_dealt_in_shuffled_tilings() -> None:
     assert torch.equal(torch.cat([halves[0][5:], halves[1][5:]]), hands[3][0][10:])
 
 
-def test_batches_show_the_labels_of_the_few_alone(tmp_path: Path) -> None:
+def test_batches_show_only_the_labels_of_labelled_images(tmp_path: Path) -> None:
     _, data, trainer, _ = built(*FEW, "data.flip=true", folder=tmp_path)
     data.prepare_data()
     data.setup()
@@ -264,7 +264,7 @@ def test_learning_from_few_labels_resumes_exactly(fit: Fit, tmp_path: Path) -> N
     assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), again.state_dict().values()))
 
 
-def test_few_labels_teach_more_than_chance_and_the_measure_counts_it(fit: Fit, tmp_path: Path) -> None:
+def test_few_labels_beat_chance_and_classification_error_counts_it(fit: Fit, tmp_path: Path) -> None:
     options = [*KEPT, *FAST, "model.game.generator.hidden=[64,64]", "optim.ema.of=[generator,discriminator]"]
     module, trainer = fit(*options, "data.labelled=100", "max_images=5000")
     data = trainer.datamodule
@@ -286,13 +286,13 @@ def test_few_labels_teach_more_than_chance_and_the_measure_counts_it(fit: Fit, t
 
 
 @pytest.mark.parametrize("model", ["gan", "bigan", "lapgan", "autoencoder"])
-def test_the_measure_says_when_the_discriminator_tells_no_classes(fit: Fit, model: str) -> None:
+def test_classification_error_needs_a_discriminator_with_classes(fit: Fit, model: str) -> None:
     module, trainer = fit(f"model={model}", "max_images=64", "callbacks={}")
     with pytest.raises(UserError, match="tells classes"):
         ClassificationError().prepare(EvaluationData(module, trainer.datamodule, None, 10, 100))
 
 
-def test_any_players_can_be_averaged_and_older_checkpoints_load(fit: Fit, tmp_path: Path) -> None:
+def test_ema_weights_are_kept_of_any_players(fit: Fit, tmp_path: Path) -> None:
     module, _ = fit(*KEPT, "optim.ema.of=[generator,discriminator]", "max_images=150")
     for name, mean in module.ema.items():
         with module.ema_scope() as game:
@@ -302,12 +302,12 @@ def test_any_players_can_be_averaged_and_older_checkpoints_load(fit: Fit, tmp_pa
         assert module.game.get_submodule(name) is not mean.network
 
 
-def test_a_strange_player_to_average_is_a_sentence(tmp_path: Path) -> None:
+def test_ema_of_an_unknown_player_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="of=critic: no player; there are discriminator and generator"):
         built("optim.ema.of=[critic]", folder=tmp_path)
 
 
-def test_the_command_line_wins_over_the_models_choices(tmp_path: Path) -> None:
+def test_the_command_line_overrides_the_models_choices(tmp_path: Path) -> None:
     register()
     assert composed("model=improved").loss.name == "feature_matching"
     config = composed("model=improved", "loss=hinge", "optim.generator.lr=1e-5")
@@ -317,13 +317,13 @@ def test_the_command_line_wins_over_the_models_choices(tmp_path: Path) -> None:
     assert type(module.game.loss.objective).__name__ == "Hinge"
 
 
-def test_a_system_that_is_told_labels_refuses_to_have_them_hidden(tmp_path: Path) -> None:
+def test_a_conditional_model_refuses_hidden_labels(tmp_path: Path) -> None:
     for model in ("acgan", "cgan"):
         with pytest.raises(UserError, match=f"data.labelled=20: model={model} is told each image's label"):
             built(f"model={model}", "data.labelled=20", folder=tmp_path)
 
 
-def test_a_checkpoint_of_other_classes_is_told_by_their_number(tmp_path: Path, fit: Fit) -> None:
+def test_loading_weights_of_another_number_of_classes_is_refused(tmp_path: Path, fit: Fit) -> None:
     fit(*KEPT, "max_images=50", folder=tmp_path / "ten")
     for name in ("a", "b", "c"):
         (tmp_path / "set" / name).mkdir(parents=True)

@@ -84,7 +84,7 @@ def values_of(folder: Path, said: str) -> tuple[str, list[float]]:
 
 
 @pytest.mark.parametrize("storage", [None, "study.journal"])
-def test_a_search_that_was_killed_goes_on_with_the_same_study(tmp_path: Path, storage: str | None) -> None:
+def test_a_killed_search_resumes_the_same_study(tmp_path: Path, storage: str | None) -> None:
     storage = storage and str(tmp_path / storage)
     killed, after = Pretended(killed_at=4), Pretended()
     with pytest.raises(KeyboardInterrupt):
@@ -104,7 +104,7 @@ def test_a_search_that_was_killed_goes_on_with_the_same_study(tmp_path: Path, st
     assert len(more.launched) == 2
 
 
-def test_another_measure_is_another_study_and_runs_are_measured_again(tmp_path: Path) -> None:
+def test_another_metric_is_another_study_and_runs_are_evaluated_again(tmp_path: Path) -> None:
     searched(tmp_path, first := Pretended())
     options = ["sweep.metric=prdc", "sweep.measure=coverage"]
     searched(tmp_path, again := Pretended(options=options), options=options)
@@ -128,14 +128,14 @@ def test_runs_of_two_lengths_are_not_compared(tmp_path: Path) -> None:
     assert len(one_more.launched) == 1 and not {*one_more.launched} & {*first.launched}
 
 
-def test_another_studys_first_proposals_are_not_those_that_were_tried(tmp_path: Path) -> None:
+def test_another_study_proposes_other_parameters_first(tmp_path: Path) -> None:
     searched(tmp_path, Pretended())
     options = ["sweep.metric=prdc", "sweep.measure=coverage"]
     searched(tmp_path, Pretended(options=options), trials=9, options=options)
     assert len(values_of(tmp_path, "coverage")[1]) == 9
 
 
-def test_measuring_again_goes_on_after_a_kill(tmp_path: Path) -> None:
+def test_evaluating_again_resumes_after_a_kill(tmp_path: Path) -> None:
     searched(tmp_path, first := Pretended())
     other, stopped = ["sweep.fake=5000"], first.launched[2]
     write_job(tmp_path / stopped, replace(written(read_job(tmp_path / stopped)), state="stopped"))
@@ -144,7 +144,7 @@ def test_measuring_again_goes_on_after_a_kill(tmp_path: Path) -> None:
     assert len(values_of(tmp_path, "fake=5000")[1]) == 6
 
 
-def test_what_was_done_when_the_kill_came_is_told_later(tmp_path: Path) -> None:
+def test_results_finished_before_a_kill_are_reported_to_the_study_later(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         searched(tmp_path, killed := Pretended(killed_at=4, after=True))
     given_up = written(read_job(tmp_path / killed.launched[3]))
@@ -157,7 +157,7 @@ def test_what_was_done_when_the_kill_came_is_told_later(tmp_path: Path) -> None:
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 3 + ["PRUNED"] + ["COMPLETE"] * 2
 
 
-def test_overrides_are_parameters_again() -> None:
+def test_overrides_are_converted_back_to_parameters() -> None:
     _, ranges = space(["a=x,1", "b=interval(1.23456,2.34567)", "c=int(interval(8,64))"])
     for params in ({"a": "x", "b": 1.23456, "c": 8}, {"a": "1", "b": 2.34567, "c": 64}, {"a": "1", "b": 1.5, "c": 9}):
         assert params_of(chosen(params), ranges) == params
@@ -165,14 +165,14 @@ def test_overrides_are_parameters_again() -> None:
         assert params_of(foreign, ranges) is None
 
 
-def test_a_small_space_is_searched_to_its_end(tmp_path: Path) -> None:
+def test_a_small_space_is_searched_completely(tmp_path: Path) -> None:
     searched(tmp_path, launch := Pretended(), trials=50, line=[f"{RATE}=1e-4,1e-3", "logger=csv"])
     assert len(launch.launched) == len(set(launch.launched)) == 2
 
 
 @pytest.mark.filterwarnings("ignore:BruteForceSampler is experimental")
 @pytest.mark.parametrize("kind", ["GridSampler", "BruteForceSampler"])
-def test_a_sampler_that_has_tried_everything_ends_the_search(tmp_path: Path, kind: str) -> None:
+def test_an_exhausted_sampler_ends_the_search(tmp_path: Path, kind: str) -> None:
     sampler: dict[str, Any] = {"_target_": f"optuna.samplers.{kind}"}
     if kind == "GridSampler":
         sampler["search_space"] = {RATE: ["0.0001", "0.001"], "loss": ["hinge", "least_squares"]}
@@ -186,7 +186,7 @@ def test_a_sampler_that_has_tried_everything_ends_the_search(tmp_path: Path, kin
             searched(tmp_path / "other", Pretended(), line=line, sampler=sampler)
 
 
-def test_hydras_syntax_is_a_space() -> None:
+def test_hydra_sweep_syntax_becomes_a_search_space() -> None:
     fixed, found = space(
         [
             *("a=choice(x,y)", "b=range(1,9,2)", "c=interval(0,1)", "d=tag(log,interval(1e-5,1e-3))"),
@@ -204,7 +204,7 @@ def test_hydras_syntax_is_a_space() -> None:
     }
 
 
-def test_a_bad_run_is_given_up_by_its_scores(tmp_path: Path) -> None:
+def test_a_bad_run_is_pruned_by_its_scores(tmp_path: Path) -> None:
     _, ranges = space(LINE)
     wanted = Settings(3, 1, None, RANDOM, MEDIAN)
     study = Study(tmp_path, ranges, wanted, "fid", ["metric=fid"], 0)
@@ -226,6 +226,6 @@ def test_a_bad_run_is_given_up_by_its_scores(tmp_path: Path) -> None:
     assert [trial.state.name for trial in study.study.trials] == ["COMPLETE", "PRUNED"]
 
 
-def test_a_measure_without_a_better_way_is_refused(tmp_path: Path) -> None:
+def test_a_metric_without_a_direction_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="none of the numbers"):
         Study(tmp_path, {}, Settings(1, 1, None, RANDOM, None), "nothing", ["metric=fid"], 0)

@@ -46,7 +46,7 @@ def test_the_same_command_twice_gives_the_same_weights_and_another_seed_others(t
     assert len(differ(learned["first"], learned["other"])) > 20
 
 
-def test_deterministic_asks_cuda_for_it_before_cuda_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deterministic_is_set_before_cuda_is_initialised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     try:
         built(*FP32, "trainer.deterministic=true", folder=tmp_path)
@@ -57,9 +57,7 @@ def test_deterministic_asks_cuda_for_it_before_cuda_begins(tmp_path: Path, monke
         torch.use_deterministic_algorithms(False)
 
 
-def test_a_gpu_chooses_its_algorithms_by_trying_unless_deterministic(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cudnn_benchmarks_unless_deterministic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, answer in (("is_available", True), ("device_count", 1), ("is_bf16_supported", True)):
         monkeypatch.setattr(torch.cuda, name, lambda answer=answer, **_: answer)
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")

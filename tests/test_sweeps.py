@@ -45,7 +45,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return read_checkpoint(run / "checkpoints" / "last.ckpt")["state_dict"]
 
 
-def test_a_sweep_that_was_killed_goes_on_and_gives_the_same(tmp_path: Path) -> None:
+def test_a_killed_sweep_resumes_and_gives_the_same_result(tmp_path: Path) -> None:
     line = ["-m", *LONG, *MEASURED, "seed=0,1", "sweep.metric=fid"]
     script = [sys.executable, str(ROOT / "train.py"), *line]
     sweep = subprocess.Popen(script, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -80,7 +80,7 @@ def test_a_sweep_that_was_killed_goes_on_and_gives_the_same(tmp_path: Path) -> N
     assert "2 of 2 jobs are done already" in nothing.stdout
 
 
-def test_jobs_of_several_processes_run_in_a_sweep_and_outlive_a_failure(tmp_path: Path) -> None:
+def test_jobs_of_several_processes_run_in_a_sweep_also_after_a_failed_job(tmp_path: Path) -> None:
     two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "logger=csv", *SMALL, "max_images=320"]
     result = command("train", "-m", *two, *MEASURED, "data.size=17,16", folder=tmp_path)
     assert result.returncode == 1  # size 17 is no DCGAN's
@@ -99,7 +99,7 @@ def test_jobs_of_several_processes_run_in_a_sweep_and_outlive_a_failure(tmp_path
     assert told.stdout.splitlines()[-1] == "1 failed, 1 done", told.stderr
 
 
-def test_the_status_comes_at_once_and_alone(tmp_path: Path) -> None:
+def test_the_status_needs_no_torch_and_takes_no_other_option(tmp_path: Path) -> None:
     beside = quick("train", "sweep.status=x", "seed=1", folder=tmp_path)
     assert (beside.returncode, beside.stderr) == (
         1,
@@ -113,7 +113,7 @@ def test_the_status_comes_at_once_and_alone(tmp_path: Path) -> None:
     assert said.splitlines()[-1] == "False"
 
 
-def test_a_sweep_is_known_by_its_command() -> None:
+def test_the_name_of_a_sweep_depends_on_its_command() -> None:
     words = ["model=dcgan,sngan", "seed=0,1", "optim.generator.lr=1e-4,2e-4", "max_images=100"]
     name = sweep_name(words)
     assert name.startswith("model-generator.lr-seed-")
@@ -130,7 +130,7 @@ def test_a_sweep_is_known_by_its_command() -> None:
         combinations(["optim.generator.lr=interval(0,1)"])
 
 
-def test_a_longer_sweep_goes_on_and_another_is_refused(tmp_path: Path) -> None:
+def test_a_longer_sweep_resumes_and_another_one_is_refused(tmp_path: Path) -> None:
     done = Job("seed0", ["seed=0", "max_images=100"], ["seed=0"], "done", evaluated=["metric=fid"])
     write_job(tmp_path, done)
     assert read_job(tmp_path, Job("seed0", list(done.overrides), ["seed=0"])) == done
@@ -143,7 +143,7 @@ def test_a_longer_sweep_goes_on_and_another_is_refused(tmp_path: Path) -> None:
     assert read_job(tmp_path) is None
 
 
-def test_the_ranking_is_over_seeds_and_knows_which_way_is_better() -> None:
+def test_the_ranking_averages_over_seeds_and_uses_the_direction_of_the_metric() -> None:
     def job(loss: str, seed: int, value: float | None, better: str) -> Job:
         scores = {} if value is None else {"fid-x": value, "fidelity": 9.0}
         job = Job(f"{loss}{seed}", [], [f"loss={loss}", f"seed={seed}"], "done", seconds=2.0, images=10)
@@ -177,7 +177,7 @@ def test_each_job_gets_a_gpu_of_its_own(tmp_path: Path) -> None:
                 assert share == {}
 
 
-def test_a_lock_is_held_by_who_inherits_it_and_no_longer(tmp_path: Path) -> None:
+def test_a_lock_is_held_by_child_processes_until_they_end(tmp_path: Path) -> None:
     with locked(tmp_path / "lock") as mine:
         assert mine is not None
         child = subprocess.Popen(["sleep", "60"], pass_fds=(mine,))
@@ -227,7 +227,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("overrides", "expected"), MISTAKES)
-def test_a_mistake_is_told_before_anything_begins(tmp_path: Path, overrides: list[str], expected: str) -> None:
+def test_user_errors_are_reported_before_any_job_starts(tmp_path: Path, overrides: list[str], expected: str) -> None:
     result = quick("train", "-m", *overrides, "logger=csv", folder=tmp_path)
     assert result.returncode == 1
     assert expected in result.stderr, result.stderr
@@ -235,7 +235,7 @@ def test_a_mistake_is_told_before_anything_begins(tmp_path: Path, overrides: lis
     assert not list(tmp_path.glob("outputs/sweeps/*/*/*"))
 
 
-def test_paths_survive_the_command_line(tmp_path: Path) -> None:
+def test_quoted_values_survive_the_command_line(tmp_path: Path) -> None:
     from oakleaf.sweeps.names import parsed
 
     for text in ("a b", "it's", "x=1,2", "${now}"):
@@ -244,7 +244,7 @@ def test_paths_survive_the_command_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["5", "[]", "{}", '{"name": "a"}', '{"name": 5, "overrides": 3, "swept": []}', "{ h"])
-def test_the_status_tells_what_is_damaged(tmp_path: Path, text: str) -> None:
+def test_the_status_names_damaged_files(tmp_path: Path, text: str) -> None:
     write(tmp_path / SWEEP, {"jobs": [{"name": name, "overrides": [], "swept": []} for name in "ab"]})
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / JOB).write_text(text)
@@ -257,7 +257,7 @@ def test_the_status_tells_what_is_damaged(tmp_path: Path, text: str) -> None:
                 status(tmp_path)
 
 
-def test_a_sweep_of_another_folder_is_no_sweep(tmp_path: Path) -> None:
+def test_the_status_of_a_folder_without_a_sweep_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no sweep was begun there"):
         status(tmp_path)
     write(tmp_path / SWEEP, {"jobs": [{"name": "a", "overrides": [], "swept": []}]})

@@ -46,7 +46,7 @@ def test_stages_round_odd_sides_up(size: Any, stages: int, base: tuple[int, int]
     assert discriminator(images).features.shape == (2, (2 << stages - 1) * base[0] * base[1])
 
 
-def test_stages_that_leave_nothing_or_round_down_are_refused() -> None:
+def test_too_many_stages_and_stages_that_round_down_are_refused() -> None:
     with pytest.raises(UserError, match="at most 3"):
         dcgan.Generator(10, 1, 5, stages=6)
     with pytest.raises(UserError, match="only odd ones"):
@@ -87,7 +87,7 @@ def test_every_loss_trains_in_other_precisions(fit: Fit, loss: str, precision: s
 
 
 @pytest.mark.parametrize("optim", choices("optim"))
-def test_every_optim_trains(fit: Fit, optim: str) -> None:
+def test_dcgan_trains_with_every_optim(fit: Fit, optim: str) -> None:
     module, _ = fit(f"optim={optim}", "data.batch_size=8", "max_images=40")
     assert module.iteration == 5
 
@@ -159,7 +159,7 @@ PAPERS = {
 
 
 @pytest.mark.parametrize("experiment", PAPERS)
-def test_experiments_have_their_papers_numbers(experiment: str) -> None:
+def test_experiments_have_the_numbers_of_their_papers(experiment: str) -> None:
     """As in the sections and the code that the YAMLs name."""
     config = composed(f"experiment={experiment}", folder="x")
     papers = PAPERS[experiment]
@@ -174,7 +174,7 @@ def test_experiments_have_their_papers_numbers(experiment: str) -> None:
         ("dcgan", adam(2e-4, 0.5) | {"data.batch_size": 128, f"{D}.slope": 0.2}),
     ],
 )
-def test_models_come_with_their_papers_numbers(model: str, papers: dict[str, Any]) -> None:
+def test_models_have_the_numbers_of_their_papers(model: str, papers: dict[str, Any]) -> None:
     config = composed(f"model={model}", "data=cifar10", folder="x")
     assert {key: OmegaConf.select(config, key) for key in papers} == papers
 
@@ -190,7 +190,7 @@ def test_every_data_set_composes_with_every_model(data: str) -> None:
 
 @pytest.mark.parametrize("size", [16, 32, 64, 128, 256, 28, (32, 64)])
 @pytest.mark.parametrize("channels", [1, 3, 5])
-def test_dcgan_makes_any_power_of_two_and_any_channels(size, channels: int) -> None:
+def test_dcgan_supports_the_listed_sizes_and_channels(size, channels: int) -> None:
     shape = (size, size) if isinstance(size, int) else size
     for kernel in (4, 5):
         images = dcgan.Generator(10, channels, size, width=2, kernel=kernel)(torch.randn(2, 10))
@@ -254,7 +254,7 @@ def test_the_first_gan_has_the_layers_of_its_code() -> None:
     torch.testing.assert_close(units((x.flatten(1) + 1) / 2), by_hand)
 
 
-def test_norm_free_signals_neither_die_nor_explode() -> None:
+def test_signals_without_normalisation_keep_their_scale() -> None:
     torch.manual_seed(0)
     images = dcgan.Generator(100, 3, 64, norm="none")(torch.randn(64, 100))
     assert 0.3 < images.std() < 0.9
@@ -262,7 +262,7 @@ def test_norm_free_signals_neither_die_nor_explode() -> None:
     assert 0.1 < score.abs().mean() < 3
 
 
-def test_critics_with_penalties_mix_no_samples(tmp_path: Path) -> None:
+def test_critics_with_penalties_have_no_batchnorm(tmp_path: Path) -> None:
     for loss in ("wasserstein_gp", "relativistic"):
         module, *_ = built(*FP32, f"loss={loss}", folder=tmp_path)
         assert not [m for m in module.game.discriminator.modules() if isinstance(m, torch.nn.BatchNorm2d)]

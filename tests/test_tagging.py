@@ -42,7 +42,7 @@ def album(features, words, told=None, group=None) -> Album:
     return Album(torch.zeros(count, 3, 4, 4, dtype=torch.uint8), torch.tensor(features).float(), words, told, group)
 
 
-def test_words_of_one_topic_share_a_direction_and_strangers_are_orthogonal() -> None:
+def test_words_of_one_topic_share_a_direction_and_unrelated_words_are_orthogonal() -> None:
     words = torch.tensor([[1, 1, 0, 0]] * 3 + [[0, 0, 1, 1]] * 2 + [[0, 0, 1, 0]])  # red rose, sea wave
     vectors = word_vectors(words, 2)
     cosine = vectors @ vectors.T
@@ -74,7 +74,7 @@ def test_no_group_is_in_two_parts_and_the_five_test_parts_are_all(captions: Path
     assert len(tested) == 49
 
 
-def test_a_picture_that_is_added_moves_no_other() -> None:
+def test_an_added_picture_does_not_move_others_between_parts() -> None:
     assert [split_of(f"group {i}", 3) for i in range(50)] == [split_of(f"group {i}", 3) for i in range(50)]
     shares = np.array([split_of(f"group {i}", 0) for i in range(5000)])
     for name, share in (("train", 0.7), ("valid", 0.1), ("test", 0.2)):
@@ -101,7 +101,7 @@ def test_nothing_is_learned_from_held_out_pictures(captions: Path, tmp_path: Pat
     torch.testing.assert_close(one.rows, other.rows)
 
 
-def test_a_picture_is_dealt_once_for_each_word_or_once_with_their_mean(captions: Path) -> None:
+def test_a_picture_has_one_row_for_each_word_or_one_with_their_mean(captions: Path) -> None:
     words = tags(f"data.root={captions}")
     words.setup()
     told = words.part("train").words
@@ -117,7 +117,7 @@ def test_a_picture_is_dealt_once_for_each_word_or_once_with_their_mean(captions:
     torch.testing.assert_close(means.rows["image"].flatten(1), by_hand / by_hand.norm(dim=1, keepdim=True))
 
 
-def test_scores_are_those_counted_by_hand() -> None:
+def test_scores_equal_counts_by_hand() -> None:
     three = album([[0.0]] * 3, [[1, 1, 0, 0, 0], [0, 0, 0, 0, 1], [0, 0, 0, 1, 0]], told=[4, 1, 1], group=[7, 9, 9])
     found = scores(torch.tensor([[0, 3, 1], [1, 4, 2], [0, 1, 2]]), three)
     assert found["precision"] == pytest.approx((2 / 3 + 1 / 3 + 0) / 3)
@@ -126,7 +126,7 @@ def test_scores_are_those_counted_by_hand() -> None:
     assert found["recall_by_group"] == pytest.approx((2 / 4 + (1 + 0) / 2) / 2)
 
 
-def test_votes_are_those_counted_by_hand() -> None:
+def test_votes_equal_counts_by_hand() -> None:
     vectors = torch.eye(4)
     samples = torch.tensor([[[2.0, 1, 0, 0], [3, 0, 1, 0], [0, 0, 0.1, 0.2]]])
     votes = by_votes(samples, vectors, 1)
@@ -171,7 +171,7 @@ def test_tags_of_held_out_pictures_are_learned_and_shown(captions: Path, tmp_pat
     assert findings.pictures["tags"].width > 500
 
 
-def test_other_data_are_refused_in_a_sentence(captions: Path, tmp_path: Path) -> None:
+def test_other_data_are_refused(captions: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is told `features`, and data=digits has `label`"):
         build(composed("model=tagging", folder=tmp_path))
     with pytest.raises(UserError, match=r"captions\.txt is missing: .* data\.root=FOLDER"):
@@ -214,7 +214,7 @@ def test_a_folder_without_metadata_has_each_picture_alone(captions: Path, tmp_pa
     assert found.labels["told"][row] == len(every)
 
 
-def test_the_command_line_wins_over_the_experiment() -> None:
+def test_the_command_line_overrides_the_experiment() -> None:
     config = composed("experiment=emoji_tags", "loss=hinge", "optim.generator.lr=1e-5", "data.channels=50")
     assert (config.loss.name, config.optim.generator.lr, config.data.channels) == ("hinge", 1e-5, 50)
 
@@ -239,7 +239,7 @@ def test_a_product_critic_is_linear_in_the_condition_and_directions_have_length_
     torch.testing.assert_close(drawn.flatten(1).norm(dim=1), torch.ones(7))
 
 
-def test_descriptors_see_an_edge_and_a_colour() -> None:
+def test_descriptors_respond_to_an_edge_and_a_colour() -> None:
     image = torch.zeros(1, 3, 16, 16)
     image[..., 8:] = 1.0  # a step across, gradient in direction 0
     directions = oriented(image)
@@ -249,7 +249,7 @@ def test_descriptors_see_an_edge_and_a_colour() -> None:
     assert colours(blue, 4, 1).flatten().nonzero().flatten().tolist() == [3]  # (0, 0, 3) of 4^3
 
 
-def test_descriptors_have_axes_of_the_pictures_they_were_prepared_with(captions: Path) -> None:
+def test_descriptors_use_the_principal_axes_of_their_pictures(captions: Path) -> None:
     data = tags(f"data.root={captions}")
     data.setup()
     extractor = Descriptors(8)
@@ -264,7 +264,7 @@ def test_descriptors_have_axes_of_the_pictures_they_were_prepared_with(captions:
         Descriptors(5000).prepare(images, "cpu")
 
 
-def test_vectors_and_captions_become_pictures() -> None:
+def test_vectors_and_captions_are_drawn_as_pictures() -> None:
     assert render(torch.randn(9, 30, 1, 1)).height >= 9
     shown = with_captions(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), [["told: a", "tags: b " * 40]] * 3)
     assert shown.size == (2 * 496, 2 * 104)

@@ -45,7 +45,7 @@ def verdicts(finding: Finding) -> dict[str, bool]:
 
 
 @pytest.mark.parametrize("lab", LABS)
-def test_every_lab_holds_its_configuration_and_is_documented(lab: str) -> None:
+def test_every_theory_experiment_has_a_valid_configuration_and_is_documented(lab: str) -> None:
     node: Any = OmegaConf.to_container(compose_config("theory", [f"lab={lab}"]), resolve=True)
     validate(node["lab"], "lab")
     built = instantiate_allowed(node["lab"])
@@ -131,7 +131,7 @@ def test_two_divergences_are_fitted_by_the_game() -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_every_way_to_double_doubles_and_trains(fit: Fit, way: dcgan.Upsample) -> None:
+def test_every_upsampling_doubles_the_size_and_trains(fit: Fit, way: dcgan.Upsample) -> None:
     for kernel in (3, 4, 5):
         assert dcgan.upsample_layer(3, 2, kernel, way)(torch.zeros(1, 3, 4, 7)).shape == (1, 2, 8, 14)
     module, _ = fit(*FP32, *TINY, f"model.game.generator.upsample={way}")
@@ -177,7 +177,7 @@ def test_modes_are_counted_for_four_games_on_two_sets() -> None:
     assert not verdicts(finding)["ring, RpGAN + R1 + R2: high quality"]  # untrained
 
 
-def test_trainings_of_the_lab_are_the_frameworks_own_and_follow_from_their_seed() -> None:
+def test_theory_experiments_train_with_the_framework_and_are_reproducible() -> None:
     first, again = (train(*TINY, "seed=3").draw(5, 0) for _ in range(2))
     torch.testing.assert_close(first, again, rtol=0, atol=0)
     standard = Normalisation(width=4, images=32, batch=16)._train(-0.4, 0.6, 0)
@@ -197,7 +197,7 @@ def command(*arguments: str) -> int:
     return 0
 
 
-def test_the_command_writes_what_it_found_and_fails_where_a_claim_does(
+def test_the_command_writes_its_findings_and_fails_if_a_claim_fails(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     quick = ["lab=dirac", "lab.steps=300", "lab.batch=256"]
@@ -215,7 +215,7 @@ def test_the_command_writes_what_it_found_and_fails_where_a_claim_does(
     assert "FAILED: R1: end / start" in shown.out
 
 
-def test_mistakes_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+def test_user_errors_of_theory_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, words in (
         ([], "lab= is missing: one of dirac, "),
         (["lab=dirak"], "Did you mean lab=dirac?"),

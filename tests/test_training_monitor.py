@@ -48,7 +48,7 @@ def spoiled(folder: Path, images: int, spoil: Any, *overrides: str) -> None:
     trainer.fit(module, datamodule=data)
 
 
-def test_d_has_won_where_it_learns_far_too_fast(fit: Fit, said: Any, tmp_path: Path) -> None:
+def test_alarm_discriminator_dominates_if_it_learns_far_too_fast(fit: Fit, said: Any, tmp_path: Path) -> None:
     fit(*DCGAN, "loss=saturating", "optim.discriminator.lr=2e-2", "max_images=6000")
     assert said().count("discriminator_dominates") == 1
     with (tmp_path / "metrics.csv").open(newline="") as file:
@@ -63,20 +63,20 @@ def deaf(module: Any) -> None:
         next(network.parameters()).mul_(0.0)
 
 
-def test_collapse_where_g_no_longer_hears_its_latents(tmp_path: Path, said: Any) -> None:
+def test_alarm_collapse_if_g_ignores_its_latents(tmp_path: Path, said: Any) -> None:
     toy = ["model=toy", "data=toy", "max_images=20000", *QUIET, "callbacks.training_monitor.every=1000"]
     spoiled(tmp_path, 10_000, deaf, *toy)
     assert said().count("collapse") == 1
 
 
-def test_a_glimpse_knows_mirrored_copies_where_training_mirrors() -> None:
+def test_mirrored_copies_are_recognised_if_training_mirrors() -> None:
     known = torch.randint(0, 256, (200, 1, 12, 12), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     copies = small(known[:50].flip(3))
     assert PixelStatistics(known).copied(copies, 0.33) == 0
     assert PixelStatistics(known, mirrors=True).copied(copies, 0.33) == 1
 
 
-def test_memorisation_where_g_draws_training_images(tmp_path: Path, said: Any) -> None:
+def test_alarm_memorisation_if_g_returns_training_images(tmp_path: Path, said: Any) -> None:
     """G stays itself; what it draws is looked up among the training images, with a little noise."""
     module, data, trainer, _ = built("trainer=cpu", *DCGAN, "max_images=5000", folder=tmp_path)
     data.prepare_data()
@@ -96,7 +96,7 @@ def test_memorisation_where_g_draws_training_images(tmp_path: Path, said: Any) -
     assert said() == ["memorisation"]
 
 
-def test_oscillation_where_rates_are_huge(fit: Fit, said: Any) -> None:
+def test_alarm_oscillation_at_huge_learning_rates(fit: Fit, said: Any) -> None:
     fit(
         *DCGAN,
         "optim.discriminator.lr=0.1",
@@ -107,7 +107,7 @@ def test_oscillation_where_rates_are_huge(fit: Fit, said: Any) -> None:
     assert "oscillation" in said()
 
 
-def test_one_player_alone_is_not_asked_whether_it_oscillates(fit: Fit, tmp_path: Path) -> None:
+def test_sample_change_is_not_monitored_with_one_player(fit: Fit, tmp_path: Path) -> None:
     for model in ("vae", "dcgan"):
         fit(f"model={model}", "data=digits", *OFTEN, "max_images=2000", folder=tmp_path / model)
     asked = {
@@ -116,7 +116,7 @@ def test_one_player_alone_is_not_asked_whether_it_oscillates(fit: Fit, tmp_path:
     assert asked == {"vae": False, "dcgan": True}
 
 
-def test_drift_where_the_average_does_not_follow(fit: Fit, said: Any) -> None:
+def test_alarm_ema_lag_if_ema_weights_do_not_follow(fit: Fit, said: Any) -> None:
     fit(*DCGAN, "optim.ema.half_life=1e9", "optim.ema.ramp=0", "max_images=10000")
     assert said().count("ema_lag") == 1
 
@@ -140,13 +140,13 @@ HEALTHY = {
 
 @pytest.mark.parametrize("seed", range(3 if LONG else 1))
 @pytest.mark.parametrize("name", HEALTHY)
-def test_a_healthy_run_is_quiet(name: str, seed: int, fit: Fit, said: Any, tmp_path: Path) -> None:
+def test_a_healthy_run_raises_no_alarm(name: str, seed: int, fit: Fit, said: Any, tmp_path: Path) -> None:
     fit(*HEALTHY[name], f"seed={seed}", f"max_images={20_000 if name == 'points' else 4_000}")
     assert said() == []
     assert "health/diversity" in (tmp_path / "metrics.csv").read_text().splitlines()[0]
 
 
-def test_a_translator_is_not_told_that_it_copies(fit: Fit, said: Any, tmp_path: Path) -> None:
+def test_copies_are_not_monitored_in_translation(fit: Fit, said: Any, tmp_path: Path) -> None:
     fit(
         "model=pix2pix",
         *input_options("pix2pix"),
@@ -161,7 +161,7 @@ def test_a_translator_is_not_told_that_it_copies(fit: Fit, said: Any, tmp_path: 
     assert "health/copied" not in header
 
 
-def test_looking_changes_nothing_of_the_training(fit: Fit, tmp_path: Path) -> None:
+def test_monitoring_does_not_change_the_weights(fit: Fit, tmp_path: Path) -> None:
     alike = [*DCGAN, "max_images=960", "callbacks.training_monitor.every=160"]
     looked, _ = fit(*alike, folder=tmp_path / "with")
     alone, _ = fit(*alike, "callbacks.training_monitor=null", folder=tmp_path / "without")
@@ -171,19 +171,19 @@ def test_looking_changes_nothing_of_the_training(fit: Fit, tmp_path: Path) -> No
         assert torch.equal(weights, looked.state_dict()[name]), name
 
 
-def test_an_alarm_is_said_once_until_it_has_been_well_again() -> None:
+def test_an_alarm_is_raised_once_until_it_has_cleared() -> None:
     alarm = Alarm(patience=2)
     bad = [True, False, True, True, True, True, False, True, True, False, False, True, True]
     said = [alarm.update(one) for one in bad]
     assert [i for i, one in enumerate(said) if one] == [3, 12]
 
 
-def test_every_alarm_is_advised_and_a_threshold_can_be_set() -> None:
+def test_every_alarm_has_advice_and_a_threshold_can_be_set() -> None:
     assert all(0 < len(advice) < 120 for advice in ADVICE.values())
     assert composed("callbacks.training_monitor.max_copied=0.5").callbacks.training_monitor.max_copied == 0.5
 
 
-def test_w_and_b_is_alerted_and_its_failure_ends_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_alarms_are_sent_to_wandb_and_its_failure_ends_no_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     class Run:
         told: list[dict[str, str]] = []
 

@@ -64,7 +64,7 @@ def folders(root: Path, first: int = 8, second: int = 8, side: int = 16) -> Path
     return root
 
 
-def test_cyclegan_equals_a_loop_written_by_hand_history_included(tmp_path: Path) -> None:
+def test_cyclegan_equals_a_loop_by_hand_including_the_image_pool(tmp_path: Path) -> None:
     iterations, size = 5, 4
     root = halves(tmp_path / "data", 24)
     options = [*CYCLE, *TINY, "data=side_by_side", f"data.root={root}", "data.unpaired=true", "data.flip=false"]
@@ -122,7 +122,7 @@ def test_cyclegan_equals_a_loop_written_by_hand_history_included(tmp_path: Path)
     assert max((a - b).abs().max().item() for a, b in zip(ours, before)) > 1e-4
 
 
-def test_the_pool_keeps_no_fake_that_is_not_a_number() -> None:
+def test_the_image_pool_keeps_no_nan() -> None:
     pool = ImagePool(4, (1, 2, 2))
     fakes = torch.arange(8.0).view(8, 1, 1, 1).expand(8, 1, 2, 2).clone()
     fakes[::2] = float("nan")
@@ -132,7 +132,7 @@ def test_the_pool_keeps_no_fake_that_is_not_a_number() -> None:
     assert pool.images.isfinite().all()
 
 
-def test_the_pool_gives_back_half_new_fakes_and_each_old_one_once_at_most() -> None:
+def test_the_image_pool_returns_half_new_fakes_and_each_old_one_at_most_once() -> None:
     torch.manual_seed(0)
     pool = ImagePool(50, (1, 1, 1))
     first = torch.arange(50.0).view(50, 1, 1, 1)
@@ -147,7 +147,7 @@ def test_the_pool_gives_back_half_new_fakes_and_each_old_one_once_at_most() -> N
 
 
 @pytest.mark.parametrize("patch", [1, 16, 34, 70, 142, 286])
-def test_a_patchgans_score_depends_on_just_its_patch(patch) -> None:
+def test_a_patchgan_score_depends_only_on_its_patch(patch) -> None:
     size = max(64, 1 << (patch - 1).bit_length() + 1)
     network = PatchGAN(1, size, patch=patch, width=2, norm="none").double()
     with torch.no_grad():
@@ -175,7 +175,7 @@ def test_patches_larger_than_the_image_allows_are_refused_with_one_that_fits() -
 
 @pytest.mark.parametrize("size", [16, 28, (32, 48), 256])
 @pytest.mark.parametrize("skips", [True, False])
-def test_a_u_net_keeps_the_size_and_draws_with_noise(size, skips: bool) -> None:
+def test_a_u_net_keeps_the_size_and_uses_dropout_as_noise(size, skips: bool) -> None:
     height, width = (size, size) if isinstance(size, int) else size
     network = UNet(2, 5, size, width=2, skips=skips).eval()
     y = torch.randn(1, 2, height, width)
@@ -185,7 +185,7 @@ def test_a_u_net_keeps_the_size_and_draws_with_noise(size, skips: bool) -> None:
     assert (size != 256) or network.depth == 8
 
 
-def test_skips_carry_what_the_bottleneck_loses() -> None:
+def test_skip_connections_carry_details_past_the_bottleneck() -> None:
     torch.manual_seed(0)
     fine = torch.zeros(1, 1, 32, 32)
     fine[0, 0, 5, 7] = 1
@@ -205,7 +205,7 @@ def test_cyclegans_network_keeps_any_size_that_four_divides() -> None:
         ResNet(3, 3, 30)
 
 
-def test_a_block_that_changes_nothing_gives_back_what_it_was_given() -> None:
+def test_a_residual_block_of_zero_weights_is_the_identity() -> None:
     block, x = Residual(3, "none"), torch.randn(2, 3, 8, 8)
     for weight in block.parameters():
         nn.init.zeros_(weight)
@@ -252,7 +252,7 @@ def test_experiments_have_the_papers_weights_and_rates(experiment: str, papers: 
     assert {key: OmegaConf.select(config, key) for key in papers | ADAM} == papers | ADAM
 
 
-def test_inputs_are_what_they_say() -> None:
+def test_inputs_match_their_definition() -> None:
     image = torch.rand(3, 3, 24, 16) * 2 - 1
     grey = Grey()(image, CHANCE)
     assert torch.allclose(grey[:, 0], 0.299 * image[:, 0] + 0.587 * image[:, 1] + 0.114 * image[:, 2])
@@ -270,7 +270,7 @@ def test_inputs_are_what_they_say() -> None:
         assert made.channels(3) == channels == made(image, CHANCE).shape[1]
 
 
-def test_a_mask_hides_its_region_and_says_where(tmp_path: Path) -> None:
+def test_a_mask_hides_its_region_and_marks_it(tmp_path: Path) -> None:
     image = torch.rand(64, 3, 16, 12) / 2 + 0.5
     share = {"centre": 0.25, "block": 0.25, "half": 0.5}
     for region, hidden in share.items():
@@ -316,7 +316,7 @@ def test_two_pictures_of_one_name_are_no_pair(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("split", ["train"])
-def test_the_other_direction_is_the_command_of_the_yaml(tmp_path: Path, split: str) -> None:
+def test_the_command_in_the_yaml_trains_the_other_direction(tmp_path: Path, split: str) -> None:
     text = (ROOT / "conf/data/paired.yaml").read_text()
     overrides = [word.strip("'.") for word in text.split() if word.startswith("'data.source")]
     assert len(overrides) == 2
@@ -324,7 +324,7 @@ def test_the_other_direction_is_the_command_of_the_yaml(tmp_path: Path, split: s
     assert (source.image, source.input) == ("{split}A", "{split}B")
 
 
-def test_chance_moves_an_image_and_its_input_alike_and_others_on_their_own() -> None:
+def test_random_crops_are_the_same_for_an_image_and_its_input() -> None:
     bytes_ = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8)
     mirrored = torch.tensor([True, False] * 3)
     transform = BatchTransform(flip=True, jitter=5, input=None)
@@ -351,7 +351,7 @@ def test_either_half_can_be_the_image(tmp_path: Path) -> None:
         assert (one == (whole[:, :20] if side == "left" else whole[:, 20:])).all()
 
 
-def test_pairs_are_what_they_are_when_held_upright(tmp_path: Path) -> None:
+def test_pairs_respect_exif_orientation(tmp_path: Path) -> None:
     upright, lying = Image.new("RGB", (40, 24), "red"), Image.Exif()
     upright.paste("blue", (20, 0, 40, 24))
     lying[0x0112] = 6  # to be turned by 90 degrees
@@ -384,7 +384,7 @@ def test_colours_that_are_classes_are_not_mixed(tmp_path: Path) -> None:
         assert len(moved) == 3 if colours == 3 else len(moved) > colours
 
 
-def test_pairs_that_are_none_are_named(tmp_path: Path) -> None:
+def test_pictures_that_are_no_pair_are_named(tmp_path: Path) -> None:
     root = folders(tmp_path / "a")
     (root / "trainA" / "3.png").rename(root / "trainA" / "odd.png")
     with pytest.raises(UserError, match=r"trainB/3: no picture of that name .*\(2 such\)"):
@@ -401,7 +401,7 @@ def test_pairs_that_are_none_are_named(tmp_path: Path) -> None:
         built("data=side_by_side", f"data.root={tmp_path / 'd'}", *TINY, *PIX, *SMALL, folder=tmp_path / "x")[1].setup()
 
 
-def test_what_is_made_of_an_image_belongs_to_it(tmp_path: Path) -> None:
+def test_an_input_made_of_an_image_belongs_to_that_image(tmp_path: Path) -> None:
     """Whatever lies beside it."""
     options = ["data=unpaired", f"data.root={folders(tmp_path / 'data')}", *TINY, *PIX, *SMALL]
     assert not built(*options, folder=tmp_path)[1].pairs
@@ -421,7 +421,7 @@ def test_an_unreadable_half_of_a_pair_takes_the_other_with_it(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("keep", ["device", "workers"])
-def test_unpaired_inputs_are_dealt_on_their_own_and_go_on_over_epochs(fit: Fit, tmp_path: Path, keep: str) -> None:
+def test_unpaired_inputs_have_their_own_order_across_epochs(fit: Fit, tmp_path: Path, keep: str) -> None:
     root = folders(tmp_path / "data", first=9, second=16)
     options = [*CYCLE, *TINY, "~model.game.terms.generator.identity", "data=unpaired", f"data.root={root}"]
     options += [f"data.keep={keep}", "trainer.max_epochs=3", "callbacks.checkpoint.keep_every=4"]
@@ -443,7 +443,7 @@ def test_unpaired_inputs_are_dealt_on_their_own_and_go_on_over_epochs(fit: Fit, 
         assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), dict(_later(tmp_path)).values()))
 
 
-def test_faces_are_told_apart_by_the_age_in_their_names(fit: Fit, tmp_path: Path) -> None:
+def test_faces_are_selected_by_the_age_in_their_file_name(fit: Fit, tmp_path: Path) -> None:
     for i, age in enumerate([*range(18, 31), *range(50, 70), 116]):
         face = np.full((16, 16, 3), age, dtype=np.uint8)  # so that a picture tells its age
         Image.fromarray(face).save(tmp_path / f"{age}_{i % 2}_0_2017.png")
@@ -467,7 +467,7 @@ def _later(tmp_path: Path) -> dict[str, torch.Tensor]:
     return content["state_dict"]
 
 
-def test_a_translator_remembers_pictures_and_shows_them_beside_its_images(fit: Fit, tmp_path: Path) -> None:
+def test_a_translator_stores_input_pictures_and_shows_them_next_to_its_images(fit: Fit, tmp_path: Path) -> None:
     options = ["data/input=edges", *TINY, *PIX, *SMALL, "max_images=8", "callbacks.samples.every=8"]
     module, trainer = fit(*options)
     asked = module.game.sample_inputs(70)
@@ -480,7 +480,7 @@ def test_a_translator_remembers_pictures_and_shows_them_beside_its_images(fit: F
     assert torch.equal(module.game.condition.from_index(3, 2)[1], asked["input"][3])
 
 
-def test_what_lacks_an_input_is_told_in_a_sentence(tmp_path: Path) -> None:
+def test_data_without_an_input_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="data=paired, data=facades, or data/input=grey"):
         built("model=pix2pix", folder=tmp_path)
     with pytest.raises(UserError, match="differ in channels"):
@@ -493,7 +493,7 @@ def test_what_lacks_an_input_is_told_in_a_sentence(tmp_path: Path) -> None:
         trainer.fit(module, datamodule=data)
 
 
-def test_l1_pulls_a_translator_to_the_answer(fit: Fit) -> None:
+def test_l1_moves_a_translator_towards_the_target(fit: Fit) -> None:
     options = [*PIX, *SMALL, *TINY, "data/input=grey", "model.game.generator.dropout=0", "optim.generator.lr=2e-3"]
     options += ["data.batch_size=16", "optim.ema=null"]
 
@@ -533,7 +533,7 @@ def test_a_completion_of_other_pictures_is_refused(tmp_path: Path) -> None:
     assert "Traceback" not in refused.stderr
 
 
-def test_a_sheet_shows_grey_pictures_without_their_mask() -> None:
+def test_a_sample_grid_shows_grey_inputs_without_their_mask() -> None:
     image = torch.rand(2, 1, 4, 4)
     sides = interleave(torch.cat([image, torch.ones(2, 1, 4, 4)], 1), image.expand(-1, 3, -1, -1), image)
     assert torch.allclose(sides[:3], image[:1].expand(3, -1, -1, -1))
@@ -565,7 +565,7 @@ def pictures(root: Path) -> Path:
 
 
 @pytest.mark.parametrize("size", ["trained", "own"])
-def test_a_folder_is_translated_under_its_own_names_and_the_broken_one_told(run: Path, tmp_path: Path, size) -> None:
+def test_a_folder_is_translated_with_the_same_names_and_a_broken_file_is_named(run: Path, tmp_path: Path, size) -> None:
     out = tmp_path / "out"
     result = door("translate", f"checkpoint={run}", f"input={pictures(tmp_path / 'in')}", f"out={out}", f"size={size}")
     assert result.returncode == 1
@@ -589,7 +589,7 @@ def test_a_folder_is_translated_under_its_own_names_and_the_broken_one_told(run:
         assert "3 of 4 pictures translated" in again.stdout
 
 
-def test_a_full_disk_is_told_by_the_picture_it_refuses(run: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_with_the_file_it_refuses(run: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     Image.effect_noise((40, 40), 50).save(tmp_path / "in" / "a.png")
     asked = [f"checkpoint={run}", f"out={tmp_path / 'out'}"]
@@ -602,7 +602,7 @@ def test_a_full_disk_is_told_by_the_picture_it_refuses(run: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png"])
-def test_a_picture_is_written_whole_or_not_at_all(tmp_path: Path, name: str) -> None:
+def test_pictures_are_written_atomically(tmp_path: Path, name: str) -> None:
     noise = Image.effect_noise((90, 90), 50)
     _write(noise, tmp_path / name)
     size = (tmp_path / name).stat().st_size
@@ -615,7 +615,7 @@ def test_a_picture_is_written_whole_or_not_at_all(tmp_path: Path, name: str) -> 
         assert [file.read_bytes() for file in tmp_path.iterdir()] == old
 
 
-def test_a_translation_is_that_of_the_game_and_the_same_for_the_same_seed(run: Path, tmp_path: Path) -> None:
+def test_a_translation_equals_that_of_the_game_and_depends_on_the_seed(run: Path, tmp_path: Path) -> None:
     file = pictures(tmp_path / "in") / "inner" / "clear.png"
     whole = Translator(str(run), "own")
     one, again, other = (np.asarray(whole(file, seed)) for seed in (1, 1, 2))
@@ -640,7 +640,7 @@ def test_classes_are_not_mixed_in_translation_either(fit: Fit, tmp_path: Path, s
     assert Translator(str(tmp_path)).fit.resample == ("nearest" if side == "right" else "bilinear")
 
 
-def test_a_picture_too_small_for_a_network_is_filled_up(fit: Fit, tmp_path: Path) -> None:
+def test_a_picture_too_small_for_a_network_is_padded(fit: Fit, tmp_path: Path) -> None:
     small = [f"model.game.{player}.network.width=2" for player in ("generator", "discriminator")]
     digits = ["data/input=low_resolution", "model.game.discriminator.network.patch=1"]
     fit("model=cyclegan", *small, "model.game.generator.network.blocks=1", *digits, "max_images=64")
@@ -648,7 +648,7 @@ def test_a_picture_too_small_for_a_network_is_filled_up(fit: Fit, tmp_path: Path
     assert Translator(str(tmp_path), size="own")(tmp_path / "flat.png").size == (40, 1)
 
 
-def test_inputs_are_made_for_translation_where_asked_and_both_ways_known(fit: Fit, tmp_path: Path) -> None:
+def test_translation_makes_inputs_on_request_and_knows_both_directions(fit: Fit, tmp_path: Path) -> None:
     file = pictures(tmp_path / "in") / "inner" / "clear.png"
     model = ["model=context_encoder", "model.game.generator.network.width=4", "model.game.discriminator.width=4"]
     options = [*model, "model.game.generator.network.bottleneck=4", "data/input=masked", *TINY, "max_images=8"]
@@ -696,7 +696,7 @@ def towns(root: Path) -> Path:
 
 
 @pytest.mark.parametrize("image", ["left", "right"])
-def test_a_perfect_translator_has_a_segmenters_full_marks_and_a_blind_one_has_not(
+def test_a_perfect_translator_has_full_segmentation_scores_and_a_blind_one_has_not(
     fit: Fit, tmp_path: Path, image
 ) -> None:
     options = [f"data.root={towns(tmp_path / 'data')}", "data.size=32", "data=facades", f"data.source.image={image}"]
@@ -733,7 +733,7 @@ def test_a_perfect_translator_has_a_segmenters_full_marks_and_a_blind_one_has_no
     assert blind["pixel_accuracy"] < 0.5
 
 
-def test_a_likeness_is_that_of_the_formula_and_of_the_missing_part_alone(fit: Fit, tmp_path: Path) -> None:
+def test_reconstruction_error_equals_its_formula_on_the_missing_part(fit: Fit, tmp_path: Path) -> None:
     options = [
         "data=folder",
         f"data.root={halves(tmp_path / 'data', 40)}",
