@@ -32,8 +32,9 @@ FOREIGN = [
     "torch.nn", "torch.nn.modules.module.OrderedDict", "torchvision.datasets.CIFAR10", "torchvision.io.read_file",
     "lightning.fabric.utilities.cloud_io._load", "lightning.pytorch.Trainer.fit", "lightning.pytorch.cli.LightningCLI",
     "oakleaf.data.cache.os.system", "oakleaf.data.cache.shutil.rmtree", "oakleaf.data.cache.Path",
-    "oakleaf.data.cache.decode_to_cache", "oakleaf.cli.train._forget", "oakleaf.runtime.checkpoint_io.AtomicCheckpointIO", "oakleaf.runtime.run_dir.new_run_dir",
-    "oakleaf.builder.recipe.instantiate_allowed", "oakleaf.runtime.loggers.uuid", "oakleaf.data.cache.ThreadPoolExecutor", "oakleaf.errors.UserError",
+    "oakleaf.data.cache.decode_to_cache", "oakleaf.cli.train._forget", "oakleaf.runtime.run_dir.new_run_dir",
+    "oakleaf.runtime.checkpoint_io.AtomicCheckpointIO", "oakleaf.builder.recipe.instantiate_allowed",
+    "oakleaf.runtime.loggers.uuid", "oakleaf.data.cache.ThreadPoolExecutor", "oakleaf.errors.UserError",
     "oakleaf.data.sources.hashlib.file_digest", "oakleaf..data", ".os.system", "oakleaf.data.__builtins__", "",
     "oakleaf",
 ]  # fmt: skip

@@ -34,8 +34,8 @@ NARROW = {
 NO_SHEETS = "callbacks.samples=null"
 
 
-def judged(x: torch.Tensor, fake: torch.Tensor | None = None, **asked: torch.Tensor) -> Round:
-    return Round(x, x if fake is None else fake, lambda x: CriticOutput(x.flatten(1).sum(1)), fake_inputs=asked)
+def round_of(x: torch.Tensor, fake: torch.Tensor | None = None, **inputs: torch.Tensor) -> Round:
+    return Round(x, x if fake is None else fake, lambda x: CriticOutput(x.flatten(1).sum(1)), fake_inputs=inputs)
 
 
 def analysers(components: int = 3, factors: int = 2, **more) -> FactorAnalysers:
@@ -79,8 +79,8 @@ def test_log_likelihood_of_narrow_gaussians_far_from_zero_is_precise() -> None:
         mixture.floor.fill_(1e-4)
         mixture.spread.zero_()
     x = 0.9 + 1e-4 * torch.randn(100, 2, 1, 1)
-    apart = (x.flatten(1).double() - mixture.mean.double().detach()) / mixture.floor.double()
-    by_hand = Normal(0.0, 1.0).log_prob(apart).sum(1) - 2 * mixture.floor.double().log()
+    standardised = (x.flatten(1).double() - mixture.mean.double().detach()) / mixture.floor.double()
+    by_hand = Normal(0.0, 1.0).log_prob(standardised).sum(1) - 2 * mixture.floor.double().log()
     torch.testing.assert_close(mixture.log_likelihood(x).detach(), by_hand, atol=1e-4, rtol=1e-5)
 
 
@@ -90,8 +90,8 @@ def test_samples_have_the_moments_of_their_density() -> None:
     weights = mixture.logit.softmax(0).detach()
     mean = weights @ mixture.mean.detach()
     each = mixture.factors @ mixture.factors.mT + torch.diag_embed(mixture.variance())
-    apart = mixture.mean - mean
-    covariance = (weights[:, None, None] * (each + apart[:, :, None] * apart[:, None])).sum(0).detach()
+    offset = mixture.mean - mean
+    covariance = (weights[:, None, None] * (each + offset[:, :, None] * offset[:, None])).sum(0).detach()
     assert (x.mean(0) - mean).abs().max() < 0.02
     assert (x.T.cov() - covariance).abs().max() < 0.05
     assert analysers()(torch.randn(100, mixture.latent)).abs().max() <= 1  # bounded, unless told otherwise
@@ -155,7 +155,7 @@ def test_all_modes_are_found(fit: Fit, mixture: str, count: int) -> None:
 def test_terms_equal_their_formulas() -> None:
     torch.manual_seed(0)
     x, fake = torch.randn(5, 1, 2, 3), torch.randn(5, 1, 2, 3)
-    round = judged(x, fake)
+    round = round_of(x, fake)
     squared = ((x - fake) ** 2).sum() / 5
     assert SquaredError().measure(round).item() == pytest.approx(squared.item(), rel=1e-6)
     by_hand = -Normal(fake, 0.3).log_prob(x).sum() / 5
@@ -171,10 +171,10 @@ def test_code_divergence_equals_the_closed_form() -> None:
     mean, log_variance = torch.randn(7, 4), torch.randn(7, 4)
     theirs = kl_divergence(Normal(mean, (0.5 * log_variance).exp()), Normal(0.0, 1.0)).sum(1).mean()
     x = torch.zeros(7, 1, 1, 1)
-    ours = CodeDivergence().measure(judged(x, mean=mean, log_variance=log_variance))
+    ours = CodeDivergence().measure(round_of(x, mean=mean, log_variance=log_variance))
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
     none = torch.zeros(7, 4)
-    assert CodeDivergence().measure(judged(x, mean=none, log_variance=none)).item() == 0
+    assert CodeDivergence().measure(round_of(x, mean=none, log_variance=none)).item() == 0
 
 
 def test_the_variational_bound_is_the_likelihood_where_the_posterior_is_exact() -> None:
@@ -186,11 +186,11 @@ def test_the_variational_bound_is_the_likelihood_where_the_posterior_is_exact() 
     log_variance = torch.full((draws, 1), variance).log()
     z = mean + variance**0.5 * torch.randn(draws, 1)
     x, fake = torch.full((draws, 1, 1, 1), value), (w * z)[:, :, None, None]
-    round = judged(x, fake, mean=mean, log_variance=log_variance)
+    round = round_of(x, fake, mean=mean, log_variance=log_variance)
     bound = GaussianError(sd).measure(round) + CodeDivergence().measure(round)
     exact = -Normal(0.0, (w**2 + sd**2) ** 0.5).log_prob(torch.tensor(value))
     assert bound.item() == pytest.approx(exact.item(), abs=2e-3)
-    wrong = judged(x, fake, mean=mean + 0.1, log_variance=log_variance)
+    wrong = round_of(x, fake, mean=mean + 0.1, log_variance=log_variance)
     assert CodeDivergence().measure(wrong) > CodeDivergence().measure(round)
 
 
@@ -204,8 +204,8 @@ def test_the_density_has_mean_and_covariance_of_the_codes(components: int) -> No
     kept = codes[-600:].double()  # the oldest 200 are gone
     weights, means, covariances = density.mixture()
     mean = weights @ means
-    apart = means - mean
-    covariance = (weights[:, None, None] * (covariances + apart[:, :, None] * apart[:, None])).sum(0)
+    offset = means - mean
+    covariance = (weights[:, None, None] * (covariances + offset[:, :, None] * offset[:, None])).sum(0)
     torch.testing.assert_close(mean, kept.mean(0), atol=1e-6, rtol=0)
     torch.testing.assert_close(covariance, kept.T.cov(correction=0), atol=1e-4, rtol=0)
     drawn = density(torch.randn(100_000, 3))
@@ -233,11 +233,11 @@ def test_code_density_is_standard_normal_without_codes_and_finite_with_few() -> 
 @pytest.mark.parametrize("model", MODELS)
 def test_resumed_equals_uninterrupted(fit: Fit, tmp_path: Path, model: str) -> None:
     run = [f"model={model}", *NARROW[model], "data.batch_size=200", "callbacks.checkpoint.keep_every=200", NO_SHEETS]
-    whole, _ = fit(*run, "max_images=2400", folder=tmp_path / "a")
+    uninterrupted, _ = fit(*run, "max_images=2400", folder=tmp_path / "a")
     for cut in (1, 9):  # 8 turns an epoch
         checkpoint = tmp_path / "a" / "checkpoints" / f"{cut * 200:012d}.ckpt"
         again, _ = fit(*run, "max_images=2400", checkpoint=checkpoint, folder=tmp_path / f"b{cut}")
-        one, other = whole.state_dict(), again.state_dict()
+        one, other = uninterrupted.state_dict(), again.state_dict()
         assert one.keys() == other.keys()
         assert all(torch.equal(one[name], other[name]) for name in one), f"cut at {cut}"
 

@@ -74,8 +74,8 @@ def test_counted_cost_per_image_does_not_depend_on_the_count(
     assert few.activations == more.activations > 0
     assert few.flops == pytest.approx(more.flops)
     assert few.reductions == 1.2  # D in each turn, G in one of five
-    apart = table.iteration(replace(few, reductions=2.2), 8)[1] - table.iteration(few, 8)[1]
-    assert apart == pytest.approx(16 * table.LATENCY)  # one more ring of eight, there and back
+    difference = table.iteration(replace(few, reductions=2.2), 8)[1] - table.iteration(few, 8)[1]
+    assert difference == pytest.approx(16 * table.LATENCY)  # one more ring of eight, there and back
 
 
 def test_a_pair_counts_as_two_images_to_read(benchmark: Callable[[str], Any]) -> None:
@@ -92,5 +92,5 @@ def test_batches_of_the_bare_loop_are_images_and_their_mirror_images(benchmark: 
     batch = next(benchmark("bare").batches("real", data, torch.device("cpu"), True))
     assert batch.is_contiguous(memory_format=torch.channels_last)
     both = [image.float() / 127.5 - 1 for image in images] + [image.float().flip(2) / 127.5 - 1 for image in images]
-    found = [[i for i, image in enumerate(both) if torch.allclose(image, dealt)] for dealt in batch]
+    found = [[i for i, image in enumerate(both) if torch.allclose(image, row)] for row in batch]
     assert sorted(i % 8 for (i,) in found) == list(range(8))

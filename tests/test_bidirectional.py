@@ -96,14 +96,14 @@ BY_HAND = {  # s: scores of (x, E(x)); t: of (G(z), z)
 @pytest.mark.parametrize("name", BY_HAND)
 def test_the_encoder_loss_equals_its_formula(name: str) -> None:
     objective, formula = BY_HAND[name]
-    playing = game(objective)
+    encoder_game = game(objective)
     s, t = S([0.3, -1.2, 2.0], requires_grad=True), S([-0.5, 0.8, 0.1])
     round = Round(s, t, lambda score: CriticOutput(score))
-    paid = playing.adversarial("encoder", round)
+    loss = encoder_game.adversarial("encoder", round)
     expected = formula(s, t).mean()
-    torch.testing.assert_close(paid, expected)
-    slopes = [torch.autograd.grad(loss, s)[0] for loss in (paid, expected)]
-    torch.testing.assert_close(*slopes)
+    torch.testing.assert_close(loss, expected)
+    gradients = [torch.autograd.grad(each, s)[0] for each in (loss, expected)]
+    torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize("loss", choices("loss"))
@@ -126,8 +126,8 @@ def test_for_reflecting_divergences_the_saturating_encoder_loss_is_a_part_of_the
     s = S([0.3, -1.2, 2.0])
     round = Round(s, s, lambda score: CriticOutput(score))
     for divergence in (divergences.GAN(), divergences.JensenShannon(), divergences.SquaredHellinger()):
-        paid = game(f_gan(divergence, "saturating")).adversarial("encoder", round)
-        torch.testing.assert_close(paid, divergence.activation(s).mean())
+        loss = game(f_gan(divergence, "saturating")).adversarial("encoder", round)
+        torch.testing.assert_close(loss, divergence.activation(s).mean())
 
 
 def test_encoder_round_swaps_real_and_fake_and_reflects_the_scores() -> None:
@@ -157,25 +157,25 @@ def test_generator_and_encoder_have_ema_weights(tmp_path: Path) -> None:
 
 
 def test_the_discriminator_scores_pairs() -> None:
-    playing = game(objectives.NonSaturating())
+    bidirectional = game(objectives.NonSaturating())
     x = torch.randn(3, 1, 2, 2)
-    (round,) = playing.play({"image": x})
+    (round,) = bidirectional.play({"image": x})
     z = round.fake_inputs["latent"]
     assert round.real.shape == round.fake.shape == (3, 4 + 2)
-    torch.testing.assert_close(round.on_real.score, playing.discriminator(x, playing.encoder(x)).score)
-    torch.testing.assert_close(round.on_fake.score, playing.discriminator(playing.generator(z), z).score)
-    assert playing.diagnostics([round]).keys() == {"D(x)", "D(G(z))", "accuracy_real", "accuracy_fake"}
+    torch.testing.assert_close(round.on_real.score, bidirectional.discriminator(x, bidirectional.encoder(x)).score)
+    torch.testing.assert_close(round.on_fake.score, bidirectional.discriminator(bidirectional.generator(z), z).score)
+    assert bidirectional.diagnostics([round]).keys() == {"D(x)", "D(G(z))", "accuracy_real", "accuracy_fake"}
 
 
 def test_penalties_and_noise_act_on_pairs() -> None:
-    playing = game(objectives.NonSaturating())
-    (round,) = playing.play({"image": torch.randn(3, 1, 2, 2)})
-    slope = 1 + 4 + 1 + 0.25 + 9 + 4  # of `Score`, in x and in z
+    bidirectional = game(objectives.NonSaturating())
+    (round,) = bidirectional.play({"image": torch.randn(3, 1, 2, 2)})
+    squared_norm = 1 + 4 + 1 + 0.25 + 9 + 4  # of `Score`, in x and in z
     for at in ("real", "fake", "between"):
-        assert GradientPenalty(at, weight=1.0).measure(round).item() == pytest.approx(slope)  # type: ignore[arg-type]
-    noisy = with_instance_noise(playing.play({"image": torch.randn(20_000, 1, 2, 2)})[0], torch.tensor(0.5))
-    spread = (noisy.critic(noisy.fake).score - playing.discriminator(*_parts(noisy.fake)).score).std()
-    assert spread.item() == pytest.approx(0.5 * math.sqrt(slope), rel=0.02)
+        assert GradientPenalty(at, weight=1.0).measure(round).item() == pytest.approx(squared_norm)  # type: ignore[arg-type]
+    noisy = with_instance_noise(bidirectional.play({"image": torch.randn(20_000, 1, 2, 2)})[0], torch.tensor(0.5))
+    spread = (noisy.critic(noisy.fake).score - bidirectional.discriminator(*_parts(noisy.fake)).score).std()
+    assert spread.item() == pytest.approx(0.5 * math.sqrt(squared_norm), rel=0.02)
 
 
 def _parts(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -200,20 +200,22 @@ def test_the_encoder_learns_to_invert_the_generator() -> None:
     penalties = {at: GradientPenalty(at, weight=0.05) for at in ("real", "fake")}  # type: ignore[arg-type]
     networks = bigan.Generator(2, 2, 1, (64, 64)), bigan.Encoder(2, 2, 1, (64, 64), low=-1.0, high=1.0)
     critic = bigan.Discriminator(2, 2, 1, (64, 64), norm="none")
-    playing = Bidirectional(*networks, critic, Uniform(2), Loss("it", objectives.NonSaturating(), penalties=penalties))
+    bidirectional = Bidirectional(
+        *networks, critic, Uniform(2), Loss("it", objectives.NonSaturating(), penalties=penalties)
+    )
     adams = {
-        name: torch.optim.Adam(playing.get_submodule(name).parameters(), lr=1e-3, betas=(0.5, 0.999))
+        name: torch.optim.Adam(bidirectional.get_submodule(name).parameters(), lr=1e-3, betas=(0.5, 0.999))
         for name in ("discriminator", "generator", "encoder")
     }
     for iteration in range(350):
         x = torch.rand(128, 2, 1, 1) * 1.6 - 0.8
         for name, adam in adams.items():
-            paid, _ = playing.player_losses(name, {"image": x}, iteration, 0)
+            losses, _ = bidirectional.player_losses(name, {"image": x}, iteration, 0)
             adam.zero_grad()
-            torch.stack([*paid.values()]).sum().backward()
+            torch.stack([*losses.values()]).sum().backward()
             adam.step()
     with torch.no_grad():
-        again = playing.eval().generator(playing.encoder(x))
+        again = bidirectional.eval().generator(bidirectional.encoder(x))
     assert (again - x).square().mean() < 0.5 * (again - x.roll(1, 0)).square().mean()
 
 
@@ -299,8 +301,8 @@ def test_the_command_line_overrides_what_the_encoder_takes_from_the_generator(mo
     assert (encoder.lr, encoder.clip, encoder.every, [*encoder.schedules]) == (1e-5, 2.0, 3, ["lr"])
     assert (generator.lr, generator.clip, [*generator.schedules]) == (1e-4, None, [])
     assert encoder.build(nn.Linear(1, 1)).defaults["betas"] == (0.3, 0.9)
-    whole = "optim.encoder.optimizer={_target_: torch.optim.SGD, _partial_: true, momentum: 0.1}"
-    module, *_ = built(*FP32, f"model={model}", whole, folder=tmp_path)
+    replacement = "optim.encoder.optimizer={_target_: torch.optim.SGD, _partial_: true, momentum: 0.1}"
+    module, *_ = built(*FP32, f"model={model}", replacement, folder=tmp_path)
     assert isinstance(module.players["encoder"].build(nn.Linear(1, 1)), torch.optim.SGD)
     with pytest.raises(ConfigCompositionException):  # said, not lost
         composed(f"model={model}", "optim.encoder.optimizer.betas=[0.3,0.9]", folder=tmp_path)
@@ -342,8 +344,8 @@ def test_reconstructions_are_stored_after_their_originals(run: Path, tmp_path: P
     assert stored.shape == (16, 16, 16, 1)
     module = load(run)
     x = torch.from_numpy(stored[0::2]).permute(0, 3, 1, 2).float() / 127.5 - 1
-    with module.ema_scope() as playing:
-        again = playing.generator(playing.encoder(x))
+    with module.ema_scope() as ema_game:
+        again = ema_game.generator(ema_game.encoder(x))
     expected = again.add(1).mul(127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     np.testing.assert_allclose(stored[1::2].astype(int), expected.astype(int), atol=1)
     assert len({image.tobytes() for image in stored[0::2]}) == 8

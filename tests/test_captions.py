@@ -53,23 +53,23 @@ class Linear(nn.Module):
         return CriticOutput(((x.flatten(1) @ self.weight) * y).sum(1))
 
 
-class Told(nn.Module):
-    """G(z, y), of which the y is remembered."""
+class RecordingGenerator(nn.Module):
+    """G(z, y), which records every y."""
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(5, 4))
-        self.told: list[Tensor] = []
+        self.conditions: list[Tensor] = []
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        self.told.append(y)
+        self.conditions.append(y)
         return (y @ self.weight + z).tanh().unflatten(1, (1, 2, 2))
 
 
 def matching(**options: bool) -> Matching:
     torch.manual_seed(0)
     loss = Loss("non_saturating", NonSaturating())
-    return Matching(Told(), Linear(), Normal(4), Caption(5), loss, **options)
+    return Matching(RecordingGenerator(), Linear(), Normal(4), Caption(5), loss, **options)
 
 
 def batch(count: int = 6) -> dict[str, Tensor]:
@@ -80,22 +80,22 @@ def test_the_matching_aware_loss_is_the_papers() -> None:
     """Reed 2016, Algorithm 1: log s_r + (log(1 - s_w) + log(1 - s_f)) / 2, s_w: real images with others' texts."""
     game, rows = matching(), batch()
     torch.manual_seed(1)
-    paid, _ = game.player_losses("discriminator", rows, 1, 0)
+    losses, _ = game.player_losses("discriminator", rows, 1, 0)
     torch.manual_seed(1)
     x, y = rows["image"], game.condition(rows)  # type: ignore[misc]
     fake = game.generator(torch.randn(6, 4), y)
     s_r, s_f = game.discriminator(x, y).score.sigmoid(), game.discriminator(fake, y).score.sigmoid()
     s_w = game.discriminator(x, y.roll(-1, 0)).score.sigmoid()  # the same pairs as images rolled the other way
-    written = -(s_r.log().mean() + ((1 - s_w).log().mean() + (1 - s_f).log().mean()) / 2)
-    torch.testing.assert_close(paid["adversarial"], written)
+    expected = -(s_r.log().mean() + ((1 - s_w).log().mean() + (1 - s_f).log().mean()) / 2)
+    torch.testing.assert_close(losses["adversarial"], expected)
 
 
 def test_without_mismatches_it_is_a_conditional_gan() -> None:
     game, rows = matching(mismatched=False, interpolated=False), batch()
-    paid, _ = game.player_losses("discriminator", rows, 1, 0)
+    losses, _ = game.player_losses("discriminator", rows, 1, 0)
     round = game.play(rows)[0]
     assert len(game.rounds_for("discriminator", [round])) == len(game.rounds_for("generator", [round])) == 1
-    assert paid.keys() == {"adversarial"}
+    assert losses.keys() == {"adversarial"}
 
 
 def test_a_mismatched_round_scores_each_real_image_once() -> None:
@@ -113,18 +113,18 @@ def test_g_is_trained_on_interpolated_texts() -> None:
     game, rows = matching(), batch()
     y = game.condition(rows)  # type: ignore[misc]
     torch.manual_seed(1)
-    paid, _ = game.player_losses("generator", rows, 1, 0)
-    told = game.generator.told  # type: ignore[union-attr]
-    torch.testing.assert_close(told[1], (y[:3] + y[3:]) / 2)
+    losses, _ = game.player_losses("generator", rows, 1, 0)
+    conditions = game.generator.conditions  # type: ignore[union-attr]
+    torch.testing.assert_close(conditions[1], (y[:3] + y[3:]) / 2)
     torch.manual_seed(1)
     terms = []
-    for asked in (y, (y[:3] + y[3:]) / 2):
-        fake = game.generator(torch.randn(len(asked), 4), asked)
-        terms.append(softplus(-game.discriminator(fake, asked).score).mean())
-    torch.testing.assert_close(paid["adversarial"], sum(terms) / 2)
-    game.generator.told.clear()  # type: ignore[union-attr]
+    for condition in (y, (y[:3] + y[3:]) / 2):
+        fake = game.generator(torch.randn(len(condition), 4), condition)
+        terms.append(softplus(-game.discriminator(fake, condition).score).mean())
+    torch.testing.assert_close(losses["adversarial"], sum(terms) / 2)
+    game.generator.conditions.clear()  # type: ignore[union-attr]
     game.player_losses("discriminator", rows, 1, 0)
-    assert len(game.generator.told) == 1  # type: ignore[arg-type, union-attr]
+    assert len(game.generator.conditions) == 1  # type: ignore[arg-type, union-attr]
 
 
 def test_words_are_normalised_to_composed_accents() -> None:
@@ -152,9 +152,9 @@ def test_a_checkpoint_can_be_conditioned_on_a_text(fit: Fit, captions: Path, tmp
     module = load(tmp_path)
     condition: Any = module.game.condition
     assert "square" in condition.words
-    asked = condition.from_text("Red square", 4)
-    assert condition.texts(asked) == ["red square"] * 4
-    request = {**module.game.sample_inputs(4), "caption": asked}
+    rows = condition.from_text("Red square", 4)
+    assert condition.texts(rows) == ["red square"] * 4
+    request = {**module.game.sample_inputs(4), "caption": rows}
     assert module.sample(request).shape == (4, 3, 16, 16)
     assert torch.equal(condition.sample(2), condition.remembered[:2]) and condition.remembered.any()
     with pytest.raises(UserError, match="zorgon or quux"):
@@ -260,8 +260,8 @@ def test_the_networks_have_the_residual_blocks_of_the_authors_code() -> None:
 
     large, small = [(1024, 256, 1), (256, 256, 3), (256, 1024, 3)], [(512, 128, 1), (128, 128, 3), (128, 512, 3)]
     for model in ("gan_cls", "stackgan"):
-        told = "model.game.condition.width=10"
-        game = composed(f"model={model}", "data=emoji_captions", "data.size=64", told, folder="x").model.game
+        width = "model.game.condition.width=10"
+        game = composed(f"model={model}", "data=emoji_captions", "data.size=64", width, folder="x").model.game
         with torch.device("meta"):
             generator, critic = instantiate(game.generator), instantiate(game.discriminator)
         assert bottlenecks(generator) == [large, small]
@@ -302,10 +302,10 @@ def test_the_augmentation_term_is_twice_the_mean_divergence(captions: Path) -> N
     module, _, _ = build(composed("model=stackgan", *condition_options("stackgan", captions), folder="x"))
     game: Any = module.game
     rows = {"image": torch.rand(4, 3, 16, 16), "caption": torch.randint(0, 9, (4, 3))}
-    paid, _ = game.player_losses("generator", rows, 1, 0)
+    losses, _ = game.player_losses("generator", rows, 1, 0)
     mine = game.generator.augmentation.divergence(game.condition(rows)).mean() / 128
-    torch.testing.assert_close(paid["kl"], 2 * mine)
-    assert paid.keys() == {"adversarial", "kl"}
+    torch.testing.assert_close(losses["kl"], 2 * mine)
+    assert losses.keys() == {"adversarial", "kl"}
 
 
 def test_the_frozen_stage_stays_as_it_was(fit: Fit, captions: Path, tmp_path: Path) -> None:
@@ -318,9 +318,9 @@ def test_the_frozen_stage_stays_as_it_was(fit: Fit, captions: Path, tmp_path: Pa
     assert was.keys() == now.keys() and all(torch.equal(was[name], now[name]) for name in was)
     held = {id(weight) for group in module.optimizers()[1].param_groups for weight in group["params"]}  # type: ignore
     assert held and not held & {id(weight) for weight in first.parameters()}
-    told = load(tmp_path)  # which needs no first run
-    request = told.game.sample_inputs(3)
-    assert torch.equal(told.game.stage1(request["latent"], told.game.condition(request)),
+    loaded = load(tmp_path)  # which needs no first run
+    request = loaded.game.sample_inputs(3)
+    assert torch.equal(loaded.game.stage1(request["latent"], loaded.game.condition(request)),
                        first(request["latent"], module.game.condition(request)))  # fmt: skip
 
 
@@ -416,9 +416,9 @@ def test_a_user_encoder_conditions_the_players(
     with pytest.raises(UserError, match="is told `sentence`"):
         fit(*options, "data.source.sentences=null")
     module, _ = fit(*options)
-    asked = load(tmp_path).game.condition.from_text("a red heart", 3)  # type: ignore[union-attr]
-    assert asked.tolist() == [[11, 2]] * 3
-    assert module.game.condition({"sentence": asked}).shape == (3, 2)  # type: ignore[misc]
+    sentences = load(tmp_path).game.condition.from_text("a red heart", 3)  # type: ignore[union-attr]
+    assert sentences.tolist() == [[11, 2]] * 3
+    assert module.game.condition({"sentence": sentences}).shape == (3, 2)  # type: ignore[misc]
 
 
 def test_all_captions_of_a_picture_are_used(captions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -427,8 +427,8 @@ def test_all_captions_of_a_picture_are_used(captions: Path, tmp_path: Path, monk
     root = folder(tmp_path / "a", captions, lambda lines: [*lines, f"{first},red again and again"])
     source = Captioned(root, sentences="mine")
     row = [file.name for file in source.files].index(first)
-    said = [source.classes[word - 1] for word in source.labels["caption"][row] if word > 0]
-    assert set(said) >= {"red", "square", "again"}
+    words = [source.classes[word - 1] for word in source.labels["caption"][row] if word > 0]
+    assert set(words) >= {"red", "square", "again"}
     assert source.labels["sentence"][row].tolist() == [(10 + 19) / 2, (2 + 1) / 2]
 
 

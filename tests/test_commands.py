@@ -69,9 +69,9 @@ def test_resume_auto_finds_the_run_of_the_same_command(tmp_path: Path) -> None:
 
 def test_a_run_writes_into_the_given_folder_and_over_no_other_run(tmp_path: Path) -> None:
     line = [*TINY, "folder=mine/first"]
-    begun = quick("train", *line, folder=tmp_path)
-    assert begun.returncode == 0, begun.stderr
-    assert "Everything is in mine/first/" in begun.stdout
+    first = quick("train", *line, folder=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "Everything is in mine/first/" in first.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
     kept = (tmp_path / "mine" / "first" / "checkpoints" / "last.ckpt").read_bytes()
     assert "mine/first holds a run: resume=mine/first goes on with it" in quick("train", *line, folder=tmp_path).stderr

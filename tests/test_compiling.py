@@ -37,8 +37,8 @@ def iteration(module: GAN, player: str, batch: dict[str, Tensor]) -> tuple[float
         for weight in weights:
             weight.requires_grad_(other == player)
     torch.manual_seed(3)
-    paid, _ = module.game.player_losses(player, batch, BOTH_PENALTIES, 0)
-    total = torch.stack([*paid.values()]).sum()
+    losses, _ = module.game.player_losses(player, batch, BOTH_PENALTIES, 0)
+    total = torch.stack([*losses.values()]).sum()
     gradients = torch.autograd.grad(total, module.weights[player], allow_unused=True)
     return total.item(), [g for g in gradients if g is not None]
 
@@ -67,13 +67,13 @@ def test_a_player_loss_is_one_graph_and_equals_the_eager_one(overrides: list[str
 def test_a_compiled_run_ends_at_the_weights_of_the_eager_run(fit: Fit, tmp_path: Path) -> None:
     slow = ["optim.discriminator.lr=1e-2", "optim.generator.lr=1e-2"]
     run = [*SMALL, "optim=sgd", *slow, "max_images=64"]  # Adam's first steps are all of one length, rounding or not
-    there, _ = fit(*run, "compile=false", folder=tmp_path / "a")
-    assert not there.game.compiled
+    eager, _ = fit(*run, "compile=false", folder=tmp_path / "a")
+    assert not eager.game.compiled
     torch._dynamo.utils.counters.clear()
-    graphs, _ = fit(*run, "compile=true", folder=tmp_path / "b")
-    assert set(graphs.game.compiled) == {"discriminator", "generator"}
+    compiled, _ = fit(*run, "compile=true", folder=tmp_path / "b")
+    assert set(compiled.game.compiled) == {"discriminator", "generator"}
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 2
-    for a, b in zip(there.parameters(), graphs.parameters(), strict=True):
+    for a, b in zip(eager.parameters(), compiled.parameters(), strict=True):
         torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-5)
 
 

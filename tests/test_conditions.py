@@ -66,9 +66,9 @@ def test_the_label_reaches_both_players(tmp_path: Path, model: str) -> None:
     (round,) = game.play(batch)
     assert torch.equal(round.fake_inputs["label"], label)  # a fake for each real image, of its class
     scores = round.on_real.score
-    told = model != "acgan"  # whose D has to say it instead
-    assert (len(set(scores.tolist())) == 10) == told
-    if not told:
+    conditioned = model != "acgan"  # whose D has to say it instead
+    assert (len(set(scores.tolist())) == 10) == conditioned
+    if not conditioned:
         assert round.on_real.classes.shape == (10, 10)
 
 
@@ -76,10 +76,10 @@ def test_projection_is_an_inner_product_with_the_features() -> None:
     torch.manual_seed(0)
     critic = dcgan.Discriminator(1, 16, width=4, classes=3, conditioning="projection").eval()
     x, y = torch.randn(5, 1, 16, 16), torch.eye(3)[torch.tensor([0, 1, 2, 0, 1])]
-    verdict = critic(x, y)
+    output = critic(x, y)
     v = critic.projection.weight.T  # [classes, features]
-    by_hand = critic.score(verdict.features).squeeze(1) + torch.einsum("bk,kf,bf->b", y, v, verdict.features)
-    torch.testing.assert_close(verdict.score, by_hand)
+    by_hand = critic.score(output.features).squeeze(1) + torch.einsum("bk,kf,bf->b", y, v, output.features)
+    torch.testing.assert_close(output.score, by_hand)
 
 
 def test_conditional_norm_has_each_classs_gain_and_bias() -> None:
@@ -101,7 +101,7 @@ def test_spectral_norm_gives_each_layer_spectral_norm_one() -> None:
             assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(1, abs=1e-3)
 
 
-def judged(
+def round_of(
     critic: torch.nn.Module | None, classes: torch.Tensor | None = None, code: torch.Tensor | None = None
 ) -> Round:
     count = len(classes if classes is not None else code)
@@ -112,7 +112,7 @@ def judged(
 def test_classification_is_the_cross_entropy_of_labelled_images() -> None:
     torch.manual_seed(0)
     logits, label = torch.randn(4, 3), torch.tensor([2, -1, 0, -1])
-    round = judged(None, classes=logits)
+    round = round_of(None, classes=logits)
     round.batch, round.fake_inputs = {"label": label}, {"label": torch.full((4,), -1)}
     by_hand = -(logits.log_softmax(1)[0, 2] + logits.log_softmax(1)[2, 0]) / 2
     torch.testing.assert_close(Classification()(round), by_hand)
@@ -125,12 +125,12 @@ def test_mutual_information_is_the_likelihood_of_the_code() -> None:
     torch.manual_seed(0)
     prior = CodesPrior(9, categories=[3, 2], continuous=2)
     z = prior(64)
-    said = torch.randn(64, 7)
-    round = judged(None, code=said)
+    predicted = torch.randn(64, 7)
+    round = round_of(None, code=predicted)
     round.fake_inputs = {"latent": z}
     first, second, numbers = z[:, 2:5].argmax(1), z[:, 5:7].argmax(1), z[:, 7:]
-    likely = said[:, :3].log_softmax(1)[range(64), first] + said[:, 3:5].log_softmax(1)[range(64), second]
-    gauss = -0.5 * (numbers - said[:, 5:]) ** 2 - 0.5 * log(2 * pi)
+    likely = predicted[:, :3].log_softmax(1)[range(64), first] + predicted[:, 3:5].log_softmax(1)[range(64), second]
+    gauss = -0.5 * (numbers - predicted[:, 5:]) ** 2 - 0.5 * log(2 * pi)
     constant = 0.5 * log(2 * pi) * 2
     torch.testing.assert_close(MutualInformation(prior)(round), -(likely + gauss.sum(1)).mean() - constant)
 
@@ -150,9 +150,9 @@ def test_codes_are_sampled_from_their_prior() -> None:
 
 def test_assignment_is_the_best_of_all_permutations() -> None:
     torch.manual_seed(0)
-    said, label = torch.randint(4, (60,)), torch.randint(4, (60,))
-    by_hand = min(float((torch.tensor(p)[said] != label).float().mean()) for p in permutations(range(4)))
-    assert assignment_error(said, label) == pytest.approx(by_hand)
+    code, label = torch.randint(4, (60,)), torch.randint(4, (60,))
+    by_hand = min(float((torch.tensor(p)[code] != label).float().mean()) for p in permutations(range(4)))
+    assert assignment_error(code, label) == pytest.approx(by_hand)
     assert assignment_error(torch.tensor([1, 2, 0]), torch.tensor([0, 1, 2])) == 0
 
 
@@ -164,18 +164,18 @@ def test_conditional_systems_take_folders_and_attributes(fit: Fit, tmp_path: Pat
     assert module.game.condition.width == 2
     options = [f"model={model}", "data=celeba", f"data.root={faces(tmp_path / 'faces')}", "data.size=16"]
     module, _ = fit(*options, "model/condition=attributes", "data.batch_size=8", "max_images=16")
-    asked = module.game.sample_inputs(20)["attributes"]
-    assert asked.unique(dim=0).shape[0] > 4  # rows of the data
-    assert module.sample({"latent": torch.randn(20, 100), "attributes": asked}).shape == (20, 3, 16, 16)
+    attributes = module.game.sample_inputs(20)["attributes"]
+    assert attributes.unique(dim=0).shape[0] > 4  # rows of the data
+    assert module.sample({"latent": torch.randn(20, 100), "attributes": attributes}).shape == (20, 3, 16, 16)
 
 
 def test_condition_rows_are_in_the_checkpoint(fit: Fit, tmp_path: Path) -> None:
     options = ["model=cgan", "data=celeba", f"data.root={faces(tmp_path / 'faces')}", "data.size=16"]
     module, trainer = fit(*options, "model/condition=attributes", "data.batch_size=8", "max_images=16")
     trainer.save_checkpoint(tmp_path / "a.ckpt")
-    there = load(tmp_path / "a.ckpt")
-    assert torch.equal(there.game.condition.remembered, module.game.condition.remembered)
-    assert there.game.condition.remembered.any()
+    loaded = load(tmp_path / "a.ckpt")
+    assert torch.equal(loaded.game.condition.remembered, module.game.condition.remembered)
+    assert loaded.game.condition.remembered.any()
 
 
 @pytest.mark.parametrize(
@@ -205,8 +205,8 @@ def test_a_checkpoint_stores_the_names_of_its_classes(fit: Fit, tmp_path: Path) 
     options = ["data=folder", f"data.root={root}", "data.size=16", "data.batch_size=8", "max_images=16", *SMALL]
     fit("model=cdcgan", *options, folder=tmp_path / "run")
     drawn = [f"checkpoint={tmp_path}/run", "mode.count=4"]
-    for asked in ("class2", "2"):
-        result = quick("sample", *drawn, f"out={tmp_path}/{asked}", f"condition={asked}", folder=tmp_path)
+    for name in ("class2", "2"):
+        result = quick("sample", *drawn, f"out={tmp_path}/{name}", f"condition={name}", folder=tmp_path)
         assert result.returncode == 0, result.stderr
     assert np.array_equal(*(np.load(tmp_path / name / "samples.npy") for name in ("class2", "2")))
     strange = quick("sample", *drawn, f"out={tmp_path}/x", "condition=cat", folder=tmp_path)

@@ -122,11 +122,11 @@ def test_a_large_jpeg_is_decoded_small_and_looks_the_same(cut: Cut, turned: int)
     large.getexif()[0x0112] = turned
     file = io.BytesIO()
     large.save(file, "JPEG", exif=large.getexif())
-    jpeg, whole = Image.open(file), Image.open(io.BytesIO(file.getvalue()))
-    whole.load()  # what is decoded stays as it is
-    apart = np.abs(cut(jpeg).astype(float) - cut(whole))
+    jpeg, full = Image.open(file), Image.open(io.BytesIO(file.getvalue()))
+    full.load()  # what is decoded stays as it is
+    difference = np.abs(cut(jpeg).astype(float) - cut(full))
     assert max(jpeg.size) == 200
-    assert apart.mean() < 1
+    assert difference.mean() < 1
 
 
 @pytest.mark.parametrize("cut", [Cut(3, 32, 32, 300), Cut(3, 32, 32, resample="nearest"), Cut(3, 64, 64)])
@@ -159,8 +159,8 @@ def test_corrupt_pictures_are_named_or_skipped_and_counted(tmp_path: Path, caplo
         noise = Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8))
         (root / str(i % 2)).mkdir(parents=True, exist_ok=True)
         noise.save(root / str(i % 2) / f"{i}.jpg", quality=90)
-    whole = (root / "1" / "1.jpg").read_bytes()
-    (root / "1" / "1.jpg").write_bytes(whole[: len(whole) // 2])
+    content = (root / "1" / "1.jpg").read_bytes()
+    (root / "1" / "1.jpg").write_bytes(content[: len(content) // 2])
     (root / "1" / "3.png").write_bytes(b"no picture at all")
     (root / "1" / "4.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"1\.jpg: can't be read .*on_corrupt=skip"):
@@ -194,10 +194,10 @@ def test_decoded_pictures_are_in_order_with_any_number_of_workers(tmp_path: Path
 @pytest.mark.parametrize("few", [1, 1000])
 def test_a_disk_that_fills_up_while_decoding_is_reported(tmp_path: Path, monkeypatch, few: int) -> None:
     monkeypatch.setattr("oakleaf.data.decoding.FEW", few)
-    begun = decoding._Decoding.__init__
+    initialise = decoding._Decoding.__init__
 
     def full(self: decoding._Decoding, *arguments: object) -> None:
-        begun(self, *arguments)
+        initialise(self, *arguments)
         self.file = Path("/dev/full").open("r+b")  # noqa: SIM115, as the class itself has it
 
     monkeypatch.setattr("oakleaf.data.decoding._Decoding.__init__", full)
@@ -303,11 +303,11 @@ def test_channels_and_size_come_from_the_data_and_reach_the_networks(tmp_path: P
 
 
 def test_the_sampler_gives_each_image_once_per_epoch_to_one_rank() -> None:
-    decks = [EpochSampler(103, 10, seed=3, rank=rank, world=2) for rank in range(2)]
-    dealt = [row for sampler in decks for rows, _ in sampler.batches(0) for row in rows.tolist()]
-    assert len(dealt) == len(set(dealt)) == 100
+    samplers = [EpochSampler(103, 10, seed=3, rank=rank, world=2) for rank in range(2)]
+    rows_seen = [row for sampler in samplers for rows, _ in sampler.batches(0) for row in rows.tolist()]
+    assert len(rows_seen) == len(set(rows_seen)) == 100
     joint = EpochSampler(103, 20, seed=3)
-    for (ours, _), (first, _), (second, _) in zip(joint.batches(0), decks[0].batches(0), decks[1].batches(0)):
+    for (ours, _), (first, _), (second, _) in zip(joint.batches(0), samplers[0].batches(0), samplers[1].batches(0)):
         assert ours.tolist() == [*first.tolist(), *second.tolist()]
 
 
@@ -343,8 +343,8 @@ def test_auto_keeps_data_on_the_device_if_they_take_less_than_a_quarter_of_its_f
     assert all(loader.rows[name].is_contiguous(memory_format=torch.channels_last) for name in ("image", "input"))
     assert next(iter(loader))["image"].is_contiguous(memory_format=torch.channels_last)
     needed = 2 * 4 * 3 * 16 * 16 + 4 * 8  # images, inputs, labels; in each of two processes
-    for there, kind in ((8 * needed + 1, DeviceLoader), (8 * needed, WorkerLoader)):
-        monkeypatch.setattr("oakleaf.data.images.available_bytes", lambda there=there: there)
+    for available, kind in ((8 * needed + 1, DeviceLoader), (8 * needed, WorkerLoader)):
+        monkeypatch.setattr("oakleaf.data.images.available_bytes", lambda available=available: available)
         assert type(data.train_dataloader()) is kind
 
 

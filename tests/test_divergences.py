@@ -67,10 +67,10 @@ def test_the_fake_loss_is_the_conjugate_of_the_activation_and_stays_finite(diver
     torch.testing.assert_close(divergence.fake_loss(V), divergence.conjugate(divergence.activation(V)))
     far = torch.tensor([-1e4, -100.0, 100.0, 1e4], requires_grad=True)
     for value in (divergence.fake_loss(far), divergence.activation(far)):
-        (slope,) = torch.autograd.grad(value.sum(), far)
+        (gradient,) = torch.autograd.grad(value.sum(), far)
         assert torch.isfinite(value).all()
-        assert torch.isfinite(slope).all()
-        assert (slope >= 0).all() or isinstance(divergence, divergences.Pearson)  # its f* falls for u < 0
+        assert torch.isfinite(gradient).all()
+        assert (gradient >= 0).all() or isinstance(divergence, divergences.Pearson)  # its f* falls for u < 0
 
 
 @each

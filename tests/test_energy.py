@@ -108,14 +108,14 @@ def test_k_and_the_convergence_measure_are_logged(fit: Fit) -> None:
 
 def test_a_resumed_run_has_the_same_k_bit_for_bit(fit: Fit, tmp_path: Path) -> None:
     run = [*BEGAN, *FAST_K, "data.batch_size=20", "optim.generator.every=2"]
-    whole, _ = fit(*run, "max_images=160", "callbacks.checkpoint.keep_every=20", folder=tmp_path / "a")
+    uninterrupted, _ = fit(*run, "max_images=160", "callbacks.checkpoint.keep_every=20", folder=tmp_path / "a")
     ks = []
     for cut in (3, 4):  # between D's turn and G's, and after both
         checkpoint = tmp_path / "a" / "checkpoints" / f"{cut * 20:012d}.ckpt"
         ks.append(load(checkpoint).game.objective.k.item())
         again, _ = fit(*run, "max_images=160", checkpoint=checkpoint, folder=tmp_path / f"b{cut}")
-        assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), again.state_dict().values()))
-    assert len({0.0, *ks, whole.game.objective.k.item()}) == 4
+        assert all(torch.equal(a, b) for a, b in zip(uninterrupted.state_dict().values(), again.state_dict().values()))
+    assert len({0.0, *ks, uninterrupted.game.objective.k.item()}) == 4
 
 
 def test_k_is_never_less_than_fp32() -> None:
@@ -177,8 +177,8 @@ def test_a_player_loss_compiles_as_one_graph_and_updates_the_same_state(
         torch.manual_seed(3)
         for name in ("discriminator", "generator"):
             module.network(name).requires_grad_(name == player)
-        paid, _ = losses(player, batch, 1, 0)
-        gradients = torch.autograd.grad(sum(paid.values()), list(module.network(player).parameters()))
+        terms, _ = losses(player, batch, 1, 0)
+        gradients = torch.autograd.grad(sum(terms.values()), list(module.network(player).parameters()))
         if stateful:
             module.game.update_state()
         found.append([*gradients, *(stateful.buffers() if stateful else [])])
@@ -198,8 +198,8 @@ def test_pull_away_is_the_double_sum_of_the_paper() -> None:
         for j in range(5):
             if i != j:
                 total += float((s[i] @ s[j] / (s[i].norm() * s[j].norm())) ** 2)
-    paid = PullAway(weight=0.1)(Round(fake, fake, critic))
-    assert paid.item() == pytest.approx(0.1 * total / (5 * 4), rel=1e-5)
+    term = PullAway(weight=0.1)(Round(fake, fake, critic))
+    assert term.item() == pytest.approx(0.1 * total / (5 * 4), rel=1e-5)
 
 
 def test_pull_away_is_ebgans_and_can_be_taken_out() -> None:
@@ -219,12 +219,12 @@ def test_pull_away_is_ebgans_and_can_be_taken_out() -> None:
 def test_a_score_is_minus_the_error_and_features_are_the_code(error: str, by_hand) -> None:
     x = torch.rand(3, 2, 16, 24) * 2 - 1
     for critic in (Perceptron(2, (16, 24), (9, 7), error=error), Convolutional(2, (16, 24), 4, code=7, error=error)):
-        verdict = critic(x)
-        given = critic.reconstruct(x)
-        assert given.shape == x.shape
-        assert verdict.features is not None
-        assert verdict.features.shape == (3, 7)
-        torch.testing.assert_close(verdict.score, -by_hand(given - x))
+        output = critic(x)
+        reconstruction = critic.reconstruct(x)
+        assert reconstruction.shape == x.shape
+        assert output.features is not None
+        assert output.features.shape == (3, 7)
+        torch.testing.assert_close(output.score, -by_hand(reconstruction - x))
 
 
 @pytest.mark.parametrize(

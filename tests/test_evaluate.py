@@ -71,9 +71,9 @@ def test_every_score_has_its_protocol_and_its_real_data_baseline(run: Path, tmp_
         assert name in result.stdout
         assert entry["real"] is not None, name
         protocol = entry["protocol"]
-        wanted = {"data", "data_digest", "crop", "resample", "shape", "fake", "real", "ema", "truncation", "seed"}
-        wanted |= {"images_seen", "split", "torch"}
-        assert wanted <= protocol.keys()
+        expected = {"data", "data_digest", "crop", "resample", "shape", "fake", "real", "ema", "truncation", "seed"}
+        expected |= {"images_seen", "split", "torch"}
+        assert expected <= protocol.keys()
         assert (protocol["fake"], protocol["real"], protocol["ema"]) == (300, 1797, True)
         assert protocol["images_seen"] == 320
         assert "898 held-out" not in protocol["calibration"]  # as many as there are samples
@@ -353,12 +353,16 @@ def test_gan_train_and_one_nn_separate_good_labels_from_bad_ones(digits: tuple[T
     evaluation.data.classes = range(10)
     evaluation.validation_and_test.return_value = (half, real[torch.arange(1, 1797, 2)], "test")
     measures = ((GanTrainTest(QUICK), ("gan_train", "gan_test"), True), (OneNN(), ("one_nn_error",), False))
-    for measure, names, good in measures:
+    for measure, names, higher_is_better in measures:
         measure.prepare(evaluation)
-        told, lied = measure(real, half), measure(real, wrong)
+        good, bad = measure(real, half), measure(real, wrong)
         for name in names:
-            right, false = told[name], lied[name]
-            assert (right > 0.85 and false < 0.4) if good else (right < 0.1 and false > 0.6), (name, right, false)
+            right, false = good[name], bad[name]
+            assert (right > 0.85 and false < 0.4) if higher_is_better else (right < 0.1 and false > 0.6), (
+                name,
+                right,
+                false,
+            )
 
 
 # --- while training
@@ -366,7 +370,8 @@ def test_gan_train_and_one_nn_separate_good_labels_from_bad_ones(digits: tuple[T
 
 def scored(*more: str) -> list[str]:
     return ["callbacks=scored", "metric@callbacks.evaluate.metric=kid", "extractor@callbacks.evaluate.extractor=pixels",
-            "callbacks.evaluate.best=kid", "callbacks.evaluate.every=64", "callbacks.evaluate.fake=64", *more]  # fmt: skip
+            "callbacks.evaluate.best=kid", "callbacks.evaluate.every=64", "callbacks.evaluate.fake=64",
+            *more]  # fmt: skip
 
 
 def kept_scores(folder: Path, name: str = "kid-pixels") -> dict[int, float]:
@@ -498,13 +503,13 @@ def test_images_that_a_metric_reserves_leave_others_for_the_baseline(tmp_path: P
 
 def test_the_best_checkpoint_is_chosen_on_images_that_the_run_did_not_see(tmp_path: Path) -> None:
     """MNIST's 50,000 and 10,000: by the last sixth of the 50,000 it would be chosen by what was trained on."""
-    there = looking(tmp_path).data
-    evaluation = looking(tmp_path, test=lambda: there, unseen=lambda: (there, torch.arange(1500, 1797)))
+    data = looking(tmp_path).data
+    evaluation = looking(tmp_path, test=lambda: data, unseen=lambda: (data, torch.arange(1500, 1797)))
     validation, test, split = evaluation.validation_and_test()
-    assert torch.equal(validation.pixels, there.rows["image"][1500:])
+    assert torch.equal(validation.pixels, data.rows["image"][1500:])
     assert (len(test), split, evaluation.reserved) == (1797, "test", set())
-    evaluation = looking(tmp_path, test=lambda: there, unseen=lambda: (there, torch.arange(0)))
-    assert torch.equal(evaluation.validation_and_test()[0].pixels, there.rows["image"][-(1797 // 6) :])
+    evaluation = looking(tmp_path, test=lambda: data, unseen=lambda: (data, torch.arange(0)))
+    assert torch.equal(evaluation.validation_and_test()[0].pixels, data.rows["image"][-(1797 // 6) :])
 
 
 def test_a_run_on_the_first_images_has_not_seen_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -545,8 +550,8 @@ def test_conditions_of_samples_have_the_frequencies_of_the_data(fit: Fit, tmp_pa
     latent_inputs = seeded_inputs(module.game, 250, 0, with_condition=False)["latent"]
     assert torch.equal(seeded_inputs(module.game, 100, 0)["latent"], latent_inputs[:100])
     assert torch.equal(half.fake.pixels[:5], evaluation.fake.pixels[:5])
-    asked = {"latent": latent_inputs[:5], "label": evaluation.fake.label[:5]}  # type: ignore[index]
-    assert torch.equal(data.stored(module.sample(asked)), evaluation.fake.pixels[:5])
+    inputs = {"latent": latent_inputs[:5], "label": evaluation.fake.label[:5]}  # type: ignore[index]
+    assert torch.equal(data.stored(module.sample(inputs)), evaluation.fake.pixels[:5])
 
 
 def test_other_pictures_than_the_training_data_are_reported(fit: Fit, tmp_path: Path) -> None:
@@ -644,6 +649,8 @@ def test_help_names_every_metric() -> None:
 
     from helpers.composing import ROOT, choices
 
-    said = subprocess.run([sys.executable, str(ROOT / "evaluate.py"), "--help"], capture_output=True, text=True).stdout
-    assert all(metric in said for metric in choices("metric"))
+    printed = subprocess.run(
+        [sys.executable, str(ROOT / "evaluate.py"), "--help"], capture_output=True, text=True
+    ).stdout
+    assert all(metric in printed for metric in choices("metric"))
     assert isinstance(FrechetDistance().better, dict)

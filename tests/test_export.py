@@ -58,12 +58,12 @@ def test_every_kind_of_generator_is_exported_and_loaded_again(
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"card.json"} | {one["name"] for one in card["files"].values()}
     generator, module = oakleaf.from_pretrained(tmp_path / "out"), load(run)
-    asked = module.game.sample_inputs(3)
+    rows = module.game.sample_inputs(3)
     torch.manual_seed(1)
-    wanted = module.sample(asked)
+    expected = module.sample(rows)
     torch.manual_seed(1)
     with torch.no_grad():
-        assert torch.equal(generator(*asked.values()), wanted)
+        assert torch.equal(generator(*rows.values()), expected)
     assert not [name for name in generator.weights() if "discriminator" in name or "known" in name or "pools" in name]
 
 
@@ -188,8 +188,8 @@ def test_a_hostile_model_card_is_refused(exported: Path, tmp_path: Path) -> None
 
 def test_damaged_weights_and_cards_are_reported(exported: Path, tmp_path: Path) -> None:
     folder = edited(exported, tmp_path)
-    whole = (folder / "generator.safetensors").read_bytes()
-    for content in (whole[:100], whole[:-100], b"", b"\xff" * 100):
+    weights = (folder / "generator.safetensors").read_bytes()
+    for content in (weights[:100], weights[:-100], b"", b"\xff" * 100):
         (folder / "generator.safetensors").write_bytes(content)
         with pytest.raises(UserError, match="damaged"):
             oakleaf.from_pretrained(folder)

@@ -36,17 +36,17 @@ def test_a_signal_ends_the_run_with_a_checkpoint_and_the_usual_exit_code(
 ) -> None:
     from oakleaf.callbacks import LogScalars
 
-    began = LogScalars.on_train_batch_end
+    original = LogScalars.on_train_batch_end
 
-    def tell(self: Any, trainer: Any, module: Any, *rest: Any) -> None:
-        began(self, trainer, module, *rest)
+    def send_signal(self: Any, trainer: Any, module: Any, *rest: Any) -> None:
+        original(self, trainer, module, *rest)
         if module.iteration == 3:
             os.kill(os.getpid(), sent)
 
     before = signal.getsignal(sent)
     folder = ["max_images=160", f"hydra.run.dir={tmp_path}/whole"], ["max_images=160", f"hydra.run.dir={tmp_path}/cut"]
     assert quick(*RUN, *folder[0], folder=tmp_path).returncode == 0
-    monkeypatch.setattr(LogScalars, "on_train_batch_end", tell)
+    monkeypatch.setattr(LogScalars, "on_train_batch_end", send_signal)
     assert quick(*RUN, *folder[1], folder=tmp_path).returncode == code
     monkeypatch.undo()
     assert signal.getsignal(sent) == before
@@ -68,19 +68,19 @@ def test_resume_auto_skips_and_reports_a_damaged_checkpoint(tmp_path: Path) -> N
     run = [*RUN, f"hydra.run.dir={tmp_path}/run", "callbacks.checkpoint.keep_every=64"]
     assert quick(*run, "max_images=160", folder=tmp_path).returncode == 0
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    whole = last.read_bytes()
-    torn = bytearray(whole)
+    undamaged = last.read_bytes()
+    damaged = bytearray(undamaged)
     with zipfile.ZipFile(last) as archive:
         weights = archive.read(max(archive.infolist(), key=lambda entry: entry.file_size))
-    torn[whole.index(weights) + len(weights) // 2] ^= 1  # a single bit
-    last.write_bytes(torn)
+    damaged[undamaged.index(weights) + len(weights) // 2] ^= 1  # a single bit
+    last.write_bytes(damaged)
     os.utime(last)
     result = quick(*run, "max_images=160", "resume=auto", folder=tmp_path)
     assert result.returncode == 0 and "last.ckpt is no checkpoint, or a damaged one" in result.stdout + result.stderr
     assert "000000000128.ckpt" in result.stdout + result.stderr
     again = read_checkpoint(last)
     assert again["images_seen"] == 160
-    last.write_bytes(whole)
+    last.write_bytes(undamaged)
     assert all(
         torch.equal(read_checkpoint(last)["state_dict"][key], again["state_dict"][key]) for key in again["state_dict"]
     )
@@ -91,11 +91,11 @@ def test_resume_auto_does_not_overwrite_a_run_without_a_readable_checkpoint(tmp_
     assert quick(*run, "resume=auto", folder=tmp_path).returncode == 0  # none is there: it begins
     for path in (tmp_path / "run" / "checkpoints").glob("*.ckpt"):
         path.write_bytes(path.read_bytes()[:-2000])
-    there = lambda: {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file() and p.suffix != ".log"}  # noqa: E731
-    before = there()
+    contents = lambda: {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file() and p.suffix != ".log"}  # noqa: E731
+    before = contents()
     result = quick(*run, "resume=auto", folder=tmp_path)
     assert result.returncode == 1 and "is whole; name another folder" in result.stderr.splitlines()[-1]
-    assert there() == before
+    assert contents() == before
 
 
 def test_a_full_disk_leaves_the_old_checkpoint_and_is_reported_at_the_end(tmp_path: Path) -> None:
@@ -132,14 +132,14 @@ def test_a_disk_too_full_for_grids_rows_and_scores_ends_no_run(tmp_path: Path, m
     """The first sheet and row are written, and those of the last turns; in between there is no room."""
     from oakleaf.callbacks import LogScalars
 
-    began, room = LogScalars.on_train_batch_end, contextlib.ExitStack()
+    original, room = LogScalars.on_train_batch_end, contextlib.ExitStack()
 
     def fill(self: Any, trainer: Any, module: Any, *rest: Any) -> None:
         if module.iteration == 2:
             room.enter_context(full_disk(40))  # less than a row
         if module.iteration == 8:
             room.close()
-        began(self, trainer, module, *rest)
+        original(self, trainer, module, *rest)
 
     monkeypatch.setattr(LogScalars, "on_train_batch_end", fill)
     often = ["max_images=160", "log_every=1", "callbacks.samples.every=16", "callbacks.checkpoint.every=160"]
@@ -151,11 +151,11 @@ def test_a_disk_too_full_for_grids_rows_and_scores_ends_no_run(tmp_path: Path, m
     often += ["callbacks.evaluate.best=null", "callbacks.evaluate.every=48", "callbacks.evaluate.fake=32"]
     with room:
         result = quick(*RUN, *often, f"hydra.run.dir={tmp_path}/run", folder=tmp_path)
-    said = result.stdout + result.stderr
-    assert result.returncode == 0, said
-    assert "Traceback" not in said
+    output = result.stdout + result.stderr
+    assert result.returncode == 0, output
+    assert "Traceback" not in output
     for name in (r"metrics\.csv", "scores", r"000000000032\.png"):
-        assert len(re.findall(rf"{name} could not be written \(File too large\), and the run goes on", said)) == 1
+        assert len(re.findall(rf"{name} could not be written \(File too large\), and the run goes on", output)) == 1
     with (tmp_path / "run" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [int(row["images"]) for row in rows] == [16, 128, 144, 144, 160]  # at 144 there is a score, in its own row
@@ -165,7 +165,7 @@ def test_a_disk_too_full_for_grids_rows_and_scores_ends_no_run(tmp_path: Path, m
     assert [file.name for file in (tmp_path / "run" / "scores").iterdir()] == ["metrics.json"]
 
 
-def poisoned(module: Any, iterations: range) -> None:
+def insert_nan(module: Any, iterations: range) -> None:
     """Batches of these turns hold a NaN."""
     real = module.training_step
 
@@ -180,7 +180,7 @@ def poisoned(module: Any, iterations: range) -> None:
 
 def test_nan_steps_are_skipped_and_buffers_repaired(tmp_path: Path) -> None:
     module, data, trainer, _ = built(*FP32, *SMALL, "max_images=160", folder=tmp_path)
-    poisoned(module, range(4, 6))
+    insert_nan(module, range(4, 6))
     trainer.fit(module, datamodule=data)
     assert {name: int(count) for name, count in module.guard.skipped.items()} == {"discriminator": 2}
     assert not module.guard.consecutive
@@ -190,7 +190,7 @@ def test_nan_steps_are_skipped_and_buffers_repaired(tmp_path: Path) -> None:
 
 def test_too_many_nan_steps_end_the_run_and_name_player_term_and_batch(tmp_path: Path) -> None:
     module, data, trainer, _ = built(*FP32, *SMALL, "max_images=320", "nonfinite.max_consecutive=3", folder=tmp_path)
-    poisoned(module, range(5, 100))
+    insert_nan(module, range(5, 100))
     with pytest.raises(
         TrainingDiverged, match=r"discriminator/adversarial is NaN .* 3 steps in a row.* turn 7; .* own image"
     ):
@@ -208,14 +208,14 @@ def test_a_generator_of_nan_is_named_also_if_the_discriminator_loss_fails_first(
 
 
 def test_a_failure_to_sample_does_not_hide_the_divergence() -> None:
-    def draws() -> torch.Tensor:
+    def fail() -> torch.Tensor:
         raise torch.linalg.LinAlgError("not positive definite")
 
     guard = NonFiniteGuard(max_consecutive=1)
     nan = {"adversarial": torch.tensor(float("nan"))}
     assert not guard.check("discriminator", None, nan, torch.tensor(1.0))
     with pytest.raises(TrainingDiverged, match=r"discriminator/adversarial is NaN .* Lower optim\.discriminator\.lr"):
-        guard.raise_if_diverged(1, {}, draws)
+        guard.raise_if_diverged(1, {}, fail)
 
 
 def test_rollback_resumes_from_the_last_checkpoint_with_half_the_learning_rates(
@@ -283,7 +283,7 @@ def test_checkpoints_are_written_atomically(tmp_path: Path) -> None:
 
 def test_the_state_of_an_objective_stays_finite_after_nan(tmp_path: Path) -> None:
     module, data, trainer, _ = built(*FP32, "model=began", "data.batch_size=8", "max_images=64", folder=tmp_path)
-    poisoned(module, range(3, 5))
+    insert_nan(module, range(3, 5))
     trainer.fit(module, datamodule=data)
     assert all(bool(tensor.isfinite().all()) for tensor in module.state_dict().values())
     assert module.guard.skipped

@@ -44,25 +44,25 @@ def test_sample_grids_of_fixed_latents_and_an_animation(fit: Fit, tmp_path: Path
     fit(*RUN)
     names = sorted(path.name for path in (tmp_path / "samples").iterdir())
     assert names == ["000000000000.png", "000000000320.png", "000000000640.png", "000000000960.png", "film.gif"]
-    film = Image.open(tmp_path / "samples" / "film.gif")
-    assert film.n_frames == 4
+    animation = Image.open(tmp_path / "samples" / "film.gif")
+    assert animation.n_frames == 4
     first, last = (Image.open(tmp_path / "samples" / name) for name in (names[0], names[3]))
-    assert first.size == last.size == film.size
+    assert first.size == last.size == animation.size
     assert first.tobytes() != last.tobytes()
-    for still, sheet_seen in ((0, first), (3, last)):
-        film.seek(still)
-        apart = np.asarray(film.convert("RGB"), float) - np.asarray(sheet_seen.convert("RGB"), float)
-        assert abs(apart).mean() < 3  # of 255 grey levels
+    for still, grid in ((0, first), (3, last)):
+        animation.seek(still)
+        difference = np.asarray(animation.convert("RGB"), float) - np.asarray(grid.convert("RGB"), float)
+        assert abs(difference).mean() < 3  # of 255 grey levels
 
 
 def test_a_resumed_run_continues_its_table(fit: Fit, tmp_path: Path) -> None:
     fit(*RUN, "callbacks.checkpoint.keep_every=320")
-    whole = rows_of(tmp_path)
+    uninterrupted = rows_of(tmp_path)
     fit(*RUN, checkpoint=tmp_path / "checkpoints" / "000000000320.ckpt")
     again = rows_of(tmp_path)
     timed = ("images_per_second",)
     assert [{k: v for k, v in row.items() if k not in timed} for row in again] == [
-        {k: v for k, v in row.items() if k not in timed} for row in whole
+        {k: v for k, v in row.items() if k not in timed} for row in uninterrupted
     ]
 
 
@@ -105,8 +105,8 @@ def test_metrics_csv_adds_new_columns(tmp_path: Path) -> None:
 def test_means_are_exact_also_for_lazy_terms() -> None:
     means = RunningMeans()
     for i in range(4):
-        paid = {"adversarial": torch.tensor(float(i))}
-        means.add("discriminator", paid | ({"lazy": torch.tensor(8.0)} if i % 4 == 0 else {}))
+        terms = {"adversarial": torch.tensor(float(i))}
+        means.add("discriminator", terms | ({"lazy": torch.tensor(8.0)} if i % 4 == 0 else {}))
     assert means.pop() == {"discriminator/adversarial": 1.5, "discriminator/lazy": 8.0}
     assert means.pop() == {}
 
@@ -135,10 +135,10 @@ def test_wandb_that_fails_in_any_way_ends_no_training(fit: Fit, tmp_path: Path, 
 def test_wandb_goes_online_only_if_logged_in_and_reachable(tmp_path, monkeypatch, key, answers, mode) -> None:
     import wandb
 
-    asked: list[str] = []
+    modes: list[str] = []
 
     def init(**arguments):
-        asked.append(arguments["mode"])
+        modes.append(arguments["mode"])
         raise RuntimeError("enough")
 
     monkeypatch.setattr(wandb, "init", init)
@@ -148,8 +148,8 @@ def test_wandb_goes_online_only_if_logged_in_and_reachable(tmp_path, monkeypatch
     monkeypatch.setattr(loggers, "_answers", lambda: answers)
     logger = WeightsAndBiases(str(tmp_path / "run"))
     logger.log_metrics({"a": 1.0}, step=1)
-    assert asked[0] == mode
-    assert asked[-1] == "disabled"
+    assert modes[0] == mode
+    assert modes[-1] == "disabled"
 
 
 def test_tensorboard_gets_scalars_and_pictures(fit: Fit, tmp_path: Path) -> None:
@@ -168,14 +168,14 @@ def test_tensorboard_on_a_full_disk_ends_no_run(
     fit: Fit, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("tensorboard")
-    began, room = LogScalars.on_train_batch_end, contextlib.ExitStack()
+    original, room = LogScalars.on_train_batch_end, contextlib.ExitStack()
 
     def fill(self: Any, trainer: Any, module: GAN, *rest: Any) -> None:
         if module.iteration == 12:
             room.enter_context(full_disk(100))
         if module.iteration == 50:
             room.close()
-        began(self, trainer, module, *rest)
+        original(self, trainer, module, *rest)
         [one.save() for one in trainer.loggers]  # to disk, which by itself happens every two minutes
 
     monkeypatch.setattr(LogScalars, "on_train_batch_end", fill)

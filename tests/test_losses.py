@@ -58,17 +58,17 @@ def test_least_squares_hinge_wasserstein_and_relativistic_by_hand() -> None:
 
 
 def test_critic_outputs_are_computed_only_if_the_loss_uses_them() -> None:
-    asked: list[Tensor] = []
+    inputs: list[Tensor] = []
 
     def critic(x: Tensor) -> CriticOutput:
-        asked.append(x)
+        inputs.append(x)
         return CriticOutput(x)
 
     round = Round(REAL, FAKE, critic)
     objectives.Hinge().generator(round)
     objectives.Hinge().generator(round)
-    assert len(asked) == 1
-    assert asked[0] is FAKE
+    assert len(inputs) == 1
+    assert inputs[0] is FAKE
 
 
 def test_clipping_keeps_every_weight_within_its_limit() -> None:

@@ -346,7 +346,7 @@ def test_conditional_accuracy_needs_labels() -> None:
     evaluation = mock.Mock()
     evaluation.data.classes = range(4)
     measure.prepare(evaluation)
-    told = sample(logits, logits, torch.tensor([0, 1, 2, 0]))
-    assert measure(told, told)["conditional_accuracy"] == 0.75
+    labelled = sample(logits, logits, torch.tensor([0, 1, 2, 0]))
+    assert measure(labelled, labelled)["conditional_accuracy"] == 0.75
     with pytest.raises(UserError, match="this generator is told none"):
-        measure(told, sample(logits, logits))
+        measure(labelled, sample(logits, logits))

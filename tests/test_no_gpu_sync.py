@@ -84,16 +84,16 @@ class OnGPU(Tensor):
 
 def test_the_nonfinite_guard_counts_and_skips_on_the_device() -> None:
     guard, optimizer = NonFiniteGuard(max_consecutive=3), SimpleNamespace(defaults={"fused": True}, found_inf=None)
-    told, counts = [], []
+    found_inf, counts = [], []
     for loss, norm in [(1.0, 2.0), (torch.nan, 2.0), (1.0, torch.inf), (1.0, 2.0), (-torch.inf, 2.0)]:
         losses = {"adversarial": torch.tensor(loss).as_subclass(OnGPU), "r1": torch.tensor(0.5).as_subclass(OnGPU)}
         assert guard.check("generator", optimizer, losses, torch.tensor(norm).as_subclass(OnGPU))
-        told.append(float(optimizer.found_inf))
+        found_inf.append(float(optimizer.found_inf))
         counts.append((int(guard.consecutive["generator"]), int(guard.skipped["generator"])))
         losses["adversarial"].fill_(7.0)  # a CUDA graph that is replayed
         kept = {name: float(value) for name, value in guard.last_losses["generator"].items()}
         assert kept == pytest.approx({"adversarial": loss, "r1": 0.5}, nan_ok=True)
-    assert told == [0, 1, 1, 0, 1]
+    assert found_inf == [0, 1, 1, 0, 1]
     assert counts == [(0, 0), (1, 1), (2, 2), (0, 2), (1, 3)]
     assert guard.raise_if_diverged(5, {}) and "generator" in guard.consecutive
 
@@ -104,8 +104,8 @@ def test_a_fused_optimizer_skips_steps_on_the_device_also_the_first(make: Any) -
     weight = nn.Parameter(torch.ones(3))
     optimizer = make([weight], lr=0.1)
     assert optimizer.defaults["fused"]
-    for slope, found in [(torch.nan, 1.0), (1.0, 0.0)]:
-        weight.grad, optimizer.found_inf = torch.full((3,), slope), torch.tensor(found)
+    for gradient, found in [(torch.nan, 1.0), (1.0, 0.0)]:
+        weight.grad, optimizer.found_inf = torch.full((3,), gradient), torch.tensor(found)
         before = weight.detach().clone()
         optimizer.step()
         torch.testing.assert_close(weight.detach(), before if found else before - 0.1, atol=1e-4, rtol=0)
@@ -113,24 +113,24 @@ def test_a_fused_optimizer_skips_steps_on_the_device_also_the_first(make: Any) -
 
 
 def test_a_batch_is_copied_to_the_gpu_while_the_previous_one_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    events, asked, current, kept = itertools.count(), [], Mock(), []
+    events, requested, current, recorded = itertools.count(), [], Mock(), []
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: Mock(record_event=lambda: next(events)))
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: current)
-    monkeypatch.setattr(torch.Tensor, "record_stream", lambda values, stream: kept.append(int(values[0])))
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda values, stream: recorded.append(int(values[0])))
 
     def batches() -> Iterator[dict[str, Tensor]]:
         for number in range(3):
-            asked.append(number)
+            requested.append(number)
             yield {"image": torch.full((2,), number)}
 
-    given = [
-        (int(batch["image"][0]), len(asked), current.wait_event.call_args.args[0])
+    received = [
+        (int(batch["image"][0]), len(requested), current.wait_event.call_args.args[0])
         for batch in prefetch(batches(), torch.device("cpu"))
     ]
-    assert given == [
+    assert received == [
         (0, 2, 0),
         (1, 3, 1),
         (2, 3, 2),
     ]  # batch, how many were copied by then, whose copy it waits for
-    assert kept == [0, 1, 2]
+    assert recorded == [0, 1, 2]

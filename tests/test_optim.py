@@ -30,8 +30,8 @@ def test_a_lazy_penalty_is_computed_on_every_nth_step_of_its_player(fit: Fit, tm
     options = ["loss=relativistic", "optim.discriminator.every=2", "loss.penalties.r1.every=2", "log_every=2"]
     fit(*SMALL, *options, "max_images=128")
     with (tmp_path / "metrics.csv").open(newline="") as file:
-        paid = [bool(row["discriminator/r1"]) for row in csv.DictReader(file)]
-    assert paid == [False, True, False, True]
+        computed = [bool(row["discriminator/r1"]) for row in csv.DictReader(file)]
+    assert computed == [False, True, False, True]
 
 
 def test_two_time_scales_and_integer_betas(tmp_path: Path) -> None:
@@ -95,8 +95,8 @@ def test_ema_forgets_the_initialisation_and_stays_in_eval_mode(fit: Fit) -> None
     assert not any(part.training for part in module.generator_ema.modules())
     live, mean = module.game.generator, module.generator_ema.network
     first = dict(live.named_parameters())
-    apart = max((w - first[name]).abs().max().item() for name, w in mean.named_parameters())
-    assert 0 < apart < 0.02  # near the live weights, which have moved by ~ 30 steps of 2e-4
+    distance = max((w - first[name]).abs().max().item() for name, w in mean.named_parameters())
+    assert 0 < distance < 0.02  # near the live weights, which have moved by ~ 30 steps of 2e-4
     assert EMA(half_life=10_000, ramp=0.05).decay(images=64, step=64) < 1e-5  # the first update is a copy
 
 

@@ -19,11 +19,11 @@ from oakleaf.runtime import distributed
 from oakleaf.runtime.seeds import derive_seed
 from oakleaf.runtime.sync_batchnorm import AllReduceSum
 
-TURNS, SIZE = 6, 12
+ITERATIONS, SIZE = 6, 12
 WITHOUT_NORM = ["model.game.generator.norm=none", "model.game.discriminator.norm=none"]
 # not Adam: where a gradient is nearly 0 it turns the rounding of a sum in another order into a whole step
 SGD = ["optim=sgd", "optim.discriminator.lr=0.01", "optim.generator.lr=0.01"]
-NARROW = ["model.game.generator.width=8", "model.game.discriminator.width=8", f"max_images={TURNS * 2 * SIZE}"]
+NARROW = ["model.game.generator.width=8", "model.game.discriminator.width=8", f"max_images={ITERATIONS * 2 * SIZE}"]
 NARROW += [f"data.batch_size={SIZE}"]
 
 
@@ -38,8 +38,8 @@ def train_in_two_processes(folder: Path, *overrides: str) -> Path:
 
 
 def joint_batches(images: Tensor) -> list[tuple[int, Tensor]]:
-    hands = zip(range(TURNS), EpochSampler(len(images), 2 * SIZE, seed=0).batches(0))
-    return [(iteration, images[rows].float() / 127.5 - 1) for iteration, (rows, _) in hands]
+    batches = zip(range(ITERATIONS), EpochSampler(len(images), 2 * SIZE, seed=0).batches(0))
+    return [(iteration, images[rows].float() / 127.5 - 1) for iteration, (rows, _) in batches]
 
 
 def drawn(iteration: int, *shapes: tuple[int, ...]) -> list[Tensor]:
@@ -106,8 +106,8 @@ def non_saturating(generator, critic, images: Tensor) -> None:
 def test_two_processes_equal_one_with_the_joint_batch(tmp_path: Path, options, by_hand) -> None:
     run = train_in_two_processes(tmp_path, *NARROW, *SGD, *options)
     trained = load(run)
-    assert trained.iteration == TURNS
-    assert trained.images_seen == TURNS * 2 * SIZE
+    assert trained.iteration == ITERATIONS
+    assert trained.images_seen == ITERATIONS * 2 * SIZE
 
     module, data, *_ = built(*FP32, *NARROW, *SGD, *options, folder=tmp_path)
     data.prepare_data()

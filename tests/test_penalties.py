@@ -103,27 +103,27 @@ def test_dragan_penalises_around_the_real_images() -> None:
 @pytest.mark.parametrize("at", ["real", "fake"])
 def test_the_input_gradient_of_a_retained_critic_pass_is_the_same(at: str) -> None:
     critic, real, fake = Bowl(), images(1), images(2)
-    penalty, asked = GradientPenalty(at=at, weight=2.0), []
+    penalty, passes = GradientPenalty(at=at, weight=2.0), []
     gradients = []
     for prepared in (False, True):
-        round = Round(real, fake, lambda x: asked.append(x) or critic(x))
-        asked.clear()
+        round = Round(real, fake, lambda x: passes.append(x) or critic(x))
+        passes.clear()
         if prepared:
             penalty.prepare(round)
         loss = round.on_fake.score.mean() - round.on_real.score.mean() + penalty(round)
         gradients.append(torch.autograd.grad(loss, list(critic.parameters())))
-    assert len(asked) == 2  # no third pass of the critic
-    for apart, shared in zip(*gradients):
-        torch.testing.assert_close(apart, shared)
+    assert len(passes) == 2  # no third pass of the critic
+    for separate, shared in zip(*gradients):
+        torch.testing.assert_close(separate, shared)
 
 
 JOINT = [
-    (["loss=relativistic"], 1),  # R1 and R2: both slopes are of the one pass
-    (["loss=relativistic", "~loss.penalties.r2"], 2),  # R1 alone: its way back does not lead through the fakes
+    (["loss=relativistic"], 1),  # R1 and R2: both input gradients are of the one pass
+    (["loss=relativistic", "~loss.penalties.r2"], 2),  # R1 alone: its backward pass does not go through the fakes
     (["loss=wasserstein_gp"], 2),  # and one between them
     (["loss=hinge"], 2),  # BatchNorm
     (["loss=hinge", "loss.norm=none"], 1),
-    (["model=projection"], 1),  # told a label
+    (["model=projection"], 1),  # conditioned on a label
     (["model=toy", "data=toy", "model.game.discriminator.minibatch=4"], 2),  # sees how alike a batch's images are
     (["model=lapgan", "data.size=32", "loss=least_squares", "loss.norm=none"], 3),  # three critics
 ]
@@ -137,17 +137,17 @@ def test_real_and_fake_are_scored_in_one_pass_if_that_changes_nothing(
     data.setup()
     game, batch = module.game.eval(), data.batch(torch.arange(4))  # eval: dropout would draw others
     game.generator.requires_grad_(False)
-    looks: list[object] = []
+    calls: list[object] = []
     for critic in getattr(game.discriminator, "levels", [game.discriminator]):
-        critic.register_forward_hook(lambda *_: looks.append(1))
+        critic.register_forward_hook(lambda *_: calls.append(1))
     gradients, counts = [], []
     for jointly in (None, False):  # None: to be found out
         game.batched = jointly
         torch.manual_seed(3)
-        looks.clear()
-        paid, _ = game.player_losses("discriminator", batch, 0, 0)
-        counts.append(len(looks))
-        gradients.append(torch.autograd.grad(sum(paid.values()), list(game.discriminator.parameters())))
+        calls.clear()
+        terms, _ = game.player_losses("discriminator", batch, 0, 0)
+        counts.append(len(calls))
+        gradients.append(torch.autograd.grad(sum(terms.values()), list(game.discriminator.parameters())))
     assert counts[0] == passes
-    for joint, apart in zip(*gradients):
-        torch.testing.assert_close(joint, apart, rtol=1e-4, atol=1e-6)
+    for joint, separate in zip(*gradients):
+        torch.testing.assert_close(joint, separate, rtol=1e-4, atol=1e-6)

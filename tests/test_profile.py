@@ -38,11 +38,11 @@ def costs(fit: Fit, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> tuple[d
 
 
 def test_a_profile_names_convolutions_where_they_dominate(costs: tuple[dict[str, float], str], tmp_path: Path) -> None:
-    shares, said = costs
+    shares, message = costs
     assert sum(shares.values()) == pytest.approx(1, abs=1e-6)
     assert all(share >= 0 for share in shares.values())
     largest = max(shares.keys() - {HOST}, key=lambda name: shares[name])  # HOST has what other programs took
-    assert largest.startswith(CONVOLUTIONS) and f"{largest} {shares[largest]:.0%}" in said
+    assert largest.startswith(CONVOLUTIONS) and f"{largest} {shares[largest]:.0%}" in message
     assert {DATA, OPTIMIZER, HOST} <= set(shares)
     events = json.loads(gzip.decompress((tmp_path / "profile" / "trace.json.gz").read_bytes()))["traceEvents"]
     assert sum(event.get("name") == "run_training_batch" for event in events) == 3

@@ -38,14 +38,14 @@ def test_feature_matching_is_the_papers_formula(distance: str) -> None:
     weight = torch.randn(3, 7)
     real, fake = torch.randn(5, 3), torch.randn(5, 3, requires_grad=True)
     objective = FeatureMatching(distance)
-    paid = objective.generator(Round(real, fake, lambda x: CriticOutput(x.sum(1), features=x @ weight)))
-    apart = [
+    loss = objective.generator(Round(real, fake, lambda x: CriticOutput(x.sum(1), features=x @ weight)))
+    differences = [
         sum(float(f @ weight[:, k]) for f in fake) / 5 - sum(float(r @ weight[:, k]) for r in real) / 5
         for k in range(7)
     ]
-    by_hand = sum(d**2 if distance == "squared" else abs(d) for d in apart) / 7
-    assert paid.item() == pytest.approx(by_hand, rel=1e-5)
-    paid.backward()
+    by_hand = sum(d**2 if distance == "squared" else abs(d) for d in differences) / 7
+    assert loss.item() == pytest.approx(by_hand, rel=1e-5)
+    loss.backward()
     assert fake.grad is not None
     assert fake.grad.abs().sum() > 0
     with pytest.raises(UserError, match="gives no features, which the loss"):
@@ -89,15 +89,15 @@ def test_minibatch_discrimination_recognises_a_collapsed_batch(critic: torch.nn.
 def test_score_is_the_log_of_z_and_fake_the_class_of_logit_0() -> None:
     torch.manual_seed(0)
     critic = Discriminator(1, 4, classes=10, hidden=(16, 8)).eval()
-    verdict = critic(torch.rand(5, 1, 4, 4) * 2 - 1)
-    assert verdict.classes is not None
-    assert verdict.features is not None
-    assert verdict.features.shape == (5, 8)
-    z = verdict.classes.double().exp().sum(1)
-    torch.testing.assert_close(verdict.score.double(), z.log(), rtol=1e-5, atol=1e-6)
-    more = torch.cat([verdict.classes, torch.zeros(5, 1)], 1).softmax(1)  # K + 1 classes
-    torch.testing.assert_close(verdict.score.sigmoid(), 1 - more[:, -1], rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(verdict.score.double().sigmoid(), z / (z + 1), rtol=1e-5, atol=1e-6)
+    output = critic(torch.rand(5, 1, 4, 4) * 2 - 1)
+    assert output.classes is not None
+    assert output.features is not None
+    assert output.features.shape == (5, 8)
+    z = output.classes.double().exp().sum(1)
+    torch.testing.assert_close(output.score.double(), z.log(), rtol=1e-5, atol=1e-6)
+    more = torch.cat([output.classes, torch.zeros(5, 1)], 1).softmax(1)  # K + 1 classes
+    torch.testing.assert_close(output.score.sigmoid(), 1 - more[:, -1], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(output.score.double().sigmoid(), z / (z + 1), rtol=1e-5, atol=1e-6)
 
 
 def test_the_discriminator_loss_is_twice_the_loss_of_the_authors_code(tmp_path: Path) -> None:
@@ -109,14 +109,14 @@ def test_the_discriminator_loss_is_twice_the_loss_of_the_authors_code(tmp_path: 
     game = module.game
     game.player_losses("discriminator", batch, 1, 0)  # from here on its scales stay
     torch.manual_seed(2)
-    paid, _ = game.player_losses("discriminator", batch, 1, 0)
+    terms, _ = game.player_losses("discriminator", batch, 1, 0)
     torch.manual_seed(2)
     fake = game.generate(game.sample_inputs(50))
     real_lse, fake_lse = (game.discriminator(images).classes.logsumexp(1) for images in (x, fake))
     labelled = cross_entropy(game.discriminator(few).classes, label)
     unlabelled = (-real_lse + softplus(real_lse)).mean() / 2 + softplus(fake_lse).mean() / 2
-    torch.testing.assert_close(sum(paid.values()), 2 * (labelled + unlabelled))
-    assert paid["supervised"].item() == pytest.approx(2 * labelled.item(), rel=1e-5)
+    torch.testing.assert_close(sum(terms.values()), 2 * (labelled + unlabelled))
+    assert terms["supervised"].item() == pytest.approx(2 * labelled.item(), rel=1e-5)
 
 
 def test_the_supervised_term_uses_the_labels_of_the_batch_where_all_are_known() -> None:
@@ -220,18 +220,18 @@ def test_semi_supervised_learning_without_labels_is_refused(tmp_path: Path) -> N
 
 def test_labelled_images_are_repeated_in_shuffled_passes() -> None:
     few = torch.tensor([3, 14, 15, 92, 65, 35, 89])
-    hands = list(EpochSampler(100, 10, seed=0, oversample=few).batches(0))
-    assert all(len(rows) == len(mirrored) == 20 for rows, mirrored in hands)
+    batches = list(EpochSampler(100, 10, seed=0, oversample=few).batches(0))
+    assert all(len(rows) == len(mirrored) == 20 for rows, mirrored in batches)
     plain = list(EpochSampler(100, 10, seed=0).batches(0))
-    assert all(torch.equal(rows[:10], other) for (rows, _), (other, _) in zip(hands, plain))  # others as ever
-    dealt = torch.cat([rows[10:] for rows, _ in hands])
-    tilings = [dealt[start : start + 7] for start in range(0, 98, 7)]
-    assert all(sorted(tiling.tolist()) == sorted(few.tolist()) for tiling in tilings)
-    assert len({tuple(tiling.tolist()) for tiling in tilings}) > 10
+    assert all(torch.equal(rows[:10], other) for (rows, _), (other, _) in zip(batches, plain))  # others as ever
+    repeated = torch.cat([rows[10:] for rows, _ in batches])
+    passes = [repeated[start : start + 7] for start in range(0, 98, 7)]
+    assert all(sorted(tiling.tolist()) == sorted(few.tolist()) for tiling in passes)
+    assert len({tuple(tiling.tolist()) for tiling in passes}) > 10
     later = list(EpochSampler(100, 10, seed=0, oversample=few).batches(6))
-    assert torch.equal(later[0][0], hands[6][0])
+    assert torch.equal(later[0][0], batches[6][0])
     halves = [next(EpochSampler(100, 5, 0, rank, 2, few).batches(3))[0] for rank in (0, 1)]
-    assert torch.equal(torch.cat([halves[0][5:], halves[1][5:]]), hands[3][0][10:])
+    assert torch.equal(torch.cat([halves[0][5:], halves[1][5:]]), batches[3][0][10:])
 
 
 def test_batches_show_only_the_labels_of_labelled_images(tmp_path: Path) -> None:
@@ -258,10 +258,10 @@ def test_batches_show_only_the_labels_of_labelled_images(tmp_path: Path) -> None
 
 def test_learning_from_few_labels_resumes_exactly(fit: Fit, tmp_path: Path) -> None:
     run = [*KEPT, "optim.ema.of=[generator,discriminator]", "callbacks.checkpoint.keep_every=50"]
-    whole, _ = fit(*run, "max_images=500", folder=tmp_path / "a")
+    uninterrupted, _ = fit(*run, "max_images=500", folder=tmp_path / "a")
     cut = tmp_path / "a" / "checkpoints" / f"{150:012d}.ckpt"
     again, _ = fit(*run, "max_images=500", "data.keep=workers", "data.workers=1", checkpoint=cut, folder=tmp_path / "b")
-    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), again.state_dict().values()))
+    assert all(torch.equal(a, b) for a, b in zip(uninterrupted.state_dict().values(), again.state_dict().values()))
 
 
 def test_few_labels_beat_chance_and_classification_error_counts_it(fit: Fit, tmp_path: Path) -> None:

@@ -29,12 +29,12 @@ MEDIAN = {"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": 1, "n_w
 def configured(folder: Path, *options: str) -> Any:
     config = composed(*options)
     config._set_flag("struct", False)
-    said = ["hydra/sweeper=optuna", "hydra.mode=MULTIRUN", "hydra.sweep.dir=/home/me/sweep"]
-    config.hydra = {"sweep": {"dir": str(folder)}, "overrides": {"hydra": said}}
+    overrides = ["hydra/sweeper=optuna", "hydra.mode=MULTIRUN", "hydra.sweep.dir=/home/me/sweep"]
+    config.hydra = {"sweep": {"dir": str(folder)}, "overrides": {"hydra": overrides}}
     return config
 
 
-class Pretended:
+class FakeLauncher:
     """A launcher whose jobs end at once; the nearer the rate to 1e-3 the better. after: the kill comes when they have
     ended, before anybody was told."""
 
@@ -60,14 +60,14 @@ class Pretended:
 
 def searched(
     folder: Path,
-    launch: Pretended,
+    launch: FakeLauncher,
     trials: int = 6,
     line: list[str] = LINE,
     options: Sequence[str] = (),
     **settings: Any,
 ) -> None:
-    wanted = Settings(**{"trials": trials, "batch": 2, "storage": None, "sampler": RANDOM, "pruner": None} | settings)
-    search(configured(folder, *options), line, lambda jobs: None, launch, wanted)
+    merged = Settings(**{"trials": trials, "batch": 2, "storage": None, "sampler": RANDOM, "pruner": None} | settings)
+    search(configured(folder, *options), line, lambda jobs: None, launch, merged)
 
 
 def written(job: Job | None) -> Job:
@@ -75,10 +75,10 @@ def written(job: Job | None) -> Job:
     return job
 
 
-def values_of(folder: Path, said: str) -> tuple[str, list[float]]:
+def values_of(folder: Path, word: str) -> tuple[str, list[float]]:
     """The direction of the study whose name has this word, and the values that it was told."""
     storage = f"sqlite:///{folder / 'study.db'}"
-    (name,) = (name for name in optuna.get_all_study_names(storage) if said in name.split())
+    (name,) = (name for name in optuna.get_all_study_names(storage) if word in name.split())
     study = optuna.load_study(study_name=name, storage=storage)
     return study.direction.name, sorted(t.value for t in study.trials if t.value is not None)
 
@@ -86,7 +86,7 @@ def values_of(folder: Path, said: str) -> tuple[str, list[float]]:
 @pytest.mark.parametrize("storage", [None, "study.journal"])
 def test_a_killed_search_resumes_the_same_study(tmp_path: Path, storage: str | None) -> None:
     storage = storage and str(tmp_path / storage)
-    killed, after = Pretended(killed_at=4), Pretended()
+    killed, after = FakeLauncher(killed_at=4), FakeLauncher()
     with pytest.raises(KeyboardInterrupt):
         searched(tmp_path, killed, storage=storage)
     searched(tmp_path, after, storage=storage)
@@ -94,62 +94,62 @@ def test_a_killed_search_resumes_the_same_study(tmp_path: Path, storage: str | N
     done = {*killed.launched[:3], *after.launched}
     assert len(done) == 6
     assert not {*killed.launched[:3]} & {*after.launched}  # nothing is run twice
-    nothing = Pretended()
+    nothing = FakeLauncher()
     searched(tmp_path, nothing, storage=storage)
     assert nothing.launched == []
-    told = (tmp_path / "report.md").read_text()
-    assert "\n| 6 | " in told
-    assert "python train.py -m hydra/sweeper=optuna " in told and "/home/me" not in told
-    searched(tmp_path, more := Pretended(), trials=8, storage=storage)
+    report = (tmp_path / "report.md").read_text()
+    assert "\n| 6 | " in report
+    assert "python train.py -m hydra/sweeper=optuna " in report and "/home/me" not in report
+    searched(tmp_path, more := FakeLauncher(), trials=8, storage=storage)
     assert len(more.launched) == 2
 
 
 def test_another_metric_is_another_study_and_runs_are_evaluated_again(tmp_path: Path) -> None:
-    searched(tmp_path, first := Pretended())
+    searched(tmp_path, first := FakeLauncher())
     options = ["sweep.metric=prdc", "sweep.measure=coverage"]
-    searched(tmp_path, again := Pretended(options=options), options=options)
+    searched(tmp_path, again := FakeLauncher(options=options), options=options)
     assert sorted(again.launched) == sorted(first.launched)  # to be measured: none is new
     (low, fids), (high, coverages) = values_of(tmp_path, "fid"), values_of(tmp_path, "coverage")
     assert (low, high, len(fids)) == ("MINIMIZE", "MAXIMIZE", 6)
     assert coverages == sorted(-fid for fid in fids)
-    told = (tmp_path / "report.md").read_text()
-    assert "coverage-classifier" in told and "higher is better" in told
-    searched(tmp_path, more := Pretended(options=options), trials=8, options=options)
+    report = (tmp_path / "report.md").read_text()
+    assert "coverage-classifier" in report and "higher is better" in report
+    searched(tmp_path, more := FakeLauncher(options=options), trials=8, options=options)
     assert len(more.launched) == 2 and not {*more.launched} & {*first.launched}
     assert len(values_of(tmp_path, "coverage")[1]) == 8
 
 
 def test_runs_of_two_lengths_are_not_compared(tmp_path: Path) -> None:
-    searched(tmp_path, first := Pretended(), line=[*LINE, "max_images=1000"])
+    searched(tmp_path, first := FakeLauncher(), line=[*LINE, "max_images=1000"])
     for line in ([*LINE, "max_images=2000"], LINE, [*LINE, "max_images=1000", "+trainer.max_time=00:01:00:00"]):
         with pytest.raises(UserError, match=r"another length \(max_images=1000\)"):
             searched(tmp_path, first, trials=7, line=line)
-    searched(tmp_path, one_more := Pretended(), trials=7, line=["max_images=1000", *LINE])
+    searched(tmp_path, one_more := FakeLauncher(), trials=7, line=["max_images=1000", *LINE])
     assert len(one_more.launched) == 1 and not {*one_more.launched} & {*first.launched}
 
 
 def test_another_study_proposes_other_parameters_first(tmp_path: Path) -> None:
-    searched(tmp_path, Pretended())
+    searched(tmp_path, FakeLauncher())
     options = ["sweep.metric=prdc", "sweep.measure=coverage"]
-    searched(tmp_path, Pretended(options=options), trials=9, options=options)
+    searched(tmp_path, FakeLauncher(options=options), trials=9, options=options)
     assert len(values_of(tmp_path, "coverage")[1]) == 9
 
 
 def test_evaluating_again_resumes_after_a_kill(tmp_path: Path) -> None:
-    searched(tmp_path, first := Pretended())
+    searched(tmp_path, first := FakeLauncher())
     other, stopped = ["sweep.fake=5000"], first.launched[2]
     write_job(tmp_path / stopped, replace(written(read_job(tmp_path / stopped)), state="stopped"))
-    searched(tmp_path, again := Pretended(options=other), options=other)
+    searched(tmp_path, again := FakeLauncher(options=other), options=other)
     assert sorted(again.launched) == sorted(first.launched)
     assert len(values_of(tmp_path, "fake=5000")[1]) == 6
 
 
 def test_results_finished_before_a_kill_are_reported_to_the_study_later(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        searched(tmp_path, killed := Pretended(killed_at=4, after=True))
+        searched(tmp_path, killed := FakeLauncher(killed_at=4, after=True))
     given_up = written(read_job(tmp_path / killed.launched[3]))
     write_job(tmp_path / given_up.name, replace(given_up, state="pruned", scores={}, better={}))
-    searched(tmp_path, after := Pretended())
+    searched(tmp_path, after := FakeLauncher())
     assert len(after.launched) == 2 and not {*after.launched} & {*killed.launched}
     assert len(values_of(tmp_path, "fid")[1]) == 5
     (name,) = optuna.get_all_study_names(f"sqlite:///{tmp_path / 'study.db'}")
@@ -166,7 +166,7 @@ def test_overrides_are_converted_back_to_parameters() -> None:
 
 
 def test_a_small_space_is_searched_completely(tmp_path: Path) -> None:
-    searched(tmp_path, launch := Pretended(), trials=50, line=[f"{RATE}=1e-4,1e-3", "logger=csv"])
+    searched(tmp_path, launch := FakeLauncher(), trials=50, line=[f"{RATE}=1e-4,1e-3", "logger=csv"])
     assert len(launch.launched) == len(set(launch.launched)) == 2
 
 
@@ -177,13 +177,13 @@ def test_an_exhausted_sampler_ends_the_search(tmp_path: Path, kind: str) -> None
     if kind == "GridSampler":
         sampler["search_space"] = {RATE: ["0.0001", "0.001"], "loss": ["hinge", "least_squares"]}
     line = [f"{RATE}=1e-4,1e-3", "loss=hinge,least_squares", "logger=csv"]
-    searched(tmp_path, launch := Pretended(), trials=50, line=line, sampler=sampler)
+    searched(tmp_path, launch := FakeLauncher(), trials=50, line=line, sampler=sampler)
     assert len(launch.launched) == len(set(launch.launched)) == 4
     assert "| 4 | " in (tmp_path / "report.md").read_text()
     if kind == "GridSampler":
         sampler["search_space"] = {RATE: [7], "loss": ["hinge"]}
         with pytest.raises(UserError, match=r"hydra\.sweeper\.sampler: .7. not in"):
-            searched(tmp_path / "other", Pretended(), line=line, sampler=sampler)
+            searched(tmp_path / "other", FakeLauncher(), line=line, sampler=sampler)
 
 
 def test_hydra_sweep_syntax_becomes_a_search_space() -> None:
@@ -206,10 +206,10 @@ def test_hydra_sweep_syntax_becomes_a_search_space() -> None:
 
 def test_a_bad_run_is_pruned_by_its_scores(tmp_path: Path) -> None:
     _, ranges = space(LINE)
-    wanted = Settings(3, 1, None, RANDOM, MEDIAN)
-    study = Study(tmp_path, ranges, wanted, "fid", ["metric=fid"], 0)
+    settings = Settings(3, 1, None, RANDOM, MEDIAN)
+    study = Study(tmp_path, ranges, settings, "fid", ["metric=fid"], 0)
     good, bad = ([1.0, 0.5, 0.2], [9.0, 9.0, 9.0])
-    for scores, given_up in ((good, False), (bad, True)):
+    for scores, pruned in ((good, False), (bad, True)):
         (swept,) = study.ask(1)
         name = job_name(swept)
         (tmp_path / name).mkdir()
@@ -219,9 +219,9 @@ def test_a_bad_run_is_pruned_by_its_scores(tmp_path: Path) -> None:
         assert scores_of(tmp_path / name, "fid") == scores
         with watcher(tmp_path, study, [name], every=0.05):
             time.sleep(0.5)
-        assert (tmp_path / name / STOP).exists() is given_up
-        job = Job(name, [], swept, "pruned" if given_up else "done", evaluated=["metric=fid"])
-        job.scores = {} if given_up else {"fid-classifier": 0.2}
+        assert (tmp_path / name / STOP).exists() is pruned
+        job = Job(name, [], swept, "pruned" if pruned else "done", evaluated=["metric=fid"])
+        job.scores = {} if pruned else {"fid-classifier": 0.2}
         study.tell({name: job})
     assert [trial.state.name for trial in study.study.trials] == ["COMPLETE", "PRUNED"]
 

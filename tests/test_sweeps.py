@@ -95,22 +95,22 @@ def test_jobs_of_several_processes_run_in_a_sweep_also_after_a_failed_job(tmp_pa
     assert "| 1 | 16 | " in report
     assert "nearest: 16" in report
     assert Image.open(folder / "sheet.png").width > 200
-    told = quick("train", f"sweep.status={folder}", folder=tmp_path)
-    assert told.stdout.splitlines()[-1] == "1 failed, 1 done", told.stderr
+    printed = quick("train", f"sweep.status={folder}", folder=tmp_path)
+    assert printed.stdout.splitlines()[-1] == "1 failed, 1 done", printed.stderr
 
 
 def test_the_status_needs_no_torch_and_takes_no_other_option(tmp_path: Path) -> None:
-    beside = quick("train", "sweep.status=x", "seed=1", folder=tmp_path)
-    assert (beside.returncode, beside.stderr) == (
+    refused = quick("train", "sweep.status=x", "seed=1", folder=tmp_path)
+    assert (refused.returncode, refused.stderr) == (
         1,
         "sweep.status=x stands alone: python train.py sweep.status=FOLDER\n",
     )
     assert not list(tmp_path.glob("outputs/*/*"))
-    asked = "import sys; sys.argv = ['train.py', 'sweep.status=/nowhere']; from oakleaf.cli.train import main\n"
-    asked += "try: main()\nexcept SystemExit as end: print(end)\nprint('torch' in sys.modules)"
-    said = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout
-    assert "no sweep was begun there" in said
-    assert said.splitlines()[-1] == "False"
+    code = "import sys; sys.argv = ['train.py', 'sweep.status=/nowhere']; from oakleaf.cli.train import main\n"
+    code += "try: main()\nexcept SystemExit as end: print(end)\nprint('torch' in sys.modules)"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "no sweep was begun there" in output
+    assert output.splitlines()[-1] == "False"
 
 
 def test_the_name_of_a_sweep_depends_on_its_command() -> None:
@@ -164,15 +164,15 @@ def test_the_ranking_averages_over_seeds_and_uses_the_direction_of_the_metric() 
 
 def test_each_job_gets_a_gpu_of_its_own(tmp_path: Path) -> None:
     gpu = {"CUDA_VISIBLE_DEVICES": "0,2,GPU-5"}
-    wants = lambda devices: SimpleNamespace(accelerator="auto", devices=devices)  # noqa: E731
+    trainer = lambda devices: SimpleNamespace(accelerator="auto", devices=devices)  # noqa: E731
     with mock.patch.dict(os.environ, gpu), mock.patch("tempfile.gettempdir", return_value=str(tmp_path)):
-        with reserve_gpus(wants(1)) as first, reserve_gpus(wants(1)) as second:
+        with reserve_gpus(trainer(1)) as first, reserve_gpus(trainer(1)) as second:
             assert (first["CUDA_VISIBLE_DEVICES"], second["CUDA_VISIBLE_DEVICES"]) == ("0", "2")
-            with reserve_gpus(wants(2)) as third:  # only one is left
+            with reserve_gpus(trainer(2)) as third:  # only one is left
                 assert third["CUDA_VISIBLE_DEVICES"] == "GPU-5,0"
-        with reserve_gpus(wants(2)) as two:
+        with reserve_gpus(trainer(2)) as two:
             assert two["CUDA_VISIBLE_DEVICES"] == "0,2"
-        for all_of_them in (wants(3), wants("auto"), SimpleNamespace(accelerator="cpu", devices=1)):
+        for all_of_them in (trainer(3), trainer("auto"), SimpleNamespace(accelerator="cpu", devices=1)):
             with reserve_gpus(all_of_them) as share:
                 assert share == {}
 
@@ -195,8 +195,8 @@ def test_a_sweep_is_a_group_in_wandb(tmp_path: Path) -> None:
     from oakleaf.sweeps.job_runner import _wandb
 
     job = Job("hinge-seed0", [], ["loss=hinge", "seed=0"])
-    said = _wandb(tmp_path / "loss-seed-123456" / job.name, job)
-    with mock.patch.dict(os.environ, said):
+    variables = _wandb(tmp_path / "loss-seed-123456" / job.name, job)
+    with mock.patch.dict(os.environ, variables):
         logger = WeightsAndBiases(str(tmp_path), tags=[])
         run = logger.run
         assert (run.group, run.job_type, run.name) == ("loss-seed-123456", "train", "hinge-seed0")

@@ -69,12 +69,12 @@ def test_every_model_trains_with_every_loss(tmp_path: Path, captions: Path, mode
         if "every" in player:
             player.every = 1  # all play, also after five steps of D
     narrow(config.model.game)
-    module, dealt, recipe = build(config)
-    build_trainer(recipe).fit(module, datamodule=dealt)
+    module, data, recipe = build(config)
+    build_trainer(recipe).fit(module, datamodule=data)
     assert module.iteration == 2
     assert all(torch.isfinite(w).all() for w in module.parameters())
     images = module.sample(module.game.sample_inputs(3))
-    assert images.shape == (3, dealt.channels, *dealt.size)
+    assert images.shape == (3, data.channels, *data.size)
     assert images.abs().max() <= 1 or model in ("toy", "tagging")  # points and vectors know no bounds
 
 

@@ -104,16 +104,16 @@ def test_nothing_is_learned_from_held_out_pictures(captions: Path, tmp_path: Pat
 def test_a_picture_has_one_row_for_each_word_or_one_with_their_mean(captions: Path) -> None:
     words = tags(f"data.root={captions}")
     words.setup()
-    told = words.part("train").words
-    assert len(words.rows["image"]) == told.sum()
-    row, word = torch.nonzero(told, as_tuple=True)
+    words_of_rows = words.part("train").words
+    assert len(words.rows["image"]) == words_of_rows.sum()
+    row, word = torch.nonzero(words_of_rows, as_tuple=True)
     torch.testing.assert_close(words.rows["image"].flatten(1), words.vectors[word])
     torch.testing.assert_close(words.rows["features"], words.part("train").features[row])
     torch.testing.assert_close(words.part("test").features.square().mean(1), torch.ones(len(words.part("test").told)))
     means = tags(f"data.root={captions}", "data.target=caption")
     means.setup()
-    assert len(means.rows["image"]) == len(told)
-    by_hand = torch.stack([words.vectors[one.bool()].sum(0) for one in told])
+    assert len(means.rows["image"]) == len(words_of_rows)
+    by_hand = torch.stack([words.vectors[one.bool()].sum(0) for one in words_of_rows])
     torch.testing.assert_close(means.rows["image"].flatten(1), by_hand / by_hand.norm(dim=1, keepdim=True))
 
 
@@ -137,12 +137,12 @@ def test_votes_equal_counts_by_hand() -> None:
 
 def test_neighbours_vote_and_ties_go_to_the_nearer_then_to_the_more_frequent() -> None:
     train = album([[1, 0], [0.9, 0.1], [0, 1], [0, 1]], [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 1]])
-    asked = album([[2, 0]], [[1, 0, 0, 0]])
-    two = by_neighbours(train, 2, asked)
+    query = album([[2, 0]], [[1, 0, 0, 0]])
+    two = by_neighbours(train, 2, query)
     assert first(two, 2).tolist() == [[0, 1]]  # one vote each, 0 is nearer
     assert two[0, 3] > two[0, 2]  # no votes, but more frequent
-    assert first(by_neighbours(train, 4, asked), 1).tolist() == [[3]]  # two votes
-    torch.testing.assert_close(by_frequency(train, asked), torch.tensor([[0.25, 0.25, 0.25, 0.5]]))
+    assert first(by_neighbours(train, 4, query), 1).tolist() == [[3]]  # two votes
+    torch.testing.assert_close(by_frequency(train, query), torch.tensor([[0.25, 0.25, 0.25, 0.5]]))
 
 
 def test_tags_of_held_out_pictures_are_learned_and_shown(captions: Path, tmp_path: Path) -> None:
@@ -162,8 +162,8 @@ def test_tags_of_held_out_pictures_are_learned_and_shown(captions: Path, tmp_pat
     assert found["tags_recall"].value > found["tags_recall_frequency"].value + 0.2
     assert found["tags_recall"].real == pytest.approx(1.0)  # the ceiling: two or three words are told
     assert found["tags_recall"].real >= found["tags_recall_neighbours"].value
-    told = data.part("test").told.double()
-    assert found["tags_precision"].real == pytest.approx(float((told / 3).mean()))
+    counts = data.part("test").told.double()
+    assert found["tags_precision"].real == pytest.approx(float((counts / 3).mean()))
     protocol = found["tags_precision"].protocol
     assert protocol["neighbours"] in (1, 4)
     assert [sum(sizes) for sizes in zip(*protocol["parts"].values())] == [98, 49]
@@ -231,8 +231,8 @@ def test_a_product_critic_is_linear_in_the_condition_and_directions_have_length_
     torch.manual_seed(0)
     critic = Discriminator(8, 5, 1, 4, 6, 3, joins="product").eval()
     x, y = torch.randn(7, 5, 1, 1), torch.randn(7, 8)
-    told = torch.relu(y @ critic.condition_net[0].weight.T + critic.condition_net[0].bias)
-    product = (x.flatten(1) * critic.match(told)).sum(1) / 6**0.5
+    embedded = torch.relu(y @ critic.condition_net[0].weight.T + critic.condition_net[0].bias)
+    product = (x.flatten(1) * critic.match(embedded)).sum(1) / 6**0.5
     alone = critic.score(critic.joint(torch.relu(critic.word[0](x.flatten(1))))).squeeze(1)
     torch.testing.assert_close(critic(x, y).score, alone + product)
     drawn = Generator(3, 8, 5, 1, 4, 6, unit=True)(torch.randn(7, 3), y)

@@ -40,7 +40,7 @@ TWO = Mixture((0.6, 0.4), (-1.5, 1.5), (0.5, 0.8))
 TINY = ["model.game.generator.width=4", "model.game.discriminator.width=4", "data.batch_size=16", "max_images=64"]
 
 
-def verdicts(finding: Finding) -> dict[str, bool]:
+def outcomes(finding: Finding) -> dict[str, bool]:
     return {claim.claim: claim.held for claim in finding.checks}
 
 
@@ -84,9 +84,9 @@ def test_densities_integrate_and_samples_follow_them() -> None:
 def test_many_critics_are_independent() -> None:
     torch.manual_seed(0)
     critics, x = Critics(3, inputs=2, width=8), torch.randn(3 * 5, 2, requires_grad=True)
-    (slope,) = torch.autograd.grad(critics(x).score[5:10].sum(), x)
-    assert slope[5:10].abs().min() > 0
-    assert slope[:5].abs().max() == slope[10:].abs().max() == 0
+    (gradient,) = torch.autograd.grad(critics(x).score[5:10].sum(), x)
+    assert gradient[5:10].abs().min() > 0
+    assert gradient[:5].abs().max() == gradient[10:].abs().max() == 0
 
 
 def test_the_nearest_gaussian_by_kl_has_the_moments_and_by_any_f_is_the_gaussian_itself() -> None:
@@ -97,25 +97,25 @@ def test_the_nearest_gaussian_by_kl_has_the_moments_and_by_any_f_is_the_gaussian
 
 
 def test_discriminators_reach_their_optimum_and_untrained_ones_do_not() -> None:
-    assert all(verdicts(OptimalDiscriminator(steps=300, batch=256).run()).values())
-    assert not any(verdicts(OptimalDiscriminator(steps=1, batch=256).run()).values())
-    assert all(verdicts(JensenShannon(distances=(0.0, 1.0, 2.0), steps=300, batch=256).run()).values())
-    assert not all(verdicts(JensenShannon(distances=(0.0, 2.0), steps=1, batch=256).run()).values())
+    assert all(outcomes(OptimalDiscriminator(steps=300, batch=256).run()).values())
+    assert not any(outcomes(OptimalDiscriminator(steps=1, batch=256).run()).values())
+    assert all(outcomes(JensenShannon(distances=(0.0, 1.0, 2.0), steps=300, batch=256).run()).values())
+    assert not all(outcomes(JensenShannon(distances=(0.0, 2.0), steps=1, batch=256).run()).values())
 
 
 def test_disjoint_lines_and_saturation_and_without_training_neither() -> None:
-    assert all(verdicts(DisjointSupports(thetas=(-0.5, 0.5), steps=500, batch=64).run()).values())
-    assert not any(verdicts(DisjointSupports(thetas=(-0.5, 0.5), steps=1, batch=64).run()).values())
-    assert all(verdicts(Saturation(looks=(1, 20, 300), batch=128).run()).values())
-    assert not all(verdicts(Saturation(looks=(1, 2), batch=128).run()).values())
+    assert all(outcomes(DisjointSupports(thetas=(-0.5, 0.5), steps=500, batch=64).run()).values())
+    assert not any(outcomes(DisjointSupports(thetas=(-0.5, 0.5), steps=1, batch=64).run()).values())
+    assert all(outcomes(Saturation(looks=(1, 20, 300), batch=128).run()).values())
+    assert not all(outcomes(Saturation(looks=(1, 2), batch=128).run()).values())
 
 
 def test_the_dirac_gan_is_as_proven_follows_from_its_seed_and_needs_its_penalties() -> None:
-    assert all(verdicts(Dirac(steps=500, batch=512).run()).values())
+    assert all(outcomes(Dirac(steps=500, batch=512).run()).values())
     short = {"steps": 20, "batch": 8}
     first, again, other = Dirac(**short).run(), Dirac(**short).run(), Dirac(seed=1, **short).run()
     assert first.table == again.table != other.table
-    without = verdicts(Dirac(steps=200, batch=8, gamma=0.0, noise=0.0).run())
+    without = outcomes(Dirac(steps=200, batch=8, gamma=0.0, noise=0.0).run())
     assert not any(without[f"{name}: end / start"] for name in ("instance noise", "R1", "R2", "WGAN, R1"))
 
 
@@ -174,7 +174,7 @@ def test_modes_are_counted_for_four_games_on_two_sets() -> None:
     for row in finding.table:
         found, count = float(row["modes"]), 8 if row["set"] == "ring" else 25
         assert 0 <= float(row["effective"]) <= found <= count
-    assert not verdicts(finding)["ring, RpGAN + R1 + R2: high quality"]  # untrained
+    assert not outcomes(finding)["ring, RpGAN + R1 + R2: high quality"]  # untrained
 
 
 def test_theory_experiments_train_with_the_framework_and_are_reproducible() -> None:

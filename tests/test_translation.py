@@ -79,7 +79,7 @@ def test_cyclegan_equals_a_loop_by_hand_including_the_image_pool(tmp_path: Path)
     generators, critics = networks
     g, f, d_y, d_x = generators.to_image, generators.to_input, critics.of_images, critics.of_inputs
     for_g, for_d = (torch.optim.Adam(pair.parameters(), lr=2e-4, betas=(0.5, 0.999)) for pair in networks)
-    shown, given = (
+    image_batches, input_batches = (
         EpochSampler(24, size, seed=0).batches(0),
         EpochSampler(24, size, seed=derive_seed(0, "inputs")).batches(0),
     )
@@ -95,8 +95,8 @@ def test_cyclegan_equals_a_loop_by_hand_including_the_image_pool(tmp_path: Path)
             out.append(fake)
         return torch.stack(out)
 
-    for iteration, (rows, _), (others, _) in zip(range(iterations), shown, given):
-        y, x = (data.rows[name][hand].double() / 127.5 - 1 for name, hand in (("image", rows), ("input", others)))
+    for iteration, (rows, _), (others, _) in zip(range(iterations), image_batches, input_batches):
+        y, x = (data.rows[name][indices].double() / 127.5 - 1 for name, indices in (("image", rows), ("input", others)))
         torch.manual_seed(derive_seed(0, iteration, 0))
         fakes = {d_y: g(x), d_x: f(y)}
         old = {critic: history(critic, fake) for critic, fake in fakes.items()}
@@ -470,14 +470,14 @@ def _later(tmp_path: Path) -> dict[str, torch.Tensor]:
 def test_a_translator_stores_input_pictures_and_shows_them_next_to_its_images(fit: Fit, tmp_path: Path) -> None:
     options = ["data/input=edges", *TINY, *PIX, *SMALL, "max_images=8", "callbacks.samples.every=8"]
     module, trainer = fit(*options)
-    asked = module.game.sample_inputs(70)
+    inputs = module.game.sample_inputs(70)
     some = trainer.datamodule.batch(torch.arange(1797))["input"]  # type: ignore[attr-defined]
-    for picture in asked["input"][:5]:
+    for picture in inputs["input"][:5]:
         assert ((some - picture).abs().flatten(1).amax(1) < 1 / 127).any()
-    assert torch.equal(asked["input"][0], asked["input"][64])
+    assert torch.equal(inputs["input"][0], inputs["input"][64])
     first = np.asarray(Image.open(tmp_path / "samples" / f"{0:012d}.png"))
     assert first.std() > 10
-    assert torch.equal(module.game.condition.from_index(3, 2)[1], asked["input"][3])
+    assert torch.equal(module.game.condition.from_index(3, 2)[1], inputs["input"][3])
 
 
 def test_data_without_an_input_are_refused(tmp_path: Path) -> None:
@@ -542,7 +542,7 @@ def test_a_sample_grid_shows_grey_inputs_without_their_mask() -> None:
     assert torch.equal(interleave(image, colour)[0], image[0].expand(3, -1, -1))
 
 
-def door(*arguments: str) -> Result:
+def call(*arguments: str) -> Result:
     return quick(*arguments, folder=ROOT)
 
 
@@ -567,35 +567,35 @@ def pictures(root: Path) -> Path:
 @pytest.mark.parametrize("size", ["trained", "own"])
 def test_a_folder_is_translated_with_the_same_names_and_a_broken_file_is_named(run: Path, tmp_path: Path, size) -> None:
     out = tmp_path / "out"
-    result = door("translate", f"checkpoint={run}", f"input={pictures(tmp_path / 'in')}", f"out={out}", f"size={size}")
+    result = call("translate", f"checkpoint={run}", f"input={pictures(tmp_path / 'in')}", f"out={out}", f"size={size}")
     assert result.returncode == 1
     assert "3 of 4 pictures translated" in result.stdout
     assert "broken.png: can't be read" in result.stdout + result.stderr
     written = {str(file.relative_to(out)): Image.open(file).size for file in out.rglob("*.*")}
     own = {"grey.png": (33, 21), "inner/tall.jpg": (8, 90), "inner/clear.png": (40, 40)}
     assert written == (own if size == "own" else dict.fromkeys(own, (16, 16)))
-    refused = door("translate", f"checkpoint={run}", f"input={tmp_path / 'in'}", f"out={out}", "on_corrupt=error")
+    refused = call("translate", f"checkpoint={run}", f"input={tmp_path / 'in'}", f"out={out}", "on_corrupt=error")
     assert refused.returncode == 1
     assert "broken.png: can't be read" in refused.stderr
-    unmade = door(
+    unmade = call(
         "translate", f"checkpoint={run}", f"input={tmp_path / 'in'}", f"out={tmp_path / 'no'}", "inverse=true"
     )
     assert unmade.returncode == 1 and not (tmp_path / "no").exists()
-    nowhere = door("translate", f"checkpoint={run}", f"input={tmp_path / 'nowhere'}", f"out={out}")
+    nowhere = call("translate", f"checkpoint={run}", f"input={tmp_path / 'nowhere'}", f"out={out}")
     assert "Name yours: input=FOLDER" in nowhere.stderr
-    assert "would be written over" in door("translate", f"checkpoint={run}", f"input={out}", f"out={out}").stderr
+    assert "would be written over" in call("translate", f"checkpoint={run}", f"input={out}", f"out={out}").stderr
     for _ in range(2):  # what lies in `out` is no input, though it lies in `input` too
-        again = door("translate", f"checkpoint={run}", f"input={tmp_path / 'in'}", f"out={tmp_path / 'in' / 'made'}")
+        again = call("translate", f"checkpoint={run}", f"input={tmp_path / 'in'}", f"out={tmp_path / 'in' / 'made'}")
         assert "3 of 4 pictures translated" in again.stdout
 
 
 def test_a_full_disk_is_reported_with_the_file_it_refuses(run: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     Image.effect_noise((40, 40), 50).save(tmp_path / "in" / "a.png")
-    asked = [f"checkpoint={run}", f"out={tmp_path / 'out'}"]
+    options = [f"checkpoint={run}", f"out={tmp_path / 'out'}"]
     for command in (["translate", f"input={tmp_path / 'in'}"], ["sample", "mode=translate"]):
         with full_disk(300):
-            result = door(*command, *asked)
+            result = call(*command, *options)
         assert result.returncode == 1
         assert re.search(r"out/(a\.png|samples\.npy) could not be written \(.+\): make room there", result.stderr)
         assert "Traceback" not in result.stderr and not list((tmp_path / "out").iterdir())
@@ -617,14 +617,14 @@ def test_pictures_are_written_atomically(tmp_path: Path, name: str) -> None:
 
 def test_a_translation_equals_that_of_the_game_and_depends_on_the_seed(run: Path, tmp_path: Path) -> None:
     file = pictures(tmp_path / "in") / "inner" / "clear.png"
-    whole = Translator(str(run), "own")
-    one, again, other = (np.asarray(whole(file, seed)) for seed in (1, 1, 2))
+    translator = Translator(str(run), "own")
+    one, again, other = (np.asarray(translator(file, seed)) for seed in (1, 1, 2))
     assert (one == again).all()
     assert (one != other).any()  # dropout
     image = from_bytes(torch.from_numpy(np.array(Image.open(file).convert("RGB")))).permute(2, 0, 1)[None]
     torch.manual_seed(derive_seed(1, "translate"))
     padded = torch.nn.functional.pad(image, (0, 8, 0, 8), "reflect")
-    drawn = to_bytes(whole.module.sample({"input": padded}))[0, :, :40, :40]
+    drawn = to_bytes(translator.module.sample({"input": padded}))[0, :, :40, :40]
     assert (drawn.permute(1, 2, 0).numpy() == one).all()
 
 
@@ -764,14 +764,14 @@ def test_reconstruction_error_equals_its_formula_on_the_missing_part(fit: Fit, t
 
 
 def test_translations_are_shown_between_their_inputs_and_the_images(run: Path, tmp_path: Path) -> None:
-    result = door("sample", f"checkpoint={run}", "mode=translate", "count=5", f"out={tmp_path / 'out'}")
+    result = call("sample", f"checkpoint={run}", "mode=translate", "count=5", f"out={tmp_path / 'out'}")
     assert result.returncode == 0, result.stderr
     shown = np.load(tmp_path / "out" / "samples.npy").astype(int)
     assert shown.shape == (15, 16, 16, 3)
     given, made, image = shown[0::3], shown[1::3], shown[2::3]
     assert np.abs(given + image - 255).max() <= 2  # the right halves are the negatives of the left ones
     assert (made != image).any()
-    assert "given no pictures" in door("sample", f"checkpoint={plain_run(tmp_path)}", "mode=translate").stderr
+    assert "given no pictures" in call("sample", f"checkpoint={plain_run(tmp_path)}", "mode=translate").stderr
 
 
 def plain_run(tmp_path: Path) -> Path:

@@ -24,7 +24,7 @@ OPTIMIZERS = [
 ]
 
 
-def paid(weights: dict[str, Tensor], outer: Tensor) -> Tensor:
+def quadratic_loss(weights: dict[str, Tensor], outer: Tensor) -> Tensor:
     """A critic's loss that depends on an outer player's weight."""
     return (weights["a"] * outer).sin().sum() + (weights["b"] - outer.square()).square().sum()
 
@@ -42,7 +42,7 @@ def test_unrolled_weights_equal_those_of_the_optimizer(make: Callable, before: i
 
     def step() -> None:
         optimizer.zero_grad()
-        paid(weights, outer).backward()
+        quadratic_loss(weights, outer).backward()
         gradients = [weight.grad for weight in weights.values()]
         player.clip_(gradients, total_norm(gradients))
         optimizer.step()
@@ -50,7 +50,7 @@ def test_unrolled_weights_equal_those_of_the_optimizer(make: Callable, before: i
 
     for _ in range(before):  # the look ahead starts from the optimizer's momentum
         step()
-    ahead = unrolled_weights(lambda w: paid(w, outer), weights, optimizer, 4, player.clipped, bound.project)
+    ahead = unrolled_weights(lambda w: quadratic_loss(w, outer), weights, optimizer, 4, player.clipped, bound.project)
     untouched = {name: weight.detach().clone() for name, weight in weights.items()}
     for name, weight in weights.items():
         assert torch.equal(weight, untouched[name])
@@ -67,13 +67,13 @@ def test_the_gradient_goes_through_every_step(make: Callable) -> None:
     optimizer = make(weights.values())
 
     def after(outer: Tensor) -> Tensor:
-        ahead = unrolled_weights(lambda w: paid(w, outer), weights, optimizer, 3)
+        ahead = unrolled_weights(lambda w: quadratic_loss(w, outer), weights, optimizer, 3)
         return sum(weight.square().sum() for weight in ahead.values())
 
     outer = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
-    (slope,) = torch.autograd.grad(after(outer), outer)
+    (gradient,) = torch.autograd.grad(after(outer), outer)
     by_hand = (after(outer + 1e-6) - after(outer - 1e-6)) / 2e-6
-    torch.testing.assert_close(slope, by_hand, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(gradient, by_hand, rtol=1e-6, atol=1e-8)
 
 
 def test_an_unrolled_step_updates_g_by_the_unrolled_critic_and_leaves_d_unchanged(tmp_path: Path, fit: Fit) -> None:
@@ -113,7 +113,7 @@ def test_unrolled_weights_depend_on_g_through_the_penalties_too(fit: Fit, loss: 
         finally:
             torch.set_default_dtype(torch.float32)
 
-    (slope,) = torch.autograd.grad(after(), weight)
+    (gradient,) = torch.autograd.grad(after(), weight)
     way = torch.randn_like(weight)
     sides = []
     for step in (1e-4, -1e-4):
@@ -122,7 +122,7 @@ def test_unrolled_weights_depend_on_g_through_the_penalties_too(fit: Fit, loss: 
         sides.append(after().item())
         with torch.no_grad():
             weight -= step * way
-    assert (slope * way).sum().item() == pytest.approx((sides[0] - sides[1]) / 2e-4, rel=1e-2)
+    assert (gradient * way).sum().item() == pytest.approx((sides[0] - sides[1]) / 2e-4, rel=1e-2)
 
 
 def test_unrolled_steps_are_not_compiled(fit: Fit) -> None:

@@ -70,15 +70,15 @@ def _with_pickle(content: bytes, dice: random.Random) -> bytes:
 
 def _forged(content: bytes, how: str, dice: random.Random) -> bytes:
     """Whole and well-formed, with something else in one place."""
-    whole = torch.load(io.BytesIO(content), weights_only=True)
+    checkpoint = torch.load(io.BytesIO(content), weights_only=True)
     if how == "part":
-        whole[dice.choice(list(whole))] = dice.choice(FORGED)
+        checkpoint[dice.choice(list(checkpoint))] = dice.choice(FORGED)
     elif how == "tensor":
-        name = dice.choice(list(whole["state_dict"]))
+        name = dice.choice(list(checkpoint["state_dict"]))
         replaced = [torch.zeros(3), torch.zeros(1).expand(10**9), torch.zeros(2, dtype=torch.complex64), None, "abc"]
-        whole["state_dict"][name] = dice.choice([*replaced, torch.eye(3).to_sparse()])
+        checkpoint["state_dict"][name] = dice.choice([*replaced, torch.eye(3).to_sparse()])
     else:
-        whole["hyper_parameters"] = node = json.loads(json.dumps(whole["hyper_parameters"]))
+        checkpoint["hyper_parameters"] = node = json.loads(json.dumps(checkpoint["hyper_parameters"]))
         while True:
             key = dice.choice(list(node))
             if not isinstance(node[key], dict) or not node[key] or dice.random() < 0.2:
@@ -86,7 +86,7 @@ def _forged(content: bytes, how: str, dice: random.Random) -> bytes:
             node = node[key]
         node[key] = dice.choice(FORGED)
     out = io.BytesIO()
-    torch.save(whole, out)
+    torch.save(checkpoint, out)
     return out.getvalue()
 
 

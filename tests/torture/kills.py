@@ -101,8 +101,8 @@ def same(a: Path, b: Path) -> bool:
 def torture(kills: int, seed: int, place: Path) -> Counter[str]:
     """What became of so many kills."""
     dice, found = random.Random(seed), Counter[str]()
-    whole, folder = place / "whole", place / "killed"
-    assert attempt(whole, None) == 0
+    uninterrupted, folder = place / "whole", place / "killed"
+    assert attempt(uninterrupted, None) == 0
     while found["kills"] < kills:
         kind = dice.choice(["at a random moment", "inside a saving", "inside a saving", "after a renaming"])
         if kind == "inside a saving":
@@ -116,14 +116,14 @@ def torture(kills: int, seed: int, place: Path) -> Counter[str]:
             found["kills"] += 1
             found[kind] += 1
         elif code == 0:
-            found["ended alike" if same(whole, folder) else "ENDED OTHERWISE"] += 1
+            found["ended alike" if same(uninterrupted, folder) else "ENDED OTHERWISE"] += 1
             shutil.rmtree(folder)
         else:
             found[f"CODE {code}"] += 1
     if code := attempt(folder, None):
         found[f"CODE {code}"] += 1
     else:
-        found["ended alike" if same(whole, folder) else "ENDED OTHERWISE"] += 1
+        found["ended alike" if same(uninterrupted, folder) else "ENDED OTHERWISE"] += 1
     return found
 
 

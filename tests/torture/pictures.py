@@ -29,7 +29,7 @@ KINDS = [
 EXTREME = [0, 1, 0x7F, 0x80, 0xFF]
 
 
-def whole(suffix: str, mode: str) -> bytes:
+def undamaged(suffix: str, mode: str) -> bytes:
     """A small picture of noise and a square."""
     noise = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
     noise[6:18, 6:18] = 200
@@ -88,7 +88,7 @@ def all_tried(count: int, seed: int, folder: Path) -> Iterator[tuple[str, Outcom
     dice = random.Random(seed)
     for number in range(count):
         suffix, mode = KINDS[number % len(KINDS)]
-        how, content = damaged(whole(suffix, mode), dice)
+        how, content = damaged(undamaged(suffix, mode), dice)
         yield f"{number}: {suffix} {mode}, {how}", tried(content, suffix, folder, str(number))
 
 
