@@ -17,7 +17,7 @@ from oakleaf.runtime.seeds import derive_seed
 
 
 def batches(data, iterations: int, size: int) -> Iterator[Tensor]:
-    """The images of each turn, written out: rows of the seed's shuffle, bytes to [-1, 1]."""
+    """Yield the images of each iteration: rows of the seed's shuffle, scaled to [-1, 1]."""
     for _, (rows, _) in zip(range(iterations), EpochSampler(1797, size, seed=0).batches(0)):
         yield data.rows["image"][rows].float() / 127.5 - 1
 

@@ -111,7 +111,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def changed(content: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
-    """A copy with another value at a dotted place of the recipe."""
+    """Return a copy with another value at a dotted path of the configuration."""
     content = {**content, "hyper_parameters": json.loads(json.dumps(content["hyper_parameters"]))}
     node = content["hyper_parameters"]
     *above, last = place.split(".")

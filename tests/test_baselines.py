@@ -94,7 +94,7 @@ def test_samples_have_the_moments_of_their_density() -> None:
     covariance = (weights[:, None, None] * (each + offset[:, :, None] * offset[:, None])).sum(0).detach()
     assert (x.mean(0) - mean).abs().max() < 0.02
     assert (x.T.cov() - covariance).abs().max() < 0.05
-    assert analysers()(torch.randn(100, mixture.latent)).abs().max() <= 1  # bounded, unless told otherwise
+    assert analysers()(torch.randn(100, mixture.latent)).abs().max() <= 1  # bounded by default
 
 
 def test_the_first_latent_number_selects_components_by_their_weights() -> None:
@@ -234,7 +234,7 @@ def test_code_density_is_standard_normal_without_codes_and_finite_with_few() -> 
 def test_resumed_equals_uninterrupted(fit: Fit, tmp_path: Path, model: str) -> None:
     run = [f"model={model}", *NARROW[model], "data.batch_size=200", "callbacks.checkpoint.keep_every=200", NO_SHEETS]
     uninterrupted, _ = fit(*run, "max_images=2400", folder=tmp_path / "a")
-    for cut in (1, 9):  # 8 turns an epoch
+    for cut in (1, 9):  # 8 iterations an epoch
         checkpoint = tmp_path / "a" / "checkpoints" / f"{cut * 200:012d}.ckpt"
         again, _ = fit(*run, "max_images=2400", checkpoint=checkpoint, folder=tmp_path / f"b{cut}")
         one, other = uninterrupted.state_dict(), again.state_dict()
@@ -279,7 +279,7 @@ def test_a_generator_without_a_term_is_refused_and_a_lazy_term_is_computed_on_it
         fit("model=gmm", f"{term}=null", "max_images=100")
     runs = [["max_images=100"], [f"{term}.every=2", "max_images=100"], [f"{term}.every=2", "max_images=200"]]
     lazy = [fit("model=gmm", *NARROW["gmm"], "data.batch_size=100", *run)[0].game.generator.mean for run in runs]
-    start = copy.deepcopy(lazy[1])  # one turn, on which nothing was due
+    start = copy.deepcopy(lazy[1])  # one iteration, on which no term was computed
     assert not torch.equal(lazy[0], start)
     assert not torch.equal(lazy[2], start)
 

@@ -73,7 +73,7 @@ def test_counted_cost_per_image_does_not_depend_on_the_count(
     more = counting.counted("sngan", 64, recipe)
     assert few.activations == more.activations > 0
     assert few.flops == pytest.approx(more.flops)
-    assert few.reductions == 1.2  # D in each turn, G in one of five
+    assert few.reductions == 1.2  # D in each iteration, G in one of five
     difference = table.iteration(replace(few, reductions=2.2), 8)[1] - table.iteration(few, 8)[1]
     assert difference == pytest.approx(16 * table.LATENCY)  # one more ring of eight, there and back
 

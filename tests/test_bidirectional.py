@@ -1,4 +1,4 @@
-"""BiGAN and ALI: what the encoder pays, what is judged, what inference is worth, and how it is configured."""
+"""BiGAN and ALI: the encoder's loss, scores of pairs, quality of inference, and configuration."""
 
 import json
 import math
@@ -143,7 +143,7 @@ def test_encoder_round_swaps_real_and_fake_and_reflects_the_scores() -> None:
     assert len(calls) == 1  # lazily
     assert mirror.on_fake.score.item() == 4 - 1
     assert mirror.on_fake.features is round.on_real.features
-    assert len(calls) == 2  # the verdicts are the round's own
+    assert len(calls) == 2  # the critic outputs are the round's own
     assert (mirror.batch, mirror.fake_inputs) == (round.fake_inputs, round.batch)
 
 

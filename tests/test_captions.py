@@ -433,7 +433,7 @@ def test_all_captions_of_a_picture_are_used(captions: Path, tmp_path: Path, monk
 
 
 def test_attributes_make_sentences() -> None:
-    """Of CelebA's attributes, by hand; every word that may be said is known."""
+    """Of CelebA's attributes, by hand; the vocabulary contains every word that can occur."""
     no = dict.fromkeys(NEEDED, 0)
     assert sentence({**no, "Young": 1, "Black_Hair": 1, "Smiling": 1}) == "a young woman with black hair, smiling"
     assert sentence({**no, "Male": 1, "Bald": 1, "Eyeglasses": 1}) == "bald, an old man, wearing eyeglasses"

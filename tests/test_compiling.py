@@ -1,4 +1,4 @@
-"""A player's turn as one compiled graph is the same turn."""
+"""The compiled loss of a player is one graph and equals the eager loss."""
 
 import copy
 from datetime import timedelta
@@ -19,11 +19,11 @@ from oakleaf.errors import UserError
 from oakleaf.gan import GAN
 from oakleaf.runtime.seeds import seed_generators
 
-BOTH_PENALTIES = 16  # a turn on which every lazy term is due
+BOTH_PENALTIES = 16  # an iteration on which every lazy term is computed
 SYSTEMS = [
     ["model=dcgan"],
     ["model=dcgan", "loss=wasserstein_gp"],
-    ["model=dcgan", "loss=relativistic", "loss.instance_noise.sd=0.1"],  # drawn once for verdict and slope
+    ["model=dcgan", "loss=relativistic", "loss.instance_noise.sd=0.1"],  # drawn once for score and input gradient
     ["model=dragan"],
     ["model=sngan", "loss=relativistic"],  # one step of the power iteration
     ["model=infogan"],
@@ -32,7 +32,7 @@ SYSTEMS = [
 
 
 def iteration(module: GAN, player: str, batch: dict[str, Tensor]) -> tuple[float, list[Tensor]]:
-    """What the player pays, and its gradients."""
+    """Return the player's loss and its gradients."""
     for other, weights in module.weights.items():
         for weight in weights:
             weight.requires_grad_(other == player)
@@ -54,7 +54,7 @@ def test_a_player_loss_is_one_graph_and_equals_the_eager_one(overrides: list[str
         assert max(g.abs().max() for g in gradients) > 1e-4
         module.game.load_state_dict(state)
         torch._dynamo.reset()
-        # fullgraph raises where the turn breaks into pieces
+        # fullgraph raises at a graph break
         module.game.compiled = {player: torch.compile(module.game.losses, fullgraph=True, backend="aot_eager")}
         compiled, theirs = iteration(module, player, batch)
         module.game.compiled = {}
@@ -140,7 +140,7 @@ def test_auto_compiles_on_a_gpu_if_ten_minutes_are_left(
         module.images_seen, module.total_images = (
             module.iteration,
             module.iteration + 30 * minutes,
-        )  # turns of two seconds
+        )  # iterations of two seconds
         auto.on_train_batch_end(Mock(callbacks=[]), module)
     assert graphs.call_count == made
 

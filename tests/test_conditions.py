@@ -1,4 +1,4 @@
-"""What generators are told, what critics say of it, and how they are asked."""
+"""Conditions of generators and critics: labels, attributes, codes, packing."""
 
 from itertools import permutations
 from math import log, pi
@@ -66,7 +66,7 @@ def test_the_label_reaches_both_players(tmp_path: Path, model: str) -> None:
     (round,) = game.play(batch)
     assert torch.equal(round.fake_inputs["label"], label)  # a fake for each real image, of its class
     scores = round.on_real.score
-    conditioned = model != "acgan"  # whose D has to say it instead
+    conditioned = model != "acgan"  # whose D classifies instead
     assert (len(set(scores.tolist())) == 10) == conditioned
     if not conditioned:
         assert round.on_real.classes.shape == (10, 10)
@@ -284,7 +284,7 @@ def test_packed_images_are_scored_as_one_image(tmp_path: Path) -> None:
     image = torch.rand(8, 1, 16, 16)
     (round,) = module.game.play({"image": image})
     assert round.real.shape == (4, 2, 16, 16)
-    assert torch.equal(round.real[1], image[2:4, 0])  # two images of the batch beside each other
+    assert torch.equal(round.real[1], image[2:4, 0])  # two images of the batch as channels
     assert round.on_fake.score.shape == (4,)
     assert module.sample(module.game.sample_inputs(3)).shape == (3, 1, 16, 16)
     with pytest.raises(UserError, match="packing=2: classification"):

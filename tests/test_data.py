@@ -1,4 +1,4 @@
-"""Real images in: any mode, size and layout; decoded once; dealt by (seed, turn) alone."""
+"""Real images of any mode, size and layout: decoded once, in an order that depends only on seed and iteration."""
 
 import io
 import logging

@@ -46,7 +46,7 @@ def test_every_divergence_has_a_configuration() -> None:
 @each
 def test_the_conjugate_is_the_supremum_of_ut_minus_f(divergence: Divergence) -> None:
     u = torch.logspace(-6, 6, 200_001, dtype=torch.float64)
-    for t in derivative(divergence.f, torch.logspace(-2, 2, 9, dtype=torch.float64)):  # all that a ratio u can ask for
+    for t in derivative(divergence.f, torch.logspace(-2, 2, 9, dtype=torch.float64)):  # all that occur for a ratio u
         assert divergence.conjugate(t).item() == pytest.approx(
             (u * t - divergence.f(u)).max().item(), rel=1e-6, abs=1e-6
         )

@@ -55,14 +55,16 @@ def test_k_follows_a_loop_by_hand() -> None:
     k, real = 0.0, 0.0
     path = []
     for iteration in range(40):
-        rounds = [round_of([3.0 + iteration % 3, 2.0], [0.1 + i + 0.2 * iteration, 0.4]) for i in (0, 1)]  # two a turn
+        rounds = [
+            round_of([3.0 + iteration % 3, 2.0], [0.1 + i + 0.2 * iteration, 0.4]) for i in (0, 1)
+        ]  # two per iteration
         energies = [(float(r.real.mean()), float(r.fake.mean())) for r in rounds]
         for round, (on_real, on_fake) in zip(rounds, energies):
             assert loss.discriminator(round).item() == pytest.approx(on_real - k * on_fake, abs=1e-5)
         real = sum(on_real for on_real, _ in energies) / 2
         loss.update_state()
-        assert loss.k.item() == pytest.approx(k)  # D's turn alone moves nothing
-        if iteration % 2:  # G plays every other turn
+        assert loss.k.item() == pytest.approx(k)  # D's update alone changes nothing
+        if iteration % 2:  # G is updated on every second iteration
             fake = sum(loss.generator(round).item() for round in rounds) / 2
             loss.update_state()
             k = min(max(k + 0.1 * (0.5 * real - fake), 0.0), 1.0)
@@ -110,7 +112,7 @@ def test_a_resumed_run_has_the_same_k_bit_for_bit(fit: Fit, tmp_path: Path) -> N
     run = [*BEGAN, *FAST_K, "data.batch_size=20", "optim.generator.every=2"]
     uninterrupted, _ = fit(*run, "max_images=160", "callbacks.checkpoint.keep_every=20", folder=tmp_path / "a")
     ks = []
-    for cut in (3, 4):  # between D's turn and G's, and after both
+    for cut in (3, 4):  # between D's update and G's, and after both
         checkpoint = tmp_path / "a" / "checkpoints" / f"{cut * 20:012d}.ckpt"
         ks.append(load(checkpoint).game.objective.k.item())
         again, _ = fit(*run, "max_images=160", checkpoint=checkpoint, folder=tmp_path / f"b{cut}")

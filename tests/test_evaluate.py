@@ -1,4 +1,4 @@
-"""The command, the extractors and the callback that measure."""
+"""The command `evaluate.py`, the feature extractors and the callback that evaluates during training."""
 
 import csv
 import json
@@ -179,7 +179,7 @@ def test_default_metrics_that_do_not_suit_the_data_are_reported_without_failure(
         "metric=two_sample",
         "extractor=pixels",
         "fake=20",
-    ]  # classes, of which this generator is told nothing
+    ]  # classes, on which this generator is not conditioned
     assert quick("evaluate", f"checkpoint={run}", *other, folder=tmp_path).returncode == 0
 
 
@@ -452,7 +452,7 @@ def test_metrics_are_computed_in_fp32_with_any_training_precision(fit: Fit, monk
         torch.set_float32_matmul_precision(before)
 
 
-# --- what measures share
+# --- what metrics share
 
 
 def looking(folder: Path, extractor: Pixels | None = None, fake: int = 300, **more: Any) -> EvaluationData:

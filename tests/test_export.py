@@ -24,7 +24,7 @@ SHORT = ["data.batch_size=8", "max_images=16", "callbacks.samples=null"]
 
 
 def trained(model: str, folder: Path, captions: Path) -> Path:
-    """A run of two turns."""
+    """Return a run of two iterations."""
     options = [f"model={model}", *input_options(model), *condition_options(model, captions), *SHORT]
     options += SMALL[:2] if model in ("dcgan", "acgan", "infogan") else []
     module, data, trainer, _ = built(*FP32, *options, folder=folder)

@@ -1,4 +1,4 @@
-"""Bad input of every kind ends in a sentence. `make torture` tries many more of each."""
+"""Bad input of every kind ends in an error of one sentence. `make torture` tries many more of each."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from torture.within import Outcome
 
 
 def kinds(found: Iterable[tuple[str, Outcome]], good: set[str]) -> Counter[str]:
-    """How many of each kind; every other kind is told whole."""
+    """Return the count of each kind; outcomes of any other kind fail the test and are printed in full."""
     outcomes = list(found)
     bad = [f"{outcome.kind}: {what}\n  {outcome.words}" for what, outcome in outcomes if outcome.kind not in good]
     assert not bad, "\n".join(bad)

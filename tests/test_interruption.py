@@ -129,7 +129,7 @@ def test_a_full_disk_at_the_start_leaves_the_old_config_and_is_reported(tmp_path
 
 
 def test_a_disk_too_full_for_grids_rows_and_scores_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first sheet and row are written, and those of the last turns; in between there is no room."""
+    """The first sample grid and row are written, and those of the last iterations; in between there is no room."""
     from oakleaf.callbacks import LogScalars
 
     original, room = LogScalars.on_train_batch_end, contextlib.ExitStack()
@@ -166,7 +166,7 @@ def test_a_disk_too_full_for_grids_rows_and_scores_ends_no_run(tmp_path: Path, m
 
 
 def insert_nan(module: Any, iterations: range) -> None:
-    """Batches of these turns hold a NaN."""
+    """Put a NaN into the batches of these iterations."""
     real = module.training_step
 
     def step(batch: Any, batch_idx: int) -> None:
@@ -276,7 +276,7 @@ def test_checkpoints_are_written_atomically(tmp_path: Path) -> None:
     (tmp_path / ".x.ckpt.1.part").write_bytes(b"half")
     remove_partial_files(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.ckpt"]
-    assert newest_checkpoint(tmp_path) is None  # whole, but none of ours
+    assert newest_checkpoint(tmp_path) is None  # undamaged, but not one of Oakleaf
     with pytest.raises(UserError, match="no checkpoint of Oakleaf's: its recipe is missing"):
         read_checkpoint(tmp_path / "x.ckpt")
 

@@ -1,4 +1,4 @@
-"""What a person sees of a run: scalars over images seen, sheets, a film, and a dashboard that stands in no way."""
+"""What a run shows: scalars over images seen, sample grids, an animation, and dashboards whose failure ends no run."""
 
 import contextlib
 import csv
@@ -115,7 +115,7 @@ def test_wandb_runs_offline_without_a_login(fit: Fit, tmp_path: Path) -> None:
     fit(*RUN, "logger=wandb")
     assert list(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
     assert len(list(tmp_path.glob("wandb/offline-run-*/files/media/images/*.png"))) == 4
-    assert rows_of(tmp_path)  # beside it
+    assert rows_of(tmp_path)  # written as well
 
 
 def test_wandb_that_fails_in_any_way_ends_no_training(fit: Fit, tmp_path: Path, monkeypatch) -> None:

@@ -1,4 +1,4 @@
-"""Measures against closed forms, reference libraries and cases whose answer is known."""
+"""Metrics against closed forms, reference libraries and cases with a known answer."""
 
 from math import log, pi
 from unittest import mock
@@ -239,7 +239,7 @@ def images(count: int, seed: int) -> ImageSet:
 def test_memorisation_finds_copies_and_shows_them() -> None:
     real, new = images(400, 0), images(300, 1)
     measure = Memorisation(shown=3, neighbours=2)
-    evaluation = mock.Mock(rows=torch.arange(250))  # copies are found also of images that others do not look at
+    evaluation = mock.Mock(rows=torch.arange(250))  # copies are found also of images that other metrics do not use
     evaluation.data.rows, evaluation.data.mirrors = {"image": real.pixels}, False
     measure.prepare(evaluation)
     looked_at = real[torch.arange(250)]

@@ -1,4 +1,4 @@
-"""A turn on a GPU never waits for it. No GPU is needed: fake tensors lie on one, and have no numbers to ask for."""
+"""A training step on a GPU never synchronises with it. No GPU is needed: fake tensors have a device and no values."""
 
 import contextlib
 import itertools
@@ -23,8 +23,8 @@ from oakleaf.runtime.nonfinite import NonFiniteGuard
 
 
 class Waits(TorchDispatchMode):
-    """Copies between the host and the GPU that are waited for. (Of what asks a GPU for a number or a shape, fake
-    tensors themselves make an error.)"""
+    """Records copies between host and GPU that block. (Operations that need a value or a shape from the GPU raise an
+    error with fake tensors.)"""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ def test_a_training_step_on_a_gpu_never_synchronises(tmp_path: Path, monkeypatch
         loader = iter(DeviceLoader(rows, data.sampler(0, 1, torch.arange(20)), data.iteration))
         next(loader)  # an epoch's order is copied as it begins
         with Waits() as waits:
-            for _ in range(2):  # the first is looked into
+            for _ in range(2):  # the first logs scalars
                 module.training_step(data.on_after_batch_transfer(next(loader), 0), 0)
     assert module.iteration == 2 and not waits.found
 

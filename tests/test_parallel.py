@@ -1,4 +1,4 @@
-"""Two processes play the game of one process with the joint batch."""
+"""Two processes train as one process with the joint batch."""
 
 import subprocess
 import sys
@@ -43,7 +43,7 @@ def joint_batches(images: Tensor) -> list[tuple[int, Tensor]]:
 
 
 def drawn(iteration: int, *shapes: tuple[int, ...]) -> list[Tensor]:
-    """What both ranks draw in this turn, in order, side by side."""
+    """Return the random numbers of both ranks in this iteration, in order, joined along the batch."""
     ranks = []
     for rank in range(2):
         torch.manual_seed(derive_seed(0, iteration, rank))

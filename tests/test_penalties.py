@@ -13,7 +13,7 @@ from oakleaf.round import CriticOutput, Round
 
 
 class Bowl(nn.Module):
-    """A smooth critic in double precision whose slope differs from sample to sample."""
+    """A smooth critic in double precision whose input gradient differs from sample to sample."""
 
     def __init__(self) -> None:
         super().__init__()

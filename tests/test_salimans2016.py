@@ -75,7 +75,7 @@ def test_minibatch_discrimination_is_the_papers_loops() -> None:
     perceptron.Discriminator(2, 16, (8, 8), minibatch=8),
 ])  # fmt: skip
 def test_minibatch_discrimination_recognises_a_collapsed_batch(critic: torch.nn.Module) -> None:
-    """Each sample's verdict depends on the others; without minibatch discrimination (in eval mode) it does not."""
+    """Each sample's score depends on the others; without minibatch discrimination (in eval mode) it does not."""
     torch.manual_seed(0)
     critic.eval()
     x = torch.rand(6, 2, 16, 16) * 2 - 1
@@ -253,7 +253,7 @@ def test_batches_show_only_the_labels_of_labelled_images(tmp_path: Path) -> None
     assert len(torch.cat([batch["labelled_image"] for batch in one]).flatten(1).unique(dim=0)) <= 40  # and mirrored
     shown = torch.cat([batch["label"] for batch in one])
     assert (shown >= 0).sum() <= 20
-    assert (data.rows["label"] >= 0).all()  # measures know all
+    assert (data.rows["label"] >= 0).all()  # metrics know all
 
 
 def test_learning_from_few_labels_resumes_exactly(fit: Fit, tmp_path: Path) -> None:

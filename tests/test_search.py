@@ -1,4 +1,4 @@
-"""A search asks Optuna, tells it what came, and goes on after a kill."""
+"""A search with Optuna: proposals, results, and resuming after a kill."""
 
 import time
 from collections.abc import Sequence
@@ -35,8 +35,10 @@ def configured(folder: Path, *options: str) -> Any:
 
 
 class FakeLauncher:
-    """A launcher whose jobs end at once; the nearer the rate to 1e-3 the better. after: the kill comes when they have
-    ended, before anybody was told."""
+    """A launcher whose jobs end at once; the nearer the learning rate to 1e-3 the better their score.
+
+    after: whether the kill comes when the jobs have ended, before the study knows their results.
+    """
 
     def __init__(self, killed_at: int | None = None, options: Sequence[str] = (), after: bool = False) -> None:
         self.launched: list[str] = []
@@ -76,7 +78,7 @@ def written(job: Job | None) -> Job:
 
 
 def values_of(folder: Path, word: str) -> tuple[str, list[float]]:
-    """The direction of the study whose name has this word, and the values that it was told."""
+    """Return the direction of the study whose name has this word, and the values reported to it."""
     storage = f"sqlite:///{folder / 'study.db'}"
     (name,) = (name for name in optuna.get_all_study_names(storage) if word in name.split())
     study = optuna.load_study(study_name=name, storage=storage)
@@ -90,7 +92,7 @@ def test_a_killed_search_resumes_the_same_study(tmp_path: Path, storage: str | N
     with pytest.raises(KeyboardInterrupt):
         searched(tmp_path, killed, storage=storage)
     searched(tmp_path, after, storage=storage)
-    assert after.launched[0] == killed.launched[3]  # what was open goes on first
+    assert after.launched[0] == killed.launched[3]  # the unfinished job resumes first
     done = {*killed.launched[:3], *after.launched}
     assert len(done) == 6
     assert not {*killed.launched[:3]} & {*after.launched}  # nothing is run twice
@@ -108,7 +110,7 @@ def test_another_metric_is_another_study_and_runs_are_evaluated_again(tmp_path: 
     searched(tmp_path, first := FakeLauncher())
     options = ["sweep.metric=prdc", "sweep.measure=coverage"]
     searched(tmp_path, again := FakeLauncher(options=options), options=options)
-    assert sorted(again.launched) == sorted(first.launched)  # to be measured: none is new
+    assert sorted(again.launched) == sorted(first.launched)  # to be evaluated: none is new
     (low, fids), (high, coverages) = values_of(tmp_path, "fid"), values_of(tmp_path, "coverage")
     assert (low, high, len(fids)) == ("MINIMIZE", "MAXIMIZE", 6)
     assert coverages == sorted(-fid for fid in fids)

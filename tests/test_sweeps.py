@@ -1,4 +1,4 @@
-"""Sweeps that end in an answer, and go on where they were stopped."""
+"""Sweeps: ranking, resuming, status, and jobs on several devices."""
 
 import csv
 import json
@@ -118,7 +118,7 @@ def test_the_name_of_a_sweep_depends_on_its_command() -> None:
     name = sweep_name(words)
     assert name.startswith("model-generator.lr-seed-")
     assert sweep_name(list(reversed(words))) == name
-    assert sweep_name([*words[:-1], "max_images=200", "sweep.metric=kid"]) == name  # longer, measured otherwise
+    assert sweep_name([*words[:-1], "max_images=200", "sweep.metric=kid"]) == name  # longer, with another metric
     assert sweep_name([*words, "loss=hinge"]) != name
     names = [job_name(swept) for _, swept in combinations(words)]
     assert names[0] == "dcgan-generator.lr0.0001-seed0"

@@ -30,7 +30,7 @@ TINY = ["data=emoji_tags", "data.pixels=16", "data.width=8", "data.least=1", "da
 
 
 def tags(*overrides: str) -> Tags:
-    """The data of a recipe, resolved as `build` does."""
+    """Return the data of a configuration, resolved as `build` does."""
     return instantiate_allowed(OmegaConf.to_container(composed(*TINY, *overrides), resolve=True)["data"])
 
 
@@ -95,7 +95,7 @@ def test_nothing_is_learned_from_held_out_pictures(captions: Path, tmp_path: Pat
         data.setup()
     assert one.classes == other.classes
     assert "zebra" not in other.classes
-    assert other.part("test").told.tolist() == [1] * len(tested)  # told, but not known
+    assert other.part("test").told.tolist() == [1] * len(tested)  # given, but not in the vocabulary
     assert other.part("test").words.sum() == 0
     torch.testing.assert_close(one.vectors, other.vectors)
     torch.testing.assert_close(one.rows, other.rows)
@@ -160,7 +160,7 @@ def test_tags_of_held_out_pictures_are_learned_and_shown(captions: Path, tmp_pat
     assert not findings.failures
     found = {score.name: score for score in findings.scores}
     assert found["tags_recall"].value > found["tags_recall_frequency"].value + 0.2
-    assert found["tags_recall"].real == pytest.approx(1.0)  # the ceiling: two or three words are told
+    assert found["tags_recall"].real == pytest.approx(1.0)  # the ceiling: two or three words per picture
     assert found["tags_recall"].real >= found["tags_recall_neighbours"].value
     counts = data.part("test").told.double()
     assert found["tags_precision"].real == pytest.approx(float((counts / 3).mean()))

@@ -1,4 +1,4 @@
-"""Alarms: raised on runs made to fail in each way, silent on healthy ones, and without a trace in the training."""
+"""Alarms: raised on runs made to fail in each way, silent on healthy ones, and without effect on the training."""
 
 import csv
 import logging
@@ -32,7 +32,7 @@ def alarms(caplog: pytest.LogCaptureFixture) -> Any:
 
 
 class Spoiled(Callback):
-    """From so many images on, something is done to the module before each turn."""
+    """Changes the module before each iteration, from so many images on."""
 
     def __init__(self, images: int, spoil: Any) -> None:
         self.images, self.spoil = images, spoil

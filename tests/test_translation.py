@@ -55,7 +55,7 @@ def halves(root: Path, count: int = 8, side: int = 20, split: str = "") -> Path:
 
 
 def folders(root: Path, first: int = 8, second: int = 8, side: int = 16) -> Path:
-    """Grey trainA beside coloured trainB."""
+    """Write grey pictures in trainA and coloured ones in trainB."""
     rng = np.random.default_rng(0)
     for name, count, shape in (("trainA", first, (side, side)), ("trainB", second, (side, side, 3))):
         (root / name).mkdir(parents=True, exist_ok=True)
@@ -142,7 +142,7 @@ def test_the_image_pool_returns_half_new_fakes_and_each_old_one_at_most_once() -
     assert 0.47 < passed < 0.53
     assert len(out.unique()) == len(out)
     ages = torch.arange(50.0, 4050.0) - out
-    assert 90 < ages[ages > 0].mean() < 110  # of those exchanged: 50 places, each changed by half of the turns
+    assert 90 < ages[ages > 0].mean() < 110  # of those exchanged: 50 places, each changed by half of the iterations
     assert torch.equal(ImagePool(0, (1, 1, 1))(first), first)
 
 
@@ -405,7 +405,7 @@ def test_pictures_that_are_no_pair_are_named(tmp_path: Path) -> None:
 
 
 def test_an_input_made_of_an_image_belongs_to_that_image(tmp_path: Path) -> None:
-    """Whatever lies beside it."""
+    """Whatever other files are in the folder."""
     options = ["data=unpaired", f"data.root={folders(tmp_path / 'data')}", *TINY, *PIX, *SMALL]
     assert not built(*options, folder=tmp_path)[1].pairs
     assert built(*options, "data/input=grey", folder=tmp_path)[1].pairs
@@ -448,7 +448,7 @@ def test_unpaired_inputs_have_their_own_order_across_epochs(fit: Fit, tmp_path: 
 
 def test_faces_are_selected_by_the_age_in_their_file_name(fit: Fit, tmp_path: Path) -> None:
     for i, age in enumerate([*range(18, 31), *range(50, 70), 116]):
-        face = np.full((16, 16, 3), age, dtype=np.uint8)  # so that a picture tells its age
+        face = np.full((16, 16, 3), age, dtype=np.uint8)  # so that brightness encodes the age
         Image.fromarray(face).save(tmp_path / f"{age}_{i % 2}_0_2017.png")
     old = UTKFace(tmp_path, (55, 116), (18, 30), "train")
     kept = [int(Path(old.name(i)).name.split("_")[0]) for i in range(len(old))]
@@ -686,7 +686,7 @@ PALETTE = [[0, 0, 200], [200, 0, 0], [0, 200, 0]]
 
 
 def towns(root: Path) -> Path:
-    """Pairs: left a picture whose brightness tells the class, right the classes as colours."""
+    """Pairs: on the left a picture whose brightness encodes the class, on the right the classes as colours."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 24), ("test", 8)):
         (root / split).mkdir(parents=True)

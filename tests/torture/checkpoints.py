@@ -1,4 +1,4 @@
-"""Damaged and forged checkpoints: each loads, or is refused in a sentence.
+"""Damaged and forged checkpoints: each loads, or is refused in one sentence.
 
 python tests/torture/checkpoints.py [HOW_MANY [SEED]]
 """
@@ -30,7 +30,7 @@ FORGED: list[Any] = [
 
 
 def small(folder: Path) -> bytes:
-    """The checkpoint of a run of two turns."""
+    """Return the checkpoint of a run of two iterations."""
     short = [*SMALL, "data.batch_size=8", "max_images=16", "callbacks.samples=null"]
     module, data, trainer, _ = built(*FP32, *short, folder=folder)
     trainer.fit(module, datamodule=data, weights_only=True)
@@ -56,7 +56,7 @@ def damaged(content: bytes, dice: random.Random) -> tuple[str, bytes]:
 
 
 def _with_pickle(content: bytes, dice: random.Random) -> bytes:
-    """An archive that is whole, around a pickle that is not."""
+    """Return an intact archive around a damaged pickle."""
     out = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(out, "w") as new:
         for entry in old.infolist():
@@ -69,7 +69,7 @@ def _with_pickle(content: bytes, dice: random.Random) -> bytes:
 
 
 def _forged(content: bytes, how: str, dice: random.Random) -> bytes:
-    """Whole and well-formed, with something else in one place."""
+    """Return a well-formed checkpoint with one value replaced."""
     checkpoint = torch.load(io.BytesIO(content), weights_only=True)
     if how == "part":
         checkpoint[dice.choice(list(checkpoint))] = dice.choice(FORGED)

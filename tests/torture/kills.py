@@ -1,10 +1,10 @@
-"""Runs killed at random moments, also inside a saving, that go on each time: do they end where the unkilled one ends?
+"""Runs killed at random moments and resumed: do they end at the weights of the uninterrupted run?
 
 python tests/torture/kills.py [HOW_MANY [SEED]]
 
 Each attempt is `train.py ... resume=auto` in a forked process, killed by SIGKILL: after a random time, between two
-turns, or in the midst of a saving, whole or half written, before and after the renaming. A run that ends is compared
-bit for bit and begun anew, until so many kills have been survived.
+iterations, or while a checkpoint is written (before, during and after the write, and after the renaming). A run that
+ends is compared bit for bit and started again, until so many kills have been survived.
 """
 
 import os

@@ -87,7 +87,7 @@ def _keys(node: DictConfig, above: str) -> Iterator[str]:
 
 
 def tried(line: list[str], folder: Path, seconds: int = 60) -> Outcome:
-    """What came of a command line, one turn long."""
+    """Return the outcome of a command line of one iteration."""
     step = GAN.training_step
 
     def alone(self: GAN, batch: dict[str, object], number: int) -> None:

@@ -66,7 +66,7 @@ def damaged(content: bytes, dice: random.Random) -> tuple[str, bytes]:
 
 
 def tried(content: bytes, suffix: str, folder: Path, name: str, seconds: int = 20) -> Outcome:
-    """What the loader makes of it: also where its channels and size are asked of it first."""
+    """Return what the loader does with a picture, also where channels and size are read first."""
     root = folder / name
     root.mkdir()
     (root / f"picture.{suffix}").write_bytes(content)

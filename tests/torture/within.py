@@ -1,4 +1,4 @@
-"""What all tortures share: a limit of time and memory, and the count of what came back."""
+"""Shared by all torture scripts: limits of time and memory, and counts of outcomes."""
 
 import logging
 import os
