@@ -466,7 +466,7 @@ def looking(folder: Path, extractor: Pixels | None = None, fake: int = 300, **mo
 
 def test_processes_share_the_real_images_and_one_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluation = looking(tmp_path)
-    whole, (kept,) = evaluation.real.features, (tmp_path / "features").iterdir()
+    features, (kept,) = evaluation.real.features, (tmp_path / "features").iterdir()
     monkeypatch.setattr(distributed, "all_gather", lambda mine: mine)  # the others have nothing to say
     monkeypatch.setattr(distributed, "all_true", lambda *_: False)  # but that they do not find it
     shares = []
@@ -476,7 +476,7 @@ def test_processes_share_the_real_images_and_one_keeps_them(tmp_path: Path, monk
         assert kept.is_file() == (rank == 0)
         kept.unlink(missing_ok=True)
     assert {len(share) for share in shares} == {600 // 7, 600 // 7 + 1}
-    assert torch.equal(torch.cat(shares), whole)
+    assert torch.equal(torch.cat(shares), features)
 
 
 @pytest.mark.parametrize("rank", [0, 6])

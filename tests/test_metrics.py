@@ -97,8 +97,8 @@ def test_frechet_and_kernel_distance_agree_with_torchmetrics() -> None:
     kernel = KernelInceptionDistance(feature=Seen(), subsets=1, subset_size=least)
     kernel.update(real[:least, None, None, :], real=True)
     kernel.update(fake[:least, None, None, :], real=False)
-    whole = KernelDistance(1, least)(sample(real[:least]), sample(fake[:least]))["kid"]
-    assert whole == pytest.approx(float(kernel.compute()[0]), rel=1e-3)
+    distance = KernelDistance(1, least)(sample(real[:least]), sample(fake[:least]))["kid"]
+    assert distance == pytest.approx(float(kernel.compute()[0]), rel=1e-3)
 
 
 def test_all_agree_with_torch_fidelity() -> None:
@@ -115,8 +115,8 @@ def test_all_agree_with_torch_fidelity() -> None:
     ours = KernelDistance(30, 1000)(sample(real), sample(fake))["kid"]
     assert ours == pytest.approx(theirs["kernel_inception_distance_mean"], rel=0.05)  # other subsets
     everything = KernelDistance(1, 1200)(sample(real[:1200]), sample(fake))["kid"]
-    whole = kid_features_to_metric(real[:1200], fake, kid_subsets=1, kid_subset_size=1200, verbose=False)
-    assert everything == pytest.approx(whole["kernel_inception_distance_mean"], rel=1e-3)
+    scores = kid_features_to_metric(real[:1200], fake, kid_subsets=1, kid_subset_size=1200, verbose=False)
+    assert everything == pytest.approx(scores["kernel_inception_distance_mean"], rel=1e-3)
 
     logits = normal(1000, 10, 4, sd=3.0)
     order = torch.randperm(1000, generator=torch.Generator().manual_seed(0))

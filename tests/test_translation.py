@@ -350,8 +350,8 @@ def test_either_half_can_be_the_image(tmp_path: Path) -> None:
         source = SideBySide(halves(tmp_path), image=side)  # type: ignore[arg-type]
         one, other = (np.asarray(part.read(3)).astype(int) for part in (source, source.inputs))
         assert (one + other == 255).all()
-        whole = np.asarray(Image.open(source.files[3]))
-        assert (one == (whole[:, :20] if side == "left" else whole[:, 20:])).all()
+        pair = np.asarray(Image.open(source.files[3]))
+        assert (one == (pair[:, :20] if side == "left" else pair[:, 20:])).all()
 
 
 def test_pairs_respect_exif_orientation(tmp_path: Path) -> None:
@@ -428,14 +428,14 @@ def test_unpaired_inputs_have_their_own_order_across_epochs(fit: Fit, tmp_path: 
     root = folders(tmp_path / "data", first=9, second=16)
     options = [*CYCLE, *TINY, "~model.game.terms.generator.identity", "data=unpaired", f"data.root={root}"]
     options += [f"data.keep={keep}", "trainer.max_epochs=3", "callbacks.checkpoint.keep_every=4"]
-    whole, trainer = fit(*options, folder=tmp_path / "a")
-    assert whole.iteration == 12
+    uninterrupted, trainer = fit(*options, folder=tmp_path / "a")
+    assert uninterrupted.iteration == 12
     own, given = EpochSampler(9, 4, derive_seed(0, "inputs")), []
     for start in range(0, 12, 2):
         given += [rows.sort().values.tolist() for rows, _ in own.batches(start)]
     loader = trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
     known = trainer.datamodule.rows["input"]  # type: ignore[attr-defined]
-    whole.iteration, found = 0, []
+    uninterrupted.iteration, found = 0, []
     for batch in loader:
         found.append([int((known == one).flatten(1).all(1).nonzero()) for one in batch["input"]])
     trainer.datamodule.teardown("fit")  # type: ignore[attr-defined]
@@ -672,9 +672,9 @@ def test_translation_makes_inputs_on_request_and_knows_both_directions(fit: Fit,
     fit(*CYCLE, *TINY, "data/input=edges", "max_images=8", folder=tmp_path / "b")
     with pytest.raises(UserError, match="no part is missing"):
         Translator(str(tmp_path / "b"), make_input=True, region="half")
-    there, back = (Translator(str(tmp_path / "b"), back=way)(file) for way in (False, True))
-    assert np.asarray(there).shape == np.asarray(back).shape == (16, 16)
-    assert (np.asarray(there) != np.asarray(back)).any()
+    forward, backward = (Translator(str(tmp_path / "b"), back=way)(file) for way in (False, True))
+    assert np.asarray(forward).shape == np.asarray(backward).shape == (16, 16)
+    assert (np.asarray(forward) != np.asarray(backward)).any()
     fit(
         *TINY, "max_images=8", "model.game.generator.width=4", "model.game.discriminator.width=4", folder=tmp_path / "c"
     )
