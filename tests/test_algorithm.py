@@ -9,14 +9,15 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
-from conftest import FP32, SMALL, built
+from helpers.composing import FP32, SMALL
+from helpers.training import built
 from oakleaf.data.sampling import EpochSampler
 from oakleaf.gan import GAN
 from oakleaf.runtime.seeds import derive_seed
 
 
 def batches(data, iterations: int, size: int) -> Iterator[Tensor]:
-    """The images of each turn, written out: rows of the seed's shuffle, bytes to [-1, 1]."""
+    """Yield the images of each iteration: rows of the seed's shuffle, scaled to [-1, 1]."""
     for _, (rows, _) in zip(range(iterations), EpochSampler(1797, size, seed=0).batches(0)):
         yield data.rows["image"][rows].float() / 127.5 - 1
 
@@ -67,13 +68,13 @@ def test_unrolling_equals_metz_equation_10_written_out(tmp_path: Path) -> None:
         f"max_images={iterations * size}",
     ]
     module, data, trainer, _ = built(*FP32, *SMALL, *overrides, folder=tmp_path)
-    begun = copy.deepcopy(module.game.generator), copy.deepcopy(module.game.discriminator)
+    start = copy.deepcopy(module.game.generator), copy.deepcopy(module.game.discriminator)
     trainer.fit(module, datamodule=data)
 
-    def played(through_steps: bool) -> tuple[torch.nn.Module, torch.nn.Module]:
-        generator, discriminator = copy.deepcopy(begun)
+    def train_by_hand(through_steps: bool) -> tuple[torch.nn.Module, torch.nn.Module]:
+        generator, discriminator = copy.deepcopy(start)
 
-        def pays(weights: dict[str, Tensor], real: Tensor) -> Tensor:
+        def discriminator_loss(weights: dict[str, Tensor], real: Tensor) -> Tensor:
             on_real, on_fake = (
                 functional_call(discriminator, weights, (x,)).score
                 for x in (real, generator(torch.rand(size, 100) * 2 - 1))
@@ -81,23 +82,25 @@ def test_unrolling_equals_metz_equation_10_written_out(tmp_path: Path) -> None:
             return bce(on_real, torch.ones(size)) + bce(on_fake, torch.zeros(size))
 
         def after(weights: dict[str, Tensor], loss: Tensor, **options: bool) -> dict[str, Tensor]:
-            slopes = torch.autograd.grad(loss, list(weights.values()), **options)
-            return {name: w - rate * slope for (name, w), slope in zip(weights.items(), slopes)}
+            gradients = torch.autograd.grad(loss, list(weights.values()), **options)
+            return {name: w - rate * gradient for (name, w), gradient in zip(weights.items(), gradients)}
 
         for iteration, real in enumerate(batches(data, iterations, size)):
             torch.manual_seed(derive_seed(0, iteration, 0))
             mine = dict(discriminator.named_parameters())
-            discriminator.load_state_dict(after(mine, pays(mine, real)), strict=False)
+            discriminator.load_state_dict(after(mine, discriminator_loss(mine, real)), strict=False)
             ahead = dict(discriminator.named_parameters())
             for _ in range(steps):
-                ahead = after(ahead, pays(ahead, real), create_graph=True)
+                ahead = after(ahead, discriminator_loss(ahead, real), create_graph=True)
                 ahead = ahead if through_steps else {n: w.detach().requires_grad_() for n, w in ahead.items()}
             mine = dict(generator.named_parameters())
-            generator.load_state_dict(after(mine, -pays(ahead, real)), strict=False)
+            generator.load_state_dict(after(mine, -discriminator_loss(ahead, real)), strict=False)
         return generator, discriminator
 
-    assert largest_difference(module, *played(through_steps=True)) < 1e-5
-    assert largest_difference(module, *played(through_steps=False)) > 0.1  # the first term of equation (10) alone
+    assert largest_difference(module, *train_by_hand(through_steps=True)) < 1e-5
+    assert (
+        largest_difference(module, *train_by_hand(through_steps=False)) > 0.1
+    )  # the first term of equation (10) alone
 
 
 def test_wgan_gp_equals_algorithm_1_of_gulrajani_with_k_5(tmp_path: Path) -> None:
@@ -116,8 +119,8 @@ def test_wgan_gp_equals_algorithm_1_of_gulrajani_with_k_5(tmp_path: Path) -> Non
         epsilon = torch.rand(size, 1, 1, 1)
         between = ((1 - epsilon) * real + epsilon * fake).requires_grad_()
         loss = critic(fake).score.mean() - critic(real).score.mean()
-        slope = torch.autograd.grad(critic(between).score.sum(), between, create_graph=True)[0]
-        loss = loss + 10 * ((slope.flatten(1).norm(dim=1) - 1) ** 2).mean()
+        gradient = torch.autograd.grad(critic(between).score.sum(), between, create_graph=True)[0]
+        loss = loss + 10 * ((gradient.flatten(1).norm(dim=1) - 1) ** 2).mean()
         for_d.zero_grad()
         loss.backward()
         for_d.step()
@@ -131,21 +134,21 @@ def test_wgan_gp_equals_algorithm_1_of_gulrajani_with_k_5(tmp_path: Path) -> Non
     assert largest_difference(module, generator, critic) < 1e-6
 
 
-def test_only_the_player_in_turn_gets_gradients(tmp_path: Path) -> None:
+def test_only_the_player_being_updated_gets_gradients(tmp_path: Path) -> None:
     module, data, trainer, _ = built(*FP32, *SMALL, "max_images=32", folder=tmp_path)
-    graded: dict[str, set[str]] = {}
-    asked: dict[str, set[str]] = {}  # what would take part in a graph
+    with_gradient: dict[str, set[str]] = {}
+    trainable: dict[str, set[str]] = {}  # what would take part in a graph
     step, losses = module.player_step, module.game.player_losses
 
-    def spy(name, player, optimizer, batch) -> None:
+    def record_gradients(name, player, optimizer, batch) -> None:
         module.zero_grad()
         step(name, player, optimizer, batch)
-        graded[name] = {key.split(".")[0] for key, w in module.game.named_parameters() if w.grad is not None}
+        with_gradient[name] = {key.split(".")[0] for key, w in module.game.named_parameters() if w.grad is not None}
 
-    def ask(name, *rest):
-        asked[name] = {key.split(".")[0] for key, w in module.game.named_parameters() if w.requires_grad}
+    def record_trainable(name, *rest):
+        trainable[name] = {key.split(".")[0] for key, w in module.game.named_parameters() if w.requires_grad}
         return losses(name, *rest)
 
-    module.player_step, module.game.player_losses = spy, ask  # type: ignore[method-assign]
+    module.player_step, module.game.player_losses = record_gradients, record_trainable  # type: ignore[method-assign]
     trainer.fit(module, datamodule=data)
-    assert asked == graded == {"discriminator": {"discriminator"}, "generator": {"generator"}}
+    assert trainable == with_gradient == {"discriminator": {"discriminator"}, "generator": {"generator"}}

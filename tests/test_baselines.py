@@ -11,7 +11,8 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 from torch.distributions import Categorical, LowRankMultivariateNormal, MixtureSameFamily, Normal, kl_divergence
 
-from conftest import FP32, Fit, choices, composed
+from helpers.composing import FP32, choices, composed
+from helpers.training import Fit
 from oakleaf.builder.load import load
 from oakleaf.config.validate import validate
 from oakleaf.errors import UserError
@@ -33,8 +34,8 @@ NARROW = {
 NO_SHEETS = "callbacks.samples=null"
 
 
-def judged(x: torch.Tensor, fake: torch.Tensor | None = None, **asked: torch.Tensor) -> Round:
-    return Round(x, x if fake is None else fake, lambda x: CriticOutput(x.flatten(1).sum(1)), fake_inputs=asked)
+def round_of(x: torch.Tensor, fake: torch.Tensor | None = None, **inputs: torch.Tensor) -> Round:
+    return Round(x, x if fake is None else fake, lambda x: CriticOutput(x.flatten(1).sum(1)), fake_inputs=inputs)
 
 
 def analysers(components: int = 3, factors: int = 2, **more) -> FactorAnalysers:
@@ -47,7 +48,7 @@ def analysers(components: int = 3, factors: int = 2, **more) -> FactorAnalysers:
     return mixture
 
 
-def test_log_likelihood_equals_scipys_with_full_covariances() -> None:
+def test_log_likelihood_equals_scipy_with_full_covariances() -> None:
     mixture, x = analysers(), torch.randn(20, 1, 2, 3)
     weights = mixture.logit.softmax(0).tolist()
     each = []
@@ -59,7 +60,7 @@ def test_log_likelihood_equals_scipys_with_full_covariances() -> None:
     np.testing.assert_allclose(mixture.log_likelihood(x).detach(), logsumexp(each, axis=0), atol=1e-5)
 
 
-def test_log_likelihood_and_its_gradient_equal_torchs_low_rank_mixture() -> None:
+def test_log_likelihood_and_its_gradient_equal_torch_low_rank_mixture() -> None:
     mixture, x = analysers(), torch.randn(20, 1, 2, 3)
     parts = LowRankMultivariateNormal(mixture.mean, mixture.factors, mixture.variance())
     theirs = MixtureSameFamily(Categorical(logits=mixture.logit), parts).log_prob(x.flatten(1))
@@ -70,7 +71,7 @@ def test_log_likelihood_and_its_gradient_equal_torchs_low_rank_mixture() -> None
         torch.testing.assert_close(ours, other, atol=1e-3, rtol=1e-3)
 
 
-def test_narrow_gaussians_far_from_zero_lose_no_digits() -> None:
+def test_log_likelihood_of_narrow_gaussians_far_from_zero_is_precise() -> None:
     mixture = FactorAnalysers(2, 1, components=1, factors=2)
     with torch.no_grad():
         mixture.mean.fill_(0.9)
@@ -78,8 +79,8 @@ def test_narrow_gaussians_far_from_zero_lose_no_digits() -> None:
         mixture.floor.fill_(1e-4)
         mixture.spread.zero_()
     x = 0.9 + 1e-4 * torch.randn(100, 2, 1, 1)
-    apart = (x.flatten(1).double() - mixture.mean.double().detach()) / mixture.floor.double()
-    by_hand = Normal(0.0, 1.0).log_prob(apart).sum(1) - 2 * mixture.floor.double().log()
+    standardised = (x.flatten(1).double() - mixture.mean.double().detach()) / mixture.floor.double()
+    by_hand = Normal(0.0, 1.0).log_prob(standardised).sum(1) - 2 * mixture.floor.double().log()
     torch.testing.assert_close(mixture.log_likelihood(x).detach(), by_hand, atol=1e-4, rtol=1e-5)
 
 
@@ -89,8 +90,8 @@ def test_samples_have_the_moments_of_their_density() -> None:
     weights = mixture.logit.softmax(0).detach()
     mean = weights @ mixture.mean.detach()
     each = mixture.factors @ mixture.factors.mT + torch.diag_embed(mixture.variance())
-    apart = mixture.mean - mean
-    covariance = (weights[:, None, None] * (each + apart[:, :, None] * apart[:, None])).sum(0).detach()
+    offset = mixture.mean - mean
+    covariance = (weights[:, None, None] * (each + offset[:, :, None] * offset[:, None])).sum(0).detach()
     assert (x.mean(0) - mean).abs().max() < 0.02
     assert (x.T.cov() - covariance).abs().max() < 0.05
     assert analysers()(torch.randn(100, mixture.latent)).abs().max() <= 1  # bounded by default
@@ -154,7 +155,7 @@ def test_all_modes_are_found(fit: Fit, mixture: str, count: int) -> None:
 def test_terms_equal_their_formulas() -> None:
     torch.manual_seed(0)
     x, fake = torch.randn(5, 1, 2, 3), torch.randn(5, 1, 2, 3)
-    round = judged(x, fake)
+    round = round_of(x, fake)
     squared = ((x - fake) ** 2).sum() / 5
     assert SquaredError().measure(round).item() == pytest.approx(squared.item(), rel=1e-6)
     by_hand = -Normal(fake, 0.3).log_prob(x).sum() / 5
@@ -170,13 +171,13 @@ def test_code_divergence_equals_the_closed_form() -> None:
     mean, log_variance = torch.randn(7, 4), torch.randn(7, 4)
     theirs = kl_divergence(Normal(mean, (0.5 * log_variance).exp()), Normal(0.0, 1.0)).sum(1).mean()
     x = torch.zeros(7, 1, 1, 1)
-    ours = CodeDivergence().measure(judged(x, mean=mean, log_variance=log_variance))
+    ours = CodeDivergence().measure(round_of(x, mean=mean, log_variance=log_variance))
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
     none = torch.zeros(7, 4)
-    assert CodeDivergence().measure(judged(x, mean=none, log_variance=none)).item() == 0
+    assert CodeDivergence().measure(round_of(x, mean=none, log_variance=none)).item() == 0
 
 
-def test_the_bound_is_the_likelihood_where_the_posterior_is_exact() -> None:
+def test_the_variational_bound_is_the_likelihood_where_the_posterior_is_exact() -> None:
     """x = w z + noise, z ~ N(0, 1): both terms together are then -log N(x; 0, w^2 + sd^2)."""
     torch.manual_seed(0)
     w, sd, value, draws = 1.5, 0.4, 0.7, 400_000
@@ -185,11 +186,11 @@ def test_the_bound_is_the_likelihood_where_the_posterior_is_exact() -> None:
     log_variance = torch.full((draws, 1), variance).log()
     z = mean + variance**0.5 * torch.randn(draws, 1)
     x, fake = torch.full((draws, 1, 1, 1), value), (w * z)[:, :, None, None]
-    round = judged(x, fake, mean=mean, log_variance=log_variance)
+    round = round_of(x, fake, mean=mean, log_variance=log_variance)
     bound = GaussianError(sd).measure(round) + CodeDivergence().measure(round)
     exact = -Normal(0.0, (w**2 + sd**2) ** 0.5).log_prob(torch.tensor(value))
     assert bound.item() == pytest.approx(exact.item(), abs=2e-3)
-    wrong = judged(x, fake, mean=mean + 0.1, log_variance=log_variance)
+    wrong = round_of(x, fake, mean=mean + 0.1, log_variance=log_variance)
     assert CodeDivergence().measure(wrong) > CodeDivergence().measure(round)
 
 
@@ -203,8 +204,8 @@ def test_the_density_has_mean_and_covariance_of_the_codes(components: int) -> No
     kept = codes[-600:].double()  # the oldest 200 are gone
     weights, means, covariances = density.mixture()
     mean = weights @ means
-    apart = means - mean
-    covariance = (weights[:, None, None] * (covariances + apart[:, :, None] * apart[:, None])).sum(0)
+    offset = means - mean
+    covariance = (weights[:, None, None] * (covariances + offset[:, :, None] * offset[:, None])).sum(0)
     torch.testing.assert_close(mean, kept.mean(0), atol=1e-6, rtol=0)
     torch.testing.assert_close(covariance, kept.T.cov(correction=0), atol=1e-4, rtol=0)
     drawn = density(torch.randn(100_000, 3))
@@ -221,7 +222,7 @@ def test_expectation_maximisation_increases_the_likelihood_of_the_codes() -> Non
     assert course[-1] > course[0] + 0.01
 
 
-def test_no_density_without_codes_and_few_codes_do() -> None:
+def test_code_density_is_standard_normal_without_codes_and_finite_with_few() -> None:
     density = CodeDensity(3, components=10)
     z = torch.randn(5, 4)
     torch.testing.assert_close(density(z), z[:, 1:])  # N(0, I)
@@ -232,17 +233,17 @@ def test_no_density_without_codes_and_few_codes_do() -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_resumed_equals_uninterrupted(fit: Fit, tmp_path: Path, model: str) -> None:
     run = [f"model={model}", *NARROW[model], "data.batch_size=200", "callbacks.checkpoint.keep_every=200", NO_SHEETS]
-    whole, _ = fit(*run, "max_images=2400", folder=tmp_path / "a")
-    for cut in (1, 9):  # 8 turns an epoch
+    uninterrupted, _ = fit(*run, "max_images=2400", folder=tmp_path / "a")
+    for cut in (1, 9):  # 8 iterations an epoch
         checkpoint = tmp_path / "a" / "checkpoints" / f"{cut * 200:012d}.ckpt"
         again, _ = fit(*run, "max_images=2400", checkpoint=checkpoint, folder=tmp_path / f"b{cut}")
-        one, other = whole.state_dict(), again.state_dict()
+        one, other = uninterrupted.state_dict(), again.state_dict()
         assert one.keys() == other.keys()
         assert all(torch.equal(one[name], other[name]) for name in one), f"cut at {cut}"
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_samples_need_the_checkpoint_alone(fit: Fit, tmp_path: Path, model: str) -> None:
+def test_sampling_needs_only_the_checkpoint(fit: Fit, tmp_path: Path, model: str) -> None:
     module, _ = fit(f"model={model}", *NARROW[model], "data.batch_size=50", "max_images=400")
     again = load(tmp_path / "checkpoints" / "last.ckpt", {"data.root": "nowhere"})
     request = module.game.sample_inputs(16)
@@ -263,7 +264,7 @@ def test_the_loss_has_no_effect(fit: Fit, tmp_path: Path, model: str) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_every_optim_composes_and_the_command_line_wins(model: str) -> None:
+def test_every_optim_composes_and_the_command_line_overrides_it(model: str) -> None:
     for optim in choices("optim"):
         config = composed(f"model={model}", f"optim={optim}", "optim.generator.lr=1e-5", "loss=hinge", folder="x")
         assert config.optim.discriminator is None
@@ -272,23 +273,23 @@ def test_every_optim_composes_and_the_command_line_wins(model: str) -> None:
         assert config.optim.generator.every == composed(f"optim={optim}", folder="x").optim.generator.every
 
 
-def test_a_generator_that_pays_nothing_is_refused_and_a_lazy_one_waits(fit: Fit) -> None:
+def test_a_generator_without_a_term_is_refused_and_a_lazy_term_is_computed_on_its_iterations(fit: Fit) -> None:
     term = "model.game.terms.generator.negative_log_likelihood"
     with pytest.raises(UserError, match="terms alone"):
         fit("model=gmm", f"{term}=null", "max_images=100")
     runs = [["max_images=100"], [f"{term}.every=2", "max_images=100"], [f"{term}.every=2", "max_images=200"]]
     lazy = [fit("model=gmm", *NARROW["gmm"], "data.batch_size=100", *run)[0].game.generator.mean for run in runs]
-    start = copy.deepcopy(lazy[1])  # one turn, on which nothing was due
+    start = copy.deepcopy(lazy[1])  # one iteration, on which no term was computed
     assert not torch.equal(lazy[0], start)
     assert not torch.equal(lazy[2], start)
 
 
-def test_nobody_is_foreseen(fit: Fit) -> None:
+def test_unrolling_is_refused_without_a_discriminator(fit: Fit) -> None:
     with pytest.raises(UserError, match="no discriminator"):
         fit("model=gmm", *NARROW["gmm"], "optim.generator.unrolled=2", "max_images=100")
 
 
-def test_what_is_seen_is_logged(fit: Fit) -> None:
+def test_the_likelihood_is_logged_and_nothing_adversarial(fit: Fit) -> None:
     module, _ = fit("model=gmm", *NARROW["gmm"], "data.batch_size=100", "max_images=200", "log_every=1")
     assert {"loss/generator/negative_log_likelihood", "log_likelihood/real"} <= module.last_scalars.keys()
     assert not [name for name in module.last_scalars if "adversarial" in name or "discriminator" in name]

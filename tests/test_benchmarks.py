@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from conftest import ROOT, composed
+from helpers.composing import ROOT, composed
 from oakleaf.builder.recipe import build
 
 CODE = {  # f"{value:format}" of their sources, with values of a run: training_loop.py; src/worker.py
@@ -39,7 +39,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
 
 
 @pytest.mark.parametrize("name", CODE)
-def test_a_checkouts_line_is_a_sign_of_life_once_it_trains(
+def test_a_log_line_of_another_code_is_recognised_once_it_trains(
     name: str, benchmark: Callable[[str], Any], tmp_path: Path
 ) -> None:
     checkout = benchmark("checkouts").CHECKOUTS[name]
@@ -49,7 +49,7 @@ def test_a_checkouts_line_is_a_sign_of_life_once_it_trains(
 
 
 @pytest.mark.parametrize("name", PLAYERS)
-def test_a_race_is_between_the_networks_that_it_says(
+def test_compared_networks_have_the_stated_sizes(
     name: str, benchmark: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     training, checkouts = benchmark("training"), benchmark("checkouts").CHECKOUTS
@@ -62,7 +62,7 @@ def test_a_race_is_between_the_networks_that_it_says(
     assert module.players["generator"].every == (5 if name in ("wgan_gp", "studiogan") else 1)
 
 
-def test_what_an_image_takes_does_not_depend_on_how_many_are_counted(
+def test_counted_cost_per_image_does_not_depend_on_the_count(
     benchmark: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counting, table = benchmark("counting"), benchmark("scale_table")
@@ -73,18 +73,18 @@ def test_what_an_image_takes_does_not_depend_on_how_many_are_counted(
     more = counting.counted("sngan", 64, recipe)
     assert few.activations == more.activations > 0
     assert few.flops == pytest.approx(more.flops)
-    assert few.reductions == 1.2  # D in each turn, G in one of five
-    apart = table.iteration(replace(few, reductions=2.2), 8)[1] - table.iteration(few, 8)[1]
-    assert apart == pytest.approx(16 * table.LATENCY)  # one more ring of eight, there and back
+    assert few.reductions == 1.2  # D in each iteration, G in one of five
+    difference = table.iteration(replace(few, reductions=2.2), 8)[1] - table.iteration(few, 8)[1]
+    assert difference == pytest.approx(16 * table.LATENCY)  # one more ring of eight, there and back
 
 
-def test_a_pair_is_two_pictures_to_read(benchmark: Callable[[str], Any]) -> None:
+def test_a_pair_counts_as_two_images_to_read(benchmark: Callable[[str], Any]) -> None:
     recipe = ["model=pix2pix", "data=digits", "data.size=32", "data/input=low_resolution", "data.channels=3"]
     recipe += ["model.game.generator.width=4", "model.game.discriminator.width=4"]
     assert benchmark("counting").counted("pix2pix", 1, recipe).pixels == 2 * 3 * 32 * 32
 
 
-def test_the_loop_by_hand_deals_whole_images_and_their_mirror_images(benchmark: Callable[[str], Any]) -> None:
+def test_batches_of_the_bare_loop_are_images_and_their_mirror_images(benchmark: Callable[[str], Any]) -> None:
     images = torch.randint(256, (8, 3, 4, 5), dtype=torch.uint8)
     data = SimpleNamespace(
         batch_size=8, channels=3, size=(4, 5), rows={"image": images}, prepare_data=lambda: None, setup=lambda: None
@@ -92,5 +92,5 @@ def test_the_loop_by_hand_deals_whole_images_and_their_mirror_images(benchmark: 
     batch = next(benchmark("bare").batches("real", data, torch.device("cpu"), True))
     assert batch.is_contiguous(memory_format=torch.channels_last)
     both = [image.float() / 127.5 - 1 for image in images] + [image.float().flip(2) / 127.5 - 1 for image in images]
-    found = [[i for i, image in enumerate(both) if torch.allclose(image, dealt)] for dealt in batch]
+    found = [[i for i, image in enumerate(both) if torch.allclose(image, row)] for row in batch]
     assert sorted(i % 8 for (i,) in found) == list(range(8))

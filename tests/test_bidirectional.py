@@ -1,4 +1,4 @@
-"""BiGAN and ALI: what the encoder pays, what is judged, what inference is worth, and how it is configured."""
+"""BiGAN and ALI: the encoder's loss, scores of pairs, quality of inference, and configuration."""
 
 import json
 import math
@@ -13,8 +13,10 @@ from hydra.errors import ConfigCompositionException
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
 
-from conftest import FP32, Fit, built, choices, composed
-from conftest import SMALL as NARROW
+from helpers.commands import quick
+from helpers.composing import FP32, choices, composed
+from helpers.composing import SMALL as NARROW
+from helpers.training import Fit, built
 from oakleaf.builder.load import load
 from oakleaf.cli.real_data import real_data
 from oakleaf.conditioning.priors import Normal, Uniform
@@ -33,7 +35,6 @@ from oakleaf.optim.schedules import Exponential
 from oakleaf.round import CriticOutput, EncoderRound, Round
 from oakleaf.runtime.checkpoint_io import read_checkpoint
 from oakleaf.sampling import Reconstruct
-from test_commands import quick
 
 SMALL = ["model.game.generator.hidden=[16,16]", "model.game.encoder.hidden=[16,12]",
          "model.game.discriminator.hidden=[16,16]"]  # fmt: skip
@@ -93,20 +94,20 @@ BY_HAND = {  # s: scores of (x, E(x)); t: of (G(z), z)
 
 
 @pytest.mark.parametrize("name", BY_HAND)
-def test_the_encoder_pays_what_its_formula_says(name: str) -> None:
+def test_the_encoder_loss_equals_its_formula(name: str) -> None:
     objective, formula = BY_HAND[name]
-    playing = game(objective)
+    encoder_game = game(objective)
     s, t = S([0.3, -1.2, 2.0], requires_grad=True), S([-0.5, 0.8, 0.1])
     round = Round(s, t, lambda score: CriticOutput(score))
-    paid = playing.adversarial("encoder", round)
+    loss = encoder_game.adversarial("encoder", round)
     expected = formula(s, t).mean()
-    torch.testing.assert_close(paid, expected)
-    slopes = [torch.autograd.grad(loss, s)[0] for loss in (paid, expected)]
-    torch.testing.assert_close(*slopes)
+    torch.testing.assert_close(loss, expected)
+    gradients = [torch.autograd.grad(each, s)[0] for each in (loss, expected)]
+    torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize("loss", choices("loss"))
-def test_every_loss_draws_the_encoder_against_the_discriminator(loss: str, tmp_path: Path) -> None:
+def test_every_loss_trains_the_encoder_against_the_discriminator(loss: str, tmp_path: Path) -> None:
     """Where D has just begun, E makes real pairs look less real, as G makes fake ones look more so."""
     module, *_ = built(*FP32, "model=bigan", *SMALL, f"loss={loss}", folder=tmp_path)
     s, t = torch.tensor([0.1, 0.3], requires_grad=True), torch.tensor([-0.2, 0.1], requires_grad=True)
@@ -121,15 +122,15 @@ def test_every_loss_draws_the_encoder_against_the_discriminator(loss: str, tmp_p
     assert (fake < 0).all()
 
 
-def test_for_reflecting_divergences_the_saturating_encoder_has_its_share_of_the_discriminators_objective() -> None:
+def test_for_reflecting_divergences_the_saturating_encoder_loss_is_a_part_of_the_discriminator_objective() -> None:
     s = S([0.3, -1.2, 2.0])
     round = Round(s, s, lambda score: CriticOutput(score))
     for divergence in (divergences.GAN(), divergences.JensenShannon(), divergences.SquaredHellinger()):
-        paid = game(f_gan(divergence, "saturating")).adversarial("encoder", round)
-        torch.testing.assert_close(paid, divergence.activation(s).mean())
+        loss = game(f_gan(divergence, "saturating")).adversarial("encoder", round)
+        torch.testing.assert_close(loss, divergence.activation(s).mean())
 
 
-def test_a_mirror_exchanges_the_sides_and_reflects_what_was_said() -> None:
+def test_encoder_round_swaps_real_and_fake_and_reflects_the_scores() -> None:
     calls: list[Tensor] = []
 
     def critic(x: Tensor) -> CriticOutput:
@@ -142,11 +143,11 @@ def test_a_mirror_exchanges_the_sides_and_reflects_what_was_said() -> None:
     assert len(calls) == 1  # lazily
     assert mirror.on_fake.score.item() == 4 - 1
     assert mirror.on_fake.features is round.on_real.features
-    assert len(calls) == 2  # the verdicts are the round's own
+    assert len(calls) == 2  # the critic outputs are the round's own
     assert (mirror.batch, mirror.fake_inputs) == (round.fake_inputs, round.batch)
 
 
-def test_averages_are_of_both_who_draw(tmp_path: Path) -> None:
+def test_generator_and_encoder_have_ema_weights(tmp_path: Path) -> None:
     module, *_ = built("model=bigan", *SMALL, folder=tmp_path)
     assert set(module.ema) == {"generator", "encoder"}
     alone, *_ = built("model=bigan", *SMALL, "optim.ema.of=[generator]", folder=tmp_path)
@@ -155,33 +156,33 @@ def test_averages_are_of_both_who_draw(tmp_path: Path) -> None:
     assert not none.ema
 
 
-def test_what_is_judged_are_pairs() -> None:
-    playing = game(objectives.NonSaturating())
+def test_the_discriminator_scores_pairs() -> None:
+    bidirectional = game(objectives.NonSaturating())
     x = torch.randn(3, 1, 2, 2)
-    (round,) = playing.play({"image": x})
+    (round,) = bidirectional.play({"image": x})
     z = round.fake_inputs["latent"]
     assert round.real.shape == round.fake.shape == (3, 4 + 2)
-    torch.testing.assert_close(round.on_real.score, playing.discriminator(x, playing.encoder(x)).score)
-    torch.testing.assert_close(round.on_fake.score, playing.discriminator(playing.generator(z), z).score)
-    assert playing.diagnostics([round]).keys() == {"D(x)", "D(G(z))", "accuracy/real", "accuracy/fake"}
+    torch.testing.assert_close(round.on_real.score, bidirectional.discriminator(x, bidirectional.encoder(x)).score)
+    torch.testing.assert_close(round.on_fake.score, bidirectional.discriminator(bidirectional.generator(z), z).score)
+    assert bidirectional.diagnostics([round]).keys() == {"D(x)", "D(G(z))", "accuracy/real", "accuracy/fake"}
 
 
-def test_penalties_and_noise_are_those_of_pairs() -> None:
-    playing = game(objectives.NonSaturating())
-    (round,) = playing.play({"image": torch.randn(3, 1, 2, 2)})
-    slope = 1 + 4 + 1 + 0.25 + 9 + 4  # of `Score`, in x and in z
+def test_penalties_and_noise_act_on_pairs() -> None:
+    bidirectional = game(objectives.NonSaturating())
+    (round,) = bidirectional.play({"image": torch.randn(3, 1, 2, 2)})
+    squared_norm = 1 + 4 + 1 + 0.25 + 9 + 4  # of `Score`, in x and in z
     for at in ("real", "fake", "between"):
-        assert GradientPenalty(at, weight=1.0).measure(round).item() == pytest.approx(slope)  # type: ignore[arg-type]
-    noisy = with_instance_noise(playing.play({"image": torch.randn(20_000, 1, 2, 2)})[0], torch.tensor(0.5))
-    spread = (noisy.critic(noisy.fake).score - playing.discriminator(*_parts(noisy.fake)).score).std()
-    assert spread.item() == pytest.approx(0.5 * math.sqrt(slope), rel=0.02)
+        assert GradientPenalty(at, weight=1.0).measure(round).item() == pytest.approx(squared_norm)  # type: ignore[arg-type]
+    noisy = with_instance_noise(bidirectional.play({"image": torch.randn(20_000, 1, 2, 2)})[0], torch.tensor(0.5))
+    spread = (noisy.critic(noisy.fake).score - bidirectional.discriminator(*_parts(noisy.fake)).score).std()
+    assert spread.item() == pytest.approx(0.5 * math.sqrt(squared_norm), rel=0.02)
 
 
 def _parts(rows: Tensor) -> tuple[Tensor, Tensor]:
     return rows[:, :4].unflatten(1, (1, 2, 2)), rows[:, 4:]
 
 
-def test_each_player_alone_learns_in_its_turn(fit: Fit) -> None:
+def test_each_player_step_changes_only_that_player(fit: Fit) -> None:
     module, _ = fit("model=bigan", *SMALL, "data.batch_size=8", "max_images=8")
     batch = {"image": torch.rand(8, 1, 16, 16) * 2 - 1}
     for name in module.players:
@@ -199,26 +200,28 @@ def test_the_encoder_learns_to_invert_the_generator() -> None:
     penalties = {at: GradientPenalty(at, weight=0.05) for at in ("real", "fake")}  # type: ignore[arg-type]
     networks = bigan.Generator(2, 2, 1, (64, 64)), bigan.Encoder(2, 2, 1, (64, 64), low=-1.0, high=1.0)
     critic = bigan.Discriminator(2, 2, 1, (64, 64), norm="none")
-    playing = Bidirectional(*networks, critic, Uniform(2), Loss("it", objectives.NonSaturating(), penalties=penalties))
+    bidirectional = Bidirectional(
+        *networks, critic, Uniform(2), Loss("it", objectives.NonSaturating(), penalties=penalties)
+    )
     adams = {
-        name: torch.optim.Adam(playing.get_submodule(name).parameters(), lr=1e-3, betas=(0.5, 0.999))
+        name: torch.optim.Adam(bidirectional.get_submodule(name).parameters(), lr=1e-3, betas=(0.5, 0.999))
         for name in ("discriminator", "generator", "encoder")
     }
     for iteration in range(350):
         x = torch.rand(128, 2, 1, 1) * 1.6 - 0.8
         for name, adam in adams.items():
-            paid, _ = playing.player_losses(name, {"image": x}, iteration, 0)
+            losses, _ = bidirectional.player_losses(name, {"image": x}, iteration, 0)
             adam.zero_grad()
-            torch.stack([*paid.values()]).sum().backward()
+            torch.stack([*losses.values()]).sum().backward()
             adam.step()
     with torch.no_grad():
-        again = playing.eval().generator(playing.encoder(x))
+        again = bidirectional.eval().generator(bidirectional.encoder(x))
     assert (again - x).square().mean() < 0.5 * (again - x.roll(1, 0)).square().mean()
 
 
 @pytest.mark.parametrize("size", [16, 28, (32, 64)])
 @pytest.mark.parametrize("channels", [1, 3, 5])
-def test_networks_have_the_shapes_they_promise(size, channels: int) -> None:
+def test_networks_return_the_documented_shapes(size, channels: int) -> None:
     shape = (channels, *((size, size) if isinstance(size, int) else size))
     x, z = torch.randn(2, *shape), torch.randn(2, 6)
     for family in (bigan, ali):
@@ -243,7 +246,7 @@ def test_bigan_has_the_layers_of_its_code() -> None:
     assert encoder(100 * torch.randn(9, 1, 28, 28)).abs().max() <= 1  # as the prior is bounded
 
 
-def test_the_pair_critic_mixes_no_samples_where_the_loss_forbids_it(tmp_path: Path) -> None:
+def test_the_pair_critic_has_no_batchnorm_where_the_loss_forbids_it(tmp_path: Path) -> None:
     for model in ("bigan", "ali"):
         for loss in ("wasserstein_gp", "relativistic"):
             module, *_ = built(*FP32, f"model={model}", f"loss={loss}", folder=tmp_path)
@@ -251,7 +254,7 @@ def test_the_pair_critic_mixes_no_samples_where_the_loss_forbids_it(tmp_path: Pa
             assert not [kind for kind in kinds if "BatchNorm" in kind]
 
 
-def test_alis_encoder_draws_by_reparametrisation_and_shows_its_mean_in_eval_mode() -> None:
+def test_the_ali_encoder_samples_by_reparametrisation_and_returns_its_mean_in_eval_mode() -> None:
     torch.manual_seed(0)
     encoder = ali.Encoder(3, 1, 16, width=2, hidden=8)
     x = torch.randn(1, 1, 16, 16)
@@ -270,7 +273,7 @@ def test_alis_encoder_draws_by_reparametrisation_and_shows_its_mean_in_eval_mode
 
 
 @pytest.mark.parametrize("optim", choices("optim"))
-def test_the_encoder_learns_as_the_generator_does_with_every_optim(optim: str, fit: Fit) -> None:
+def test_the_encoder_has_the_generators_optimizer_with_every_optim(optim: str, fit: Fit) -> None:
     module, _ = fit("model=bigan", *SMALL, f"optim={optim}", "data.batch_size=8", "max_images=8")
     generator, encoder = (module.players[name] for name in ("generator", "encoder"))
     for number in ("lr", "every", "clip", "unrolled"):
@@ -281,14 +284,14 @@ def test_the_encoder_learns_as_the_generator_does_with_every_optim(optim: str, f
     assert [*module.players] == ["discriminator", "generator", "encoder"]
 
 
-def test_the_encoder_looks_ahead_with_the_generator(fit: Fit) -> None:
+def test_the_encoder_is_unrolled_with_the_generator(fit: Fit) -> None:
     module, _ = fit("model=bigan", *SMALL, "optim.generator.unrolled=2", "data.batch_size=8", "max_images=16")
     assert module.players["encoder"].unrolled == 2
     assert all(torch.isfinite(weight).all() for weight in module.parameters())
 
 
 @pytest.mark.parametrize("model", ["bigan", "ali"])
-def test_the_command_line_wins_over_what_the_encoder_follows(model: str, tmp_path: Path) -> None:
+def test_the_command_line_overrides_what_the_encoder_takes_from_the_generator(model: str, tmp_path: Path) -> None:
     options = [f"model={model}", "loss=hinge", "optim=wgan_gp", "optim.encoder.lr=1e-5", "optim.encoder.clip=2",
                "optim.generator.every=3", "optim.generator.optimizer.betas=[0.3,0.9]",
                "+optim.encoder.schedules.lr={_target_: oakleaf.optim.schedules.Cosine, to: 0, over: 9}"]  # fmt: skip
@@ -298,8 +301,8 @@ def test_the_command_line_wins_over_what_the_encoder_follows(model: str, tmp_pat
     assert (encoder.lr, encoder.clip, encoder.every, [*encoder.schedules]) == (1e-5, 2.0, 3, ["lr"])
     assert (generator.lr, generator.clip, [*generator.schedules]) == (1e-4, None, [])
     assert encoder.build(nn.Linear(1, 1)).defaults["betas"] == (0.3, 0.9)
-    whole = "optim.encoder.optimizer={_target_: torch.optim.SGD, _partial_: true, momentum: 0.1}"
-    module, *_ = built(*FP32, f"model={model}", whole, folder=tmp_path)
+    replacement = "optim.encoder.optimizer={_target_: torch.optim.SGD, _partial_: true, momentum: 0.1}"
+    module, *_ = built(*FP32, f"model={model}", replacement, folder=tmp_path)
     assert isinstance(module.players["encoder"].build(nn.Linear(1, 1)), torch.optim.SGD)
     with pytest.raises(ConfigCompositionException):  # said, not lost
         composed(f"model={model}", "optim.encoder.optimizer.betas=[0.3,0.9]", folder=tmp_path)
@@ -334,15 +337,15 @@ def without(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(iter((folder / "outputs" / "dcgan-digits").iterdir()))
 
 
-def test_reconstructions_stand_beside_their_originals(run: Path, tmp_path: Path) -> None:
+def test_reconstructions_are_stored_after_their_originals(run: Path, tmp_path: Path) -> None:
     result = quick("sample", f"checkpoint={run}", "mode=reconstruct", "count=8", "seed=3", folder=tmp_path)
     assert result.returncode == 0, result.stderr
     stored = np.load(tmp_path / "samples" / "samples.npy")
     assert stored.shape == (16, 16, 16, 1)
     module = load(run)
     x = torch.from_numpy(stored[0::2]).permute(0, 3, 1, 2).float() / 127.5 - 1
-    with module.ema_scope() as playing:
-        again = playing.generator(playing.encoder(x))
+    with module.ema_scope() as ema_game:
+        again = ema_game.generator(ema_game.encoder(x))
     expected = again.add(1).mul(127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     np.testing.assert_allclose(stored[1::2].astype(int), expected.astype(int), atol=1)
     assert len({image.tobytes() for image in stored[0::2]}) == 8
@@ -351,7 +354,7 @@ def test_reconstructions_stand_beside_their_originals(run: Path, tmp_path: Path)
     assert not np.array_equal(np.load(tmp_path / "other" / "samples.npy")[0::2], stored[0::2])  # another seed
 
 
-def test_originals_and_reconstructions_fill_neighbouring_columns(run: Path) -> None:
+def test_originals_and_reconstructions_are_in_neighbouring_columns(run: Path) -> None:
     for count in (1, 2, 8, 64):
         mode, module = Reconstruct(count), load(run)
         mode.set_data(lambda: type("Data", (), {"rows": {"image": torch.zeros(99, 1, 16, 16)}}))  # type: ignore[arg-type, return-value]
@@ -368,7 +371,9 @@ def test_originals_and_reconstructions_fill_neighbouring_columns(run: Path) -> N
         (["root=elsewhere", "checkpoint=mnist.ckpt"], "elsewhere"),
     ],
 )
-def test_images_that_are_not_there_are_a_sentence(run: Path, tmp_path: Path, arguments: list[str], reason: str) -> None:
+def test_missing_images_are_an_error_of_one_sentence(
+    run: Path, tmp_path: Path, arguments: list[str], reason: str
+) -> None:
     content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     source = {"_target_": "oakleaf.data.sources.torchvision_set", "_partial_": True, "name": "MNIST", "split": "train"}
     content["hyper_parameters"]["data"]["source"] = source
@@ -379,7 +384,7 @@ def test_images_that_are_not_there_are_a_sentence(run: Path, tmp_path: Path, arg
     assert len(result.stderr.strip().splitlines()) == 1
 
 
-def test_a_game_without_an_encoder_says_so(without: Path, tmp_path: Path) -> None:
+def test_an_encoder_is_required_where_one_is_needed(without: Path, tmp_path: Path) -> None:
     result = quick("sample", f"checkpoint={without}", "mode=reconstruct", folder=tmp_path)
     assert result.returncode == 1
     assert "mode=reconstruct: nothing" in result.stderr
@@ -450,7 +455,7 @@ def test_with_a_test_split_all_training_images_are_references() -> None:
     assert measure.baseline(evaluation) == {"encoder_one_nn": 1.0}
 
 
-def test_games_without_an_encoder_know_no_such_player() -> None:
+def test_games_without_an_encoder_have_no_encoder_player() -> None:
     assert "encoder" not in composed("model=dcgan", folder="x").optim
     assert not hasattr(Game, "encoder")
     assert torch.equal(pairs(torch.ones(2, 1, 1, 1), torch.zeros(2, 3)), torch.tensor([[1.0, 0, 0, 0]] * 2))

@@ -1,68 +1,21 @@
 """The commands as a person types them: runs, resumes, samples, and mistakes."""
 
-import contextlib
-import io
-import logging
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
-from unittest import mock
 
 import numpy as np
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from PIL import Image
 
-from conftest import ROOT, SMALL
+from helpers.commands import command, quick
+from helpers.composing import ROOT, SMALL
 from oakleaf.builder.load import load
-from oakleaf.cli import evaluate, export, sample, train, translate
 from oakleaf.errors import UserError
 
 TINY = [*SMALL, "max_images=320", "trainer=cpu", "logger=csv"]
-
-
-class Result(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def command(*arguments: str, folder: Path, **environment: str) -> Result:
-    """A command as a process of its own, which takes seconds to import torch."""
-    script = [sys.executable, str(ROOT / f"{arguments[0]}.py"), *arguments[1:]]
-    env = {**os.environ, **environment}
-    result = subprocess.run(script, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
-    return Result(result.returncode, result.stdout, result.stderr)
-
-
-def quick(*arguments: str, folder: Path, **environment: str) -> Result:
-    """The same command inside this process."""
-    out, err = io.StringIO(), io.StringIO()
-    logs = logging.getLogger()
-    level, handlers = logs.level, logs.handlers[:]
-    doors = {"train": train, "sample": sample, "evaluate": evaluate, "translate": translate, "export": export}
-    door = doors[arguments[0]].main
-    GlobalHydra.instance().clear()
-    with (
-        contextlib.chdir(folder),
-        mock.patch.object(sys, "argv", [f"{arguments[0]}.py", *arguments[1:]]),
-        mock.patch.dict(os.environ, environment),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-    ):
-        try:
-            door()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        finally:
-            logs.setLevel(level)
-            logs.handlers = handlers
-    return Result(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +29,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(iter((folder / "outputs" / "dcgan-digits").iterdir()))
 
 
-def test_a_run_folder_holds_everything(run: Path) -> None:
+def test_a_run_folder_has_the_documented_files(run: Path) -> None:
     names = {path.name for path in run.iterdir()}
     assert names == {"checkpoints", "config.yaml", "metrics.csv", "overrides.txt", "samples", "train.log"}
     assert (run / "checkpoints" / "last.ckpt").is_file()
@@ -84,7 +37,7 @@ def test_a_run_folder_holds_everything(run: Path) -> None:
     assert "dcgan on digits (1 x 16 x 16)" in (run / "train.log").read_text()
 
 
-def test_resume_goes_on_in_the_same_folder(run: Path) -> None:
+def test_resume_continues_in_the_same_folder(run: Path) -> None:
     where = run.parent.parent.parent
     for resume in (str(run), str(run / "checkpoints" / "last.ckpt")):
         longer = 640 if resume == str(run) else 960
@@ -114,11 +67,11 @@ def test_resume_auto_finds_the_run_of_the_same_command(tmp_path: Path) -> None:
     assert "480 images seen" in longer.stdout, longer.stderr
 
 
-def test_a_run_writes_where_it_is_told_and_over_no_other(tmp_path: Path) -> None:
+def test_a_run_writes_into_the_given_folder_and_over_no_other_run(tmp_path: Path) -> None:
     line = [*TINY, "folder=mine/first"]
-    begun = quick("train", *line, folder=tmp_path)
-    assert begun.returncode == 0, begun.stderr
-    assert "Everything is in mine/first/" in begun.stdout
+    first = quick("train", *line, folder=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "Everything is in mine/first/" in first.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
     kept = (tmp_path / "mine" / "first" / "checkpoints" / "last.ckpt").read_bytes()
     assert "mine/first holds a run: resume=mine/first resumes it" in quick("train", *line, folder=tmp_path).stderr
@@ -131,7 +84,7 @@ def test_a_run_writes_where_it_is_told_and_over_no_other(tmp_path: Path) -> None
     assert "480 images seen. Everything is in mine/first/" in longer.stdout, longer.stderr
 
 
-def test_sample_needs_the_checkpoint_and_nothing_else(run: Path, tmp_path: Path) -> None:
+def test_sample_needs_only_the_checkpoint(run: Path, tmp_path: Path) -> None:
     shutil.copy(run / "checkpoints" / "last.ckpt", tmp_path / "it.ckpt")
     grids = []
     home = f"{tmp_path}-home"  # empty, and apart: libraries leave their own files there
@@ -149,7 +102,7 @@ def test_sample_needs_the_checkpoint_and_nothing_else(run: Path, tmp_path: Path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c", "it.ckpt"]
 
 
-def test_sample_interpolates_and_calculates(run: Path, tmp_path: Path) -> None:
+def test_sample_interpolates_and_does_latent_arithmetic(run: Path, tmp_path: Path) -> None:
     def drawn(*arguments: str) -> np.ndarray:
         result = quick("sample", f"checkpoint={run}", f"out={tmp_path}/out", *arguments, folder=tmp_path)
         assert result.returncode == 0, result.stderr
@@ -169,7 +122,7 @@ def test_sample_interpolates_and_calculates(run: Path, tmp_path: Path) -> None:
     assert np.abs(sums[9] - sums[9 + 4]).max() > 1  # and neighbours are others
 
 
-def test_a_run_that_was_moved_goes_on_where_it_is(run: Path, tmp_path: Path) -> None:
+def test_a_moved_run_resumes_in_its_new_place(run: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(run, moved)
     before = (run / "checkpoints" / "last.ckpt").read_bytes()
@@ -181,7 +134,7 @@ def test_a_run_that_was_moved_goes_on_where_it_is(run: Path, tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["moved"]
 
 
-def test_values_are_taken_for_what_they_mean(tmp_path: Path) -> None:
+def test_numbers_and_booleans_may_be_written_in_several_ways(tmp_path: Path) -> None:
     result = quick("train", *TINY, "data.flip=no", "data.batch_size=1e1", "max_images=1e2", folder=tmp_path)
     assert result.returncode == 0, result.stderr
     (folder,) = tmp_path.glob("outputs/*/*")
@@ -191,7 +144,7 @@ def test_values_are_taken_for_what_they_mean(tmp_path: Path) -> None:
     assert "10 images of 16 x 16" in drawn.stdout, drawn.stderr
 
 
-def test_a_null_takes_a_thing_out(tmp_path: Path) -> None:
+def test_null_removes_a_component(tmp_path: Path) -> None:
     result = quick("train", *TINY, "loss=relativistic", "loss.penalties.r2=null", folder=tmp_path)
     assert result.returncode == 0, result.stderr
     (folder,) = tmp_path.glob("outputs/*/*")
@@ -253,13 +206,13 @@ def test_a_mistake_is_told_in_one_sentence(tmp_path: Path, overrides: list[str],
     assert not list(tmp_path.glob("outputs/*/*")), "nothing was begun, so no folder stays"
 
 
-def test_a_mistake_ends_a_process_of_its_own_alike(tmp_path: Path) -> None:
+def test_a_user_error_is_one_sentence_in_a_separate_process(tmp_path: Path) -> None:
     result = command("train", "optim.generator.lr=-1", folder=tmp_path)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == "optim.generator.lr=-1: should be greater than 0\n"
 
 
-def test_trainer_gpu_without_one_is_told(tmp_path: Path) -> None:
+def test_trainer_gpu_without_a_gpu_is_an_error(tmp_path: Path) -> None:
     import torch
 
     if torch.cuda.is_available():
@@ -270,14 +223,14 @@ def test_trainer_gpu_without_one_is_told(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_a_batch_of_one_is_told_where_it_has_no_variance(tmp_path: Path) -> None:
+def test_a_batch_of_one_is_refused_under_batchnorm(tmp_path: Path) -> None:
     result = quick("train", "model=bigan", "data.batch_size=1", "logger=csv", "trainer=cpu", folder=tmp_path)
     assert result.returncode == 1
     assert "data.batch_size=2" in result.stderr
     assert "Traceback" not in result.stderr + result.stdout
 
 
-def test_a_corrupt_picture_is_told_by_name(tmp_path: Path) -> None:
+def test_a_corrupt_picture_is_named(tmp_path: Path) -> None:
     for i in range(3):
         (tmp_path / "set").mkdir(exist_ok=True)
         Image.new("RGB", (64, 64)).save(tmp_path / "set" / f"{i}.jpg")
@@ -293,12 +246,12 @@ def test_a_corrupt_picture_is_told_by_name(tmp_path: Path) -> None:
     assert "1 of 3 pictures skipped" in skipped.stdout + skipped.stderr
 
 
-def test_the_traceback_comes_on_request(tmp_path: Path) -> None:
+def test_the_traceback_is_shown_on_request(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"optim\.generator\.lr=-1"):
         quick("train", "optim.generator.lr=-1", folder=tmp_path, HYDRA_FULL_ERROR="1")
 
 
-def test_sample_tells_mistakes_too(run: Path, tmp_path: Path) -> None:
+def test_user_errors_of_sample_are_one_sentence(run: Path, tmp_path: Path) -> None:
     for arguments, words in (
         ([], "checkpoint= is missing"),
         (["checkpoint=nowhere"], "no such file or folder"),
@@ -327,13 +280,13 @@ def test_help_names_every_group_its_choices_and_examples(tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
-def test_help_and_typos_are_answered_without_importing_torch() -> None:
+def test_the_command_modules_import_no_torch() -> None:
     heavy = "any(name in sys.modules for name in ('torch', 'lightning'))"
     code = f"import sys; from oakleaf.cli import train, sample; sys.exit({heavy})"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 
-def test_nothing_slow_is_imported_that_a_run_does_not_use() -> None:
+def test_training_imports_no_slow_library_that_it_does_not_use() -> None:
     code = "import sys; from oakleaf.cli.hardware import import_torch; import_torch(); import lightning.pytorch\n"
     code += (
         "slow = {'matplotlib', 'scipy'} & sys.modules.keys(); import matplotlib.figure, scipy.optimize; sys.exit(slow)"
@@ -342,7 +295,7 @@ def test_nothing_slow_is_imported_that_a_run_does_not_use() -> None:
     assert result.stderr == "set()\n"  # and they can be imported when they are
 
 
-def test_every_fitting_argument_of_the_trainer_needs_no_plus(tmp_path: Path) -> None:
+def test_arguments_of_the_trainer_need_no_plus(tmp_path: Path) -> None:
     result = quick(
         "train", *TINY, "trainer.limit_train_batches=2", "trainer.max_epochs=3", "max_images=null", folder=tmp_path
     )

@@ -1,4 +1,4 @@
-"""A player's turn as one compiled graph is the same turn."""
+"""The compiled loss of a player is one graph and equals the eager loss."""
 
 import copy
 from datetime import timedelta
@@ -12,17 +12,18 @@ import torch._inductor.compile_fx
 from lightning.pytorch.callbacks import Timer
 from torch import Tensor
 
-from conftest import FP32, SMALL, Fit, built
+from helpers.composing import FP32, SMALL
+from helpers.training import Fit, built
 from oakleaf.callbacks.compiling import Compiling, _left
 from oakleaf.errors import UserError
 from oakleaf.gan import GAN
 from oakleaf.runtime.seeds import seed_generators
 
-BOTH_PENALTIES = 16  # a turn on which every lazy term is due
+BOTH_PENALTIES = 16  # an iteration on which every lazy term is computed
 SYSTEMS = [
     ["model=dcgan"],
     ["model=dcgan", "loss=wasserstein_gp"],
-    ["model=dcgan", "loss=relativistic", "loss.instance_noise.sd=0.1"],  # drawn once for verdict and slope
+    ["model=dcgan", "loss=relativistic", "loss.instance_noise.sd=0.1"],  # drawn once for score and input gradient
     ["model=dragan"],
     ["model=sngan", "loss=relativistic"],  # one step of the power iteration
     ["model=infogan"],
@@ -31,19 +32,19 @@ SYSTEMS = [
 
 
 def iteration(module: GAN, player: str, batch: dict[str, Tensor]) -> tuple[float, list[Tensor]]:
-    """What the player pays, and its gradients."""
+    """Return the player's loss and its gradients."""
     for other, weights in module.weights.items():
         for weight in weights:
             weight.requires_grad_(other == player)
     torch.manual_seed(3)
-    paid, _ = module.game.player_losses(player, batch, BOTH_PENALTIES, 0)
-    total = torch.stack([*paid.values()]).sum()
+    losses, _ = module.game.player_losses(player, batch, BOTH_PENALTIES, 0)
+    total = torch.stack([*losses.values()]).sum()
     gradients = torch.autograd.grad(total, module.weights[player], allow_unused=True)
     return total.item(), [g for g in gradients if g is not None]
 
 
 @pytest.mark.parametrize("overrides", SYSTEMS, ids=" ".join)
-def test_a_turn_is_one_graph_and_equals_itself_uncompiled(overrides: list[str], tmp_path: Path) -> None:
+def test_a_player_loss_is_one_graph_and_equals_the_eager_one(overrides: list[str], tmp_path: Path) -> None:
     module, data, _, _ = built(*FP32, *SMALL, *overrides, folder=tmp_path)
     data.prepare_data()
     data.setup("fit")
@@ -53,7 +54,7 @@ def test_a_turn_is_one_graph_and_equals_itself_uncompiled(overrides: list[str], 
         assert max(g.abs().max() for g in gradients) > 1e-4
         module.game.load_state_dict(state)
         torch._dynamo.reset()
-        # fullgraph raises where the turn breaks into pieces
+        # fullgraph raises at a graph break
         module.game.compiled = {player: torch.compile(module.game.losses, fullgraph=True, backend="aot_eager")}
         compiled, theirs = iteration(module, player, batch)
         module.game.compiled = {}
@@ -63,20 +64,20 @@ def test_a_turn_is_one_graph_and_equals_itself_uncompiled(overrides: list[str], 
             torch.testing.assert_close(other, mine, rtol=1e-4, atol=1e-6 * float(mine.abs().max()) + 1e-7)
 
 
-def test_a_compiled_run_goes_where_the_uncompiled_one_goes(fit: Fit, tmp_path: Path) -> None:
+def test_a_compiled_run_ends_at_the_weights_of_the_eager_run(fit: Fit, tmp_path: Path) -> None:
     slow = ["optim.discriminator.lr=1e-2", "optim.generator.lr=1e-2"]
     run = [*SMALL, "optim=sgd", *slow, "max_images=64"]  # Adam's first steps are all of one length, rounding or not
-    there, _ = fit(*run, "compile=false", folder=tmp_path / "a")
-    assert not there.game.compiled
+    eager, _ = fit(*run, "compile=false", folder=tmp_path / "a")
+    assert not eager.game.compiled
     torch._dynamo.utils.counters.clear()
-    graphs, _ = fit(*run, "compile=true", folder=tmp_path / "b")
-    assert set(graphs.game.compiled) == {"discriminator", "generator"}
+    compiled, _ = fit(*run, "compile=true", folder=tmp_path / "b")
+    assert set(compiled.game.compiled) == {"discriminator", "generator"}
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 2
-    for a, b in zip(there.parameters(), graphs.parameters(), strict=True):
+    for a, b in zip(eager.parameters(), compiled.parameters(), strict=True):
         torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-5)
 
 
-def test_a_slope_through_batch_norm_stays_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_input_gradient_through_batchnorm_is_not_compiled(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     module, *_ = built(*FP32, *SMALL, "loss=relativistic", "loss.norm=batch", folder=tmp_path)
     with caplog.at_level("INFO"):
         Compiling(True).compile(module)
@@ -84,14 +85,14 @@ def test_a_slope_through_batch_norm_stays_as_it_is(tmp_path: Path, caplog: pytes
     assert "not compiled: the turn of discriminator" in caplog.text
 
 
-def test_without_a_compiler_it_is_said_how_to_go_on(fit: Fit) -> None:
+def test_without_a_compiler_the_error_names_compile_false(fit: Fit) -> None:
     torch._dynamo.reset()
     broken = {"cpp.cxx": (None, "/bin/false"), "force_disable_caches": True}
     with torch._inductor.config.patch(broken), pytest.raises(UserError, match="compile=false goes on without"):
         fit("model=toy", "data=toy", "data.points=500", "data.batch_size=30", "max_images=90", "compile=true")
 
 
-def test_auto_leaves_a_cpu_alone_and_asks_how_long_the_rest_takes(fit: Fit) -> None:
+def test_auto_does_not_compile_on_a_cpu_and_estimates_the_remaining_time(fit: Fit) -> None:
     module, trainer = fit(*SMALL, "max_images=64")
     assert any(isinstance(callback, Compiling) for callback in trainer.callbacks) and not module.game.compiled
     module.max_images = 64 + 1600
@@ -106,7 +107,7 @@ def test_auto_leaves_a_cpu_alone_and_asks_how_long_the_rest_takes(fit: Fit) -> N
 
 
 @pytest.mark.parametrize("error", [ValueError("no way back"), AssertionError()], ids=repr)
-def test_a_way_back_that_cannot_be_compiled_is_known_at_once(
+def test_a_backward_pass_that_cannot_be_compiled_falls_back_to_eager(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: Any, **__: Any) -> Any:
@@ -126,7 +127,7 @@ def test_a_way_back_that_cannot_be_compiled_is_known_at_once(
 
 
 @pytest.mark.parametrize(("minutes", "made"), [(9, 0), (11, 1)])
-def test_auto_makes_graphs_on_a_gpu_once_ten_minutes_are_left(
+def test_auto_compiles_on_a_gpu_if_ten_minutes_are_left(
     minutes: int, made: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = Mock(device=torch.device("cuda"), iteration=0, images_seen=0, global_batch_size=1)
@@ -139,12 +140,12 @@ def test_auto_makes_graphs_on_a_gpu_once_ten_minutes_are_left(
         module.images_seen, module.total_images = (
             module.iteration,
             module.iteration + 30 * minutes,
-        )  # turns of two seconds
+        )  # iterations of two seconds
         auto.on_train_batch_end(Mock(callbacks=[]), module)
     assert graphs.call_count == made
 
 
-def test_sowing_is_torchs_manual_seed_where_the_run_is() -> None:
+def test_seed_generators_is_manual_seed_on_the_device_of_the_run() -> None:
     seed_generators(17, torch.device("cpu"))
     mine = torch.rand(5)
     torch.manual_seed(17)

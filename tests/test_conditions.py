@@ -9,7 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import SMALL, Fit, built, composed
+from helpers.commands import quick
+from helpers.composing import SMALL, composed
+from helpers.training import Fit, built
 from oakleaf.builder.load import load
 from oakleaf.builder.recipe import build
 from oakleaf.conditioning.condition import Label
@@ -21,7 +23,6 @@ from oakleaf.networks import dcgan
 from oakleaf.networks.layers import ConditionalNorm
 from oakleaf.round import CriticOutput, Round
 from oakleaf.sampling import ByClass, Codes, Interpolate
-from test_commands import quick
 
 CONDITIONAL = ["cgan", "cdcgan", "acgan", "projection"]
 
@@ -91,7 +92,7 @@ def test_conditional_norm_has_each_classs_gain_and_bias() -> None:
     torch.testing.assert_close(norm(x, y), plain * gain[:, :, None, None] + bias[:, :, None, None])
 
 
-def test_spectral_norm_bounds_each_layers_stretch() -> None:
+def test_spectral_norm_gives_each_layer_spectral_norm_one() -> None:
     torch.manual_seed(0)
     critic = dcgan.Discriminator(1, 16, width=4, norm="spectral")
     for _ in range(50):  # power iterations
@@ -109,7 +110,7 @@ def round_with(
     return Round(images, images, lambda x: CriticOutput(torch.zeros(count), classes, code))
 
 
-def test_classification_is_the_cross_entropy_of_what_has_a_label() -> None:
+def test_classification_is_the_cross_entropy_of_labelled_images() -> None:
     torch.manual_seed(0)
     logits, label = torch.randn(4, 3), torch.tensor([2, -1, 0, -1])
     round = round_with(None, classes=logits)
@@ -121,7 +122,7 @@ def test_classification_is_the_cross_entropy_of_what_has_a_label() -> None:
     torch.testing.assert_close(Classification(fake=False)(round), -right.log().mean())
 
 
-def test_mutual_information_is_the_code_s_likelihood() -> None:
+def test_mutual_information_is_the_likelihood_of_the_code() -> None:
     torch.manual_seed(0)
     prior = CodesPrior(9, categories=[3, 2], continuous=2)
     z = prior(64)
@@ -135,7 +136,7 @@ def test_mutual_information_is_the_code_s_likelihood() -> None:
     torch.testing.assert_close(MutualInformation(prior)(round), -(likely + gauss.sum(1)).mean() - constant)
 
 
-def test_codes_are_drawn_from_their_prior() -> None:
+def test_codes_are_sampled_from_their_prior() -> None:
     torch.manual_seed(0)
     prior = CodesPrior(20, categories=[10], continuous=2)
     z = prior(20_000)
@@ -200,7 +201,7 @@ def test_a_checkpoint_of_other_classes_is_refused_in_a_sentence(fit: Fit, tmp_pa
         load(tmp_path / "ten.ckpt", {"data.classes": 7})
 
 
-def test_a_checkpoint_knows_its_classes_by_name(fit: Fit, tmp_path: Path) -> None:
+def test_a_checkpoint_stores_the_names_of_its_classes(fit: Fit, tmp_path: Path) -> None:
     root = pictures(tmp_path / "pictures", classes=3)
     options = ["data=folder", f"data.root={root}", "data.size=16", "data.batch_size=8", "max_images=16", *SMALL]
     fit("model=cdcgan", *options, folder=tmp_path / "run")
@@ -286,7 +287,7 @@ def test_a_pack_is_scored_as_one_image(tmp_path: Path) -> None:
     image = torch.rand(8, 1, 16, 16)
     (round,) = module.game.play({"image": image})
     assert round.real.shape == (4, 2, 16, 16)
-    assert torch.equal(round.real[1], image[2:4, 0])  # two images of the batch beside each other
+    assert torch.equal(round.real[1], image[2:4, 0])  # two images of the batch as channels
     assert round.on_fake.score.shape == (4,)
     assert module.sample(module.game.sample_inputs(3)).shape == (3, 1, 16, 16)
     with pytest.raises(UserError, match="packing=2: classification"):
@@ -317,7 +318,7 @@ def test_a_conditional_gan_learns_its_condition(fit: Fit, tmp_path: Path) -> Non
     assert bright > 0.5
 
 
-def test_a_mode_that_shows_all_classes_takes_no_condition(fit: Fit, tmp_path: Path) -> None:
+def test_a_mode_that_shows_all_classes_refuses_condition(fit: Fit, tmp_path: Path) -> None:
     _, trainer = fit("model=cgan", "data.batch_size=8", "max_images=8")
     trainer.save_checkpoint(tmp_path / "c.ckpt")
     result = quick("sample", f"checkpoint={tmp_path}/c.ckpt", "mode=by_class", "condition=7", folder=tmp_path)

@@ -12,7 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import SMALL, Fit, built
+from helpers.commands import quick
+from helpers.composing import SMALL
+from helpers.training import Fit, built
 from oakleaf.data import Images, decoding
 from oakleaf.data.cache import decode_to_cache
 from oakleaf.data.celeba import CelebA
@@ -23,7 +25,6 @@ from oakleaf.data.sources import digits, torchvision_set
 from oakleaf.data.transforms import random_flip
 from oakleaf.errors import UserError
 from oakleaf.runtime.memory import available_bytes, total_bytes
-from test_commands import quick
 
 
 def picture(path: Path, size: tuple[int, int] = (40, 30), mode: str = "RGB", value: int = 100) -> Path:
@@ -98,7 +99,7 @@ def test_crops_give_the_requested_size(size, crop) -> None:
     assert resize(Image.new("RGB", (50, 40), "red")).shape == (3, height, width)
 
 
-def test_crop_center_keeps_the_middle_and_pad_the_whole() -> None:
+def test_crop_center_keeps_the_middle_and_pad_keeps_the_whole_image() -> None:
     image = Image.new("RGB", (60, 20), "black")
     image.paste("white", (20, 0, 40, 20))
     assert (CropResize(1, 20, 20)(image) == 255).all()
@@ -249,7 +250,7 @@ def test_celeba_takes_the_official_layout_kaggles_and_any_part(tmp_path: Path, k
     assert list(data.source.classes) == ["Smiling", "Young"]
 
 
-def test_celebas_partition_is_used_if_there(tmp_path: Path) -> None:
+def test_the_celeba_partition_is_used_if_present(tmp_path: Path) -> None:
     root = celeba(tmp_path / "celeba")
     assert len(CelebA(root, split="train")) == 2
     assert len(CelebA(root, split="valid")) == 2
@@ -263,7 +264,7 @@ def test_celebas_partition_is_used_if_there(tmp_path: Path) -> None:
         CelebA(tmp_path)
 
 
-def test_torchvisions_sets_say_what_is_missing(tmp_path: Path, monkeypatch) -> None:
+def test_missing_torchvision_data_sets_are_named(tmp_path: Path, monkeypatch) -> None:
     from torchvision import datasets
 
     def offline(*_: object, **__: object) -> None:
@@ -332,7 +333,7 @@ def test_batches_of_workers_equal_those_of_the_device(fit: Fit, tmp_path: Path, 
     assert all(torch.equal(a, b) for a, b in zip(on_device.parameters(), by_workers.parameters()))
 
 
-def test_auto_keeps_on_the_device_what_takes_less_than_a_quarter_of_its_free_memory(
+def test_auto_keeps_data_on_the_device_if_they_take_less_than_a_quarter_of_its_free_memory(
     tmp_path: Path, monkeypatch
 ) -> None:
     for i in range(4):
@@ -345,8 +346,8 @@ def test_auto_keeps_on_the_device_what_takes_less_than_a_quarter_of_its_free_mem
     assert isinstance(loader, DeviceLoader) and 0 < available_bytes() <= total_bytes()
     assert all(loader.rows[name].is_contiguous(memory_format=torch.channels_last) for name in ("image", "input"))
     assert next(iter(loader))["image"].is_contiguous(memory_format=torch.channels_last)
-    needed = 2 * 4 * 3 * 16 * 16 + 4 * 8  # images, inputs, labels; in each of two processes
-    for available, kind in ((8 * needed + 1, DeviceLoader), (8 * needed, WorkerLoader)):
+    input_options = 2 * 4 * 3 * 16 * 16 + 4 * 8  # images, inputs, labels; in each of two processes
+    for available, kind in ((8 * input_options + 1, DeviceLoader), (8 * input_options, WorkerLoader)):
         monkeypatch.setattr("oakleaf.data.images.available_bytes", lambda available=available: available)
         assert type(data.train_dataloader()) is kind
 
@@ -417,7 +418,7 @@ def test_palettes_of_greys_are_grey_and_grey_stored_as_colour_is_reported(tmp_pa
     ]
 
 
-def test_linked_folders_and_odd_names_are_read_each_once(tmp_path: Path) -> None:
+def test_linked_folders_and_names_that_are_not_utf8_are_read_once(tmp_path: Path) -> None:
     picture(tmp_path / "elsewhere" / "a.png")
     root = tmp_path / "set"
     picture(root / "one" / "b.png")
@@ -428,7 +429,7 @@ def test_linked_folders_and_odd_names_are_read_each_once(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("ending", ["jpg", "tif", "png"])
-def test_the_first_pictures_size_is_that_of_the_picture_upright(tmp_path: Path, ending: str) -> None:
+def test_size_of_the_data_respects_exif_orientation(tmp_path: Path, ending: str) -> None:
     (tmp_path / "set").mkdir()
     for i in range(2):
         image = Image.new("RGB", (64, 32))

@@ -8,7 +8,8 @@ import torch
 from scipy.special import lambertw
 from torch import Tensor
 
-from conftest import FP32, ROOT, Fit, composed
+from helpers.composing import FP32, ROOT, composed
+from helpers.training import Fit
 from oakleaf.builder.instantiate import instantiate_allowed
 from oakleaf.losses import divergences
 from oakleaf.losses.divergences import Divergence, FDivergence
@@ -45,7 +46,7 @@ def test_every_divergence_has_a_configuration() -> None:
 @each
 def test_the_conjugate_is_the_supremum_of_ut_minus_f(divergence: Divergence) -> None:
     u = torch.logspace(-6, 6, 200_001, dtype=torch.float64)
-    for t in derivative(divergence.f, torch.logspace(-2, 2, 9, dtype=torch.float64)):  # all that a ratio u can ask for
+    for t in derivative(divergence.f, torch.logspace(-2, 2, 9, dtype=torch.float64)):  # all that occur for a ratio u
         assert divergence.conjugate(t).item() == pytest.approx(
             (u * t - divergence.f(u)).max().item(), rel=1e-6, abs=1e-6
         )
@@ -62,14 +63,14 @@ def test_the_activation_rises_onto_the_domain_of_the_conjugate(divergence: Diver
 
 
 @each
-def test_what_is_paid_is_the_conjugate_of_the_activation_and_stays_finite(divergence: Divergence) -> None:
+def test_the_fake_loss_is_the_conjugate_of_the_activation_and_stays_finite(divergence: Divergence) -> None:
     torch.testing.assert_close(divergence.fake_loss(V), divergence.conjugate(divergence.activation(V)))
     far = torch.tensor([-1e4, -100.0, 100.0, 1e4], requires_grad=True)
     for value in (divergence.fake_loss(far), divergence.activation(far)):
-        (slope,) = torch.autograd.grad(value.sum(), far)
+        (gradient,) = torch.autograd.grad(value.sum(), far)
         assert torch.isfinite(value).all()
-        assert torch.isfinite(slope).all()
-        assert (slope >= 0).all() or isinstance(divergence, divergences.Pearson)  # its f* falls for u < 0
+        assert torch.isfinite(gradient).all()
+        assert (gradient >= 0).all() or isinstance(divergence, divergences.Pearson)  # its f* falls for u < 0
 
 
 @each

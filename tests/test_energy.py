@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import distributed
 
-from conftest import FP32, Fit, built, composed
+from helpers.composing import FP32, composed
+from helpers.training import Fit, built
 from oakleaf.builder.load import load
 from oakleaf.errors import UserError
 from oakleaf.losses.energy import Equilibrium, Margin
@@ -28,14 +29,14 @@ def round_of(real: list[float], fake: list[float]) -> Round:
     return Round(torch.tensor(real), torch.tensor(fake), lambda x: CriticOutput(-x))
 
 
-def test_margin_is_the_formula_of_the_paper() -> None:
+def test_margin_equals_the_papers_formula() -> None:
     loss, round = Margin(2.0), round_of([0.5, 1.0], [0.3, 5.0])
     assert loss.discriminator(round).item() == pytest.approx((0.5 + 1.0) / 2 + (1.7 + 0) / 2)  # eq. (1)
     assert loss.generator(round).item() == pytest.approx((0.3 + 5.0) / 2)  # eq. (2)
     assert discriminator_probability(loss, round.on_real.score) is None  # an energy is no probability
 
 
-def test_beyond_the_margin_and_below_zero_the_critic_is_paid_nothing() -> None:
+def test_beyond_the_margin_and_below_zero_the_critic_has_no_gradient() -> None:
     real, fake = torch.tensor([0.5, -0.1], requires_grad=True), torch.tensor([1.0, 3.0], requires_grad=True)
     Margin(2.0).discriminator(Round(real, fake, lambda x: CriticOutput(-x))).backward()
     assert real.grad is not None
@@ -44,25 +45,27 @@ def test_beyond_the_margin_and_below_zero_the_critic_is_paid_nothing() -> None:
     assert fake.grad.tolist() == [-0.5, 0.0]
 
 
-def test_at_nash_the_margin_s_players_pay_the_margin_and_half_of_it() -> None:
+def test_at_the_nash_equilibrium_the_losses_are_the_margin_and_half_of_it() -> None:
     nash = round_of([1.0] * 4, [1.0] * 4)  # theorem 1 and 2: p_G = p_data, D constant, here m / 2
     assert Margin(2.0).discriminator(nash).item() == pytest.approx(2.0)
     assert Margin(2.0).generator(nash).item() == pytest.approx(1.0)
 
 
-def test_k_goes_as_in_a_loop_by_hand() -> None:
+def test_k_follows_a_loop_by_hand() -> None:
     loss = Equilibrium(gamma=0.5, rate=0.1)
     k, real = 0.0, 0.0
     path = []
     for iteration in range(40):
-        rounds = [round_of([3.0 + iteration % 3, 2.0], [0.1 + i + 0.2 * iteration, 0.4]) for i in (0, 1)]  # two a turn
+        rounds = [
+            round_of([3.0 + iteration % 3, 2.0], [0.1 + i + 0.2 * iteration, 0.4]) for i in (0, 1)
+        ]  # two per iteration
         energies = [(float(r.real.mean()), float(r.fake.mean())) for r in rounds]
         for round, (on_real, on_fake) in zip(rounds, energies):
             assert loss.discriminator(round).item() == pytest.approx(on_real - k * on_fake, abs=1e-5)
         real = sum(on_real for on_real, _ in energies) / 2
         loss.update_state()
-        assert loss.k.item() == pytest.approx(k)  # D's turn alone moves nothing
-        if iteration % 2:  # G plays every other turn
+        assert loss.k.item() == pytest.approx(k)  # D's update alone changes nothing
+        if iteration % 2:  # G is updated on every second iteration
             fake = sum(loss.generator(round).item() for round in rounds) / 2
             loss.update_state()
             k = min(max(k + 0.1 * (0.5 * real - fake), 0.0), 1.0)
@@ -85,7 +88,7 @@ def test_k_stays_within_0_and_1_and_generator_first_leaves_it_at_0() -> None:
     assert loss.k == 1
 
 
-def test_what_an_unrolled_generator_foresees_moves_nothing() -> None:
+def test_unrolled_steps_do_not_update_k() -> None:
     plain, unrolled = Equilibrium(0.5, 0.1), Equilibrium(0.5, 0.1)
     for loss in (plain, unrolled):
         loss.discriminator(round_of([4.0], [0.1]))
@@ -98,7 +101,7 @@ def test_what_an_unrolled_generator_foresees_moves_nothing() -> None:
     assert plain.k.item() == unrolled.k.item() == pytest.approx(0.1)
 
 
-def test_k_and_the_measure_of_convergence_are_among_the_scalars(fit: Fit) -> None:
+def test_k_and_the_convergence_measure_are_logged(fit: Fit) -> None:
     module, _ = fit(*BEGAN, *FAST_K, "data.batch_size=8", "max_images=40", "log_every=1")
     assert module.last_scalars["objective/k"] > 0
     real, fake = -module.last_scalars["score/real"], -module.last_scalars["score/fake"]
@@ -108,14 +111,14 @@ def test_k_and_the_measure_of_convergence_are_among_the_scalars(fit: Fit) -> Non
 
 def test_a_resumed_run_has_the_same_k_bit_for_bit(fit: Fit, tmp_path: Path) -> None:
     run = [*BEGAN, *FAST_K, "data.batch_size=20", "optim.generator.every=2"]
-    whole, _ = fit(*run, "max_images=160", "callbacks.checkpoint.keep_every=20", folder=tmp_path / "a")
+    uninterrupted, _ = fit(*run, "max_images=160", "callbacks.checkpoint.keep_every=20", folder=tmp_path / "a")
     ks = []
-    for cut in (3, 4):  # between D's turn and G's, and after both
+    for cut in (3, 4):  # between D's update and G's, and after both
         checkpoint = tmp_path / "a" / "checkpoints" / f"{cut * 20:012d}.ckpt"
         ks.append(load(checkpoint).game.objective.k.item())
         again, _ = fit(*run, "max_images=160", checkpoint=checkpoint, folder=tmp_path / f"b{cut}")
-        assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), again.state_dict().values()))
-    assert len({0.0, *ks, whole.game.objective.k.item()}) == 4
+        assert all(torch.equal(a, b) for a, b in zip(uninterrupted.state_dict().values(), again.state_dict().values()))
+    assert len({0.0, *ks, uninterrupted.game.objective.k.item()}) == 4
 
 
 def test_k_is_never_less_than_fp32() -> None:
@@ -160,7 +163,9 @@ def play_equilibrium(rank: int, meeting: Path, found: "multiprocessing.Queue[lis
 
 @pytest.mark.parametrize("options", [["model=ebgan"], BEGAN], ids=["ebgan", "began"])
 @pytest.mark.parametrize("player", ["discriminator", "generator"])
-def test_a_turn_compiles_as_one_graph_and_notes_what_eager_notes(tmp_path: Path, options: list[str], player) -> None:
+def test_a_player_loss_compiles_as_one_graph_and_updates_the_same_state(
+    tmp_path: Path, options: list[str], player
+) -> None:
     module, *_ = built(*FP32, *options, folder=tmp_path)
     batch = {"image": torch.rand(8, 1, 16, 16) * 2 - 1}
     if stateful := module.game.objective:
@@ -175,8 +180,8 @@ def test_a_turn_compiles_as_one_graph_and_notes_what_eager_notes(tmp_path: Path,
         torch.manual_seed(3)
         for name in ("discriminator", "generator"):
             module.network(name).requires_grad_(name == player)
-        paid, _ = losses(player, batch, 1, 0)
-        gradients = torch.autograd.grad(sum(paid.values()), list(module.network(player).parameters()))
+        terms, _ = losses(player, batch, 1, 0)
+        gradients = torch.autograd.grad(sum(terms.values()), list(module.network(player).parameters()))
         if stateful:
             module.game.update_state()
         found.append([*gradients, *(stateful.buffers() if stateful else [])])
@@ -196,8 +201,8 @@ def test_pull_away_is_the_double_sum_of_the_paper() -> None:
         for j in range(5):
             if i != j:
                 total += float((s[i] @ s[j] / (s[i].norm() * s[j].norm())) ** 2)
-    paid = PullAway(weight=0.1)(Round(fake, fake, critic))
-    assert paid.item() == pytest.approx(0.1 * total / (5 * 4), rel=1e-5)
+    term = PullAway(weight=0.1)(Round(fake, fake, critic))
+    assert term.item() == pytest.approx(0.1 * total / (5 * 4), rel=1e-5)
 
 
 def test_pull_away_is_ebgans_and_can_be_taken_out() -> None:
@@ -270,7 +275,7 @@ def test_the_experiment_has_the_layers_of_the_grid(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", ["ebgan", "began"])
-def test_the_command_line_wins_over_a_models_own_loss_and_optim(model: str) -> None:
+def test_the_command_line_overrides_a_models_own_loss_and_optim(model: str) -> None:
     own = composed(f"model={model}")
     assert own.loss.name == {"ebgan": "energy", "began": "equilibrium"}[model]
     other = composed(f"model={model}", "loss=hinge", "optim=ttur", "optim.generator.lr=1e-5")
@@ -281,7 +286,7 @@ def test_the_command_line_wins_over_a_models_own_loss_and_optim(model: str) -> N
 
 
 @pytest.mark.parametrize("model", ["ebgan", "autoencoder"])
-def test_mode_reconstruct_shows_what_an_auto_encoder_gives_back(fit: Fit, model: str) -> None:
+def test_mode_reconstruct_shows_reconstructions_of_an_auto_encoder(fit: Fit, model: str) -> None:
     module, trainer = fit(f"model={model}", "data.batch_size=8", "max_images=16")
     mode = Reconstruct(count=5)
     mode.set_data(lambda: trainer.datamodule)

@@ -1,4 +1,4 @@
-"""The command, the extractors and the callback that measure."""
+"""The command `evaluate.py`, the feature extractors and the callback that evaluates during training."""
 
 import csv
 import json
@@ -16,7 +16,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor, nn
 
-from conftest import SMALL, Fit, composed
+from helpers.commands import Result, quick
+from helpers.composing import SMALL, composed
+from helpers.training import Fit
 from oakleaf.builder.instantiate import instantiate_allowed
 from oakleaf.builder.load import load
 from oakleaf.builder.recipe import build
@@ -39,7 +41,6 @@ from oakleaf.metrics.reconstruction import ReconstructionError
 from oakleaf.runtime import distributed
 from oakleaf.runtime.checkpoint_io import read_checkpoint
 from oakleaf.sampling.latents import seeded_inputs
-from test_commands import Result, quick
 
 LITTLE = ["extractor.training.images=6400", "fake=300"]
 RUN = [*SMALL, "max_images=320", "trainer=cpu", "logger=csv", "trainer.precision=32-true"]
@@ -62,7 +63,7 @@ def scores(out: Path) -> dict[str, dict]:
     return {entry["name"]: entry for entry in json.loads((out / "metrics.json").read_text())}
 
 
-def test_every_number_has_its_protocol_and_its_real_line(run: Path, tmp_path: Path) -> None:
+def test_every_score_has_its_protocol_and_its_real_data_baseline(run: Path, tmp_path: Path) -> None:
     result = evaluated(run, tmp_path / "out")
     assert result.returncode == 0, result.stderr
     found = scores(tmp_path / "out")
@@ -72,9 +73,9 @@ def test_every_number_has_its_protocol_and_its_real_line(run: Path, tmp_path: Pa
         assert name in result.stdout
         assert entry["real"] is not None, name
         protocol = entry["protocol"]
-        wanted = {"data", "data_digest", "crop", "resample", "shape", "fake", "real", "ema", "truncation", "seed"}
-        wanted |= {"images_seen", "split", "torch"}
-        assert wanted <= protocol.keys()
+        expected = {"data", "data_digest", "crop", "resample", "shape", "fake", "real", "ema", "truncation", "seed"}
+        expected |= {"images_seen", "split", "torch"}
+        assert expected <= protocol.keys()
         assert (protocol["fake"], protocol["real"], protocol["ema"]) == (300, 1797, True)
         assert protocol["images_seen"] == 320
         assert "898 held-out" not in protocol["baseline"]  # as many as there are samples
@@ -96,7 +97,7 @@ def test_earlier_scores_stay_and_equal_ones_are_replaced(run: Path, tmp_path: Pa
     assert [e["protocol"]["ema"] for e in entries if e["name"] == "precision-pixels"] == [False]
 
 
-def test_it_writes_beside_the_checkpoint(run: Path, tmp_path: Path) -> None:
+def test_scores_are_written_next_to_the_checkpoint(run: Path, tmp_path: Path) -> None:
     alone = tmp_path / "it.ckpt"
     alone.write_bytes((run / "checkpoints" / "last.ckpt").read_bytes())
     for checkpoint, where in ((run, run), (alone, tmp_path)):
@@ -127,7 +128,7 @@ def test_it_writes_beside_the_checkpoint(run: Path, tmp_path: Path) -> None:
         (["metric=[inception_score,kid]", "extractor=pixels"], "needs an extractor that predicts classes"),
     ],
 )
-def test_what_cant_be_measured_is_a_sentence_and_the_rest_comes_out(
+def test_a_metric_that_cannot_be_computed_is_reported_and_the_others_are_computed(
     run: Path, tmp_path: Path, arguments: list[str], reason: str
 ) -> None:
     base = [a for a in LITTLE if a.split("=")[0] not in {b.split("=")[0] for b in arguments}]
@@ -149,14 +150,14 @@ def test_what_cant_be_measured_is_a_sentence_and_the_rest_comes_out(
         (["truncation=1"], "truncation"),  # the run's prior is uniform
     ],
 )
-def test_mistakes_of_the_command_are_sentences(run: Path, tmp_path: Path, arguments: list[str], reason: str) -> None:
+def test_user_errors_of_evaluate_are_sentences(run: Path, tmp_path: Path, arguments: list[str], reason: str) -> None:
     result = quick("evaluate", f"checkpoint={run}", f"out={tmp_path}", *arguments, folder=tmp_path)
     assert result.returncode == 1
     assert reason in result.stderr
     assert "Traceback" not in result.stderr
 
 
-def test_usual_measures_that_do_not_suit_the_data_are_told_and_no_failure(tmp_path: Path) -> None:
+def test_default_metrics_that_do_not_suit_the_data_are_reported_without_failure(tmp_path: Path) -> None:
     picture = Image.effect_noise((16, 16), 90)
     for number in range(20):
         (tmp_path / "pictures").mkdir(exist_ok=True)
@@ -180,11 +181,11 @@ def test_usual_measures_that_do_not_suit_the_data_are_told_and_no_failure(tmp_pa
         "metric=two_sample",
         "extractor=pixels",
         "fake=20",
-    ]  # classes, of which this generator is told nothing
+    ]  # classes, on which this generator is not conditioned
     assert quick("evaluate", f"checkpoint={run}", *other, folder=tmp_path).returncode == 0
 
 
-def test_a_broken_generator_is_told(run: Path, tmp_path: Path) -> None:
+def test_a_generator_of_nan_is_reported(run: Path, tmp_path: Path) -> None:
     content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     for name, weight in content["state_dict"].items():
         if "image" in name and weight.is_floating_point():
@@ -196,7 +197,7 @@ def test_a_broken_generator_is_told(run: Path, tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_samples_that_nobody_measures_are_not_drawn() -> None:
+def test_only_as_many_samples_are_drawn_as_metrics_need() -> None:
     stacked, likeness = StackedModes(QUICK), ReconstructionError()
     assert scoring.sample_count(10_000, {"stacked_modes": stacked, "likeness": likeness}) == 26_000
     assert (
@@ -216,7 +217,7 @@ def test_samples_that_nobody_measures_are_not_drawn() -> None:
 
 
 @pytest.mark.parametrize("shape, labelled", [((24, 32, 3), False), ((20, 16), False), ((40, 40, 3), True)])
-def test_any_folder_can_be_measured(tmp_path: Path, shape: tuple[int, ...], labelled: bool) -> None:
+def test_any_folder_can_be_evaluated(tmp_path: Path, shape: tuple[int, ...], labelled: bool) -> None:
     rng = np.random.default_rng(0)
     for number in range(90):
         place = tmp_path / "pictures" / (f"class{number % 2}" if labelled else "")
@@ -238,7 +239,7 @@ def test_any_folder_can_be_measured(tmp_path: Path, shape: tuple[int, ...], labe
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_a_handful_of_pictures_is_measured_or_told(tmp_path: Path, count: int) -> None:
+def test_metrics_of_a_handful_of_pictures_are_computed_or_refused(tmp_path: Path, count: int) -> None:
     (tmp_path / "pictures").mkdir()
     for number in range(count):
         Image.effect_noise((16, 16), 90).save(tmp_path / "pictures" / f"{number}.png")
@@ -264,7 +265,7 @@ def digits() -> tuple[Tensor, Tensor]:
     return data.rows["image"], data.rows["label"]
 
 
-def test_the_classifier_learns_and_leaves_the_random_numbers_alone(digits: tuple[Tensor, Tensor]) -> None:
+def test_the_classifier_learns_and_restores_the_rng_state(digits: tuple[Tensor, Tensor]) -> None:
     pixels, label = digits
     torch.manual_seed(5)
     before = torch.get_rng_state()
@@ -290,7 +291,7 @@ def test_features_depend_on_no_other_image(digits: tuple[Tensor, Tensor], tmp_pa
     learned.assert_not_called()  # it was kept
 
 
-def test_pixels_are_brought_down_and_never_up() -> None:
+def test_pixel_features_are_downscaled_and_never_upscaled() -> None:
     extractor = Pixels(4)
     extractor.device = "cpu"
     image = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8)
@@ -343,7 +344,7 @@ def test_dinov2_takes_a_local_file(tmp_path: Path) -> None:
 # --- labels
 
 
-def test_gan_train_and_one_nn_tell_good_labels_from_bad_ones(digits: tuple[Tensor, Tensor]) -> None:
+def test_gan_train_and_one_nn_separate_good_labels_from_bad_ones(digits: tuple[Tensor, Tensor]) -> None:
     pixels, label = digits
     seen = Features(torch.zeros(len(pixels), 1), None)
     real = ImageSet(seen, pixels, label)
@@ -354,12 +355,16 @@ def test_gan_train_and_one_nn_tell_good_labels_from_bad_ones(digits: tuple[Tenso
     evaluation.data.classes = range(10)
     evaluation.validation_and_test.return_value = (half, real[torch.arange(1, 1797, 2)], "test")
     measures = ((GanTrainTest(QUICK), ("gan_train", "gan_test"), True), (OneNN(), ("one_nn_error",), False))
-    for measure, names, good in measures:
+    for measure, names, higher_is_better in measures:
         measure.prepare(evaluation)
-        told, lied = measure(real, half), measure(real, wrong)
+        good, bad = measure(real, half), measure(real, wrong)
         for name in names:
-            right, false = told[name], lied[name]
-            assert (right > 0.85 and false < 0.4) if good else (right < 0.1 and false > 0.6), (name, right, false)
+            right, false = good[name], bad[name]
+            assert (right > 0.85 and false < 0.4) if higher_is_better else (right < 0.1 and false > 0.6), (
+                name,
+                right,
+                false,
+            )
 
 
 # --- while training
@@ -367,7 +372,8 @@ def test_gan_train_and_one_nn_tell_good_labels_from_bad_ones(digits: tuple[Tenso
 
 def scored(*more: str) -> list[str]:
     return ["callbacks=scored", "metric@callbacks.evaluate.metric=kid", "extractor@callbacks.evaluate.extractor=pixels",
-            "callbacks.evaluate.best=kid", "callbacks.evaluate.every=64", "callbacks.evaluate.fake=64", *more]  # fmt: skip
+            "callbacks.evaluate.best=kid", "callbacks.evaluate.every=64", "callbacks.evaluate.fake=64",
+            *more]  # fmt: skip
 
 
 def kept_scores(folder: Path, name: str = "kid-pixels") -> dict[int, float]:
@@ -377,7 +383,7 @@ def kept_scores(folder: Path, name: str = "kid-pixels") -> dict[int, float]:
     return {int(row["images"]): float(row[f"score/{name}"]) for row in rows if row[f"score/{name}"]}
 
 
-def test_scoring_changes_nothing_of_the_training(fit: Fit, tmp_path: Path) -> None:
+def test_evaluation_during_training_does_not_change_the_weights(fit: Fit, tmp_path: Path) -> None:
     alike = [*SMALL, "max_images=192"]
     plain, _ = fit(*alike, folder=tmp_path / "plain")
     with_scores, _ = fit(*alike, *scored(), folder=tmp_path / "scored")
@@ -401,7 +407,7 @@ def test_the_best_checkpoint_is_the_best(fit: Fit, tmp_path: Path) -> None:
     assert callback.record <= found[best] + 1e-6
 
 
-def test_an_unknown_best_is_a_sentence(fit: Fit) -> None:
+def test_an_unknown_best_metric_is_an_error_of_one_sentence(fit: Fit) -> None:
     with pytest.raises(UserError, match="none of the numbers that are measured: kid"):
         fit(*SMALL, "max_images=64", *scored("callbacks.evaluate.best=fid"))
 
@@ -427,7 +433,7 @@ def test_two_processes_score_like_one(tmp_path: Path) -> None:
         assert list(kept_scores(folder, name).values())[-1] == pytest.approx(alone[name], rel=1e-4)
 
 
-def test_measures_see_in_fp32_whatever_the_training_is_in(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_are_computed_in_fp32_with_any_training_precision(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
     seen, before = set(), torch.get_float32_matmul_precision()
 
     def flags() -> tuple[str, bool, bool]:
@@ -448,7 +454,7 @@ def test_measures_see_in_fp32_whatever_the_training_is_in(fit: Fit, monkeypatch:
         torch.set_float32_matmul_precision(before)
 
 
-# --- what measures share
+# --- what metrics share
 
 
 def looking(folder: Path, extractor: Pixels | None = None, fake: int = 300, **more: Any) -> EvaluationData:
@@ -462,7 +468,7 @@ def looking(folder: Path, extractor: Pixels | None = None, fake: int = 300, **mo
 
 def test_processes_share_the_real_images_and_one_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluation = looking(tmp_path)
-    whole, (kept,) = evaluation.real.features, (tmp_path / "features").iterdir()
+    features, (kept,) = evaluation.real.features, (tmp_path / "features").iterdir()
     monkeypatch.setattr(distributed, "all_gather", lambda mine: mine)  # the others have nothing to say
     monkeypatch.setattr(distributed, "all_true", lambda *_: False)  # but that they do not find it
     shares = []
@@ -472,7 +478,7 @@ def test_processes_share_the_real_images_and_one_keeps_them(tmp_path: Path, monk
         assert kept.is_file() == (rank == 0)
         kept.unlink(missing_ok=True)
     assert {len(share) for share in shares} == {600 // 7, 600 // 7 + 1}
-    assert torch.equal(torch.cat(shares), whole)
+    assert torch.equal(torch.cat(shares), features)
 
 
 @pytest.mark.parametrize("rank", [0, 6])
@@ -486,7 +492,7 @@ def test_fewer_samples_than_processes_are_refused_by_all(
 
 
 @pytest.mark.parametrize("fake", [10, 300, 898])
-def test_what_a_measure_reserves_leaves_others_for_the_real_line(tmp_path: Path, fake: int) -> None:
+def test_images_that_a_metric_reserves_leave_others_for_the_baseline(tmp_path: Path, fake: int) -> None:
     evaluation = looking(tmp_path, fake=fake)
     evaluation.validation_and_test()
     reference, held_out = evaluation.baseline
@@ -497,18 +503,18 @@ def test_what_a_measure_reserves_leaves_others_for_the_real_line(tmp_path: Path,
     assert not reserved & {image.numpy().tobytes() for image in held_out.pixels}
 
 
-def test_images_that_the_run_did_not_see_are_chosen_by(tmp_path: Path) -> None:
+def test_the_best_checkpoint_is_chosen_on_images_that_the_run_did_not_see(tmp_path: Path) -> None:
     """MNIST's 50,000 and 10,000: by the last sixth of the 50,000 it would be chosen by what was trained on."""
-    there = looking(tmp_path).data
-    evaluation = looking(tmp_path, test=lambda: there, unseen=lambda: (there, torch.arange(1500, 1797)))
+    data = looking(tmp_path).data
+    evaluation = looking(tmp_path, test=lambda: data, unseen=lambda: (data, torch.arange(1500, 1797)))
     validation, test, split = evaluation.validation_and_test()
-    assert torch.equal(validation.pixels, there.rows["image"][1500:])
+    assert torch.equal(validation.pixels, data.rows["image"][1500:])
     assert (len(test), split, evaluation.reserved) == (1797, "test", set())
-    evaluation = looking(tmp_path, test=lambda: there, unseen=lambda: (there, torch.arange(0)))
-    assert torch.equal(evaluation.validation_and_test()[0].pixels, there.rows["image"][-(1797 // 6) :])
+    evaluation = looking(tmp_path, test=lambda: data, unseen=lambda: (data, torch.arange(0)))
+    assert torch.equal(evaluation.validation_and_test()[0].pixels, data.rows["image"][-(1797 // 6) :])
 
 
-def test_a_run_of_the_first_images_has_not_seen_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_run_on_the_first_images_has_not_seen_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen = {"train": np.arange(12).repeat(4).reshape(12, 2, 2), "test": np.zeros((3, 2, 2))}
 
     def stored(root: Path, train: bool, download: bool) -> SimpleNamespace:
@@ -535,7 +541,7 @@ def rare(root: Path) -> Path:
     return root
 
 
-def test_samples_are_asked_for_as_rarely_as_the_data_have_it(fit: Fit, tmp_path: Path) -> None:
+def test_conditions_of_samples_have_the_frequencies_of_the_data(fit: Fit, tmp_path: Path) -> None:
     options = ["model=cdcgan", "data=folder", f"data.root={rare(tmp_path / 'data')}", "data.size=16", *SMALL]
     module, trainer = fit(*options, "max_images=16")
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
@@ -546,11 +552,11 @@ def test_samples_are_asked_for_as_rarely_as_the_data_have_it(fit: Fit, tmp_path:
     latent_inputs = seeded_inputs(module.game, 250, 0, with_condition=False)["latent"]
     assert torch.equal(seeded_inputs(module.game, 100, 0)["latent"], latent_inputs[:100])
     assert torch.equal(half.fake.pixels[:5], evaluation.fake.pixels[:5])
-    asked = {"latent": latent_inputs[:5], "label": evaluation.fake.label[:5]}  # type: ignore[index]
-    assert torch.equal(data.stored(module.sample(asked)), evaluation.fake.pixels[:5])
+    inputs = {"latent": latent_inputs[:5], "label": evaluation.fake.label[:5]}  # type: ignore[index]
+    assert torch.equal(data.stored(module.sample(inputs)), evaluation.fake.pixels[:5])
 
 
-def test_other_pictures_than_those_learned_from_are_told(fit: Fit, tmp_path: Path) -> None:
+def test_other_pictures_than_the_training_data_are_reported(fit: Fit, tmp_path: Path) -> None:
     root = rare(tmp_path / "data")
     fit("data=folder", f"data.root={root}", "data.size=16", *SMALL, "max_images=16", folder=tmp_path / "run")
     command = ["evaluate", f"checkpoint={tmp_path}/run", f"out={tmp_path}/out", "metric=memorisation", "fake=20"]
@@ -565,7 +571,7 @@ def test_other_pictures_than_those_learned_from_are_told(fit: Fit, tmp_path: Pat
     assert "some were added, removed or changed" in other.stdout + other.stderr
 
 
-def test_features_that_are_no_numbers_spoil_only_what_needs_them(tmp_path: Path) -> None:
+def test_nan_features_affect_only_the_metrics_that_need_them(tmp_path: Path) -> None:
     class Rotten(Pixels):
         def __call__(self, pixels: Tensor) -> Features:
             features = super().__call__(pixels).features.clone()
@@ -615,7 +621,7 @@ def test_points_are_fixed_and_measured_in_their_own_units(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("mixture", ["ring", "grid", "two_gaussians"])
-def test_toys_train_and_are_measured(tmp_path: Path, mixture: str) -> None:
+def test_toy_data_train_and_are_evaluated(tmp_path: Path, mixture: str) -> None:
     options = ["data=toy", f"data/mixture={mixture}", "model=toy", "max_images=2000", "trainer=cpu", "logger=csv"]
     result = quick("train", *options, "data.points=6000", folder=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -626,7 +632,7 @@ def test_toys_train_and_are_measured(tmp_path: Path, mixture: str) -> None:
     assert scores(run)["modes"]["real"] == {"ring": 8, "grid": 25, "two_gaussians": 2}[mixture]
 
 
-def test_stacked_digits_are_what_their_label_says() -> None:
+def test_stacked_digits_match_their_label() -> None:
     from oakleaf.data import stacked_mnist
     from oakleaf.data.sources import Arrays
 
@@ -643,8 +649,10 @@ def test_stacked_digits_are_what_their_label_says() -> None:
 def test_help_names_every_metric() -> None:
     import sys
 
-    from conftest import ROOT, choices
+    from helpers.composing import ROOT, choices
 
-    said = subprocess.run([sys.executable, str(ROOT / "evaluate.py"), "--help"], capture_output=True, text=True).stdout
-    assert all(metric in said for metric in choices("metric"))
+    printed = subprocess.run(
+        [sys.executable, str(ROOT / "evaluate.py"), "--help"], capture_output=True, text=True
+    ).stdout
+    assert all(metric in printed for metric in choices("metric"))
     assert isinstance(FrechetDistance().better, dict)

@@ -12,17 +12,20 @@ import pytest
 import torch
 
 import oakleaf
-from conftest import FP32, SMALL, Fit, built, full_disk, needed, suited
+from helpers.commands import quick
+from helpers.composing import FP32, SMALL, input_options
+from helpers.data import condition_options
+from helpers.disk import full_disk
+from helpers.training import Fit, built
 from oakleaf.builder.load import load
 from oakleaf.errors import UserError
-from test_commands import quick
 
 SHORT = ["data.batch_size=8", "max_images=16", "callbacks.samples=null"]
 
 
 def trained(model: str, folder: Path, captions: Path) -> Path:
-    """A run of two turns."""
-    options = [f"model={model}", *needed(model), *suited(model, captions), *SHORT]
+    """Return a run of two iterations."""
+    options = [f"model={model}", *input_options(model), *condition_options(model, captions), *SHORT]
     options += SMALL[:2] if model in ("dcgan", "acgan", "infogan") else []
     module, data, trainer, _ = built(*FP32, *options, folder=folder)
     trainer.fit(module, datamodule=data, weights_only=True)
@@ -42,7 +45,7 @@ def trained(model: str, folder: Path, captions: Path) -> Path:
         ("tagging", "safetensors", ["latent", "features"]),
     ],
 )
-def test_every_kind_of_generator_comes_back(
+def test_every_kind_of_generator_is_exported_and_loaded_again(
     model: str, formats: str, inputs: list[str], tmp_path: Path, captions: Path
 ) -> None:
     run = trained(model, tmp_path / "run", captions)
@@ -55,12 +58,12 @@ def test_every_kind_of_generator_comes_back(
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"card.json"} | {one["name"] for one in card["files"].values()}
     generator, module = oakleaf.from_pretrained(tmp_path / "out"), load(run)
-    asked = module.game.sample_inputs(3)
+    rows = module.game.sample_inputs(3)
     torch.manual_seed(1)
-    wanted = module.sample(asked)
+    expected = module.sample(rows)
     torch.manual_seed(1)
     with torch.no_grad():
-        assert torch.equal(generator(*asked.values()), wanted)
+        assert torch.equal(generator(*rows.values()), expected)
     assert not [name for name in generator.weights() if "discriminator" in name or "known" in name or "pools" in name]
 
 
@@ -74,7 +77,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, captions: Path) -> Path:
 
 
 @pytest.mark.parametrize("one", ["safetensors", "onnx", "pt2"])
-def test_a_full_disk_is_told_and_leaves_no_half_of_an_export(exported: Path, tmp_path: Path, one: str) -> None:
+def test_a_full_disk_is_reported_and_leaves_no_partial_export(exported: Path, tmp_path: Path, one: str) -> None:
     with full_disk(10_000):
         result = quick("export", f"checkpoint={exported.parent}/run", f"format={one}", "out=out", folder=tmp_path)
     assert result.returncode == 1
@@ -84,7 +87,7 @@ def test_a_full_disk_is_told_and_leaves_no_half_of_an_export(exported: Path, tmp
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_the_card_says_what_a_user_has_to_know(exported: Path) -> None:
+def test_the_model_card_has_what_a_user_needs(exported: Path) -> None:
     card = json.loads((exported / "card.json").read_text())
     assert card["oakleaf_card"] == 1
     assert card["inputs"] == [
@@ -99,7 +102,7 @@ def test_the_card_says_what_a_user_has_to_know(exported: Path) -> None:
     assert "root" not in card["recipe"]["data"]
 
 
-def test_measures_of_this_checkpoint_are_on_the_card(exported: Path, tmp_path: Path) -> None:
+def test_scores_of_this_checkpoint_are_on_the_model_card(exported: Path, tmp_path: Path) -> None:
     run = exported.parent / "run"
     own = json.loads((exported / "card.json").read_text())["checkpoint"]["hash"]
     entries = [{"name": "fid", "value": 3.0, "protocol": {"checkpoint_hash": h}} for h in (own, "another")]
@@ -110,7 +113,7 @@ def test_measures_of_this_checkpoint_are_on_the_card(exported: Path, tmp_path: P
     (run / "metrics.json").unlink()
 
 
-def test_it_draws_in_a_process_that_has_only_the_folder(exported: Path, tmp_path: Path) -> None:
+def test_an_export_samples_in_a_process_that_has_only_the_folder(exported: Path, tmp_path: Path) -> None:
     code = (
         "import sys, oakleaf; assert 'torch' not in sys.modules\n"
         "g = oakleaf.from_pretrained(sys.argv[1]); import torch\n"
@@ -123,7 +126,7 @@ def test_it_draws_in_a_process_that_has_only_the_folder(exported: Path, tmp_path
     assert result.returncode == 0, result.stderr
 
 
-def test_other_runtimes_draw_without_oakleaf(exported: Path, tmp_path: Path) -> None:
+def test_other_runtimes_sample_without_oakleaf(exported: Path, tmp_path: Path) -> None:
     code = (
         "import sys, numpy as np, torch, onnxruntime as ort\n"
         "z, y = torch.rand(9, 100) * 2 - 1, torch.arange(9)\n"
@@ -138,7 +141,7 @@ def test_other_runtimes_draw_without_oakleaf(exported: Path, tmp_path: Path) -> 
     assert result.returncode == 0, result.stderr
 
 
-def test_what_does_not_draw_the_same_is_not_left_there(exported: Path, tmp_path: Path) -> None:
+def test_an_export_that_samples_differently_is_removed(exported: Path, tmp_path: Path) -> None:
     def blank(*rows: Any) -> torch.Tensor:
         return torch.zeros(len(rows[0]), 1, 16, 16)
 
@@ -149,7 +152,7 @@ def test_what_does_not_draw_the_same_is_not_left_there(exported: Path, tmp_path:
     assert not list((tmp_path / "o").iterdir())
 
 
-def test_a_format_that_can_not_hold_it_says_so(tmp_path: Path, captions: Path) -> None:
+def test_a_format_that_cannot_hold_the_generator_is_refused(tmp_path: Path, captions: Path) -> None:
     run = trained("autoencoder", tmp_path / "run", captions)
     result = quick("export", f"checkpoint={run}", "format=pt2", "out=out", folder=tmp_path)
     assert result.returncode == 1
@@ -165,7 +168,7 @@ def edited(exported: Path, folder: Path, **changes: Any) -> Path:
     return folder
 
 
-def test_a_hostile_card_is_refused(exported: Path, tmp_path: Path) -> None:
+def test_a_hostile_model_card_is_refused(exported: Path, tmp_path: Path) -> None:
     recipe = json.loads((exported / "card.json").read_text())["recipe"]
     model = recipe["model"]
     bad = {**recipe, "model": {**model, "game": {"_target_": "os.system", "command": "x"}}}
@@ -183,10 +186,10 @@ def test_a_hostile_card_is_refused(exported: Path, tmp_path: Path) -> None:
             oakleaf.from_pretrained(edited(exported, tmp_path, **changes))
 
 
-def test_damaged_weights_and_cards_are_told(exported: Path, tmp_path: Path) -> None:
+def test_damaged_weights_and_cards_are_reported(exported: Path, tmp_path: Path) -> None:
     folder = edited(exported, tmp_path)
-    whole = (folder / "generator.safetensors").read_bytes()
-    for content in (whole[:100], whole[:-100], b"", b"\xff" * 100):
+    weights = (folder / "generator.safetensors").read_bytes()
+    for content in (weights[:100], weights[:-100], b"", b"\xff" * 100):
         (folder / "generator.safetensors").write_bytes(content)
         with pytest.raises(UserError, match="damaged"):
             oakleaf.from_pretrained(folder)
@@ -199,7 +202,7 @@ def test_damaged_weights_and_cards_are_told(exported: Path, tmp_path: Path) -> N
             oakleaf.from_pretrained(folder)
 
 
-def test_names_that_are_nowhere_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_names_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError, match="no such folder"):
         oakleaf.from_pretrained("nowhere")
@@ -210,7 +213,7 @@ def test_names_that_are_nowhere_are_told(tmp_path: Path, monkeypatch: pytest.Mon
         oakleaf.from_pretrained(tmp_path)
 
 
-def test_the_hub_gets_the_folder_and_gives_it_back(exported: Path, tmp_path: Path) -> None:
+def test_the_hub_receives_the_folder_and_returns_it(exported: Path, tmp_path: Path) -> None:
     with mock.patch("huggingface_hub.HfApi") as api:
         api.return_value.upload_folder.return_value = "https://hub/me/digits"
         options = [f"checkpoint={exported.parent}/run", "push_to_hub=me/digits", f"out={tmp_path}/out"]
@@ -225,7 +228,7 @@ def test_the_hub_gets_the_folder_and_gives_it_back(exported: Path, tmp_path: Pat
     assert np.isfinite(generator.sample(2).numpy()).all()
 
 
-def test_mistakes_at_the_door(exported: Path, tmp_path: Path) -> None:
+def test_user_errors_of_export_are_sentences(exported: Path, tmp_path: Path) -> None:
     run = exported.parent / "run"
     for arguments, words in (
         ([], "checkpoint= is missing"),
@@ -240,6 +243,6 @@ def test_mistakes_at_the_door(exported: Path, tmp_path: Path) -> None:
         assert len(result.stderr.strip().splitlines()) == 1
 
 
-def test_importing_oakleaf_stays_light(fit: Fit) -> None:
+def test_importing_oakleaf_imports_no_torch(fit: Fit) -> None:
     code = "import sys, oakleaf; oakleaf.__all__; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

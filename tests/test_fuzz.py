@@ -1,4 +1,4 @@
-"""Bad input of every kind ends in a sentence. `make torture` tries many more of each."""
+"""Bad input of every kind ends in an error of one sentence. `make torture` tries many more of each."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -6,26 +6,26 @@ from pathlib import Path
 
 import pytest
 
+from helpers.commands import quick
 from oakleaf.cli import train
-from test_commands import quick
 from torture import checkpoints, overrides, pictures
 from torture.within import Outcome
 
 
 def kinds(found: Iterable[tuple[str, Outcome]], good: set[str]) -> Counter[str]:
-    """How many of each kind; every other kind is told whole."""
+    """Return the count of each kind; outcomes of any other kind fail the test and are printed in full."""
     outcomes = list(found)
     bad = [f"{outcome.kind}: {what}\n  {outcome.words}" for what, outcome in outcomes if outcome.kind not in good]
     assert not bad, "\n".join(bad)
     return Counter(outcome.kind for _, outcome in outcomes)
 
 
-def test_random_command_lines_end_in_a_run_or_a_sentence(tmp_path: Path) -> None:
+def test_random_command_lines_end_in_a_run_or_an_error_of_one_sentence(tmp_path: Path) -> None:
     found = ((" ".join(line), overrides.tried(line, tmp_path)) for line in overrides.lines(15, seed=7))
     assert kinds(found, {"ran", "sentence"})["sentence"] > 3
 
 
-def test_the_count_sees_a_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_traceback_is_counted_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise AssertionError("ours")
 
@@ -72,7 +72,7 @@ def test_damaged_and_forged_checkpoints_load_or_are_refused(tmp_path: Path) -> N
         (["data=folder", "data.root=José, Ana"], """write 'data.root="José, Ana"'"""),
     ],
 )
-def test_found_by_chance_and_kept(overrides: list[str], words: str, tmp_path: Path) -> None:
+def test_errors_that_random_command_lines_found(overrides: list[str], words: str, tmp_path: Path) -> None:
     result = quick("train", *overrides, "logger=csv", folder=tmp_path)
     assert result.returncode == 1
     assert words in result.stderr

@@ -5,10 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import ROOT
+from helpers.composing import ROOT
 
 
-def test_both_commands_work_from_a_wheel_in_another_folder(tmp_path: Path) -> None:
+def test_commands_work_from_a_wheel_in_another_folder(tmp_path: Path) -> None:
     wheels, site, elsewhere = tmp_path / "wheels", tmp_path / "site", tmp_path / "elsewhere"
     elsewhere.mkdir()
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(wheels), str(ROOT)]

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn.functional import avg_pool2d, interpolate, softplus
 
-from conftest import Fit, built, composed
+from helpers.composing import composed
+from helpers.training import Fit, built
 from oakleaf.config.validate import validate
 from oakleaf.errors import UserError
 from oakleaf.games import Pyramid
@@ -16,18 +17,18 @@ from oakleaf.sampling import Grid, Levels
 BASES = ["model.game.generator.base.units=32", "model.game.discriminator.base.units=32"]
 DETAILS = ["model.game.generator.detail.width=8", "model.game.discriminator.detail.width=8"]
 TINY = ["model=lapgan", *BASES, *DETAILS, "data.batch_size=8", "max_images=16"]
-CALM = [f"model.game.discriminator.{level}.dropout=0" for level in ("base", "detail")]
-TOLD = "model/condition=label"
+NO_DROPOUT = [f"model.game.discriminator.{level}.dropout=0" for level in ("base", "detail")]
+CONDITIONAL = "model/condition=label"
 
 
 def game_of(tmp_path, *options: str) -> Pyramid:
-    game = built(*TINY, *CALM, *options, folder=tmp_path)[0].game
+    game = built(*TINY, *NO_DROPOUT, *options, folder=tmp_path)[0].game
     assert isinstance(game, Pyramid)
     return game
 
 
 @pytest.mark.parametrize(("shape", "depth"), [((2, 3, 32, 32), 2), ((2, 1, 16, 24), 3), ((2, 5, 12, 12), 1)])
-def test_the_pyramid_gives_its_image_back(shape: tuple[int, ...], depth: int) -> None:
+def test_the_laplacian_pyramid_reconstructs_its_image(shape: tuple[int, ...], depth: int) -> None:
     image = torch.rand(shape, dtype=torch.float64) * 2 - 1
     *details, coarsest = residuals(pyramid(image, depth))
     assert [tuple(level.shape[2:]) for level in (*details, coarsest)] == level_sizes(shape[2:], depth)
@@ -44,14 +45,14 @@ def test_a_flat_image_has_no_residuals() -> None:
     assert all(detail.abs().max() < 1e-6 for detail in details)
 
 
-@pytest.mark.parametrize("told", [False, True])
-def test_a_turn_pays_the_papers_formula(tmp_path, told: bool) -> None:
+@pytest.mark.parametrize("conditional", [False, True])
+def test_the_discriminator_loss_is_the_papers_formula(tmp_path, conditional: bool) -> None:
     """Section 3.2, each level by hand: log D_k(h_k + l_k) + log(1 - D_k(G_k(z_k, l_k) + l_k)), summed."""
-    game = game_of(tmp_path, *([TOLD] if told else []))
+    game = game_of(tmp_path, *([CONDITIONAL] if conditional else []))
     batch = {"image": torch.rand(4, 1, 16, 16) * 2 - 1, "label": torch.tensor([0, 3, 3, 9])}
-    y = [torch.eye(10)[batch["label"]]] if told else []
+    y = [torch.eye(10)[batch["label"]]] if conditional else []
     torch.manual_seed(1)
-    paid = game.player_losses("discriminator", batch, 1, 0)[0]["adversarial"]
+    loss = game.player_losses("discriminator", batch, 1, 0)[0]["adversarial"]
     torch.manual_seed(1)
     z = (torch.rand(4, 256 + 64 + 100) * 2 - 1).split([256, 64, 100], 1)
     real, expected = batch["image"], torch.zeros(())
@@ -65,29 +66,29 @@ def test_a_turn_pays_the_papers_formula(tmp_path, told: bool) -> None:
         real = half
     on_real, on_fake = D[2](real, *y).score, D[2](G[2](z[2], *y), *y).score
     expected = expected + softplus(-on_real).mean() + softplus(on_fake).mean()
-    torch.testing.assert_close(paid, expected)
+    torch.testing.assert_close(loss, expected)
 
 
-def test_an_image_grows_from_its_latents_alone(tmp_path) -> None:
+def test_sampling_needs_only_latents(tmp_path) -> None:
     game = game_of(tmp_path).eval()
-    asked = game.sample_inputs(3)
-    z = asked["latent"].split([256, 64, 100], 1)
+    inputs = game.sample_inputs(3)
+    z = inputs["latent"].split([256, 64, 100], 1)
     levels = game.generator.levels
     image = levels[2](z[2]).clamp(-1, 1)
     for k in (1, 0):
         low = interpolate(image, scale_factor=2, mode="bilinear")
         image = (low + levels[k](z[k], low)).clamp(-1, 1)
-    torch.testing.assert_close(game.generate(asked), image)
-    assert torch.equal(game.generate(asked), game.generate(asked))
+    torch.testing.assert_close(game.generate(inputs), image)
+    assert torch.equal(game.generate(inputs), game.generate(inputs))
     for other in range(3):  # every level's noise shows
         changed = [part if k != other else -part for k, part in enumerate(z)]
         assert not torch.allclose(game.generate({"latent": torch.cat(changed, 1)}), image)
 
 
 @pytest.mark.parametrize("optim", ["adam", "sgd"])
-def test_levels_trained_together_are_those_trained_apart(fit: Fit, tmp_path, optim: str) -> None:
+def test_levels_trained_together_equal_levels_trained_separately(fit: Fit, tmp_path, optim: str) -> None:
     """Without dropout, whose masks all levels draw from one stream."""
-    options = [*TINY, *CALM, f"optim={optim}", "optim.generator.lr=0.01"]
+    options = [*TINY, *NO_DROPOUT, f"optim={optim}", "optim.generator.lr=0.01"]
     together = fit(*options, folder=tmp_path / "all")[0].state_dict()
     start = built(*options, folder=tmp_path)[0].state_dict()
     for k in range(3):
@@ -112,7 +113,7 @@ def test_levels_can_be_trained_one_after_the_other(fit: Fit, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("optim", ["sgd", "adam"])
-def test_only_the_levels_asked_for_are_judged(tmp_path, optim: str) -> None:
+def test_only_the_requested_levels_are_trained(tmp_path, optim: str) -> None:
     game = game_of(tmp_path, "model.game.levels=[1]", f"optim={optim}")
     (round,) = game.play({"image": torch.rand(4, 1, 16, 16)})
     assert round.real.shape == round.fake.shape == (4, 1, 8, 8)
@@ -128,20 +129,20 @@ def test_it_trains_in_colour_in_bfloat16_and_packed(fit: Fit) -> None:
     assert {"D(x)", "D(x)/24px", "D(x)/6px"} <= module.last_scalars.keys()
 
 
-def test_told_the_class_it_draws_that_class(fit: Fit) -> None:
-    module, _ = fit(*TINY, TOLD, "max_images=64", "optim.generator.lr=0.01", "optim.ema=null")
-    asked = module.game.sample_inputs(4)
-    other = {**asked, "label": (asked["label"] + 1) % 10}
-    assert not torch.allclose(module.sample(asked), module.sample(other))
+def test_samples_depend_on_the_class(fit: Fit) -> None:
+    module, _ = fit(*TINY, CONDITIONAL, "max_images=64", "optim.generator.lr=0.01", "optim.ema=null")
+    inputs = module.game.sample_inputs(4)
+    other = {**inputs, "label": (inputs["label"] + 1) % 10}
+    assert not torch.allclose(module.sample(inputs), module.sample(other))
 
 
-def test_the_mode_shows_how_an_image_came_about(tmp_path) -> None:
+def test_mode_pyramid_shows_every_level_of_an_image(tmp_path) -> None:
     module = built(*TINY, folder=tmp_path)[0]
     game = module.game.eval()
     mode = Levels(count=2)
-    asked, columns = mode(game, seed=0)
+    inputs, columns = mode(game, seed=0)
     assert columns == 5
-    coarsest, detail, middle, fine, image = module.sample(asked, how=mode.generate).unflatten(0, (2, 5)).unbind(1)
+    coarsest, detail, middle, fine, image = module.sample(inputs, how=mode.generate).unflatten(0, (2, 5)).unbind(1)
     assert torch.equal(image, game.generate(Grid(2)(game, seed=0)[0]))
     small = interpolate(middle, scale_factor=0.5)  # as it was before it was enlarged
     torch.testing.assert_close(up(small) + fine, image)
@@ -174,7 +175,7 @@ def test_any_network_can_make_the_coarsest_image(fit: Fit) -> None:
     assert module.game.sample_inputs(2)["latent"].shape == (2, 32 * 32 + 20)
 
 
-def test_mistakes_are_told(tmp_path) -> None:
+def test_impossible_sizes_and_levels_are_refused(tmp_path) -> None:
     with pytest.raises(UserError, match="multiple of 4"):
         level_sizes(30, 2)
     with pytest.raises(UserError, match="depth=1"):
@@ -183,7 +184,7 @@ def test_mistakes_are_told(tmp_path) -> None:
         game_of(tmp_path, "model.game.levels=[3]")
 
 
-def test_the_experiment_has_the_papers_rates_and_the_command_line_wins() -> None:
+def test_the_experiment_has_the_papers_rates_and_the_command_line_overrides_it() -> None:
     config = composed("experiment=lapgan_cifar10", "optim.generator.lr=1e-5", "loss=hinge", folder="x")
     assert (config.optim.generator.lr, config.loss.name) == (1e-5, "hinge")
     assert config.model.game.condition.width is None

@@ -57,18 +57,18 @@ def test_least_squares_hinge_wasserstein_and_relativistic_by_hand() -> None:
     assert objectives.Relativistic().generator(round_of()).item() == pytest.approx(swapped.item(), rel=1e-6)
 
 
-def test_a_verdict_that_no_loss_asks_for_is_never_computed() -> None:
-    asked: list[Tensor] = []
+def test_critic_outputs_are_computed_only_if_the_loss_uses_them() -> None:
+    inputs: list[Tensor] = []
 
     def critic(x: Tensor) -> CriticOutput:
-        asked.append(x)
+        inputs.append(x)
         return CriticOutput(x)
 
     round = Round(REAL, FAKE, critic)
     objectives.Hinge().generator(round)
     objectives.Hinge().generator(round)
-    assert len(asked) == 1
-    assert asked[0] is FAKE
+    assert len(inputs) == 1
+    assert inputs[0] is FAKE
 
 
 def test_clipping_keeps_every_weight_within_its_limit() -> None:
@@ -78,7 +78,7 @@ def test_clipping_keeps_every_weight_within_its_limit() -> None:
     assert all(w.abs().max() <= 0.01 for w in critic.parameters())
 
 
-def test_instance_noise_falls_to_zero_and_is_drawn_afresh_at_each_look() -> None:
+def test_instance_noise_falls_to_zero_and_is_drawn_anew_for_each_critic_pass() -> None:
     noise = InstanceNoise(sd=0.4, images=1000)
     assert [noise.sd_at(images) for images in (0, 500, 1000, 5000)] == pytest.approx([0.4, 0.2, 0.0, 0.0])
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Measures against closed forms, reference libraries and cases whose answer is known."""
+"""Metrics against closed forms, reference libraries and cases with a known answer."""
 
 from math import log, pi
 from unittest import mock
@@ -51,7 +51,7 @@ def test_frechet_distance_of_gaussians_is_the_closed_form(shift: float, scale: f
     assert frechet_distance(one, two) == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
-def test_frechet_distance_of_turned_gaussians_is_the_closed_form() -> None:
+def test_frechet_distance_of_rotated_gaussians_is_the_closed_form() -> None:
     iteration = torch.linalg.qr(normal(6, 6, 3).double())[0]
     one = Moments(torch.zeros(6).double(), iteration @ torch.diag(torch.arange(1.0, 7).double()) @ iteration.T)
     two = Moments(torch.zeros(6).double(), 4 * one.covariance)
@@ -97,8 +97,8 @@ def test_frechet_and_kernel_distance_agree_with_torchmetrics() -> None:
     kernel = KernelInceptionDistance(feature=Seen(), subsets=1, subset_size=least)
     kernel.update(real[:least, None, None, :], real=True)
     kernel.update(fake[:least, None, None, :], real=False)
-    whole = KernelDistance(1, least)(sample(real[:least]), sample(fake[:least]))["kid"]
-    assert whole == pytest.approx(float(kernel.compute()[0]), rel=1e-3)
+    distance = KernelDistance(1, least)(sample(real[:least]), sample(fake[:least]))["kid"]
+    assert distance == pytest.approx(float(kernel.compute()[0]), rel=1e-3)
 
 
 def test_all_agree_with_torch_fidelity() -> None:
@@ -115,8 +115,8 @@ def test_all_agree_with_torch_fidelity() -> None:
     ours = KernelDistance(30, 1000)(sample(real), sample(fake))["kid"]
     assert ours == pytest.approx(theirs["kernel_inception_distance_mean"], rel=0.05)  # other subsets
     everything = KernelDistance(1, 1200)(sample(real[:1200]), sample(fake))["kid"]
-    whole = kid_features_to_metric(real[:1200], fake, kid_subsets=1, kid_subset_size=1200, verbose=False)
-    assert everything == pytest.approx(whole["kernel_inception_distance_mean"], rel=1e-3)
+    scores = kid_features_to_metric(real[:1200], fake, kid_subsets=1, kid_subset_size=1200, verbose=False)
+    assert everything == pytest.approx(scores["kernel_inception_distance_mean"], rel=1e-3)
 
     logits = normal(1000, 10, 4, sd=3.0)
     order = torch.randperm(1000, generator=torch.Generator().manual_seed(0))
@@ -144,7 +144,7 @@ def test_frechet_distance_agrees_with_scipys_matrix_root() -> None:
     assert frechet_distance(one, two) == pytest.approx(expected, rel=1e-6)
 
 
-def test_too_few_for_a_covariance_is_a_sentence() -> None:
+def test_too_few_samples_for_a_covariance_are_refused() -> None:
     with pytest.raises(UserError, match="30 images are too few: the covariance of 64 features needs at least 65"):
         FrechetDistance()(sample(normal(100, 64, 0)), sample(normal(30, 64, 1)))
 
@@ -163,7 +163,7 @@ def test_precision_falls_for_bad_samples_and_recall_for_missing_modes() -> None:
     assert extra["density"] < 0.7
 
 
-def test_prdc_is_what_its_definition_says() -> None:
+def test_prdc_equals_its_definition() -> None:
     real, fake, k = normal(40, 3, 0), normal(30, 3, 1, sd=1.5), 3
     among = [torch.cdist(x, x).sort(1).values[:, k] for x in (real, fake)]
     within = torch.cdist(real, fake) < among[0][:, None]  # [real, fake]
@@ -175,7 +175,7 @@ def test_prdc_is_what_its_definition_says() -> None:
 
 
 @pytest.mark.parametrize("twins", [1, 7, 70])
-def test_prdc_of_a_set_with_itself_is_1_however_often_it_says_the_same(twins: int) -> None:
+def test_prdc_of_a_set_with_itself_is_1_also_with_duplicates(twins: int) -> None:
     real = (normal(70 // twins, 16, 0) + 3).repeat(twins, 1)
     again = (real + 1e-7 * normal(70, 16, 1))[torch.randperm(70, generator=torch.Generator().manual_seed(0))]
     for fake in (real, again):
@@ -189,14 +189,14 @@ def test_prdc_of_the_same_distribution_is_about_1() -> None:
     assert all(0.85 < value < 1.15 for value in found.values()), found
 
 
-def test_inception_score_has_its_known_ends() -> None:
+def test_inception_score_has_its_known_extremes() -> None:
     sure = torch.eye(10).repeat(100, 1) * 50
     assert InceptionScore(1)(sample(sure), sample(sure, sure))["inception_score"] == pytest.approx(10)
     one_class = sure[:1].repeat(1000, 1)
     assert InceptionScore(1)(sample(sure), sample(sure, one_class))["inception_score"] == pytest.approx(1)
 
 
-def test_diversity_has_its_known_ends() -> None:
+def test_diversity_has_its_known_extremes() -> None:
     assert vendi(torch.eye(7).repeat(3, 1)) == pytest.approx(7)
     assert vendi(torch.ones(20, 5)) == pytest.approx(1)
     assert class_entropy(torch.eye(10)) == pytest.approx(1)
@@ -223,7 +223,7 @@ def test_colours_in_common_are_counted_for_each_coordinate() -> None:
         histograms(torch.zeros(1, 2, 1, 1))
 
 
-def test_two_sample_test_tells_what_can_be_told() -> None:
+def test_two_sample_test_separates_what_differs() -> None:
     real = normal(600, 5, 0)
     assert TwoSample()(sample(real), sample(normal(600, 5, 1)))["two_sample"] == pytest.approx(0.5, abs=0.06)
     assert TwoSample()(sample(real), sample(normal(600, 5, 1, mean=50.0)))["two_sample"] == 1.0
@@ -239,7 +239,7 @@ def images(count: int, seed: int) -> ImageSet:
 def test_memorisation_finds_copies_and_shows_them() -> None:
     real, new = images(400, 0), images(300, 1)
     measure = Memorisation(shown=3, neighbours=2)
-    evaluation = mock.Mock(rows=torch.arange(250))  # copies are found also of images that others do not look at
+    evaluation = mock.Mock(rows=torch.arange(250))  # copies are found also of images that other metrics do not use
     evaluation.data.rows, evaluation.data.mirrors = {"image": real.pixels}, False
     measure.prepare(evaluation)
     looked_at = real[torch.arange(250)]
@@ -265,7 +265,7 @@ def test_memorisation_finds_copies_and_shows_them() -> None:
         measure.prepare(evaluation)
 
 
-def test_memorisation_knows_twins_and_small_sets() -> None:
+def test_memorisation_with_duplicates_and_small_sets() -> None:
     real = images(200, 0)
     real.pixels[100:120] = real.pixels[:20]
     evaluation = mock.Mock(rows=torch.arange(200))
@@ -281,12 +281,12 @@ def test_memorisation_knows_twins_and_small_sets() -> None:
     assert found["nearest_training"] == 0
 
 
-def test_twins_are_at_no_distance() -> None:
+def test_duplicates_are_at_distance_zero() -> None:
     real = images(60, 0).pixels
     assert (nearest(real, torch.cat([real, real]), 2).distance == 0).all()
 
 
-def test_images_that_are_all_alike_have_no_diversity_to_compare_with() -> None:
+def test_diversity_of_identical_images_is_refused() -> None:
     same = sample(torch.ones(20, 4))
     with pytest.raises(UserError, match="have the same features"):
         Diversity()(same, same)

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import FP32, SMALL, Fit, built
+from helpers.composing import FP32, SMALL
+from helpers.training import Fit, built
 from oakleaf.optim.ema import EMA, AveragedNetwork
 from oakleaf.optim.optimizers import adam
 from oakleaf.optim.player import Player
@@ -16,7 +17,7 @@ from oakleaf.optim.schedules import Cosine, Exponential, Linear
 
 
 @pytest.mark.parametrize(("d", "g"), [(1, 1), (1, 5), (2, 1), (3, 2)])
-def test_every_is_k(fit: Fit, d: int, g: int) -> None:
+def test_every_gives_k_discriminator_steps(fit: Fit, d: int, g: int) -> None:
     iterations = 12
     module, trainer = fit(
         *SMALL, f"optim.discriminator.every={d}", f"optim.generator.every={g}", f"max_images={iterations * 16}"
@@ -27,7 +28,7 @@ def test_every_is_k(fit: Fit, d: int, g: int) -> None:
     assert module.images_seen == iterations * 16
 
 
-def test_a_lazy_penalty_is_paid_on_each_nth_turn_of_its_own_player(fit: Fit, tmp_path: Path) -> None:
+def test_a_lazy_penalty_is_computed_on_every_nth_step_of_its_player(fit: Fit, tmp_path: Path) -> None:
     options = ["loss=relativistic", "optim.discriminator.every=2", "loss.penalties.r1.every=2", "log_every=2"]
     fit(*SMALL, *options, "max_images=128")
     with (tmp_path / "metrics.csv").open(newline="") as file:
@@ -51,7 +52,7 @@ def test_schedules_are_functions_of_images_seen() -> None:
     assert Exponential(divisor=1.1, each=10, floor=0.5)(1.0, 10**6) == 0.5
 
 
-def test_a_schedule_steers_any_number_of_the_optimizer() -> None:
+def test_a_schedule_sets_any_number_of_the_optimizer() -> None:
     network = nn.Linear(2, 2)
     schedules = {"lr": Linear(to=0, over=100), "momentum": Linear(to=0.7, over=100)}
     player = Player(lambda weights, lr: torch.optim.SGD(weights, lr, momentum=0.5), lr=0.1, schedules=schedules)
@@ -62,7 +63,7 @@ def test_a_schedule_steers_any_number_of_the_optimizer() -> None:
         assert optimizer.param_groups[0]["momentum"] == pytest.approx(momentum)
 
 
-def test_each_player_is_clipped_to_its_own_norm() -> None:
+def test_each_player_has_its_own_gradient_clipping() -> None:
     gradients = [torch.full((3, 3), 4.0), torch.full((7,), -2.0)]
     norm = torch.cat([g.flatten() for g in gradients]).norm()
     Player(adam, lr=1.0, clip=0.5).clip_(gradients, norm)
@@ -72,7 +73,7 @@ def test_each_player_is_clipped_to_its_own_norm() -> None:
     assert small[0].tolist() == pytest.approx([0.1, 0.1])
 
 
-def test_average_follows_its_formula_with_buffers() -> None:
+def test_ema_follows_its_formula_with_buffers() -> None:
     network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
     average = AveragedNetwork(network, EMA(half_life=100, ramp=0))
     expected = copy.deepcopy(network)
@@ -89,26 +90,26 @@ def test_average_follows_its_formula_with_buffers() -> None:
     assert average.network[1].num_batches_tracked == 3
 
 
-def test_average_forgets_the_initialisation_and_stays_in_eval_mode(fit: Fit) -> None:
+def test_ema_forgets_the_initialisation_and_stays_in_eval_mode(fit: Fit) -> None:
     module, _ = fit(*SMALL, "max_images=480")
     module.train()
     assert module.generator_ema is not None
     assert not any(part.training for part in module.generator_ema.modules())
     live, mean = module.game.generator, module.generator_ema.network
     first = dict(live.named_parameters())
-    apart = max((w - first[name]).abs().max().item() for name, w in mean.named_parameters())
-    assert 0 < apart < 0.02  # near the live weights, which have moved by ~ 30 steps of 2e-4
+    distance = max((w - first[name]).abs().max().item() for name, w in mean.named_parameters())
+    assert 0 < distance < 0.02  # near the live weights, which have moved by ~ 30 steps of 2e-4
     assert EMA(half_life=10_000, ramp=0.05).decay(images=64, step=64) < 1e-5  # the first update is a copy
 
 
-def test_the_average_takes_in_all_images_since_its_players_last_turn(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ema_counts_all_images_since_the_last_step_of_its_player(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[tuple[int, int]] = []
     monkeypatch.setattr(AveragedNetwork, "update", lambda _, network, images, step: taken.append((images, step)))
     fit(*SMALL, "optim.generator.every=3", "max_images=144")
     assert taken == [(48, 48), (96, 48), (144, 48)]
 
 
-def test_no_average_on_request(fit: Fit) -> None:
+def test_ema_can_be_switched_off(fit: Fit) -> None:
     module, _ = fit(*SMALL, "optim.ema=null", "max_images=32")
     assert module.generator_ema is None
     assert module.sample(module.game.sample_inputs(2)).shape == (2, 1, 16, 16)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from conftest import FP32, ROOT, built
+from helpers.composing import FP32, ROOT
+from helpers.training import built
 from oakleaf.builder.load import load
 from oakleaf.data.sampling import EpochSampler
 from oakleaf.errors import UserError

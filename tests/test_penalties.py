@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conftest import FP32, built
+from helpers.composing import FP32
+from helpers.training import built
 from oakleaf.losses.penalties import GradientPenalty, input_gradient
 from oakleaf.round import CriticOutput, Round
 
 
 class Bowl(nn.Module):
-    """A smooth critic in double precision whose slope differs from sample to sample."""
+    """A smooth critic in double precision whose input gradient differs from sample to sample."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,7 +39,7 @@ def numeric_slope(critic: nn.Module, x: Tensor, h: float = 1e-5) -> Tensor:
     return result
 
 
-def test_slope_is_that_of_finite_differences() -> None:
+def test_input_gradient_equals_finite_differences() -> None:
     critic, x = Bowl(), images(1)
     torch.testing.assert_close(input_gradient(critic, x), numeric_slope(critic, x), rtol=1e-6, atol=1e-9)
 
@@ -64,7 +65,7 @@ def test_gradient_penalty_has_one_interpolation_weight_a_sample_and_the_norm_ove
     assert penalty.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
-def test_its_own_gradient_is_that_of_finite_differences() -> None:
+def test_gradient_of_the_penalty_equals_finite_differences() -> None:
     critic, real, fake = Bowl(), images(1), images(2)
     penalty = GradientPenalty(at="real", weight=1.0)
     weight = critic.layers[1].weight
@@ -79,20 +80,20 @@ def test_its_own_gradient_is_that_of_finite_differences() -> None:
     assert gradient == pytest.approx((values[0] - values[1]) / 2e-4, rel=1e-3)
 
 
-def test_zero_slope_has_a_finite_gradient() -> None:
+def test_a_zero_input_gradient_has_a_finite_penalty_gradient() -> None:
     critic = Bowl()
     nn.init.zeros_(critic.layers[3].weight)
     GradientPenalty(at="real", weight=1.0)(Round(images(1), images(2), critic)).backward()
     assert all(torch.isfinite(w.grad).all() for w in critic.parameters() if w.grad is not None)
 
 
-def test_a_lazy_penalty_is_as_many_times_heavier() -> None:
+def test_a_lazy_penalty_is_n_times_as_heavy() -> None:
     round = Round(images(1), images(2), Bowl())
     often, seldom = (GradientPenalty(at="real", weight=0.5, every=every)(round) for every in (1, 4))
     assert seldom.item() == pytest.approx(4 * often.item())
 
 
-def test_dragan_looks_around_the_real_images() -> None:
+def test_dragan_penalises_around_the_real_images() -> None:
     penalty, real = GradientPenalty(at="around", weight=10.0, target=1.0), images(1, 64)
     away = penalty.points(Round(real, images(2, 64), Bowl())) - real
     assert (away >= 0).all()
@@ -100,53 +101,53 @@ def test_dragan_looks_around_the_real_images() -> None:
 
 
 @pytest.mark.parametrize("at", ["real", "fake"])
-def test_the_slope_of_a_verdict_that_is_there_anyway_is_the_same(at: str) -> None:
+def test_the_input_gradient_of_a_retained_critic_pass_is_the_same(at: str) -> None:
     critic, real, fake = Bowl(), images(1), images(2)
-    penalty, asked = GradientPenalty(at=at, weight=2.0), []
+    penalty, passes = GradientPenalty(at=at, weight=2.0), []
     gradients = []
     for prepared in (False, True):
-        round = Round(real, fake, lambda x: asked.append(x) or critic(x))
-        asked.clear()
+        round = Round(real, fake, lambda x: passes.append(x) or critic(x))
+        passes.clear()
         if prepared:
             penalty.prepare(round)
         loss = round.on_fake.score.mean() - round.on_real.score.mean() + penalty(round)
         gradients.append(torch.autograd.grad(loss, list(critic.parameters())))
-    assert len(asked) == 2  # no third pass of the critic
-    for apart, shared in zip(*gradients):
-        torch.testing.assert_close(apart, shared)
+    assert len(passes) == 2  # no third pass of the critic
+    for separate, shared in zip(*gradients):
+        torch.testing.assert_close(separate, shared)
 
 
 JOINT = [
-    (["loss=relativistic"], 1),  # R1 and R2: both slopes are of the one pass
-    (["loss=relativistic", "~loss.penalties.r2"], 2),  # R1 alone: its way back does not lead through the fakes
+    (["loss=relativistic"], 1),  # R1 and R2: both input gradients are of the one pass
+    (["loss=relativistic", "~loss.penalties.r2"], 2),  # R1 alone: its backward pass does not go through the fakes
     (["loss=wasserstein_gp"], 2),  # and one between them
     (["loss=hinge"], 2),  # BatchNorm
     (["loss=hinge", "loss.norm=none"], 1),
-    (["model=projection"], 1),  # told a label
+    (["model=projection"], 1),  # conditioned on a label
     (["model=toy", "data=toy", "model.game.discriminator.minibatch=4"], 2),  # sees how alike a batch's images are
     (["model=lapgan", "data.size=32", "loss=least_squares", "loss.norm=none"], 3),  # three critics
 ]
 
 
 @pytest.mark.parametrize("choices, passes", JOINT)
-def test_real_and_fake_are_judged_in_one_pass_where_that_changes_nothing(
+def test_real_and_fake_are_scored_in_one_pass_if_that_changes_nothing(
     tmp_path: Path, choices: list[str], passes: int
 ) -> None:
     module, data, *_ = built(*FP32, *choices, "data.batch_size=4", folder=tmp_path)
     data.setup()
     game, batch = module.game.eval(), data.batch(torch.arange(4))  # eval: dropout would draw others
     game.generator.requires_grad_(False)
-    looks: list[object] = []
+    calls: list[object] = []
     for critic in getattr(game.discriminator, "levels", [game.discriminator]):
-        critic.register_forward_hook(lambda *_: looks.append(1))
+        critic.register_forward_hook(lambda *_: calls.append(1))
     gradients, counts = [], []
     for jointly in (None, False):  # None: to be found out
         game.batched = jointly
         torch.manual_seed(3)
-        looks.clear()
-        paid, _ = game.player_losses("discriminator", batch, 0, 0)
-        counts.append(len(looks))
-        gradients.append(torch.autograd.grad(sum(paid.values()), list(game.discriminator.parameters())))
+        calls.clear()
+        terms, _ = game.player_losses("discriminator", batch, 0, 0)
+        counts.append(len(calls))
+        gradients.append(torch.autograd.grad(sum(terms.values()), list(game.discriminator.parameters())))
     assert counts[0] == passes
-    for joint, apart in zip(*gradients):
-        torch.testing.assert_close(joint, apart, rtol=1e-4, atol=1e-6)
+    for joint, separate in zip(*gradients):
+        torch.testing.assert_close(joint, separate, rtol=1e-4, atol=1e-6)

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from conftest import SMALL, Fit
+from helpers.composing import SMALL
+from helpers.training import Fit
 from oakleaf.callbacks.profile_summary import (
     CALLBACKS,
     CASTS,
@@ -36,18 +37,18 @@ def costs(fit: Fit, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> tuple[d
     return json.loads((tmp_path / "profile" / "costs.json").read_text())["shares"], caplog.text
 
 
-def test_where_convolutions_are_the_work_it_says_so(costs: tuple[dict[str, float], str], tmp_path: Path) -> None:
-    shares, said = costs
+def test_a_profile_names_convolutions_where_they_dominate(costs: tuple[dict[str, float], str], tmp_path: Path) -> None:
+    shares, message = costs
     assert sum(shares.values()) == pytest.approx(1, abs=1e-6)
     assert all(share >= 0 for share in shares.values())
     largest = max(shares.keys() - {HOST}, key=lambda name: shares[name])  # HOST has what other programs took
-    assert largest.startswith(CONVOLUTIONS) and f"{largest} {shares[largest]:.0%}" in said
+    assert largest.startswith(CONVOLUTIONS) and f"{largest} {shares[largest]:.0%}" in message
     assert {DATA, OPTIMIZER, HOST} <= set(shares)
     events = json.loads(gzip.decompress((tmp_path / "profile" / "trace.json.gz").read_bytes()))["traceEvents"]
     assert sum(event.get("name") == "run_training_batch" for event in events) == 3
 
 
-def test_a_profiled_run_goes_on_to_the_same_weights(fit: Fit, tmp_path: Path) -> None:
+def test_a_profiled_run_ends_at_the_same_weights(fit: Fit, tmp_path: Path) -> None:
     run = [*SMALL, "max_images=320"]
     without, _ = fit(*run, folder=tmp_path / "without")
     profiled, _ = fit(*run, "profile=true", folder=tmp_path / "with")
@@ -58,12 +59,12 @@ def test_a_profiled_run_goes_on_to_the_same_weights(fit: Fit, tmp_path: Path) ->
         assert torch.equal(a, b)
 
 
-def test_all_players_play_while_it_looks(fit: Fit, tmp_path: Path) -> None:
+def test_all_players_are_updated_while_profiling(fit: Fit, tmp_path: Path) -> None:
     fit(*SMALL, *SOON, "profile=true", "optim.generator.every=4", "max_images=320")
     assert json.loads((tmp_path / "profile" / "costs.json").read_text())["turns"] == 4
 
 
-def test_a_run_that_ends_too_soon_says_so(fit: Fit, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_too_short_to_profile_is_reported(fit: Fit, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     fit(*SMALL, "profile=true", "max_images=64")
     assert "the run ended before its turn 10" in caplog.text and not (tmp_path / "profile").exists()
     fit(*SMALL, "profile=true", "callbacks.profile.after=2", "max_images=80", folder=tmp_path / "cut")
@@ -84,7 +85,7 @@ def test_a_run_that_ends_too_soon_says_so(fit: Fit, tmp_path: Path, caplog: pyte
         (["triton_poi_fused_0"], "fused kernels of compiled graphs"),
     ],
 )
-def test_work_belongs_to_what_asked_for_it(path: list[str], expected: str) -> None:
+def test_profiled_operations_are_assigned_to_their_kind(path: list[str], expected: str) -> None:
     assert kind(path) == expected
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import LONG, SMALL, Fit
+from helpers.composing import LONG, SMALL
+from helpers.training import Fit
 from oakleaf.builder.load import load
 from oakleaf.errors import UserError
 from oakleaf.gan import GAN
@@ -37,35 +38,37 @@ def equal(one: GAN, two: GAN, optimizers) -> bool:
     ],
     ids=["dcgan", "wgan-gp with instance noise", "gan with dropout and a schedule"],
 )
-def test_resumed_equals_uninterrupted_at_every_cut(fit: Fit, tmp_path: Path, options: list[str]) -> None:
+def test_resumed_equals_uninterrupted_in_the_middle_and_after_an_epoch(
+    fit: Fit, tmp_path: Path, options: list[str]
+) -> None:
     run = [o for o in RUN if "model=gan" not in options or "width" not in o] + options
     iterations = 20
-    whole, trainer = fit(
+    uninterrupted, trainer = fit(
         *run, f"max_images={iterations * 200}", "callbacks.checkpoint.keep_every=200", folder=tmp_path / "a"
     )
-    for cut in (1, 7, 8, 9, 16, 19) if LONG else (8, 13):  # 8 and 16 are ends of epochs
+    for cut in (1, 7, 8, 9, 16, 19) if LONG else (8, 13):  # 8 and 16 are ends of epochs; all six with OAKLEAF_LONG=1
         checkpoint = tmp_path / "a" / "checkpoints" / f"{cut * 200:012d}.ckpt"
         again, other = fit(*run, f"max_images={iterations * 200}", checkpoint=checkpoint, folder=tmp_path / f"b{cut}")
-        assert again.iteration == whole.iteration == iterations
-        assert equal(whole, again, (trainer.optimizers, other.optimizers)), f"cut at {cut}"
+        assert again.iteration == uninterrupted.iteration == iterations
+        assert equal(uninterrupted, again, (trainer.optimizers, other.optimizers)), f"cut at {cut}"
 
 
 def test_resumed_equals_uninterrupted_in_epochs_and_with_other_workers(fit: Fit, tmp_path: Path) -> None:
     run = [*RUN, "trainer.max_epochs=3", "callbacks.checkpoint.keep_every=200"]
-    whole, trainer = fit(*run, "data.keep=workers", "data.workers=2", folder=tmp_path / "a")
-    assert whole.iteration == 24
+    uninterrupted, trainer = fit(*run, "data.keep=workers", "data.workers=2", folder=tmp_path / "a")
+    assert uninterrupted.iteration == 24
     for cut, keep in ((5, "data.workers=0"), (8, "data.workers=1"), (13, "data.keep=device"), (23, "data.workers=0")):
         checkpoint = tmp_path / "a" / "checkpoints" / f"{cut * 200:012d}.ckpt"
         again, other = fit(*run, "data.keep=workers", keep, checkpoint=checkpoint, folder=tmp_path / f"b{cut}")
         assert again.iteration == 24
-        assert equal(whole, again, (trainer.optimizers, other.optimizers)), f"cut at {cut}"
+        assert equal(uninterrupted, again, (trainer.optimizers, other.optimizers)), f"cut at {cut}"
 
 
 def test_a_finished_run_continues_when_it_is_made_longer(fit: Fit, tmp_path: Path) -> None:
-    whole, trainer = fit(*RUN, "max_images=4000", folder=tmp_path / "a")
+    uninterrupted, trainer = fit(*RUN, "max_images=4000", folder=tmp_path / "a")
     fit(*RUN, "max_images=2200", folder=tmp_path / "b")
     again, other = fit(*RUN, "max_images=4000", checkpoint=tmp_path / "b/checkpoints/last.ckpt", folder=tmp_path / "c")
-    assert equal(whole, again, (trainer.optimizers, other.optimizers))
+    assert equal(uninterrupted, again, (trainer.optimizers, other.optimizers))
 
 
 def test_logging_and_sampling_change_nothing(fit: Fit, tmp_path: Path) -> None:
@@ -139,4 +142,4 @@ def test_loading_a_checkpoint_gives_no_warning(fit: Fit, tmp_path: Path) -> None
     fit(*RUN, "max_images=100")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        load(tmp_path)
+        assert load(tmp_path).images_seen == 200

@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 import pytest
 
-from conftest import composed
+from helpers.composing import composed
 from oakleaf.errors import UserError
 from oakleaf.sweeps.job_runner import evaluation_overrides
 from oakleaf.sweeps.job_state import STOP, Job, read_job, write_job

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from conftest import FP32, SMALL, built
+from helpers.commands import Result, command, quick
+from helpers.composing import FP32, SMALL
+from helpers.training import built
 from oakleaf.builder.trainer import build_trainer
 from oakleaf.runtime.checkpoint_io import read_checkpoint
-from test_commands import Result, command, quick
 
 TINY = [*SMALL, "max_images=32", "trainer=cpu", "logger=csv", "callbacks.samples=null"]
 

@@ -18,7 +18,8 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from conftest import ROOT, SMALL
+from helpers.commands import command, quick
+from helpers.composing import ROOT, SMALL
 from oakleaf.errors import UserError
 from oakleaf.runtime.checkpoint_io import read_checkpoint
 from oakleaf.sweeps.devices import reserve_gpus
@@ -27,7 +28,6 @@ from oakleaf.sweeps.locks import file_lock, is_locked
 from oakleaf.sweeps.names import combinations, job_name, quote, sweep_name
 from oakleaf.sweeps.ranking import rank
 from oakleaf.sweeps.status import status
-from test_commands import command, quick
 
 CPU = [*SMALL, "trainer=cpu", "logger=csv", "trainer.enable_progress_bar=false"]
 MEASURED = ["sweep.extractor=pixels", "sweep.fake=300"]
@@ -80,7 +80,7 @@ def test_a_killed_sweep_continues_with_the_same_result(tmp_path: Path) -> None:
     assert "2 of 2 jobs are done already" in nothing.stdout
 
 
-def test_jobs_of_several_processes_run_in_a_sweep_and_outlive_a_failure(tmp_path: Path) -> None:
+def test_jobs_of_several_processes_run_in_a_sweep_also_after_a_failed_job(tmp_path: Path) -> None:
     two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "logger=csv", *SMALL, "max_images=320"]
     result = command("train", "-m", *two, *MEASURED, "data.size=17,16", folder=tmp_path)
     assert result.returncode == 1  # size 17 is no DCGAN's
@@ -118,7 +118,7 @@ def test_names_of_sweep_and_jobs_follow_from_the_command() -> None:
     name = sweep_name(words)
     assert name.startswith("model-generator.lr-seed-")
     assert sweep_name(list(reversed(words))) == name
-    assert sweep_name([*words[:-1], "max_images=200", "sweep.metric=kid"]) == name  # longer, measured otherwise
+    assert sweep_name([*words[:-1], "max_images=200", "sweep.metric=kid"]) == name  # longer, with another metric
     assert sweep_name([*words, "loss=hinge"]) != name
     names = [job_name(swept) for _, swept in combinations(words)]
     assert names[0] == "dcgan-generator.lr0.0001-seed0"
@@ -163,15 +163,15 @@ def test_the_ranking_is_over_seeds_in_the_better_direction() -> None:
 
 def test_each_job_gets_a_gpu_of_its_own(tmp_path: Path) -> None:
     gpu = {"CUDA_VISIBLE_DEVICES": "0,2,GPU-5"}
-    wants = lambda devices: SimpleNamespace(accelerator="auto", devices=devices)  # noqa: E731
+    trainer = lambda devices: SimpleNamespace(accelerator="auto", devices=devices)  # noqa: E731
     with mock.patch.dict(os.environ, gpu), mock.patch("tempfile.gettempdir", return_value=str(tmp_path)):
-        with reserve_gpus(wants(1)) as first, reserve_gpus(wants(1)) as second:
+        with reserve_gpus(trainer(1)) as first, reserve_gpus(trainer(1)) as second:
             assert (first["CUDA_VISIBLE_DEVICES"], second["CUDA_VISIBLE_DEVICES"]) == ("0", "2")
-            with reserve_gpus(wants(2)) as third:  # only one is left
+            with reserve_gpus(trainer(2)) as third:  # only one is left
                 assert third["CUDA_VISIBLE_DEVICES"] == "GPU-5,0"
-        with reserve_gpus(wants(2)) as two:
+        with reserve_gpus(trainer(2)) as two:
             assert two["CUDA_VISIBLE_DEVICES"] == "0,2"
-        for all_of_them in (wants(3), wants("auto"), SimpleNamespace(accelerator="cpu", devices=1)):
+        for all_of_them in (trainer(3), trainer("auto"), SimpleNamespace(accelerator="cpu", devices=1)):
             with reserve_gpus(all_of_them) as share:
                 assert share == {}
 

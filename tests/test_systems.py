@@ -10,7 +10,9 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from conftest import FP32, LONG, Fit, built, choices, composed, needed, suited
+from helpers.composing import FP32, LONG, choices, composed, input_options
+from helpers.data import condition_options
+from helpers.training import Fit, built
 from oakleaf.builder.recipe import build
 from oakleaf.builder.trainer import build_trainer
 from oakleaf.config.validate import validate
@@ -23,7 +25,7 @@ from oakleaf.networks.resnet import ResNet
 from oakleaf.networks.unet import UNet
 
 MODELS, LOSSES = choices("model"), choices("loss")
-PAIRS = [
+PAIRS = [  # all with OAKLEAF_LONG=1
     pytest.param(model, loss, id=f"{model}-{loss}")
     for i, model in enumerate(MODELS)
     for j, loss in enumerate(LOSSES)
@@ -60,42 +62,48 @@ def narrow(node: Any) -> None:
 
 
 @pytest.mark.parametrize(("model", "loss"), PAIRS)
-def test_every_model_trains_with_every_loss(tmp_path: Path, captions: Path, model: str, loss: str) -> None:
-    options = [*FP32, f"model={model}", f"loss={loss}", *needed(model), *suited(model, captions)]
+def test_dcgan_with_every_loss_and_one_eighth_of_the_other_model_and_loss_pairs_train(
+    tmp_path: Path, captions: Path, model: str, loss: str
+) -> None:
+    options = [*FP32, f"model={model}", f"loss={loss}", *input_options(model), *condition_options(model, captions)]
     config = composed(*options, "data.batch_size=8", "max_images=16", folder=tmp_path)
     for player in filter(None, config.optim.values()):
         if "every" in player:
             player.every = 1  # all play, also after five steps of D
     narrow(config.model.game)
-    module, dealt, recipe = build(config)
-    build_trainer(recipe).fit(module, datamodule=dealt)
+    module, data, recipe = build(config)
+    build_trainer(recipe).fit(module, datamodule=data)
     assert module.iteration == 2
     assert all(torch.isfinite(w).all() for w in module.parameters())
     images = module.sample(module.game.sample_inputs(3))
-    assert images.shape == (3, dealt.channels, *dealt.size)
+    assert images.shape == (3, data.channels, *data.size)
     assert images.abs().max() <= 1 or model in ("toy", "tagging")  # points and vectors know no bounds
 
 
 @pytest.mark.parametrize("loss", choices("loss"))
 @pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
-def test_every_loss_trains_in_other_precisions(fit: Fit, loss: str, precision: str) -> None:
+def test_dcgan_trains_with_every_loss_in_other_precisions(fit: Fit, loss: str, precision: str) -> None:
     options = [f"loss={loss}", f"trainer.precision={precision}", "loss.instance_noise.sd=0.1"]
     module, _ = fit(*options, "data.batch_size=8", "max_images=16", "log_every=1")
     assert all(torch.isfinite(w).all() for w in module.parameters())
 
 
 @pytest.mark.parametrize("optim", choices("optim"))
-def test_every_optim_trains(fit: Fit, optim: str) -> None:
+def test_dcgan_trains_with_every_optim(fit: Fit, optim: str) -> None:
     module, _ = fit(f"optim={optim}", "data.batch_size=8", "max_images=40")
     assert module.iteration == 5
 
 
 @pytest.mark.parametrize("experiment", choices("experiment"))
 def test_every_experiment_composes(experiment: str) -> None:
+    """All interpolations resolve, every key is one that its class has, and the run has an end."""
     config = composed(f"experiment={experiment}", folder="x")
     config.data.channels, config.data.size = config.data.channels or 3, config.data.size or 64
     config.data.classes, config.data.input_channels = 10, config.data.input_channels or 1
-    validate(OmegaConf.to_container(config, resolve=True))
+    resolved = OmegaConf.to_container(config, resolve=True)
+    validate(resolved)
+    assert "${" not in str(resolved)
+    assert resolved["max_images"] or resolved["trainer"]["max_epochs"] > 0
 
 
 def both(key: str, value: Any, d: Any = None) -> dict[str, Any]:
@@ -157,7 +165,7 @@ PAPERS = {
 
 
 @pytest.mark.parametrize("experiment", PAPERS)
-def test_experiments_have_their_papers_numbers(experiment: str) -> None:
+def test_experiments_have_the_numbers_of_their_papers(experiment: str) -> None:
     """As in the sections and the code that the YAMLs name."""
     config = composed(f"experiment={experiment}", folder="x")
     papers = PAPERS[experiment]
@@ -172,23 +180,27 @@ def test_experiments_have_their_papers_numbers(experiment: str) -> None:
         ("dcgan", adam(2e-4, 0.5) | {"data.batch_size": 128, f"{D}.slope": 0.2}),
     ],
 )
-def test_models_come_with_their_papers_numbers(model: str, papers: dict[str, Any]) -> None:
+def test_models_have_the_numbers_of_their_papers(model: str, papers: dict[str, Any]) -> None:
     config = composed(f"model={model}", "data=cifar10", folder="x")
     assert {key: OmegaConf.select(config, key) for key in papers} == papers
 
 
 @pytest.mark.parametrize("data", choices("data"))
-def test_every_data_set_composes_with_every_model(data: str) -> None:
+def test_every_data_set_composes_with_one_eighth_of_the_models(data: str) -> None:
+    """All interpolations resolve, and every key is one that its class has. With OAKLEAF_LONG=1 for all models."""
     some = slice(None) if LONG else slice(choices("data").index(data) % 8, None, 8)
     for model in MODELS[some]:
         config = composed(f"data={data}", f"model={model}", folder="x")
         config.data.channels, config.data.classes, config.data.input_channels = config.data.channels or 3, 10, 1
-        validate(OmegaConf.to_container(config, resolve=True))
+        resolved = OmegaConf.to_container(config, resolve=True)
+        validate(resolved)
+        assert "${" not in str(resolved)
+        assert resolved["model"]["game"] and resolved["data"]["_target_"]
 
 
 @pytest.mark.parametrize("size", [16, 32, 64, 128, 256, 28, (32, 64)])
 @pytest.mark.parametrize("channels", [1, 3, 5])
-def test_dcgan_makes_any_power_of_two_and_any_channels(size, channels: int) -> None:
+def test_dcgan_supports_the_listed_sizes_and_channels(size, channels: int) -> None:
     shape = (size, size) if isinstance(size, int) else size
     for kernel in (4, 5):
         images = dcgan.Generator(10, channels, size, width=2, kernel=kernel)(torch.randn(2, 10))
@@ -196,7 +208,7 @@ def test_dcgan_makes_any_power_of_two_and_any_channels(size, channels: int) -> N
         assert dcgan.Discriminator(channels, size, width=2, kernel=kernel)(images).score.shape == (2,)
 
 
-ODD = [4, 8, 15, 33, 36, 60, 100, 1000, (33, 47), (100, 37), (20, 21), (9, 90)]
+SIZES = [4, 8, 15, 33, 36, 60, 100, 1000, (33, 47), (100, 37), (20, 21), (9, 90)]
 SIZED = {
     "dcgan": dcgan_stages,
     "began": began_stages,
@@ -206,16 +218,32 @@ SIZED = {
 }
 
 
-@pytest.mark.parametrize("make", SIZED.values(), ids=SIZED)
-@pytest.mark.parametrize("size", ODD, ids=str)
-def test_a_size_that_does_not_fit_is_refused_with_the_nearest_that_does(make, size) -> None:
-    try:
-        make(size)
-    except UserError as error:
-        nearest = literal_eval(re.split("nearest: ", str(error))[1].split(";")[0])
-        make(nearest)
-        ratio = np.array(height_width(nearest)) / np.maximum(height_width(size), 16)
-        assert ratio.min() >= 0.5 and ratio.max() < 2
+FITTING = {
+    "dcgan": [],
+    "began": [4, 8, 15, 36, 60, (9, 90)],
+    "lapgan": [8, 1000],
+    "pix2pix": [],
+    "cyclegan": [36, 60, 100, 1000],
+}
+
+
+@pytest.mark.parametrize(("model", "size"), [(model, size) for model in SIZED for size in FITTING[model]], ids=str)
+def test_a_size_that_fits_is_accepted(model: str, size: Any) -> None:
+    """No error is raised."""
+    SIZED[model](size)
+
+
+REFUSED = [(model, size) for model in SIZED for size in SIZES if size not in FITTING[model]]
+
+
+@pytest.mark.parametrize(("model", "size"), REFUSED, ids=str)
+def test_a_size_that_does_not_fit_is_refused_with_the_nearest_that_does(model: str, size: Any) -> None:
+    with pytest.raises(UserError, match="nearest: ") as error:
+        SIZED[model](size)
+    nearest = literal_eval(str(error.value).split("nearest: ")[1].split(";")[0])
+    SIZED[model](nearest)
+    ratio = np.array(height_width(nearest)) / np.maximum(height_width(size), 16)
+    assert ratio.min() >= 0.5 and ratio.max() < 2
 
 
 def test_dcgan_refuses_other_sizes() -> None:
@@ -252,7 +280,7 @@ def test_the_first_gan_has_the_layers_of_its_code() -> None:
     torch.testing.assert_close(units((x.flatten(1) + 1) / 2), by_hand)
 
 
-def test_norm_free_signals_neither_die_nor_explode() -> None:
+def test_signals_without_normalisation_keep_their_scale() -> None:
     torch.manual_seed(0)
     images = dcgan.Generator(100, 3, 64, norm="none")(torch.randn(64, 100))
     assert 0.3 < images.std() < 0.9
@@ -260,7 +288,7 @@ def test_norm_free_signals_neither_die_nor_explode() -> None:
     assert 0.1 < score.abs().mean() < 3
 
 
-def test_critics_with_penalties_mix_no_samples(tmp_path: Path) -> None:
+def test_critics_with_penalties_have_no_batchnorm(tmp_path: Path) -> None:
     for loss in ("wasserstein_gp", "relativistic"):
         module, *_ = built(*FP32, f"loss={loss}", folder=tmp_path)
         assert not [m for m in module.game.discriminator.modules() if isinstance(m, torch.nn.BatchNorm2d)]

@@ -10,7 +10,8 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from conftest import FP32, built, composed
+from helpers.composing import FP32, composed
+from helpers.training import built
 from oakleaf.builder.instantiate import instantiate_allowed
 from oakleaf.builder.load import load
 from oakleaf.builder.recipe import build
@@ -83,7 +84,7 @@ def test_no_group_is_in_two_splits_and_the_five_test_splits_have_all_groups(capt
     assert len(tested) == 49
 
 
-def test_a_picture_that_is_added_moves_no_other() -> None:
+def test_an_added_picture_does_not_move_others_between_parts() -> None:
     assert [split_of(f"group {i}", 3) for i in range(50)] == [split_of(f"group {i}", 3) for i in range(50)]
     shares = np.array([split_of(f"group {i}", 0) for i in range(5000)])
     for name, share in (("train", 0.7), ("valid", 0.1), ("test", 0.2)):
@@ -138,7 +139,7 @@ def test_scores_are_those_counted_by_hand() -> None:
     assert found["recall_by_group"] == pytest.approx((2 / 4 + (1 + 0) / 2) / 2)
 
 
-def test_votes_are_those_counted_by_hand() -> None:
+def test_votes_equal_counts_by_hand() -> None:
     vectors = torch.eye(4)
     samples = torch.tensor([[[2.0, 1, 0, 0], [3, 0, 1, 0], [0, 0, 0.1, 0.2]]])
     votes = score_by_votes(samples, vectors, 1)
@@ -185,7 +186,7 @@ def test_tags_of_held_out_pictures_are_learned_and_shown(captions: Path, tmp_pat
     assert findings.pictures["tags"].width > 500
 
 
-def test_other_data_are_refused_in_a_sentence(captions: Path, tmp_path: Path) -> None:
+def test_other_data_are_refused(captions: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is told `features`, and data=digits has `label`"):
         build(composed("model=tagging", folder=tmp_path))
     with pytest.raises(UserError, match=r"captions\.txt is missing: .* data\.root=FOLDER"):
@@ -228,7 +229,7 @@ def test_a_folder_without_metadata_has_each_picture_alone(captions: Path, tmp_pa
     assert found.labels["word_count"][row] == len(every)
 
 
-def test_the_command_line_wins_over_the_experiment() -> None:
+def test_the_command_line_overrides_the_experiment() -> None:
     config = composed("experiment=emoji_tags", "loss=hinge", "optim.generator.lr=1e-5", "data.channels=50")
     assert (config.loss.name, config.optim.generator.lr, config.data.channels) == ("hinge", 1e-5, 50)
 
@@ -253,7 +254,7 @@ def test_a_product_critic_is_linear_in_the_condition_and_directions_have_length_
     torch.testing.assert_close(drawn.flatten(1).norm(dim=1), torch.ones(7))
 
 
-def test_descriptors_see_an_edge_and_a_colour() -> None:
+def test_descriptors_respond_to_an_edge_and_a_colour() -> None:
     image = torch.zeros(1, 3, 16, 16)
     image[..., 8:] = 1.0  # a step across, gradient in direction 0
     directions = oriented_gradients(image)
@@ -263,7 +264,7 @@ def test_descriptors_see_an_edge_and_a_colour() -> None:
     assert colour_histograms(blue, 4, 1).flatten().nonzero().flatten().tolist() == [3]  # (0, 0, 3) of 4^3
 
 
-def test_descriptors_have_axes_of_the_pictures_they_were_prepared_with(captions: Path) -> None:
+def test_descriptors_use_the_principal_axes_of_their_pictures(captions: Path) -> None:
     data = tags(f"data.root={captions}")
     data.setup()
     extractor = Descriptors(8)
@@ -278,7 +279,7 @@ def test_descriptors_have_axes_of_the_pictures_they_were_prepared_with(captions:
         Descriptors(5000).prepare(images, "cpu")
 
 
-def test_vectors_and_captions_become_pictures() -> None:
+def test_vectors_and_captions_are_drawn_as_pictures() -> None:
     assert render(torch.randn(9, 30, 1, 1)).height >= 9
     shown = with_captions(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), [["told: a", "tags: b " * 40]] * 3)
     assert shown.size == (2 * 496, 2 * 104)

@@ -12,7 +12,8 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from conftest import FP32, ROOT, Fit, choices
+from helpers.composing import FP32, ROOT, choices
+from helpers.training import Fit
 from oakleaf.builder.compose import compose_config
 from oakleaf.builder.instantiate import instantiate_allowed
 from oakleaf.cli import theory
@@ -39,12 +40,12 @@ TWO = Mixture((0.6, 0.4), (-1.5, 1.5), (0.5, 0.8))
 TINY = ["model.game.generator.width=4", "model.game.discriminator.width=4", "data.batch_size=16", "max_images=64"]
 
 
-def verdicts(finding: Finding) -> dict[str, bool]:
+def outcomes(finding: Finding) -> dict[str, bool]:
     return {claim.claim: claim.held for claim in finding.checks}
 
 
 @pytest.mark.parametrize("lab", LABS)
-def test_every_lab_holds_its_configuration_and_is_documented(lab: str) -> None:
+def test_every_theory_experiment_has_a_valid_configuration_and_is_documented(lab: str) -> None:
     node: Any = OmegaConf.to_container(compose_config("theory", [f"lab={lab}"]), resolve=True)
     validate(node["lab"], "lab")
     built = instantiate_allowed(node["lab"])
@@ -83,9 +84,9 @@ def test_densities_integrate_and_samples_follow_them() -> None:
 def test_many_critics_are_independent() -> None:
     torch.manual_seed(0)
     critics, x = Critics(3, inputs=2, width=8), torch.randn(3 * 5, 2, requires_grad=True)
-    (slope,) = torch.autograd.grad(critics(x).score[5:10].sum(), x)
-    assert slope[5:10].abs().min() > 0
-    assert slope[:5].abs().max() == slope[10:].abs().max() == 0
+    (gradient,) = torch.autograd.grad(critics(x).score[5:10].sum(), x)
+    assert gradient[5:10].abs().min() > 0
+    assert gradient[:5].abs().max() == gradient[10:].abs().max() == 0
 
 
 def test_the_nearest_gaussian_by_kl_has_the_moments_and_by_any_f_is_the_gaussian_itself() -> None:
@@ -96,25 +97,25 @@ def test_the_nearest_gaussian_by_kl_has_the_moments_and_by_any_f_is_the_gaussian
 
 
 def test_discriminators_reach_their_optimum_and_untrained_ones_do_not() -> None:
-    assert all(verdicts(OptimalDiscriminator(steps=300, batch=256).run()).values())
-    assert not any(verdicts(OptimalDiscriminator(steps=1, batch=256).run()).values())
-    assert all(verdicts(JensenShannon(distances=(0.0, 1.0, 2.0), steps=300, batch=256).run()).values())
-    assert not all(verdicts(JensenShannon(distances=(0.0, 2.0), steps=1, batch=256).run()).values())
+    assert all(outcomes(OptimalDiscriminator(steps=300, batch=256).run()).values())
+    assert not any(outcomes(OptimalDiscriminator(steps=1, batch=256).run()).values())
+    assert all(outcomes(JensenShannon(distances=(0.0, 1.0, 2.0), steps=300, batch=256).run()).values())
+    assert not all(outcomes(JensenShannon(distances=(0.0, 2.0), steps=1, batch=256).run()).values())
 
 
 def test_disjoint_lines_and_saturation_and_without_training_neither() -> None:
-    assert all(verdicts(DisjointSupports(thetas=(-0.5, 0.5), steps=500, batch=64).run()).values())
-    assert not any(verdicts(DisjointSupports(thetas=(-0.5, 0.5), steps=1, batch=64).run()).values())
-    assert all(verdicts(Saturation(looks=(1, 20, 300), batch=128).run()).values())
-    assert not all(verdicts(Saturation(looks=(1, 2), batch=128).run()).values())
+    assert all(outcomes(DisjointSupports(thetas=(-0.5, 0.5), steps=500, batch=64).run()).values())
+    assert not any(outcomes(DisjointSupports(thetas=(-0.5, 0.5), steps=1, batch=64).run()).values())
+    assert all(outcomes(Saturation(looks=(1, 20, 300), batch=128).run()).values())
+    assert not all(outcomes(Saturation(looks=(1, 2), batch=128).run()).values())
 
 
 def test_the_dirac_gan_is_as_proven_follows_from_its_seed_and_needs_its_penalties() -> None:
-    assert all(verdicts(Dirac(steps=500, batch=512).run()).values())
+    assert all(outcomes(Dirac(steps=500, batch=512).run()).values())
     short = {"steps": 20, "batch": 8}
     first, again, other = Dirac(**short).run(), Dirac(**short).run(), Dirac(seed=1, **short).run()
     assert first.table == again.table != other.table
-    without = verdicts(Dirac(steps=200, batch=8, gamma=0.0, noise=0.0).run())
+    without = outcomes(Dirac(steps=200, batch=8, gamma=0.0, noise=0.0).run())
     assert not any(without[f"{name}: end / start"] for name in ("instance noise", "R1", "R2", "WGAN, R1"))
 
 
@@ -130,7 +131,7 @@ def test_two_divergences_are_fitted_by_the_game() -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_every_way_to_double_doubles_and_trains(fit: Fit, way: dcgan.Upsample) -> None:
+def test_every_upsampling_doubles_the_size_and_trains(fit: Fit, way: dcgan.Upsample) -> None:
     for kernel in (3, 4, 5):
         assert dcgan.upsample_layer(3, 2, kernel, way)(torch.zeros(1, 3, 4, 7)).shape == (1, 2, 8, 14)
     module, _ = fit(*FP32, *TINY, f"model.game.generator.upsample={way}")
@@ -173,10 +174,10 @@ def test_modes_are_counted_for_four_games_on_two_sets() -> None:
     for row in finding.table:
         found, count = float(row["modes"]), 8 if row["set"] == "ring" else 25
         assert 0 <= float(row["effective"]) <= found <= count
-    assert not verdicts(finding)["ring, RpGAN + R1 + R2: high quality"]  # untrained
+    assert not outcomes(finding)["ring, RpGAN + R1 + R2: high quality"]  # untrained
 
 
-def test_trainings_of_the_lab_are_the_frameworks_own_and_follow_from_their_seed() -> None:
+def test_theory_experiments_train_with_the_framework_and_are_reproducible() -> None:
     first, again = (train(*TINY, "seed=3").draw(5, 0) for _ in range(2))
     torch.testing.assert_close(first, again, rtol=0, atol=0)
     standard = Normalisation(width=4, images=32, batch=16)._train(-0.4, 0.6, 0)
@@ -196,7 +197,7 @@ def command(*arguments: str) -> int:
     return 0
 
 
-def test_the_command_writes_what_it_found_and_fails_where_a_claim_does(
+def test_the_command_writes_its_findings_and_fails_if_a_claim_fails(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     quick = ["lab=dirac", "lab.steps=300", "lab.batch=256"]
@@ -214,7 +215,7 @@ def test_the_command_writes_what_it_found_and_fails_where_a_claim_does(
     assert "FAILED: R1: end / start" in shown.out
 
 
-def test_mistakes_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+def test_user_errors_of_theory_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, words in (
         ([], "lab= is missing: one of dirac, "),
         (["lab=dirak"], "Did you mean lab=dirac?"),

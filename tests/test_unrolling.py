@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conftest import FP32, Fit, built
+from helpers.composing import FP32
+from helpers.training import Fit, built
 from oakleaf.errors import UserError
 from oakleaf.losses.constraints import WeightClipping
 from oakleaf.optim.player import Player, total_norm
@@ -23,14 +24,14 @@ OPTIMIZERS = [
 ]
 
 
-def paid(weights: dict[str, Tensor], outer: Tensor) -> Tensor:
+def quadratic_loss(weights: dict[str, Tensor], outer: Tensor) -> Tensor:
     """A critic's loss that depends on an outer player's weight."""
     return (weights["a"] * outer).sin().sum() + (weights["b"] - outer.square()).square().sum()
 
 
 @pytest.mark.parametrize("make", OPTIMIZERS)
 @pytest.mark.parametrize("before", [0, 3])
-def test_foreseen_weights_are_those_that_the_optimizer_reaches(make: Callable, before: int) -> None:
+def test_unrolled_weights_equal_those_of_the_optimizer(make: Callable, before: int) -> None:
     outer = torch.tensor(0.7, dtype=torch.float64)
     weights = {"a": torch.randn(3, dtype=torch.float64), "b": torch.randn(2, dtype=torch.float64)}
     weights = {name: weight.requires_grad_() for name, weight in weights.items()}
@@ -41,7 +42,7 @@ def test_foreseen_weights_are_those_that_the_optimizer_reaches(make: Callable, b
 
     def step() -> None:
         optimizer.zero_grad()
-        paid(weights, outer).backward()
+        quadratic_loss(weights, outer).backward()
         gradients = [weight.grad for weight in weights.values()]
         player.clip_(gradients, total_norm(gradients))
         optimizer.step()
@@ -49,7 +50,7 @@ def test_foreseen_weights_are_those_that_the_optimizer_reaches(make: Callable, b
 
     for _ in range(before):  # the look ahead starts from the optimizer's momentum
         step()
-    ahead = unrolled_weights(lambda w: paid(w, outer), weights, optimizer, 4, player.clipped, bound.project)
+    ahead = unrolled_weights(lambda w: quadratic_loss(w, outer), weights, optimizer, 4, player.clipped, bound.project)
     untouched = {name: weight.detach().clone() for name, weight in weights.items()}
     for name, weight in weights.items():
         assert torch.equal(weight, untouched[name])
@@ -66,16 +67,16 @@ def test_the_gradient_goes_through_every_step(make: Callable) -> None:
     optimizer = make(weights.values())
 
     def after(outer: Tensor) -> Tensor:
-        ahead = unrolled_weights(lambda w: paid(w, outer), weights, optimizer, 3)
+        ahead = unrolled_weights(lambda w: quadratic_loss(w, outer), weights, optimizer, 3)
         return sum(weight.square().sum() for weight in ahead.values())
 
     outer = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
-    (slope,) = torch.autograd.grad(after(outer), outer)
+    (gradient,) = torch.autograd.grad(after(outer), outer)
     by_hand = (after(outer + 1e-6) - after(outer - 1e-6)) / 2e-6
-    torch.testing.assert_close(slope, by_hand, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(gradient, by_hand, rtol=1e-6, atol=1e-8)
 
 
-def test_an_unrolled_turn_moves_g_by_the_foreseen_critic_and_leaves_d_alone(tmp_path: Path, fit: Fit) -> None:
+def test_an_unrolled_step_updates_g_by_the_unrolled_critic_and_leaves_d_unchanged(tmp_path: Path, fit: Fit) -> None:
     def weights(*options: str) -> dict[str, Tensor]:
         quick = ["model=toy", "data=toy", "data.batch_size=32", "max_images=32", "optim.ema=null"]
         module, _ = fit(*quick, *options, folder=tmp_path / str(len(options)))
@@ -96,7 +97,7 @@ def test_any_system_can_be_unrolled(fit: Fit, options: list[str]) -> None:
 
 
 @pytest.mark.parametrize("loss", ["non_saturating", "relativistic"])
-def test_what_is_foreseen_answers_to_g_through_d_s_penalties_too(fit: Fit, loss: str) -> None:
+def test_unrolled_weights_depend_on_g_through_the_penalties_too(fit: Fit, loss: str) -> None:
     quick = ["model=toy", f"loss={loss}", "optim=sgd", "optim.ema=null", "model.game.discriminator.waves=0"]
     widths = [f"model.game.{player}.hidden=[8]" for player in ("generator", "discriminator")]
     module, trainer = fit(*quick, *widths, "data=toy", "data.batch_size=8", "max_images=8")
@@ -112,7 +113,7 @@ def test_what_is_foreseen_answers_to_g_through_d_s_penalties_too(fit: Fit, loss:
         finally:
             torch.set_default_dtype(torch.float32)
 
-    (slope,) = torch.autograd.grad(after(), weight)
+    (gradient,) = torch.autograd.grad(after(), weight)
     way = torch.randn_like(weight)
     sides = []
     for step in (1e-4, -1e-4):
@@ -121,10 +122,10 @@ def test_what_is_foreseen_answers_to_g_through_d_s_penalties_too(fit: Fit, loss:
         sides.append(after().item())
         with torch.no_grad():
             weight -= step * way
-    assert (slope * way).sum().item() == pytest.approx((sides[0] - sides[1]) / 2e-4, rel=1e-2)
+    assert (gradient * way).sum().item() == pytest.approx((sides[0] - sides[1]) / 2e-4, rel=1e-2)
 
 
-def test_what_is_foreseen_is_played_without_graphs(fit: Fit) -> None:
+def test_unrolled_steps_are_not_compiled(fit: Fit) -> None:
     module, trainer = fit("model=toy", "data=toy", "data.batch_size=8", "max_images=8")
     graphs = dict.fromkeys(module.players, lambda *_: pytest.fail("a graph has no second way back"))
     module.game.compiled = graphs
@@ -144,7 +145,7 @@ def test_nobody_foresees_its_own_steps(fit: Fit) -> None:
         (["optim=sgd", "+optim.discriminator.optimizer.nesterov=true"], "with nesterov=true"),
     ],
 )
-def test_an_optimizer_without_a_rule_is_told_in_a_sentence(tmp_path: Path, options: list[str], words: str) -> None:
+def test_an_optimizer_that_cannot_be_unrolled_is_refused(tmp_path: Path, options: list[str], words: str) -> None:
     module, data, trainer, _ = built(*FP32, *options, "optim.generator.unrolled=1", folder=tmp_path)
     with pytest.raises(UserError, match=words):
         trainer.fit(module, datamodule=data)

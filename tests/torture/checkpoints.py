@@ -1,4 +1,4 @@
-"""Damaged and forged checkpoints: each loads, or is refused in a sentence.
+"""Damaged and forged checkpoints: each loads, or is refused in one sentence.
 
 python tests/torture/checkpoints.py [HOW_MANY [SEED]]
 """
@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 
-from conftest import FP32, SMALL, built
+from helpers.composing import FP32, SMALL
+from helpers.training import built
 from oakleaf.builder.load import load
 from oakleaf.errors import UserError
 from torture.within import Outcome, Slow, limited, report, within
@@ -29,7 +30,7 @@ FORGED: list[Any] = [
 
 
 def small(folder: Path) -> bytes:
-    """The checkpoint of a run of two turns."""
+    """Return the checkpoint of a run of two iterations."""
     short = [*SMALL, "data.batch_size=8", "max_images=16", "callbacks.samples=null"]
     module, data, trainer, _ = built(*FP32, *short, folder=folder)
     trainer.fit(module, datamodule=data, weights_only=True)
@@ -55,7 +56,7 @@ def damaged(content: bytes, dice: random.Random) -> tuple[str, bytes]:
 
 
 def _with_pickle(content: bytes, dice: random.Random) -> bytes:
-    """An archive that is whole, around a pickle that is not."""
+    """Return an intact archive around a damaged pickle."""
     out = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(out, "w") as new:
         for entry in old.infolist():
@@ -68,16 +69,16 @@ def _with_pickle(content: bytes, dice: random.Random) -> bytes:
 
 
 def _forged(content: bytes, how: str, dice: random.Random) -> bytes:
-    """Whole and well-formed, with something else in one place."""
-    whole = torch.load(io.BytesIO(content), weights_only=True)
+    """Return a well-formed checkpoint with one value replaced."""
+    checkpoint = torch.load(io.BytesIO(content), weights_only=True)
     if how == "part":
-        whole[dice.choice(list(whole))] = dice.choice(FORGED)
+        checkpoint[dice.choice(list(checkpoint))] = dice.choice(FORGED)
     elif how == "tensor":
-        name = dice.choice(list(whole["state_dict"]))
+        name = dice.choice(list(checkpoint["state_dict"]))
         replaced = [torch.zeros(3), torch.zeros(1).expand(10**9), torch.zeros(2, dtype=torch.complex64), None, "abc"]
-        whole["state_dict"][name] = dice.choice([*replaced, torch.eye(3).to_sparse()])
+        checkpoint["state_dict"][name] = dice.choice([*replaced, torch.eye(3).to_sparse()])
     else:
-        whole["hyper_parameters"] = node = json.loads(json.dumps(whole["hyper_parameters"]))
+        checkpoint["hyper_parameters"] = node = json.loads(json.dumps(checkpoint["hyper_parameters"]))
         while True:
             key = dice.choice(list(node))
             if not isinstance(node[key], dict) or not node[key] or dice.random() < 0.2:
@@ -85,7 +86,7 @@ def _forged(content: bytes, how: str, dice: random.Random) -> bytes:
             node = node[key]
         node[key] = dice.choice(FORGED)
     out = io.BytesIO()
-    torch.save(whole, out)
+    torch.save(checkpoint, out)
     return out.getvalue()
 
 

@@ -1,10 +1,10 @@
-"""Runs killed at random moments, also inside a saving, that go on each time: do they end where the unkilled one ends?
+"""Runs killed at random moments and resumed: do they end at the weights of the uninterrupted run?
 
 python tests/torture/kills.py [HOW_MANY [SEED]]
 
 Each attempt is `train.py ... resume=auto` in a forked process, killed by SIGKILL: after a random time, between two
-turns, or in the midst of a saving, whole or half written, before and after the renaming. A run that ends is compared
-bit for bit and begun anew, until so many kills have been survived.
+iterations, or while a checkpoint is written (before, during and after the write, and after the renaming). A run that
+ends is compared bit for bit and started again, until so many kills have been survived.
 """
 
 import os
@@ -23,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 
-from conftest import FP32, SMALL
+from helpers.commands import quick
+from helpers.composing import FP32, SMALL
 from oakleaf.runtime.checkpoint_io import read_checkpoint
-from test_commands import quick
 
 IMAGES = 1600
 RUN = [
@@ -101,8 +101,8 @@ def same(a: Path, b: Path) -> bool:
 def torture(kills: int, seed: int, place: Path) -> Counter[str]:
     """What became of so many kills."""
     dice, found = random.Random(seed), Counter[str]()
-    whole, folder = place / "whole", place / "killed"
-    assert attempt(whole, None) == 0
+    uninterrupted, folder = place / "whole", place / "killed"
+    assert attempt(uninterrupted, None) == 0
     while found["kills"] < kills:
         kind = dice.choice(["at a random moment", "inside a saving", "inside a saving", "after a renaming"])
         if kind == "inside a saving":
@@ -116,14 +116,14 @@ def torture(kills: int, seed: int, place: Path) -> Counter[str]:
             found["kills"] += 1
             found[kind] += 1
         elif code == 0:
-            found["ended alike" if same(whole, folder) else "ENDED OTHERWISE"] += 1
+            found["ended alike" if same(uninterrupted, folder) else "ENDED OTHERWISE"] += 1
             shutil.rmtree(folder)
         else:
             found[f"CODE {code}"] += 1
     if code := attempt(folder, None):
         found[f"CODE {code}"] += 1
     else:
-        found["ended alike" if same(whole, folder) else "ENDED OTHERWISE"] += 1
+        found["ended alike" if same(uninterrupted, folder) else "ENDED OTHERWISE"] += 1
     return found
 
 

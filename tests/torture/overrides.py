@@ -14,17 +14,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from omegaconf import DictConfig, OmegaConf
 
-from conftest import ROOT, choices, composed
+from helpers.commands import quick
+from helpers.composing import ROOT, choices, composed
 from oakleaf.gan import GAN
-from test_commands import quick
 from torture.within import Outcome, Slow, limited, report, within
 
 VALUES = [
     "0", "-1", "1", "2", "3", "7", "1000000000", "1000000000000000000", "-1000000000", "1e-300", "1e308", "nan", "inf",
     "-inf", "0.5", "true", "false", "null", "", "abc", "[]", "{}", "[1,2]", "[[1],[2]]", "{a: 1}", "${seed}", "${nope}",
     "${model}", "${oc.env:HOME}", "${times:a,2}", "nowhere/else", "/dev/null", "a=b", "grün", "???", "0x10", "1_000",
-    "{_target_: os.system, command: true}", "{_target_: oakleaf.conditioning.priors.Normal, dim: 3}", "{_target_: torch.nn.ReLU}",
-    "[null]", "'a b'", "mean", "none", "batch", "auto", "1:2", "9" * 400,
+    "{_target_: os.system, command: true}", "{_target_: oakleaf.conditioning.priors.Normal, dim: 3}",
+    "{_target_: torch.nn.ReLU}", "[null]", "'a b'", "mean", "none", "batch", "auto", "1:2", "9" * 400,
 ]  # fmt: skip
 GARBAGE = "={}[]$'\"\\,+~@:.!#()a1 \n\t%é"
 LAUNCH = (
@@ -87,7 +87,7 @@ def _keys(node: DictConfig, above: str) -> Iterator[str]:
 
 
 def tried(line: list[str], folder: Path, seconds: int = 60) -> Outcome:
-    """What came of a command line, one turn long."""
+    """Return the outcome of a command line of one iteration."""
     step = GAN.training_step
 
     def alone(self: GAN, batch: dict[str, object], number: int) -> None:
@@ -101,13 +101,15 @@ def tried(line: list[str], folder: Path, seconds: int = 60) -> Outcome:
         return Outcome("hung", f"after {seconds} s")
     except Exception as error:
         return Outcome("traceback", repr(error)[:300])
-    said = result.stderr.strip().splitlines()
+    lines_printed = result.stderr.strip().splitlines()
     if "Traceback" in result.stderr or "Traceback" in result.stdout:
-        return Outcome("traceback", " | ".join(said[-3:])[-400:])
+        return Outcome("traceback", " | ".join(lines_printed[-3:])[-400:])
     if result.returncode == 0:
         return Outcome("ran", "")
-    one_line = result.returncode == 1 and len(said) >= 1 and "rror" not in result.stdout
-    return Outcome("sentence" if one_line and len(said) == 1 else "several lines", " | ".join(said)[:400])
+    one_line = result.returncode == 1 and len(lines_printed) >= 1 and "rror" not in result.stdout
+    return Outcome(
+        "sentence" if one_line and len(lines_printed) == 1 else "several lines", " | ".join(lines_printed)[:400]
+    )
 
 
 def main(count: int = 1000, seed: int = 0) -> int:

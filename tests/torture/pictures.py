@@ -29,7 +29,7 @@ KINDS = [
 EXTREME = [0, 1, 0x7F, 0x80, 0xFF]
 
 
-def whole(suffix: str, mode: str) -> bytes:
+def undamaged(suffix: str, mode: str) -> bytes:
     """A small picture of noise and a square."""
     noise = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
     noise[6:18, 6:18] = 200
@@ -66,7 +66,7 @@ def damaged(content: bytes, dice: random.Random) -> tuple[str, bytes]:
 
 
 def tried(content: bytes, suffix: str, folder: Path, name: str, seconds: int = 20) -> Outcome:
-    """What the loader makes of it: also where its channels and size are asked of it first."""
+    """Return what the loader does with a picture, also where channels and size are read first."""
     root = folder / name
     root.mkdir()
     (root / f"picture.{suffix}").write_bytes(content)
@@ -88,7 +88,7 @@ def all_tried(count: int, seed: int, folder: Path) -> Iterator[tuple[str, Outcom
     dice = random.Random(seed)
     for number in range(count):
         suffix, mode = KINDS[number % len(KINDS)]
-        how, content = damaged(whole(suffix, mode), dice)
+        how, content = damaged(undamaged(suffix, mode), dice)
         yield f"{number}: {suffix} {mode}, {how}", tried(content, suffix, folder, str(number))
 
 

@@ -1,4 +1,4 @@
-"""What all tortures share: a limit of time and memory, and the count of what came back."""
+"""Shared by all torture scripts: limits of time and memory, and counts of outcomes."""
 
 import logging
 import os
@@ -57,6 +57,6 @@ def report(found: Iterable[tuple[str, Outcome]], good: set[str]) -> int:
             print(f"{outcome.kind}: {what!r}\n    {outcome.words}", file=sys.__stdout__, flush=True)
         if counts.total() % 100 == 0:
             print(f"{counts.total()} ...", file=sys.__stderr__, flush=True)
-    told = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
-    print(f"{counts.total()} tried: {told}; {time.monotonic() - began:.0f} s", file=sys.__stdout__, flush=True)
+    summary = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
+    print(f"{counts.total()} tried: {summary}; {time.monotonic() - began:.0f} s", file=sys.__stdout__, flush=True)
     return int(bool(counts.keys() - good))

@@ -10,7 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import SMALL, Fit, full_disk
+from helpers.composing import SMALL
+from helpers.disk import full_disk
+from helpers.training import Fit
 from oakleaf.callbacks import LogScalars
 from oakleaf.gan import GAN
 from oakleaf.runtime import loggers
@@ -113,7 +115,7 @@ def test_wandb_runs_offline_without_a_login(fit: Fit, tmp_path: Path) -> None:
     fit(*RUN, "logger=wandb")
     assert list(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
     assert len(list(tmp_path.glob("wandb/offline-run-*/files/media/images/*.png"))) == 4
-    assert rows_of(tmp_path)  # beside it
+    assert rows_of(tmp_path)  # written as well
 
 
 def test_a_failing_wandb_ends_no_training(fit: Fit, tmp_path: Path, monkeypatch) -> None:
@@ -168,14 +170,14 @@ def test_tensorboard_on_a_full_disk_ends_no_run(
     fit: Fit, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("tensorboard")
-    began, room = LogScalars.on_train_batch_end, contextlib.ExitStack()
+    original, room = LogScalars.on_train_batch_end, contextlib.ExitStack()
 
     def fill(self: Any, trainer: Any, module: GAN, *rest: Any) -> None:
         if module.iteration == 12:
             room.enter_context(full_disk(100))
         if module.iteration == 50:
             room.close()
-        began(self, trainer, module, *rest)
+        original(self, trainer, module, *rest)
         [one.save() for one in trainer.loggers]  # to disk, which by itself happens every two minutes
 
     monkeypatch.setattr(LogScalars, "on_train_batch_end", fill)

@@ -15,7 +15,9 @@ from torch.distributions import Normal as Gaussian
 from torch.distributions import kl_divergence
 from torch.nn.functional import softplus
 
-from conftest import Fit, composed, first_stage, suited
+from helpers.composing import composed
+from helpers.data import condition_options, first_stage
+from helpers.training import Fit
 from oakleaf.builder.instantiate import instantiate_allowed
 from oakleaf.builder.load import check_classes, load
 from oakleaf.builder.recipe import build
@@ -197,7 +199,7 @@ def test_a_damaged_table_is_reported_by_its_line(tmp_path: Path, text: bytes, wo
         CaptionWords(tmp_path)
 
 
-def test_a_table_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+def test_a_captions_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     (tmp_path / "captions.txt").write_bytes(b'\xef\xbb\xbfimage,caption\na.png,"red, big"\n')
     assert CaptionWords(tmp_path).captions == [["red, big"]]
@@ -205,7 +207,7 @@ def test_a_table_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
 
 def test_a_mismatched_text_needs_a_batch_of_two(fit: Fit, captions: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="two at least"):
-        fit("model=gan_cls", *suited("gan_cls", captions), "data.batch_size=1", "max_images=4")
+        fit("model=gan_cls", *condition_options("gan_cls", captions), "data.batch_size=1", "max_images=4")
 
 
 def test_a_caption_without_its_picture_is_named(captions: Path, tmp_path: Path) -> None:
@@ -218,7 +220,7 @@ def test_a_caption_without_its_picture_is_named(captions: Path, tmp_path: Path) 
     data.prepare_data()
 
 
-def test_without_a_table_of_groups_each_picture_is_one(captions: Path, tmp_path: Path) -> None:
+def test_without_groups_each_picture_is_its_own_group(captions: Path, tmp_path: Path) -> None:
     root = folder(tmp_path / "a", captions, lambda lines: lines)
     (root / "metadata.csv").unlink(missing_ok=True)
     build(composed("model=gan_cls", "data=emoji_captions", f"data.root={root}", "data.size=16", folder="x"))
@@ -226,7 +228,7 @@ def test_without_a_table_of_groups_each_picture_is_one(captions: Path, tmp_path:
 
 
 def test_a_run_resumes_with_its_own_vocabulary_only(fit: Fit, captions: Path, tmp_path: Path) -> None:
-    options = suited("gan_cls", captions)
+    options = condition_options("gan_cls", captions)
     fit("model=gan_cls", *options, *SMALL, folder=tmp_path / "run")
     content = read_checkpoint(tmp_path / "run")
     same, fold = (
@@ -237,12 +239,12 @@ def test_a_run_resumes_with_its_own_vocabulary_only(fit: Fit, captions: Path, tm
         check_classes(content, fold)
 
 
-def test_what_has_no_captions_is_refused() -> None:
+def test_data_without_captions_are_refused() -> None:
     with pytest.raises(UserError, match="is told `caption`"):
         build(composed("model=gan_cls", "data=digits", folder="x"))
 
 
-def test_the_command_line_wins_over_the_model(captions: Path) -> None:
+def test_the_command_line_overrides_the_model(captions: Path) -> None:
     options = ["model=gan_cls", "data=emoji_captions", f"data.root={captions}", "data.size=16"]
     more = ["loss=hinge", "optim.generator.lr=1e-5", "model.game.mismatched=false"]
     module, _, recipe = build(composed(*options, *more, folder="x"))
@@ -288,7 +290,7 @@ def test_text_embeddings_have_the_scale_of_the_noise(norm: Literal["batch", "non
     torch.testing.assert_close(embedding(y), embedding(3 * y))
 
 
-def test_the_divergence_is_that_of_gaussians() -> None:
+def test_the_augmentation_divergence_is_that_of_gaussians() -> None:
     """Zhang 2016, eq. (2), by torch.distributions; its gradient leads to N(0, I)."""
     torch.manual_seed(0)
     augmentation, y = ConditioningAugmentation(4, 3), torch.randn(5, 4)
@@ -299,8 +301,8 @@ def test_the_divergence_is_that_of_gaussians() -> None:
     torch.testing.assert_close(augmentation(y, eps), mean + log_sd.exp() * eps)
 
 
-def test_the_term_is_twice_the_mean_divergence(captions: Path) -> None:
-    module, _, _ = build(composed("model=stackgan", *suited("stackgan", captions), folder="x"))
+def test_the_augmentation_term_is_twice_the_mean_divergence(captions: Path) -> None:
+    module, _, _ = build(composed("model=stackgan", *condition_options("stackgan", captions), folder="x"))
     game: Any = module.game
     rows = {"image": torch.rand(4, 3, 16, 16), "caption": torch.randint(0, 9, (4, 3))}
     losses, _ = game.player_losses("generator", rows, 1, 0)
@@ -311,7 +313,7 @@ def test_the_term_is_twice_the_mean_divergence(captions: Path) -> None:
 
 def test_the_frozen_stage_stays_as_it_was(fit: Fit, captions: Path, tmp_path: Path) -> None:
     run = first_stage(captions)
-    options = ["model=stackgan_2", *suited("stackgan_2", captions), "data.batch_size=8", "max_images=32"]
+    options = ["model=stackgan_2", *condition_options("stackgan_2", captions), "data.batch_size=8", "max_images=32"]
     module, _ = fit(*options)
     first, before = module.game.stage1, load(run).generator_ema.network.state_dict()  # type: ignore[union-attr]
     after = first.network.state_dict()  # type: ignore[union-attr]
@@ -334,7 +336,7 @@ def test_stage_two_depends_on_the_images_of_stage_one() -> None:
 
 
 def test_the_second_stage_reports_what_is_missing(fit: Fit, captions: Path, tmp_path: Path) -> None:
-    options = [*suited("stackgan_2", captions), "model=stackgan_2", "data.batch_size=8", "max_images=8"]
+    options = [*condition_options("stackgan_2", captions), "model=stackgan_2", "data.batch_size=8", "max_images=8"]
     with pytest.raises(UserError, match="run= is missing"):
         fit(*options, "model.game.stage1.run=null")
     with pytest.raises(UserError, match="is not that of"):
@@ -347,7 +349,7 @@ def test_the_second_stage_reports_what_is_missing(fit: Fit, captions: Path, tmp_
 
 @pytest.mark.parametrize("model", ["stackgan", "stackgan_2"])
 def test_given_latents_always_draw_the_same(captions: Path, model: str) -> None:
-    module, _, _ = build(composed(f"model={model}", *suited(model, captions), folder="x"))
+    module, _, _ = build(composed(f"model={model}", *condition_options(model, captions), folder="x"))
     inputs = module.game.sample_inputs(3)
     assert torch.equal(module.sample(inputs), module.sample(inputs))
 
@@ -360,7 +362,7 @@ def test_the_share_of_found_captions_is_that_counted_by_hand() -> None:
     assert retrieval_accuracy(torch.zeros(4, 2), y, 4) == 0.0  # ties are no finds
 
 
-def test_retrieval_is_chance_for_what_knows_nothing() -> None:
+def test_retrieval_of_random_features_is_at_chance() -> None:
     torch.manual_seed(0)
     y = torch.rand(2000, 64)
     words = y - y.mean(1, keepdim=True)
@@ -369,7 +371,7 @@ def test_retrieval_is_chance_for_what_knows_nothing() -> None:
 
 
 def test_retrieval_finds_copies_and_not_shuffled_images(fit: Fit, captions: Path, tmp_path: Path) -> None:
-    options = [*suited("gan_cls", captions), "data.source.group=null", "data.batch_size=8", "max_images=8"]
+    options = [*condition_options("gan_cls", captions), "data.source.group=null", "data.batch_size=8", "max_images=8"]
     module, _ = fit("model=gan_cls", *options)
     data, _, test, _ = real_data(read_checkpoint(tmp_path / "checkpoints/last.ckpt"), None, None)
     evaluation = EvaluationData(
@@ -408,7 +410,7 @@ def test_a_pretrained_text_encoder_conditions_the_networks(
     fit: Fit, captions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = ["model/condition=sentence", "model.game.condition.width=2", "data.source.sentences=mine"]
-    options = ["model=gan_cls", *suited("gan_cls", captions), *own, "data.batch_size=8", "max_images=16"]
+    options = ["model=gan_cls", *condition_options("gan_cls", captions), *own, "data.batch_size=8", "max_images=16"]
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(UserError, match="is not installed"):
         fit(*options)

@@ -8,7 +8,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import cross_entropy, softplus
 
-from conftest import Fit, built, composed
+from helpers.composing import composed
+from helpers.training import Fit, built
 from oakleaf.builder.load import load_weights
 from oakleaf.cli.main import register
 from oakleaf.data.sampling import EpochSampler, WorkerLoader
@@ -37,14 +38,14 @@ def test_feature_matching_is_the_papers_formula(distance: str) -> None:
     weight = torch.randn(3, 7)
     real, fake = torch.randn(5, 3), torch.randn(5, 3, requires_grad=True)
     objective = FeatureMatching(distance)
-    paid = objective.generator(Round(real, fake, lambda x: CriticOutput(x.sum(1), features=x @ weight)))
-    apart = [
+    loss = objective.generator(Round(real, fake, lambda x: CriticOutput(x.sum(1), features=x @ weight)))
+    differences = [
         sum(float(f @ weight[:, k]) for f in fake) / 5 - sum(float(r @ weight[:, k]) for r in real) / 5
         for k in range(7)
     ]
-    by_hand = sum(d**2 if distance == "squared" else abs(d) for d in apart) / 7
-    assert paid.item() == pytest.approx(by_hand, rel=1e-5)
-    paid.backward()
+    by_hand = sum(d**2 if distance == "squared" else abs(d) for d in differences) / 7
+    assert loss.item() == pytest.approx(by_hand, rel=1e-5)
+    loss.backward()
     assert fake.grad is not None
     assert fake.grad.abs().sum() > 0
     with pytest.raises(UserError, match="returns no features, which the loss"):
@@ -99,7 +100,7 @@ def test_score_is_the_log_of_z_and_fake_the_class_of_logit_0() -> None:
     torch.testing.assert_close(output.score.double().sigmoid(), z / (z + 1), rtol=1e-5, atol=1e-6)
 
 
-def test_what_the_discriminator_pays_is_twice_the_codes_loss(tmp_path: Path) -> None:
+def test_the_discriminator_loss_is_twice_the_loss_of_the_authors_code(tmp_path: Path) -> None:
     quiet = ["model.game.discriminator.noise_input=0", "model.game.discriminator.noise_hidden=0"]
     module, *_ = built(*FEW, *quiet, folder=tmp_path)
     torch.manual_seed(1)
@@ -108,17 +109,17 @@ def test_what_the_discriminator_pays_is_twice_the_codes_loss(tmp_path: Path) -> 
     game = module.game
     game.player_losses("discriminator", batch, 1, 0)  # from here on its scales stay
     torch.manual_seed(2)
-    paid, _ = game.player_losses("discriminator", batch, 1, 0)
+    terms, _ = game.player_losses("discriminator", batch, 1, 0)
     torch.manual_seed(2)
     fake = game.generate(game.sample_inputs(50))
     real_lse, fake_lse = (game.discriminator(images).classes.logsumexp(1) for images in (x, fake))
     labelled = cross_entropy(game.discriminator(few).classes, label)
     unlabelled = (-real_lse + softplus(real_lse)).mean() / 2 + softplus(fake_lse).mean() / 2
-    torch.testing.assert_close(sum(paid.values()), 2 * (labelled + unlabelled))
-    assert paid["supervised"].item() == pytest.approx(2 * labelled.item(), rel=1e-5)
+    torch.testing.assert_close(sum(terms.values()), 2 * (labelled + unlabelled))
+    assert terms["supervised"].item() == pytest.approx(2 * labelled.item(), rel=1e-5)
 
 
-def test_supervised_takes_the_batchs_own_labels_where_all_are_known() -> None:
+def test_the_supervised_term_uses_the_labels_of_the_batch_where_all_are_known() -> None:
     torch.manual_seed(0)
     x, label = torch.randn(6, 4), torch.tensor([0, 3, -1, 2, 1, -1])
     rounds = Round(x, x, lambda x: CriticOutput(x.logsumexp(1), x), {"label": label})
@@ -198,12 +199,12 @@ def test_labelled_images_are_balanced_and_follow_from_their_seed() -> None:
         (20, {"label": torch.full((9,), -1)}, "no labels to keep"),
     ],
 )
-def test_labels_that_are_not_there_are_a_sentence(count: int, rows: dict[str, Tensor], sentence: str) -> None:
+def test_missing_labels_are_an_error_of_one_sentence(count: int, rows: dict[str, Tensor], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         LabelSubset(count, 0).rows(rows)
 
 
-def test_learning_classes_of_images_without_labels_is_a_sentence(tmp_path: Path) -> None:
+def test_semi_supervised_learning_without_labels_is_refused(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         Image.new("L", (20, 20)).save(tmp_path / name)
     root = ["data=folder", f"data.root={tmp_path}", "data.size=16"]
@@ -217,23 +218,23 @@ def test_learning_classes_of_images_without_labels_is_a_sentence(tmp_path: Path)
         data.train_dataloader()
 
 
-def test_the_few_are_dealt_in_shuffled_tilings() -> None:
+def test_labelled_images_are_repeated_in_shuffled_passes() -> None:
     few = torch.tensor([3, 14, 15, 92, 65, 35, 89])
-    hands = list(EpochSampler(100, 10, seed=0, oversample=few).batches(0))
-    assert all(len(rows) == len(mirrored) == 20 for rows, mirrored in hands)
+    batches = list(EpochSampler(100, 10, seed=0, oversample=few).batches(0))
+    assert all(len(rows) == len(mirrored) == 20 for rows, mirrored in batches)
     plain = list(EpochSampler(100, 10, seed=0).batches(0))
-    assert all(torch.equal(rows[:10], other) for (rows, _), (other, _) in zip(hands, plain))  # others as ever
-    dealt = torch.cat([rows[10:] for rows, _ in hands])
-    tilings = [dealt[start : start + 7] for start in range(0, 98, 7)]
-    assert all(sorted(tiling.tolist()) == sorted(few.tolist()) for tiling in tilings)
-    assert len({tuple(tiling.tolist()) for tiling in tilings}) > 10
+    assert all(torch.equal(rows[:10], other) for (rows, _), (other, _) in zip(batches, plain))  # others as ever
+    repeated = torch.cat([rows[10:] for rows, _ in batches])
+    passes = [repeated[start : start + 7] for start in range(0, 98, 7)]
+    assert all(sorted(tiling.tolist()) == sorted(few.tolist()) for tiling in passes)
+    assert len({tuple(tiling.tolist()) for tiling in passes}) > 10
     later = list(EpochSampler(100, 10, seed=0, oversample=few).batches(6))
-    assert torch.equal(later[0][0], hands[6][0])
+    assert torch.equal(later[0][0], batches[6][0])
     halves = [next(EpochSampler(100, 5, 0, rank, 2, few).batches(3))[0] for rank in (0, 1)]
-    assert torch.equal(torch.cat([halves[0][5:], halves[1][5:]]), hands[3][0][10:])
+    assert torch.equal(torch.cat([halves[0][5:], halves[1][5:]]), batches[3][0][10:])
 
 
-def test_batches_show_the_labels_of_the_few_alone(tmp_path: Path) -> None:
+def test_batches_show_only_the_labels_of_labelled_images(tmp_path: Path) -> None:
     _, data, trainer, _ = built(*FEW, "data.flip=true", folder=tmp_path)
     data.prepare_data()
     data.setup()
@@ -252,18 +253,18 @@ def test_batches_show_the_labels_of_the_few_alone(tmp_path: Path) -> None:
     assert len(torch.cat([batch["labelled_image"] for batch in one]).flatten(1).unique(dim=0)) <= 40  # and mirrored
     shown = torch.cat([batch["label"] for batch in one])
     assert (shown >= 0).sum() <= 20
-    assert (data.rows["label"] >= 0).all()  # measures know all
+    assert (data.rows["label"] >= 0).all()  # metrics know all
 
 
 def test_learning_from_few_labels_resumes_exactly(fit: Fit, tmp_path: Path) -> None:
     run = [*KEPT, "optim.ema.of=[generator,discriminator]", "callbacks.checkpoint.keep_every=50"]
-    whole, _ = fit(*run, "max_images=500", folder=tmp_path / "a")
+    uninterrupted, _ = fit(*run, "max_images=500", folder=tmp_path / "a")
     cut = tmp_path / "a" / "checkpoints" / f"{150:012d}.ckpt"
     again, _ = fit(*run, "max_images=500", "data.keep=workers", "data.workers=1", checkpoint=cut, folder=tmp_path / "b")
-    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), again.state_dict().values()))
+    assert all(torch.equal(a, b) for a, b in zip(uninterrupted.state_dict().values(), again.state_dict().values()))
 
 
-def test_few_labels_teach_more_than_chance_and_the_measure_counts_it(fit: Fit, tmp_path: Path) -> None:
+def test_few_labels_beat_chance_and_classification_error_counts_it(fit: Fit, tmp_path: Path) -> None:
     options = [*KEPT, *FAST, "model.game.generator.hidden=[64,64]", "optim.ema.of=[generator,discriminator]"]
     module, trainer = fit(*options, "data.labelled=100", "max_images=5000")
     data = trainer.datamodule
@@ -285,13 +286,13 @@ def test_few_labels_teach_more_than_chance_and_the_measure_counts_it(fit: Fit, t
 
 
 @pytest.mark.parametrize("model", ["gan", "bigan", "lapgan", "autoencoder"])
-def test_the_measure_says_when_the_discriminator_tells_no_classes(fit: Fit, model: str) -> None:
+def test_classification_error_needs_a_discriminator_with_classes(fit: Fit, model: str) -> None:
     module, trainer = fit(f"model={model}", "max_images=64", "callbacks={}")
     with pytest.raises(UserError, match="predicts classes"):
         ClassificationError().prepare(EvaluationData(module, trainer.datamodule, None, 10, 100))
 
 
-def test_any_players_can_be_averaged_and_older_checkpoints_load(fit: Fit, tmp_path: Path) -> None:
+def test_ema_weights_are_kept_of_any_players(fit: Fit, tmp_path: Path) -> None:
     module, _ = fit(*KEPT, "optim.ema.of=[generator,discriminator]", "max_images=150")
     for name, mean in module.ema.items():
         with module.ema_scope() as game:
@@ -306,7 +307,7 @@ def test_a_strange_player_to_average_is_a_sentence(tmp_path: Path) -> None:
         built("optim.ema.of=[critic]", folder=tmp_path)
 
 
-def test_the_command_line_wins_over_the_models_choices(tmp_path: Path) -> None:
+def test_the_command_line_overrides_the_models_choices(tmp_path: Path) -> None:
     register()
     assert composed("model=improved").loss.name == "feature_matching"
     config = composed("model=improved", "loss=hinge", "optim.generator.lr=1e-5")
@@ -316,13 +317,13 @@ def test_the_command_line_wins_over_the_models_choices(tmp_path: Path) -> None:
     assert type(module.game.loss.objective).__name__ == "Hinge"
 
 
-def test_a_system_that_is_told_labels_refuses_to_have_them_hidden(tmp_path: Path) -> None:
+def test_a_conditional_model_refuses_hidden_labels(tmp_path: Path) -> None:
     for model in ("acgan", "cgan"):
         with pytest.raises(UserError, match=f"data.labelled=20: model={model} is told each image's label"):
             built(f"model={model}", "data.labelled=20", folder=tmp_path)
 
 
-def test_a_checkpoint_of_other_classes_is_told_by_their_number(tmp_path: Path, fit: Fit) -> None:
+def test_loading_weights_of_another_number_of_classes_is_refused(tmp_path: Path, fit: Fit) -> None:
     fit(*KEPT, "max_images=50", folder=tmp_path / "ten")
     for name in ("a", "b", "c"):
         (tmp_path / "set" / name).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Alarms: raised on runs made to fail in each way, silent on healthy ones, and without a trace in the training."""
+"""Alarms: raised on runs made to fail in each way, silent on healthy ones, and without effect on the training."""
 
 import csv
 import logging
@@ -9,7 +9,8 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
-from conftest import LONG, SMALL, Fit, built, composed, needed
+from helpers.composing import LONG, SMALL, composed, input_options
+from helpers.training import Fit, built
 from oakleaf.callbacks.alarms import ADVICE, Alarm
 from oakleaf.callbacks.pixel_statistics import PixelStatistics, small
 from oakleaf.runtime.loggers import WeightsAndBiases, send_alert
@@ -20,7 +21,7 @@ DCGAN = ["model=dcgan", "data=digits", *SMALL, *OFTEN]
 
 
 @pytest.fixture
-def said(caplog: pytest.LogCaptureFixture) -> Any:
+def alarms(caplog: pytest.LogCaptureFixture) -> Any:
     """The alarms so far, by name, in order."""
     caplog.set_level(logging.WARNING, "oakleaf.callbacks.training_monitor")
 
@@ -31,7 +32,7 @@ def said(caplog: pytest.LogCaptureFixture) -> Any:
 
 
 class Spoiled(Callback):
-    """From so many images on, something is done to the module before each turn."""
+    """Changes the module before each iteration, from so many images on."""
 
     def __init__(self, images: int, spoil: Any) -> None:
         self.images, self.spoil = images, spoil
@@ -47,9 +48,9 @@ def spoiled(folder: Path, images: int, spoil: Any, *overrides: str) -> None:
     trainer.fit(module, datamodule=data)
 
 
-def test_d_has_won_where_it_learns_far_too_fast(fit: Fit, said: Any, tmp_path: Path) -> None:
+def test_alarm_discriminator_dominates_if_it_learns_far_too_fast(fit: Fit, alarms: Any, tmp_path: Path) -> None:
     fit(*DCGAN, "loss=saturating", "optim.discriminator.lr=2e-2", "max_images=6000")
-    assert said().count("discriminator_dominates") == 1
+    assert alarms().count("discriminator_dominates") == 1
     with (tmp_path / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["alarm/discriminator_dominates"] for row in rows if row["alarm/discriminator_dominates"]] == ["1.0"]
@@ -62,20 +63,20 @@ def deaf(module: Any) -> None:
         next(network.parameters()).mul_(0.0)
 
 
-def test_collapse_where_g_no_longer_hears_its_latents(tmp_path: Path, said: Any) -> None:
+def test_alarm_collapse_if_g_ignores_its_latents(tmp_path: Path, alarms: Any) -> None:
     toy = ["model=toy", "data=toy", "max_images=20000", *QUIET, "callbacks.training_monitor.every=1000"]
     spoiled(tmp_path, 10_000, deaf, *toy)
-    assert said().count("collapse") == 1
+    assert alarms().count("collapse") == 1
 
 
-def test_a_glimpse_knows_mirrored_copies_where_training_mirrors() -> None:
+def test_mirrored_copies_are_recognised_if_training_mirrors() -> None:
     known = torch.randint(0, 256, (200, 1, 12, 12), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     copies = small(known[:50].flip(3))
     assert PixelStatistics(known).copied(copies, 0.33) == 0
     assert PixelStatistics(known, mirrors=True).copied(copies, 0.33) == 1
 
 
-def test_memorisation_where_g_draws_training_images(tmp_path: Path, said: Any) -> None:
+def test_alarm_memorisation_if_g_returns_training_images(tmp_path: Path, alarms: Any) -> None:
     """G stays itself; what it draws is looked up among the training images, with a little noise."""
     module, data, trainer, _ = built("trainer=cpu", *DCGAN, "max_images=5000", folder=tmp_path)
     data.prepare_data()
@@ -92,10 +93,10 @@ def test_memorisation_where_g_draws_training_images(tmp_path: Path, said: Any) -
 
     module.game.generate = looked_up  # type: ignore[method-assign, assignment]
     trainer.fit(module, datamodule=data)
-    assert said() == ["memorisation"]
+    assert alarms() == ["memorisation"]
 
 
-def test_oscillation_where_rates_are_huge(fit: Fit, said: Any) -> None:
+def test_alarm_oscillation_at_huge_learning_rates(fit: Fit, alarms: Any) -> None:
     fit(
         *DCGAN,
         "optim.discriminator.lr=0.1",
@@ -103,21 +104,21 @@ def test_oscillation_where_rates_are_huge(fit: Fit, said: Any) -> None:
         "max_images=6000",
         "callbacks.training_monitor.warmup_images=0",
     )
-    assert "oscillation" in said()
+    assert "oscillation" in alarms()
 
 
-def test_one_player_alone_is_not_asked_whether_it_oscillates(fit: Fit, tmp_path: Path) -> None:
+def test_sample_change_is_not_monitored_with_one_player(fit: Fit, tmp_path: Path) -> None:
     for model in ("vae", "dcgan"):
         fit(f"model={model}", "data=digits", *OFTEN, "max_images=2000", folder=tmp_path / model)
-    asked = {
+    logged = {
         model: "health/sample_change" in (tmp_path / model / "metrics.csv").read_text() for model in ("vae", "dcgan")
     }
-    assert asked == {"vae": False, "dcgan": True}
+    assert logged == {"vae": False, "dcgan": True}
 
 
-def test_drift_where_the_average_does_not_follow(fit: Fit, said: Any) -> None:
+def test_alarm_ema_lag_if_ema_weights_do_not_follow(fit: Fit, alarms: Any) -> None:
     fit(*DCGAN, "optim.ema.half_life=1e9", "optim.ema.ramp=0", "max_images=10000")
-    assert said().count("ema_lag") == 1
+    assert alarms().count("ema_lag") == 1
 
 
 HEALTHY = {
@@ -139,61 +140,61 @@ HEALTHY = {
 
 @pytest.mark.parametrize("seed", range(3 if LONG else 1))
 @pytest.mark.parametrize("name", HEALTHY)
-def test_a_healthy_run_is_quiet(name: str, seed: int, fit: Fit, said: Any, tmp_path: Path) -> None:
+def test_a_healthy_run_raises_no_alarm(name: str, seed: int, fit: Fit, alarms: Any, tmp_path: Path) -> None:
     fit(*HEALTHY[name], f"seed={seed}", f"max_images={20_000 if name == 'points' else 4_000}")
-    assert said() == []
+    assert alarms() == []
     assert "health/diversity" in (tmp_path / "metrics.csv").read_text().splitlines()[0]
 
 
-def test_a_translator_is_not_told_that_it_copies(fit: Fit, said: Any, tmp_path: Path) -> None:
+def test_copies_are_not_monitored_in_translation(fit: Fit, alarms: Any, tmp_path: Path) -> None:
     fit(
         "model=pix2pix",
-        *needed("pix2pix"),
+        *input_options("pix2pix"),
         *QUIET,
         "callbacks.training_monitor.every=128",
         "data.batch_size=16",
         "max_images=384",
     )
     header = (tmp_path / "metrics.csv").read_text().splitlines()[0]
-    assert said() == []
+    assert alarms() == []
     assert "health/ema_lag" in header
     assert "health/copied" not in header
 
 
-def test_looking_changes_nothing_of_the_training(fit: Fit, tmp_path: Path) -> None:
+def test_monitoring_does_not_change_the_weights(fit: Fit, tmp_path: Path) -> None:
     alike = [*DCGAN, "max_images=960", "callbacks.training_monitor.every=160"]
-    looked, _ = fit(*alike, folder=tmp_path / "with")
+    monitored, _ = fit(*alike, folder=tmp_path / "with")
     alone, _ = fit(*alike, "callbacks.training_monitor=null", folder=tmp_path / "without")
     assert "health/" in (tmp_path / "with/metrics.csv").read_text()
     assert "health/" not in (tmp_path / "without/metrics.csv").read_text()
     for name, weights in alone.state_dict().items():
-        assert torch.equal(weights, looked.state_dict()[name]), name
+        assert torch.equal(weights, monitored.state_dict()[name]), name
 
 
-def test_an_alarm_is_said_once_until_it_has_been_well_again() -> None:
+def test_an_alarm_is_raised_once_until_it_has_cleared() -> None:
     alarm = Alarm(patience=2)
     bad = [True, False, True, True, True, True, False, True, True, False, False, True, True]
-    said = [alarm.update(one) for one in bad]
-    assert [i for i, one in enumerate(said) if one] == [3, 12]
+    alarms = [alarm.update(one) for one in bad]
+    assert [i for i, one in enumerate(alarms) if one] == [3, 12]
 
 
-def test_every_alarm_is_advised_and_a_threshold_can_be_set() -> None:
+def test_every_alarm_has_advice_and_a_threshold_can_be_set() -> None:
     assert all(0 < len(advice) < 120 for advice in ADVICE.values())
     assert composed("callbacks.training_monitor.max_copied=0.5").callbacks.training_monitor.max_copied == 0.5
 
 
-def test_w_and_b_is_alerted_and_its_failure_ends_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_alarms_are_sent_to_wandb_and_its_failure_ends_no_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     class Run:
-        told: list[dict[str, str]] = []
+        alerts: list[dict[str, str]] = []
 
         def alert(self, **words: str) -> None:
-            self.told.append(words)
-            if len(self.told) > 1:
+            self.alerts.append(words)
+            if len(self.alerts) > 1:
                 raise ConnectionError("no network")
 
     logger = WeightsAndBiases(str(tmp_path))
     logger._run = Run()
     for _ in range(2):
         send_alert([logger], "collapse", "samples are alike")
-    assert Run.told[0] == {"title": "collapse", "text": "samples are alike", "level": "WARN"}
+    assert Run.alerts[0] == {"title": "collapse", "text": "samples are alike", "level": "WARN"}
     assert "no network" in caplog.text

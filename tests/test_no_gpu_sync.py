@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from conftest import FP32, SMALL, built
+from helpers.composing import FP32, SMALL
+from helpers.training import built
 from oakleaf.data.inputs import Edges, Grey, Masked
 from oakleaf.data.sampling import DeviceLoader, prefetch
 from oakleaf.optim.optimizers import adam, sgd

@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 import torch
 
-from conftest import FP32, ROOT, SMALL, built, composed, full_disk
+from helpers.commands import quick
+from helpers.composing import FP32, ROOT, SMALL, composed
+from helpers.disk import full_disk
+from helpers.training import built
 from oakleaf.errors import UserError
 from oakleaf.runtime.checkpoint_io import AtomicCheckpointIO, newest_checkpoint, read_checkpoint, remove_partial_files
 from oakleaf.runtime.nonfinite import NonFiniteGuard, TrainingDiverged
-from test_commands import quick
 
 RUN = ["train", "data=digits", *SMALL, *FP32, "logger=csv", "trainer.enable_progress_bar=false"]
 
@@ -34,10 +36,10 @@ def test_a_signal_ends_the_run_with_a_checkpoint_and_its_exit_code(
 ) -> None:
     from oakleaf.callbacks import LogScalars
 
-    began = LogScalars.on_train_batch_end
+    original = LogScalars.on_train_batch_end
 
     def send_signal(self: Any, trainer: Any, module: Any, *rest: Any) -> None:
-        began(self, trainer, module, *rest)
+        original(self, trainer, module, *rest)
         if module.iteration == 3:
             os.kill(os.getpid(), sent)
 
@@ -66,19 +68,19 @@ def test_resume_auto_skips_and_names_a_damaged_checkpoint(tmp_path: Path) -> Non
     run = [*RUN, f"hydra.run.dir={tmp_path}/run", "callbacks.checkpoint.keep_every=64"]
     assert quick(*run, "max_images=160", folder=tmp_path).returncode == 0
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    whole = last.read_bytes()
-    torn = bytearray(whole)
+    undamaged = last.read_bytes()
+    damaged = bytearray(undamaged)
     with zipfile.ZipFile(last) as archive:
         weights = archive.read(max(archive.infolist(), key=lambda entry: entry.file_size))
-    torn[whole.index(weights) + len(weights) // 2] ^= 1  # a single bit
-    last.write_bytes(torn)
+    damaged[undamaged.index(weights) + len(weights) // 2] ^= 1  # a single bit
+    last.write_bytes(damaged)
     os.utime(last)
     result = quick(*run, "max_images=160", "resume=auto", folder=tmp_path)
     assert result.returncode == 0 and "last.ckpt is not a checkpoint, or it is damaged" in result.stdout + result.stderr
     assert "000000000128.ckpt" in result.stdout + result.stderr
     again = read_checkpoint(last)
     assert again["images_seen"] == 160
-    last.write_bytes(whole)
+    last.write_bytes(undamaged)
     assert all(
         torch.equal(read_checkpoint(last)["state_dict"][key], again["state_dict"][key]) for key in again["state_dict"]
     )
@@ -130,14 +132,14 @@ def test_a_disk_too_full_for_grids_rows_and_scores_ends_no_run(tmp_path: Path, m
     """The first grid and row are written, and those of the last iterations; in between the disk is full."""
     from oakleaf.callbacks import LogScalars
 
-    began, room = LogScalars.on_train_batch_end, contextlib.ExitStack()
+    original, room = LogScalars.on_train_batch_end, contextlib.ExitStack()
 
     def fill(self: Any, trainer: Any, module: Any, *rest: Any) -> None:
         if module.iteration == 2:
             room.enter_context(full_disk(40))  # less than a row
         if module.iteration == 8:
             room.close()
-        began(self, trainer, module, *rest)
+        original(self, trainer, module, *rest)
 
     monkeypatch.setattr(LogScalars, "on_train_batch_end", fill)
     often = ["max_images=160", "log_every=1", "callbacks.samples.every=16", "callbacks.checkpoint.every=160"]
@@ -166,7 +168,7 @@ def test_a_disk_too_full_for_grids_rows_and_scores_ends_no_run(tmp_path: Path, m
     assert [file.name for file in (tmp_path / "run" / "scores").iterdir()] == ["metrics.json"]
 
 
-def poisoned(module: Any, iterations: range) -> None:
+def insert_nan(module: Any, iterations: range) -> None:
     """Let the batches of these iterations contain a NaN."""
     real = module.training_step
 
@@ -181,7 +183,7 @@ def poisoned(module: Any, iterations: range) -> None:
 
 def test_steps_with_nan_are_skipped_and_statistics_repaired(tmp_path: Path) -> None:
     module, data, trainer, _ = built(*FP32, *SMALL, "max_images=160", folder=tmp_path)
-    poisoned(module, range(4, 6))
+    insert_nan(module, range(4, 6))
     trainer.fit(module, datamodule=data)
     assert {name: int(count) for name, count in module.guard.skipped.items()} == {"discriminator": 2}
     assert not module.guard.consecutive
@@ -191,7 +193,7 @@ def test_steps_with_nan_are_skipped_and_statistics_repaired(tmp_path: Path) -> N
 
 def test_too_many_skipped_steps_end_the_run_with_the_cause_named(tmp_path: Path) -> None:
     module, data, trainer, _ = built(*FP32, *SMALL, "max_images=320", "nonfinite.max_consecutive=3", folder=tmp_path)
-    poisoned(module, range(5, 100))
+    insert_nan(module, range(5, 100))
     with pytest.raises(
         TrainingDiverged,
         match=r"loss/discriminator/adversarial is NaN .* 3 steps in a row.* iteration 7, .* batch's image is not",
@@ -285,9 +287,9 @@ def test_a_checkpoint_is_complete_or_missing(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "x.ckpt")
 
 
-def test_the_state_of_an_objective_survives_nan(tmp_path: Path) -> None:
+def test_the_state_of_an_objective_stays_finite_after_nan(tmp_path: Path) -> None:
     module, data, trainer, _ = built(*FP32, "model=began", "data.batch_size=8", "max_images=64", folder=tmp_path)
-    poisoned(module, range(3, 5))
+    insert_nan(module, range(3, 5))
     trainer.fit(module, datamodule=data)
     assert all(bool(tensor.isfinite().all()) for tensor in module.state_dict().values())
     assert module.guard.skipped

@@ -12,7 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import FP32, SMALL, Fit, built, composed
+from helpers.commands import quick
+from helpers.composing import FP32, SMALL, composed
+from helpers.training import Fit, built
 from oakleaf.builder.instantiate import instantiate_allowed
 from oakleaf.builder.load import load
 from oakleaf.builder.recipe import build
@@ -20,7 +22,6 @@ from oakleaf.config.allowlist import TRUST, locate
 from oakleaf.config.paths import conf_dir
 from oakleaf.errors import UserError
 from oakleaf.runtime.checkpoint_io import read_checkpoint
-from test_commands import quick
 
 TINY = [*SMALL, "data.batch_size=8", "max_images=16"]
 
@@ -113,7 +114,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def changed(content: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
-    """A copy with another value at a dotted place of the recipe."""
+    """Return a copy with another value at a dotted path of the configuration."""
     content = {**content, "hyper_parameters": json.loads(json.dumps(content["hyper_parameters"]))}
     node = content["hyper_parameters"]
     *above, last = place.split(".")
