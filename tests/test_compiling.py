@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Timer
 from torch import Tensor
 
 from conftest import FP32, SMALL, Fit, built
-from oakleaf.callbacks.compiling import Compiling, _left
+from oakleaf.callbacks.compiling import Compiling, _seconds_left
 from oakleaf.errors import UserError
 from oakleaf.gan import GAN
 from oakleaf.runtime.seeds import seed_generators
@@ -81,13 +81,16 @@ def test_a_slope_through_batch_norm_stays_as_it_is(tmp_path: Path, caplog: pytes
     with caplog.at_level("INFO"):
         Compiling(True).compile(module)
     assert set(module.game.compiled) == {"generator"}
-    assert "not compiled: the turn of discriminator" in caplog.text
+    assert "not compiled: discriminator, whose gradient penalty goes through BatchNorm" in caplog.text
 
 
 def test_without_a_compiler_it_is_said_how_to_go_on(fit: Fit) -> None:
     torch._dynamo.reset()
     broken = {"cpp.cxx": (None, "/bin/false"), "force_disable_caches": True}
-    with torch._inductor.config.patch(broken), pytest.raises(UserError, match="compile=false goes on without"):
+    with (
+        torch._inductor.config.patch(broken),
+        pytest.raises(UserError, match="compile=false trains without compilation"),
+    ):
         fit("model=toy", "data=toy", "data.points=500", "data.batch_size=30", "max_images=90", "compile=true")
 
 
@@ -95,14 +98,16 @@ def test_auto_leaves_a_cpu_alone_and_asks_how_long_the_rest_takes(fit: Fit) -> N
     module, trainer = fit(*SMALL, "max_images=64")
     assert any(isinstance(callback, Compiling) for callback in trainer.callbacks) and not module.game.compiled
     module.max_images = 64 + 1600
-    assert _left(trainer, module, iteration=module.iteration - 2, then=10.0, now=14.0) == pytest.approx(100 * 2.0)
+    assert _seconds_left(trainer, module, iteration=module.iteration - 2, then=10.0, now=14.0) == pytest.approx(
+        100 * 2.0
+    )
     trainer.callbacks.append(Timer(timedelta(seconds=150)))
-    assert _left(trainer, module, module.iteration - 2, 10.0, 14.0) == pytest.approx(150, abs=1)
+    assert _seconds_left(trainer, module, module.iteration - 2, 10.0, 14.0) == pytest.approx(150, abs=1)
     module.max_images = None
     trainer.fit_loop.max_epochs = -1
-    assert _left(trainer, module, 0, 0.0, 1.0) == pytest.approx(150, abs=1)
+    assert _seconds_left(trainer, module, 0, 0.0, 1.0) == pytest.approx(150, abs=1)
     del trainer.callbacks[-1]
-    assert _left(trainer, module, 0, 0.0, 1.0) == float("inf")
+    assert _seconds_left(trainer, module, 0, 0.0, 1.0) == float("inf")
 
 
 @pytest.mark.parametrize("error", [ValueError("no way back"), AssertionError()], ids=repr)

@@ -374,7 +374,7 @@ def kept_scores(folder: Path, name: str = "kid-pixels") -> dict[int, float]:
     """Scores by images seen, from the run's table."""
     with (folder / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return {int(row["images"]): float(row[f"score/{name}"]) for row in rows if row[f"score/{name}"]}
+    return {int(row["images"]): float(row[f"metric/{name}"]) for row in rows if row[f"metric/{name}"]}
 
 
 def test_scoring_changes_nothing_of_the_training(fit: Fit, tmp_path: Path) -> None:
@@ -402,7 +402,7 @@ def test_the_best_checkpoint_is_the_best(fit: Fit, tmp_path: Path) -> None:
 
 
 def test_an_unknown_best_is_a_sentence(fit: Fit) -> None:
-    with pytest.raises(UserError, match="none of the numbers that are measured: kid"):
+    with pytest.raises(UserError, match="no metric here gives this value; choose among kid"):
         fit(*SMALL, "max_images=64", *scored("callbacks.evaluate.best=fid"))
 
 

@@ -213,7 +213,7 @@ def test_a_bad_run_is_given_up_by_its_scores(tmp_path: Path) -> None:
         (swept,) = study.ask(1)
         name = job_name(swept)
         (tmp_path / name).mkdir()
-        lines = ["images,score/fid-classifier,loss/discriminator/r1"]
+        lines = ["images,metric/fid-classifier,loss/discriminator/r1"]
         lines += [f"{i},,3.5\n{i},{score},2" for i, score in enumerate(scores)]
         (tmp_path / name / "metrics.csv").write_text("\n".join(lines) + "\n3,0.")
         assert scores_of(tmp_path / name, "fid") == scores

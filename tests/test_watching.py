@@ -41,8 +41,8 @@ def test_scalars_carry_the_configurations_names_over_images_seen(fit: Fit, tmp_p
 def test_sheets_of_the_same_latents_and_a_film_of_them(fit: Fit, tmp_path: Path) -> None:
     fit(*RUN)
     names = sorted(path.name for path in (tmp_path / "samples").iterdir())
-    assert names == ["000000000000.png", "000000000320.png", "000000000640.png", "000000000960.png", "film.gif"]
-    film = Image.open(tmp_path / "samples" / "film.gif")
+    assert names == ["000000000000.png", "000000000320.png", "000000000640.png", "000000000960.png", "animation.gif"]
+    film = Image.open(tmp_path / "samples" / "animation.gif")
     assert film.n_frames == 4
     first, last = (Image.open(tmp_path / "samples" / name) for name in (names[0], names[3]))
     assert first.size == last.size == film.size
