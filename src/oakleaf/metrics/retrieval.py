@@ -12,7 +12,7 @@ from oakleaf.config.types import PositiveInt
 from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.data.vocabulary import bag_of_words
 from oakleaf.errors import UserError
-from oakleaf.image_grid import with_captions
+from oakleaf.image_grid import captioned_grid
 from oakleaf.metrics.classifier import Training, kept, reading
 from oakleaf.metrics.classifier_targets import Task
 from oakleaf.metrics.evaluation_data import EvaluationData
@@ -122,7 +122,7 @@ class Retrieval(Metric):
             kind = "held out: " if name.endswith("held_out") else ""
             said = [" ".join(self.names[word - 1] for word in row if word) for row in here["caption"][first].tolist()]
             lines += [[f"{kind}{what}{text}"] for text in said for what in ("", "generated: ")]
-        return {"captions": with_captions(torch.cat(pixels), lines)}
+        return {"captions": captioned_grid(torch.cat(pixels), lines)}
 
     def _some(self, data: ImageDataModule) -> Tensor:
         """Rows whose captions have words, and none that is unknown."""
