@@ -29,6 +29,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Timer
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from oakleaf import compat
 from oakleaf.errors import UserError
 from oakleaf.games import Game
 from oakleaf.gan import GAN
@@ -90,8 +91,7 @@ class Compiling(Callback):
         options: dict[str, Any] = {"fallback_random": True}
         if self.choice == "cuda_graphs":
             options["triton.cudagraphs"] = True
-        # compile the backward pass together with the forward pass, so that both fail here and not in `backward`
-        torch._functorch.config.force_non_lazy_backward_lowering = True
+        compat.lower_backward_with_forward()
         graph = torch.compile(module.game.losses, dynamic=False, options=options)
 
         def losses(*arguments: Any) -> Any:
