@@ -33,7 +33,7 @@ def test_a_run_folder_has_the_documented_files(run: Path) -> None:
     names = {path.name for path in run.iterdir()}
     assert names == {"checkpoints", "config.yaml", "metrics.csv", "overrides.txt", "samples", "train.log"}
     assert (run / "checkpoints" / "last.ckpt").is_file()
-    assert (run / "samples" / "film.gif").is_file()
+    assert (run / "samples" / "animation.gif").is_file()
     assert "dcgan on digits (1 x 16 x 16)" in (run / "train.log").read_text()
 
 

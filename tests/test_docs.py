@@ -11,11 +11,11 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from hydra.errors import HydraException
-from oakleaf.builder.compose import compose_config
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from helpers.composing import ROOT, choices
+from oakleaf.builder.compose import compose_config
 from oakleaf.config.validate import validate
 from oakleaf.errors import UserError
 

@@ -380,7 +380,7 @@ def kept_scores(folder: Path, name: str = "kid-pixels") -> dict[int, float]:
     """Scores by images seen, from the run's table."""
     with (folder / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return {int(row["images"]): float(row[f"score/{name}"]) for row in rows if row[f"score/{name}"]}
+    return {int(row["images"]): float(row[f"metric/{name}"]) for row in rows if row[f"metric/{name}"]}
 
 
 def test_evaluation_during_training_does_not_change_the_weights(fit: Fit, tmp_path: Path) -> None:
@@ -407,8 +407,8 @@ def test_the_best_checkpoint_is_the_best(fit: Fit, tmp_path: Path) -> None:
     assert callback.record <= found[best] + 1e-6
 
 
-def test_an_unknown_best_metric_is_an_error_of_one_sentence(fit: Fit) -> None:
-    with pytest.raises(UserError, match="none of the numbers that are measured: kid"):
+def test_an_unknown_best_is_a_sentence(fit: Fit) -> None:
+    with pytest.raises(UserError, match="no metric here gives this value; choose among kid"):
         fit(*SMALL, "max_images=64", *scored("callbacks.evaluate.best=fid"))
 
 

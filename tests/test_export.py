@@ -89,7 +89,7 @@ def test_a_full_disk_is_reported_and_leaves_no_partial_export(exported: Path, tm
 
 def test_the_model_card_has_what_a_user_needs(exported: Path) -> None:
     card = json.loads((exported / "card.json").read_text())
-    assert card["oakleaf_card"] == 1
+    assert card["oakleaf_card"] == 2
     assert card["inputs"] == [
         {"name": "latent", "shape": ["batch", 100], "dtype": "float32"},
         {"name": "label", "shape": ["batch"], "dtype": "int64"},
@@ -98,7 +98,7 @@ def test_the_model_card_has_what_a_user_needs(exported: Path) -> None:
         "name": "image", "shape": ["batch", 1, 16, 16], "dtype": "float32", "range": [-1.0, 1.0],
     }  # fmt: skip
     assert card["latent"]["prior"]["_target_"] == "oakleaf.conditioning.priors.Uniform"
-    assert (card["classes"], card["ema"], card["images_seen"], card["measures"]) == (10, True, 16, [])
+    assert (card["classes"], card["ema"], card["images_seen"], card["metrics"]) == (10, True, 16, [])
     assert "root" not in card["recipe"]["data"]
 
 
@@ -109,7 +109,7 @@ def test_scores_of_this_checkpoint_are_on_the_model_card(exported: Path, tmp_pat
     (run / "metrics.json").write_text(json.dumps(entries))
     result = quick("export", f"checkpoint={run}", f"out={tmp_path}", folder=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert json.loads((tmp_path / "card.json").read_text())["measures"] == entries[:1]
+    assert json.loads((tmp_path / "card.json").read_text())["metrics"] == entries[:1]
     (run / "metrics.json").unlink()
 
 
@@ -148,7 +148,7 @@ def test_an_export_that_samples_differently_is_removed(exported: Path, tmp_path:
     with mock.patch("oakleaf.export.formats.ExportedProgram.read", lambda *_: blank):
         result = quick("export", f"checkpoint={exported.parent}/run", "format=pt2", "out=o", folder=tmp_path)
     assert result.returncode == 1
-    assert "draws other images" in result.stderr
+    assert "generates other images" in result.stderr
     assert not list((tmp_path / "o").iterdir())
 
 
@@ -156,7 +156,7 @@ def test_a_format_that_cannot_hold_the_generator_is_refused(tmp_path: Path, capt
     run = trained("autoencoder", tmp_path / "run", captions)
     result = quick("export", f"checkpoint={run}", "format=pt2", "out=out", folder=tmp_path)
     assert result.returncode == 1
-    assert result.stderr.startswith("format=pt2 can't hold this generator")
+    assert result.stderr.startswith("format=pt2 can't represent this generator")
     assert len(result.stderr.strip().splitlines()) == 1
 
 
@@ -179,7 +179,8 @@ def test_a_hostile_model_card_is_refused(exported: Path, tmp_path: Path) -> None
         ({"recipe": wide}, "which width is wrong"),
         ({"recipe": {**recipe, "seed": "${oc.env:HOME}"}}, "read this machine's environment"),
         ({"recipe": {"model": model}}, "has no data"),
-        ({"recipe": 7}, "a card of layout"),
+        ({"recipe": 7}, "is not a model card of Oakleaf, or it is damaged"),
+        ({"oakleaf_card": 1}, "a card of layout 1, and this version of Oakleaf reads layout 2"),
         ({"oakleaf_card": 99}, "a card of layout 99"),
     ):
         with pytest.raises(UserError, match=words):
@@ -198,7 +199,7 @@ def test_damaged_weights_and_cards_are_reported(exported: Path, tmp_path: Path) 
         oakleaf.from_pretrained(folder)
     for text in ("", "[1]", "{", "[" * 10**5):
         (folder / "card.json").write_text(text)
-        with pytest.raises(UserError, match=r"no card of Oakleaf's"):
+        with pytest.raises(UserError, match="is not a model card of Oakleaf"):
             oakleaf.from_pretrained(folder)
 
 
@@ -207,9 +208,9 @@ def test_unknown_names_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(UserError, match="no such folder"):
         oakleaf.from_pretrained("nowhere")
     offline = mock.patch("huggingface_hub.snapshot_download", side_effect=OSError("no network"))
-    with offline, pytest.raises(UserError, match="not to be had from the hub"):
+    with offline, pytest.raises(UserError, match="the hub's download failed"):
         oakleaf.from_pretrained("nobody/nothing")
-    with pytest.raises(UserError, match="it is no exported generator"):
+    with pytest.raises(UserError, match="it is not an exported generator"):
         oakleaf.from_pretrained(tmp_path)
 
 

@@ -164,7 +164,7 @@ def test_a_disk_too_full_for_grids_rows_and_scores_ends_no_run(tmp_path: Path, m
     assert [int(row["images"]) for row in rows] == [16, 128, 144, 144, 160]  # at 144 there is a score, in its own row
     assert not any(None in row or None in row.values() for row in rows)
     shown = sorted(path.name for path in (tmp_path / "run" / "samples").iterdir())
-    assert shown == [*(f"{images:012d}.png" for images in (0, 16, 128, 144, 160)), "film.gif"]
+    assert shown == [*(f"{images:012d}.png" for images in (0, 16, 128, 144, 160)), "animation.gif"]
     assert [file.name for file in (tmp_path / "run" / "scores").iterdir()] == ["metrics.json"]
 
 

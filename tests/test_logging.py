@@ -43,8 +43,8 @@ def test_scalars_are_logged_by_name_over_images_seen(fit: Fit, tmp_path: Path) -
 def test_sample_grids_of_the_same_latents_and_their_animation(fit: Fit, tmp_path: Path) -> None:
     fit(*RUN)
     names = sorted(path.name for path in (tmp_path / "samples").iterdir())
-    assert names == ["000000000000.png", "000000000320.png", "000000000640.png", "000000000960.png", "film.gif"]
-    animation = Image.open(tmp_path / "samples" / "film.gif")
+    assert names == ["000000000000.png", "000000000320.png", "000000000640.png", "000000000960.png", "animation.gif"]
+    animation = Image.open(tmp_path / "samples" / "animation.gif")
     assert animation.n_frames == 4
     first, last = (Image.open(tmp_path / "samples" / name) for name in (names[0], names[3]))
     assert first.size == last.size == animation.size

@@ -20,7 +20,7 @@ from oakleaf.data.images import Images
 from oakleaf.data.tags import TaggedImages, Tags
 from oakleaf.data.word_vectors import word_vectors
 from oakleaf.errors import UserError
-from oakleaf.image_grid import render, with_captions
+from oakleaf.image_grid import captioned_grid, render
 from oakleaf.metrics.descriptors import Descriptors, colour_histograms, gradient_histograms, oriented_gradients
 from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.extractors import Pixels
@@ -281,5 +281,5 @@ def test_descriptors_use_the_principal_axes_of_their_pictures(captions: Path) ->
 
 def test_vectors_and_captions_are_drawn_as_pictures() -> None:
     assert render(torch.randn(9, 30, 1, 1)).height >= 9
-    shown = with_captions(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), [["told: a", "tags: b " * 40]] * 3)
+    shown = captioned_grid(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), [["told: a", "tags: b " * 40]] * 3)
     assert shown.size == (2 * 496, 2 * 104)

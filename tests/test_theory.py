@@ -25,23 +25,23 @@ from oakleaf.theory.critics import Critics
 from oakleaf.theory.densities import Mixture, grid, integral, jensen_shannon
 from oakleaf.theory.dirac import Dirac
 from oakleaf.theory.disjoint_supports import DisjointSupports
-from oakleaf.theory.finding import Check, Finding, aligned
 from oakleaf.theory.fits import nearest
 from oakleaf.theory.jensen_shannon import JensenShannon
 from oakleaf.theory.mode_collapse import ModeCollapse
 from oakleaf.theory.normalisation import Normalisation
 from oakleaf.theory.optimal_discriminator import OptimalDiscriminator
-from oakleaf.theory.pictures import frechet, train
+from oakleaf.theory.result import Check, LabResult, format_table
 from oakleaf.theory.saturation import Saturation
-from oakleaf.theory.upsampling import WAYS, checkerboard
+from oakleaf.theory.training import pixel_frechet_distance, train
+from oakleaf.theory.upsampling import METHODS, checkerboard
 
 LABS = choices("lab")
 TWO = Mixture((0.6, 0.4), (-1.5, 1.5), (0.5, 0.8))
 TINY = ["model.game.generator.width=4", "model.game.discriminator.width=4", "data.batch_size=16", "max_images=64"]
 
 
-def outcomes(finding: Finding) -> dict[str, bool]:
-    return {claim.claim: claim.held for claim in finding.checks}
+def verdicts(result: LabResult) -> dict[str, bool]:
+    return {check.description: check.passed for check in result.checks}
 
 
 @pytest.mark.parametrize("lab", LABS)
@@ -57,12 +57,16 @@ def test_every_theory_experiment_has_a_valid_configuration_and_is_documented(lab
 
 
 def test_a_claim_is_a_strict_bound_and_nan_holds_none() -> None:
-    assert Check("x", 0.004, "<", 0.01).held
-    assert str(Check("x", 0.0041, "<", 0.01)) == "held: x = 0.0041 < 0.01"
+    assert Check("x", 0.004, "<", 0.01).passed
+    assert str(Check("x", 0.0041, "<", 0.01)) == "passed: x = 0.0041 < 0.01"
     assert str(Check("x", 0.0041, ">", 0.01)) == "FAILED: x = 0.0041 > 0.01"
-    assert not Check("x", math.nan, "<", 0.01).held
-    assert not Check("x", math.nan, ">", 0.01).held
-    assert aligned([{"name": "a", "n": 1.0}, {"name": "long", "n": 12.5}]) == ["name     n", "a        1", "long  12.5"]
+    assert not Check("x", math.nan, "<", 0.01).passed
+    assert not Check("x", math.nan, ">", 0.01).passed
+    assert format_table([{"name": "a", "n": 1.0}, {"name": "long", "n": 12.5}]) == [
+        "name     n",
+        "a        1",
+        "long  12.5",
+    ]
 
 
 def test_densities_integrate_and_samples_follow_them() -> None:
@@ -97,25 +101,25 @@ def test_the_nearest_gaussian_by_kl_has_the_moments_and_by_any_f_is_the_gaussian
 
 
 def test_discriminators_reach_their_optimum_and_untrained_ones_do_not() -> None:
-    assert all(outcomes(OptimalDiscriminator(steps=300, batch=256).run()).values())
-    assert not any(outcomes(OptimalDiscriminator(steps=1, batch=256).run()).values())
-    assert all(outcomes(JensenShannon(distances=(0.0, 1.0, 2.0), steps=300, batch=256).run()).values())
-    assert not all(outcomes(JensenShannon(distances=(0.0, 2.0), steps=1, batch=256).run()).values())
+    assert all(verdicts(OptimalDiscriminator(steps=300, batch=256).run()).values())
+    assert not any(verdicts(OptimalDiscriminator(steps=1, batch=256).run()).values())
+    assert all(verdicts(JensenShannon(distances=(0.0, 1.0, 2.0), steps=300, batch=256).run()).values())
+    assert not all(verdicts(JensenShannon(distances=(0.0, 2.0), steps=1, batch=256).run()).values())
 
 
 def test_disjoint_lines_and_saturation_and_without_training_neither() -> None:
-    assert all(outcomes(DisjointSupports(thetas=(-0.5, 0.5), steps=500, batch=64).run()).values())
-    assert not any(outcomes(DisjointSupports(thetas=(-0.5, 0.5), steps=1, batch=64).run()).values())
-    assert all(outcomes(Saturation(looks=(1, 20, 300), batch=128).run()).values())
-    assert not all(outcomes(Saturation(looks=(1, 2), batch=128).run()).values())
+    assert all(verdicts(DisjointSupports(thetas=(-0.5, 0.5), steps=500, batch=64).run()).values())
+    assert not any(verdicts(DisjointSupports(thetas=(-0.5, 0.5), steps=1, batch=64).run()).values())
+    assert all(verdicts(Saturation(measured_steps=(1, 20, 300), batch=128).run()).values())
+    assert not all(verdicts(Saturation(measured_steps=(1, 2), batch=128).run()).values())
 
 
 def test_the_dirac_gan_is_as_proven_follows_from_its_seed_and_needs_its_penalties() -> None:
-    assert all(outcomes(Dirac(steps=500, batch=512).run()).values())
+    assert all(verdicts(Dirac(steps=500, batch=512).run()).values())
     short = {"steps": 20, "batch": 8}
     first, again, other = Dirac(**short).run(), Dirac(**short).run(), Dirac(seed=1, **short).run()
     assert first.table == again.table != other.table
-    without = outcomes(Dirac(steps=200, batch=8, gamma=0.0, noise=0.0).run())
+    without = verdicts(Dirac(steps=200, batch=8, gamma=0.0, noise=0.0).run())
     assert not any(without[f"{name}: end / start"] for name in ("instance noise", "R1", "R2", "WGAN, R1"))
 
 
@@ -123,15 +127,15 @@ def test_two_divergences_are_fitted_by_the_game() -> None:
     kinds = (f.Pearson, f.JensenShannon)
     with mock.patch.object(divergences, "KINDS", kinds):
         torch.manual_seed(0)
-        fits = divergences.Divergences(steps=700, batch=128)._play()
+        fits = divergences.Divergences(steps=700, batch=128)._train()
     for kind, (mu, sigma) in zip(kinds, fits):
         best = nearest(divergences.P, kind())
         assert mu == pytest.approx(best[0], abs=0.03 * divergences.P.sd)
         assert sigma == pytest.approx(best[1], rel=0.03)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_every_upsampling_doubles_the_size_and_trains(fit: Fit, way: dcgan.Upsample) -> None:
+@pytest.mark.parametrize("way", METHODS)
+def test_every_way_to_double_doubles_and_trains(fit: Fit, way: dcgan.Upsample) -> None:
     for kernel in (3, 4, 5):
         assert dcgan.upsample_layer(3, 2, kernel, way)(torch.zeros(1, 3, 4, 7)).shape == (1, 2, 8, 14)
     module, _ = fit(*FP32, *TINY, f"model.game.generator.upsample={way}")
@@ -152,19 +156,19 @@ def test_checkerboards_are_where_overlaps_are_unequal() -> None:
     board = (torch.arange(8)[:, None] + torch.arange(8)) % 2 * 2.0 - 1
     assert checkerboard(board[None, None]) == pytest.approx(1)
     assert checkerboard(torch.ones(1, 1, 8, 8)) == pytest.approx(0)
-    overlaps = {(way, k): upsampling._board(way, k, equal=True) for way in WAYS for k in (3, 4, 5)}
+    overlaps = {(way, k): upsampling._layer_checkerboard(way, k, equal=True) for way in METHODS for k in (3, 4, 5)}
     assert {key for key, energy in overlaps.items() if energy > 1e-9} == {("transposed", 3), ("transposed", 5)}
     phases = torch.tensor([1.0, 2.0, 2.0, 4.0])  # overlaps of kernel 3, stride 2
     assert overlaps["transposed", 3] == pytest.approx(1 - phases.mean().item() ** 2 / phases.square().mean().item())
-    assert upsampling._formula().held
+    assert upsampling._check_formula().passed
 
 
 def test_the_frechet_distance_of_gaussians() -> None:
     torch.manual_seed(0)
     a = torch.randn(50_000, 2) * torch.tensor([1.0, 2.0])
     b = torch.randn(50_000, 2) * torch.tensor([3.0, 2.0]) + torch.tensor([1.0, 0.0])
-    assert frechet(a, b) == pytest.approx(1 + (3 - 1) ** 2, rel=0.03)
-    assert frechet(a, a) == pytest.approx(0, abs=1e-6)
+    assert pixel_frechet_distance(a, b) == pytest.approx(1 + (3 - 1) ** 2, rel=0.03)
+    assert pixel_frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
 
 
 def test_modes_are_counted_for_four_games_on_two_sets() -> None:
@@ -174,11 +178,11 @@ def test_modes_are_counted_for_four_games_on_two_sets() -> None:
     for row in finding.table:
         found, count = float(row["modes"]), 8 if row["set"] == "ring" else 25
         assert 0 <= float(row["effective"]) <= found <= count
-    assert not outcomes(finding)["ring, RpGAN + R1 + R2: high quality"]  # untrained
+    assert not verdicts(finding)["ring, RpGAN + R1 + R2: high quality"]  # untrained
 
 
-def test_theory_experiments_train_with_the_framework_and_are_reproducible() -> None:
-    first, again = (train(*TINY, "seed=3").draw(5, 0) for _ in range(2))
+def test_trainings_of_the_lab_are_the_frameworks_own_and_follow_from_their_seed() -> None:
+    first, again = (train(*TINY, "seed=3").sample(5, 0) for _ in range(2))
     torch.testing.assert_close(first, again, rtol=0, atol=0)
     standard = Normalisation(width=4, images=32, batch=16)._train(-0.4, 0.6, 0)
     usual = train(*TINY)
@@ -206,12 +210,12 @@ def test_the_command_writes_its_findings_and_fails_if_a_claim_fails(
         assert command(*quick, "lab.gamma=0", "out=there") == 1
     content = json.loads((tmp_path / "here" / "dirac.json").read_text())
     assert {"loss", "end / start"} <= set(content["table"][0])
-    assert all(claim["held"] for claim in content["checks"])
+    assert all(check["passed"] for check in content["checks"])
     assert (tmp_path / "here" / "dirac.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "there" / "dirac.json").is_file()
     assert {path.name for path in tmp_path.iterdir()} == {"here", "there"}
     shown = capsys.readouterr()
-    assert "claims failed" in shown.err
+    assert "checks failed" in shown.err
     assert "FAILED: R1: end / start" in shown.out
 
 

@@ -671,7 +671,7 @@ def test_translation_makes_inputs_on_request_and_knows_both_directions(fit: Fit,
     for made, way in ((False, "half"), (True, "nowhere.png")):
         with pytest.raises(UserError, match=r"no part is missing here|nowhere\.png"):
             Translator(str(tmp_path / "a"), make_input=made, region=way)
-    with pytest.raises(UserError, match="one way alone"):
+    with pytest.raises(UserError, match="one direction only"):
         Translator(str(tmp_path / "a"), inverse=True)
     fit(*CYCLE, *TINY, "data/input=edges", "max_images=8", folder=tmp_path / "b")
     with pytest.raises(UserError, match="no part is missing"):

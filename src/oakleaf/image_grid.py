@@ -1,4 +1,4 @@
-"""Tensors as pictures: sheets and films."""
+"""Conversion between tensors and images, sample grids, and animations."""
 
 import math
 import textwrap
@@ -10,61 +10,59 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.utils import make_grid
 
-LEAST_WIDTH = 512  # px; smaller sheets are enlarged by a whole number
+MIN_WIDTH = 512  # pixels; smaller grids are enlarged by an integer factor
 
 
 def to_bytes(images: Tensor) -> Tensor:
-    """[B, C, H, W] in [-1, 1] -> uint8 on the CPU, each value to its nearest."""
+    """Convert images [B, C, H, W] in [-1, 1] to uint8 on the CPU, each value rounded to the nearest."""
     return images.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).cpu()
 
 
-def image_grid(images: Tensor, columns: int | None = None) -> Image.Image:
-    """Images [B, C, H, W] in [-1, 1] side by side, as square as it goes unless `columns` says otherwise."""
-    columns = columns or math.ceil(math.sqrt(len(images)))
-    grid = make_grid(to_bytes(images), nrow=columns, padding=2, pad_value=255)
-    render = Image.fromarray(grid.permute(1, 2, 0).numpy())
-    zoom = math.ceil(LEAST_WIDTH / render.width)
-    return render.resize((render.width * zoom, render.height * zoom), Image.Resampling.NEAREST)
-
-
 def from_bytes(pixels: Tensor) -> Tensor:
-    """Images as they are stored in [-1, 1]; points stay as they are."""
+    """Convert images as they are stored, uint8, to float in [-1, 1]; points, stored as float, stay as they are."""
     return pixels.float() / 127.5 - 1 if pixels.dtype == torch.uint8 else pixels
 
 
-def scatter(points: Tensor) -> Image.Image:
-    """Points [B, 2, 1, 1] on the square [-1.1, 1.1]^2, grey where there are few, black where there are many."""
-    place = ((points.float().cpu().flatten(1) / 2.2 + 0.5) * LEAST_WIDTH).long()
-    inside = place[((place >= 0) & (place < LEAST_WIDTH)).all(1)]
-    count = torch.zeros(LEAST_WIDTH, LEAST_WIDTH)
-    count.index_put_((LEAST_WIDTH - 1 - inside[:, 1], inside[:, 0]), torch.ones(len(inside)), accumulate=True)
-    with_instance_noise = torch.nn.functional.max_pool2d(count[None, None], 3, 1, 1)[0, 0]  # a dot of three pixels
-    return Image.fromarray((255 * 0.5 ** (with_instance_noise + (with_instance_noise > 0))).to(torch.uint8).numpy())
-
-
-def interleave(*columns: Tensor) -> Tensor:
-    """The first of each of the columns [B, c, H, W], then their second, ...: [n B, C, H, W], all with the channels of
-    the last column. Pictures with one channel are shown grey, and where those have one, so are colours; a channel that
-    is beside grey or colours (a mask) is left out."""
-    images = columns[-1]
-    count = images.shape[1]
-    shown = [_with_channels(column.to(images), count) for column in columns]
-    return torch.stack(shown, 1).flatten(0, 1)
-
-
-def _with_channels(images: Tensor, count: int) -> Tensor:
-    seen = images if images.shape[1] == count else images[:, : 1 if images.shape[1] < 3 else 3]
-    return seen if seen.shape[1] == count else seen.mean(1, keepdim=True).expand(-1, count, -1, -1)
-
-
 def are_points(images: Tensor) -> bool:
-    """Whether they are points of a space, a coordinate in each channel, and no pictures."""
+    """Return whether the rows are points of a space, [B, d, 1, 1], and not images."""
     return images.shape[2:] == (1, 1)
 
 
+def image_grid(images: Tensor, columns: int | None = None) -> Image.Image:
+    """Arrange images [B, C, H, W] in [-1, 1] in a grid.
+
+    Args:
+        images: the images, row by row.
+        columns: images in a row; None: as many as make the grid about square.
+    """
+    columns = columns or math.ceil(math.sqrt(len(images)))
+    pixels = make_grid(to_bytes(images), nrow=columns, padding=2, pad_value=255)
+    grid = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    zoom = math.ceil(MIN_WIDTH / grid.width)
+    return grid.resize((grid.width * zoom, grid.height * zoom), Image.Resampling.NEAREST)
+
+
+def scatter(points: Tensor) -> Image.Image:
+    """Draw points [B, 2, 1, 1] on the square [-1.1, 1.1]^2: the more points at a place, the darker."""
+    place = ((points.float().cpu().flatten(1) / 2.2 + 0.5) * MIN_WIDTH).long()
+    inside = place[((place >= 0) & (place < MIN_WIDTH)).all(1)]
+    count = torch.zeros(MIN_WIDTH, MIN_WIDTH)
+    count.index_put_((MIN_WIDTH - 1 - inside[:, 1], inside[:, 0]), torch.ones(len(inside)), accumulate=True)
+    dots = torch.nn.functional.max_pool2d(count[None, None], 3, 1, 1)[0, 0]  # each point as 3 x 3 pixels
+    return Image.fromarray((255 * 0.5 ** (dots + (dots > 0))).to(torch.uint8).numpy())
+
+
 def render(images: Tensor, columns: int | None = None, most: int | None = None) -> Image.Image:
-    """What to look at: a sheet of images, the first `most` of them; where all points of the plane lie; or vectors as
-    the rows of one image, 0 in grey, black and white three standard deviations away."""
+    """Draw samples of any kind as one image.
+
+    Images are arranged in a grid, points of the plane are drawn where they lie, and longer vectors [B, d, 1, 1] become
+    the rows of one image, in which 0 is grey and three standard deviations are black and white.
+
+    Args:
+        images: the samples, [B, C, H, W].
+        columns: images in a row of the grid; None: as many as make it about square.
+        most: only the first so many images or vectors are drawn; all points of the plane are.
+    """
     if not are_points(images):
         return image_grid(images[:most], columns)
     if images.shape[1] == 2:
@@ -73,39 +71,69 @@ def render(images: Tensor, columns: int | None = None, most: int | None = None) 
     return image_grid(vectors[None, None] / (3 * vectors.square().mean().sqrt() + 1e-8))
 
 
-def with_captions(pixels: Tensor, lines: Sequence[Sequence[str]], columns: int = 2) -> Image.Image:
-    """Images uint8 [N, 3, H, W] with lines of text at the right of each, wrapped."""
-    font, high = ImageFont.load_default(13), 96
-    wide, rows = high + 400, math.ceil(len(pixels) / columns)
-    whole = Image.new("RGB", (columns * wide, rows * (high + 8)), "white")
-    pen = ImageDraw.Draw(whole)
-    for i, (image, text) in enumerate(zip(pixels, lines)):
-        x, y = i % columns * wide, i // columns * (high + 8) + 4
-        whole.paste(
-            Image.fromarray(image.permute(1, 2, 0).numpy()).resize((high, high), Image.Resampling.BICUBIC), (x, y)
-        )
-        wrapped = [part for line in text for part in textwrap.wrap(line, 56)]
-        pen.text((x + high + 8, y), "\n".join(wrapped[:6]), "black", font)
-    return whole
+def interleave(*columns: Tensor) -> Tensor:
+    """Take one image of each of n sets in turn: the first ones, then the second ones, and so on.
+
+    Args:
+        columns: sets of images, [B, c, H, W] each. All are returned with the number of channels C of the last set: one
+            channel is repeated to show it in grey, colours are averaged where C is 1, and a channel besides grey or
+            colours (a mask) is left out.
+
+    Returns:
+        [n B, C, H, W].
+    """
+    last = columns[-1]
+    channels = last.shape[1]
+    return torch.stack([_with_channels(column.to(last), channels) for column in columns], 1).flatten(0, 1)
+
+
+def _with_channels(images: Tensor, channels: int) -> Tensor:
+    visible = images if images.shape[1] == channels else images[:, : 1 if images.shape[1] < 3 else 3]
+    return visible if visible.shape[1] == channels else visible.mean(1, keepdim=True).expand(-1, channels, -1, -1)
+
+
+def captioned_grid(pixels: Tensor, captions: Sequence[Sequence[str]], columns: int = 2) -> Image.Image:
+    """Arrange images in a grid, with a caption to the right of each.
+
+    Args:
+        pixels: the images, uint8 [N, 3, H, W].
+        captions: the lines of each image's caption; long lines are wrapped.
+        columns: images in a row.
+    """
+    font, height = ImageFont.load_default(13), 96
+    width, rows = height + 400, math.ceil(len(pixels) / columns)
+    grid = Image.new("RGB", (columns * width, rows * (height + 8)), "white")
+    draw = ImageDraw.Draw(grid)
+    for i, (image, lines) in enumerate(zip(pixels, captions)):
+        x, y = i % columns * width, i // columns * (height + 8) + 4
+        picture = Image.fromarray(image.permute(1, 2, 0).numpy())
+        grid.paste(picture.resize((height, height), Image.Resampling.BICUBIC), (x, y))
+        wrapped = [part for line in lines for part in textwrap.wrap(line, 56)]
+        draw.text((x + height + 8, y), "\n".join(wrapped[:6]), "black", font)
+    return grid
 
 
 def save_gif(frames: Sequence[Path], path: Path, seconds: float = 6.0) -> None:
-    """An animated GIF of pictures, its last one held for a second. All have one palette: one for each would take half a
-    second a picture."""
-    palette = _palette(frames[:: -math.ceil(len(frames) / 8)])
-    pictures = [
-        Image.open(frame).convert("RGB").quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames
-    ]
-    each = max(20, int(1000 * seconds / len(pictures)))  # ms; browsers slow down what is shorter
-    pictures[0].save(
-        path, save_all=True, append_images=pictures[1:], duration=[each] * (len(pictures) - 1) + [1000], loop=0
-    )
+    """Join image files to an animated GIF, whose last frame stays for a second.
+
+    All frames share one palette, because computing a palette takes half a second per frame.
+
+    Args:
+        frames: the files, of one size.
+        path: where the GIF is written.
+        seconds: duration of the animation; a frame lasts at least 20 ms, since browsers slow down shorter ones.
+    """
+    palette = _shared_palette(frames[:: -math.ceil(len(frames) / 8)])
+    images = [Image.open(frame).convert("RGB").quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    duration = max(20, int(1000 * seconds / len(images)))  # ms
+    durations = [duration] * (len(images) - 1) + [1000]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=durations, loop=0)
 
 
-def _palette(frames: Sequence[Path]) -> Image.Image:
-    """The 256 colours that pictures of one size need together."""
-    each = [Image.open(frame).convert("RGB") for frame in frames]
-    strip = Image.new("RGB", (each[0].width, sum(render.height for render in each)))
-    for i, render in enumerate(each):
-        strip.paste(render, (0, i * each[0].height))
+def _shared_palette(frames: Sequence[Path]) -> Image.Image:
+    """Compute 256 colours for image files of one size, from all of them in one image."""
+    images = [Image.open(frame).convert("RGB") for frame in frames]
+    strip = Image.new("RGB", (images[0].width, sum(image.height for image in images)))
+    for i, image in enumerate(images):
+        strip.paste(image, (0, i * images[0].height))
     return strip.reduce(2).quantize()

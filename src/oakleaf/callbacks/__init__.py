@@ -1,6 +1,18 @@
-"""What happens beside the game: watching, sampling, scoring, saving.
+"""Lightning callbacks: everything that a run does besides its training steps.
 
-`score.Score` is not brought up here: it imports every measure, and most runs need none.
+| class | what it does |
+|---|---|
+| `Interruption` | saves and ends the run on SIGTERM, SIGUSR1 and Ctrl-C |
+| `LogScalars` | logs losses, accuracies and gradient norms every `log_every` iterations |
+| `TrainingMonitor` | checks samples and scalars for failures of GAN training, and raises alarms |
+| `Samples` | draws a sample grid from fixed latents, and joins the grids to an animation |
+| `Checkpoint` | saves `checkpoints/last.ckpt` |
+| `Compiling` | compiles the players' losses with `torch.compile` |
+| `Progress` | shows a progress bar |
+| `Profile` | records a few iterations with torch's profiler |
+
+`conf/callbacks/default.yaml` lists them in the order in which Lightning calls them. `Evaluate` (`callbacks=scored`) is
+not imported here: it imports every metric, and most runs need none.
 """
 
 from oakleaf.callbacks.checkpoint import Checkpoint
@@ -12,4 +24,4 @@ from oakleaf.callbacks.progress import Progress
 from oakleaf.callbacks.samples import Samples
 from oakleaf.callbacks.training_monitor import TrainingMonitor
 
-__all__ = ["Checkpoint", "Compiling", "TrainingMonitor", "Interruption", "Profile", "Progress", "Samples", "LogScalars"]
+__all__ = ["Checkpoint", "Compiling", "Interruption", "LogScalars", "Profile", "Progress", "Samples", "TrainingMonitor"]

@@ -1,4 +1,4 @@
-"""Saving the run."""
+"""Saving checkpoints."""
 
 from pathlib import Path
 from typing import Any
@@ -14,30 +14,39 @@ from oakleaf.runtime.run_dir import LAST
 
 
 class Checkpoint(LightningCheckpoint):
-    """`<folder>/last.ckpt`, and `<folder>/<images seen>.ckpt` for those that stay.
+    """Save the run to `<folder>/last.ckpt`, and on request to files that are kept.
 
-    every: images between two savings of the last one; null: 20 times in the run, and always at its end. keep_every:
-    images between two that stay; null: none does. Saved at the end of a turn only, where a resumed run goes on exactly.
+    Checkpoints are written at the end of an iteration only, so a resumed run continues exactly where this one stopped.
+
+    Args:
+        folder: where the files are written.
+        every: images between two writes of `last.ckpt`; null: 20 times in the run. The end of the run is always saved.
+        keep_every: images between two checkpoints `<images seen>.ckpt` that are kept; null: none is kept.
     """
 
     def __init__(self, folder: str, every: PositiveInt | None = None, keep_every: PositiveInt | None = None) -> None:
         self.folder = Path(folder)
         self.interval = Interval(every, parts=20)
-        self.kept = Interval(keep_every) if keep_every else None
+        self.keep_interval = Interval(keep_every) if keep_every else None
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Remove what an interrupted write of an earlier process left."""
         if trainer.is_global_zero:
             remove_partial_files(self.folder)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: GAN, *_: Any) -> None:  # type: ignore[override]
-        if self.kept and self.kept.due(pl_module):
+        """Save whichever checkpoints are due."""
+        if self.keep_interval and self.keep_interval.is_due(pl_module):
             trainer.save_checkpoint(self.folder / f"{pl_module.images_seen:012d}.ckpt")
-        if self.interval.due(pl_module) or self._is_last(trainer):
+        if self.interval.is_due(pl_module) or self._is_last_iteration(trainer):
             trainer.save_checkpoint(self.folder / LAST.name)
 
     @staticmethod
-    def _is_last(trainer: Trainer) -> bool:
-        """Whether the run ends with this turn. Lightning calls a checkpoint of `on_train_end` the end of an epoch, even
-        in the midst of one, so it must be written here."""
+    def _is_last_iteration(trainer: Trainer) -> bool:
+        """Return whether the run ends with this iteration.
+
+        The last checkpoint must be written here and not in `on_train_end`, because Lightning records a checkpoint of
+        `on_train_end` as the end of an epoch, even if the run stopped in the middle of one.
+        """
         last_epoch = trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch + 1
         return trainer.should_stop or (trainer.is_last_batch and last_epoch)

@@ -1,4 +1,4 @@
-"""Measuring while training."""
+"""Computing metrics during training."""
 
 import logging
 from collections.abc import Mapping
@@ -24,11 +24,23 @@ log = logging.getLogger(__name__)
 
 
 class Evaluate(Callback):
-    """Scores `fake` samples of the average of G against at most `real` real images, logs `score/<name>`, and saves
-    `<folder>/checkpoints/best.ckpt` whenever the number called `best` is the best so far.
+    """Compute metrics of the EMA generator during training, log them as `metric/<name>`, and keep the best checkpoint.
 
-    `<folder>/scores/metrics.json` has each number's protocol. every: images between two; null: 10 times in the run.
-    Processes share the work. Each turn draws its own random numbers anew, so scoring changes nothing of the training.
+    The checkpoint with the best value of one metric is saved as `<folder>/checkpoints/best.ckpt`. All values are also
+    written to `<folder>/scores/metrics.json`, each with its protocol. If there are several processes, they share the
+    work. Every iteration seeds its own random numbers (`GAN`), so an evaluation does not change the training.
+
+    Args:
+        folder: the run's folder.
+        extractor: the network whose features the metrics compare.
+        metric: the metrics, by name.
+        best: name of the value that decides about `best.ckpt`; null: no such checkpoint.
+        every: images between two evaluations; null: 10 evaluations in the run.
+        fake: number of samples.
+        real: largest number of real images.
+
+    Attributes:
+        record: the best value so far.
     """
 
     def __init__(
@@ -47,42 +59,55 @@ class Evaluate(Callback):
         self.ignore_full_disk = IgnoreFullDisk()
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        directions = {name: way for one in self.metric.values() for name, way in one.better.items()}
+        """Check the name in `best`.
+
+        Raises:
+            UserError: no configured metric gives a value of that name, or the value has no better direction.
+        """
+        directions = {name: direction for metric in self.metric.values() for name, direction in metric.better.items()}
         if self.best is not None and not directions.get(self.best):
-            known = ", ".join(sorted(name for name, way in directions.items() if way))
-            raise UserError(f"callbacks.evaluate.best={self.best}: none of the numbers that are measured: {known}")
+            known = ", ".join(sorted(name for name, direction in directions.items() if direction))
+            raise UserError(
+                f"callbacks.evaluate.best={self.best}: no metric here gives this value; choose among {known}"
+            )
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: GAN, *_: Any) -> None:  # type: ignore[override]
-        if self.interval.due(pl_module):
-            self.take(trainer, pl_module)
+        """Evaluate if an evaluation is due."""
+        if self.interval.is_due(pl_module):
+            self.evaluate(trainer, pl_module)
 
-    def take(self, trainer: Trainer, module: GAN) -> None:
+    def evaluate(self, trainer: Trainer, module: GAN) -> None:
+        """Compute the metrics, log and write their values, and save the checkpoint if it is the best one."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         fake = sample_count(self.fake, self.metric)
         evaluation = EvaluationData(module, data, self.extractor, fake, self.real, seed=module.seed)
-        findings = evaluate_metrics(self.metric, evaluation, with_baseline=False)
-        for name, reason in findings.failures.items():
+        result = evaluate_metrics(self.metric, evaluation, with_baseline=False)
+        for name, reason in result.failures.items():
             log.warning("%s: %s", name, reason)
-        log_scalars(
-            trainer.loggers, {f"score/{score.name}": score.value for score in findings.scores}, module.images_seen
-        )
+        scalars = {f"metric/{score.name}": score.value for score in result.scores}
+        log_scalars(trainer.loggers, scalars, module.images_seen)
         if trainer.is_global_zero:
-            with self.ignore_full_disk(place := self.folder / "scores"):
-                write(findings, place, versions())
-        suffix = self.extractor.suffix
-        found = {score.name: score for score in findings.scores}
-        best = next((found[name] for name in (self.best, f"{self.best}{suffix}") if name in found), None)
+            with self.ignore_full_disk(scores := self.folder / "scores"):
+                write(result, scores, versions())
+        by_name = {score.name: score for score in result.scores}
+        names = (
+            self.best,
+            f"{self.best}{self.extractor.suffix}",
+        )  # values that depend on the extractor have its suffix
+        best = next((by_name[name] for name in names if name in by_name), None)
         value = distributed.broadcast_scalar(best.value if best else nan, module.device)
         if best and not isnan(value):
-            self._keep(trainer, value, best.better == "lower")
+            self._save_if_best(trainer, value, best.better == "lower")
 
-    def _keep(self, trainer: Trainer, value: float, lower: bool) -> None:
-        if self.record is None or (value < self.record if lower else value > self.record):
-            self.record = value  # before saving, so that it is in the file
+    def _save_if_best(self, trainer: Trainer, value: float, lower_is_better: bool) -> None:
+        if self.record is None or (value < self.record if lower_is_better else value > self.record):
+            self.record = value  # before saving, so that the checkpoint contains it
             trainer.save_checkpoint(self.folder / BEST)
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the best value so far, for the checkpoint."""
         return {"record": self.record}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
         self.record = state_dict["record"]

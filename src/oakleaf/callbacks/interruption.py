@@ -1,4 +1,14 @@
-"""Ending a run from outside without losing anything."""
+"""Ending a run from outside without losing its progress.
+
+Signals. Schedulers announce that a machine is taken away by SIGTERM (Kubernetes, Slurm's `scancel`) or SIGUSR1 (Slurm's
+`--signal`), and a user presses Ctrl-C, which is SIGINT. A Python signal handler may run in the middle of an optimizer
+step, where nothing consistent could be saved. The handler here therefore only stores the signal's number; the callback
+reads it after the iteration and stops the trainer, and `Checkpoint` then saves the run.
+
+Exit codes. `train.py` ends with code 128 + n after signal n, as shells and schedulers expect of a process that a signal
+has ended: 143 for SIGTERM, 138 for SIGUSR1, 130 for SIGINT. Lightning's own handler would end the run with code 0, like
+a completed run.
+"""
 
 import logging
 import signal
@@ -16,43 +26,49 @@ SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if
 
 
 class Interruption(Callback):
-    """SIGTERM, SIGUSR1 (how schedulers tell that a machine is taken away) and Ctrl-C end the run with the turn that is
-    being played and a checkpoint; a second Ctrl-C ends it at once.
+    """Save and end the run on SIGTERM, SIGUSR1 and Ctrl-C.
 
-    `received` is the signal's number, from which `train.py` makes the exit code 128 + n that shells and schedulers
-    know: 143, 138, 130. With several processes, one that is told tells the others, and all end with the same turn.
+    The current iteration is completed and saved first; a second Ctrl-C ends the run at once. If there are several
+    processes, they exchange the signal's number after every iteration, so that all of them stop after the same one.
+
+    Attributes:
+        received: the number of the signal that was received, 0 if there was none.
     """
 
     def __init__(self) -> None:
         self.received = 0
-        self.before: dict[int, Any] = {}
+        self.previous_handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        if threading.current_thread() is threading.main_thread():  # after Lightning's own, which ends with code 0
-            self.before = {number: signal.signal(number, self._hear) for number in SIGNALS}
+        """Install the handlers; at this point Lightning has installed its own, which are replaced."""
+        if threading.current_thread() is threading.main_thread():  # Python allows it in no other thread
+            self.previous_handlers = {number: signal.signal(number, self._handle) for number in SIGNALS}
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:  # type: ignore[override]
+        """Stop the trainer if any process has received a signal."""
         if trainer.world_size > 1:
-            told = torch.tensor([self.received], device=pl_module.device)
-            torch.distributed.all_reduce(told, op=torch.distributed.ReduceOp.MAX)
-            self.received = int(told)
+            received = torch.tensor([self.received], device=pl_module.device)
+            torch.distributed.all_reduce(received, op=torch.distributed.ReduceOp.MAX)
+            self.received = int(received)
         if self.received:
-            trainer.should_stop = True  # so that this turn is saved
+            trainer.should_stop = True  # `Checkpoint`, which is called later, saves this iteration
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        self._forget()
+        """Restore the handlers that were there before."""
+        self._restore_handlers()
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
-        self._forget()
+        """Restore the handlers that were there before."""
+        self._restore_handlers()
 
-    def _hear(self, number: int, _: Any) -> None:
+    def _handle(self, number: int, _: Any) -> None:
         if number == signal.SIGINT and self.received == number:
             raise KeyboardInterrupt
         self.received = number
         if distributed.rank_and_world_size()[0] == 0:
-            log.warning("%s: saving, and ending with this turn", signal.Signals(number).name)
+            log.warning("%s: the run is saved and ends after this iteration", signal.Signals(number).name)
 
-    def _forget(self) -> None:
-        for number, handler in self.before.items():
+    def _restore_handlers(self) -> None:
+        for number, handler in self.previous_handlers.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-        self.before = {}
+        self.previous_handlers = {}

@@ -1,4 +1,4 @@
-"""Intervals on the run's clock, which counts images."""
+"""Intervals that are measured in training images seen."""
 
 from dataclasses import dataclass
 
@@ -7,16 +7,22 @@ from oakleaf.gan import GAN
 
 @dataclass
 class Interval:
-    """Every so many images; or, with every = null, `parts` times in the run, and each epoch of an endless one."""
+    """Decide after each iteration whether a periodic action is due.
+
+    Args:
+        every: images seen between two actions; null: the run's length divided by `parts`, or once an epoch where the
+            run has no end.
+        parts: how often the action happens in the whole run, if `every` is null.
+    """
 
     every: int | None
     parts: int = 1
 
-    def due(self, module: GAN) -> bool:
-        """Whether a boundary was crossed in the turn that has just been played."""
-        every = self.every or self._share(module)
+    def is_due(self, module: GAN) -> bool:
+        """Return whether the last iteration crossed a multiple of the interval."""
+        every = self.every or self._default(module)
         return module.images_seen // every > (module.images_seen - module.global_batch_size) // every
 
-    def _share(self, module: GAN) -> int:
+    def _default(self, module: GAN) -> int:
         total = module.total_images or module.trainer.num_training_batches * module.global_batch_size * self.parts
         return max(1, int(total // self.parts))

@@ -1,4 +1,4 @@
-"""What a few samples say, held against a few training images, in pixels."""
+"""Cheap statistics of a few samples against a few training images, computed on small pixel images."""
 
 import torch
 from torch import Tensor
@@ -6,47 +6,60 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from oakleaf.metrics.neighbours import flat, nearest
 
-SIDE = 16  # pixels: larger images are shrunk to it, so that a look costs the same at any size
+MAX_SIDE = 16  # pixels; larger images are shrunk to this, so that a check costs the same at any image size
 
 
 class PixelStatistics:
-    """real: training images [N, C, H, W] as they are stored, in an order by chance; mirrors: whether training mirrors
-    them, and copies may be mirrored too. All distances are Euclidean, and are given as shares of the mean distance
-    between two real images."""
+    """Diversity, coverage, copies and movement of samples, relative to real images.
+
+    All distances are Euclidean in pixel space and are given relative to the mean distance between two real images. The
+    methods take samples as `small` returns them, [N, d].
+
+    Args:
+        real: training images as they are stored, [N, C, H, W], in random order.
+        mirrors: whether training mirrors the images, so that a mirrored copy is a copy, too.
+    """
 
     def __init__(self, real: Tensor, mirrors: bool = False) -> None:
         self.real = small(real)
-        self.learned = torch.cat([self.real, small(real.flip(3))]) if mirrors else self.real
-        between = torch.cdist(self.real, self.real)
-        between.fill_diagonal_(0)
-        self.scale = float(between.sum()) / max(1, len(between) * (len(between) - 1)) or 1.0
-        between[between < 1e-3 * self.scale] = torch.inf  # itself, and its twins, up to rounding
-        self.own = between.min(1).values  # to the nearest other one
+        self.references = torch.cat([self.real, small(real.flip(3))]) if mirrors else self.real
+        distances = torch.cdist(self.real, self.real)
+        distances.fill_diagonal_(0)
+        self.scale = float(distances.sum()) / max(1, len(distances) * (len(distances) - 1)) or 1.0
+        distances[distances < 1e-3 * self.scale] = torch.inf  # each image itself, and its duplicates up to rounding
+        self.nearest_other = distances.min(1).values
 
     def diversity(self, samples: Tensor) -> float:
-        """Mean distance between two samples: 1 as real images, 0 if all are one."""
+        """Return the mean distance between two samples: 1 as for real images, 0 if all samples are equal."""
         return float(torch.pdist(samples).mean()) / self.scale
 
     def coverage(self, samples: Tensor) -> float:
-        """How many different real images, of as many as there are samples, are nearest to a sample, over how many
-        would be if each were as likely: about 1 for new data, near 0 where samples fill a corner."""
-        some = self.real[: len(samples)]
-        met = len(nearest(samples, some).row.unique())
-        return met / (len(some) * (1 - (1 - 1 / len(some)) ** len(samples)))
+        """Return how many real images are the nearest one of some sample, relative to the number expected by chance.
 
-    def copied(self, samples: Tensor, near: float) -> float:
-        """Share of samples whose nearest training image is `near` times as far as that image is from its own
-        nearest one, or nearer."""
-        found = nearest(samples, self.learned)
-        return float((found.distance[:, 0] <= near * self.own[found.row[:, 0] % len(self.own)]).float().mean())
+        As many real images are used as there are samples. The value is about 1 for new data, and near 0 if the samples
+        fill a small part of the space.
+        """
+        real = self.real[: len(samples)]
+        covered = len(nearest(samples, real).row.unique())
+        return covered / (len(real) * (1 - (1 - 1 / len(real)) ** len(samples)))
 
-    def distance(self, these: Tensor, those: Tensor) -> float:
-        """Mean distance between images of the same latents."""
-        return float((these - those).norm(dim=1).mean()) / self.scale
+    def copied(self, samples: Tensor, ratio: float) -> float:
+        """Return the share of samples that are copies of a training image.
+
+        A sample is a copy if its distance to the nearest training image is at most `ratio` times that image's distance
+        to its own nearest other image.
+        """
+        found = nearest(samples, self.references)
+        reference = self.nearest_other[found.row[:, 0] % len(self.nearest_other)]
+        return float((found.distance[:, 0] <= ratio * reference).float().mean())
+
+    def distance(self, samples: Tensor, others: Tensor) -> float:
+        """Return the mean distance between two sets of samples of the same latents, row by row."""
+        return float((samples - others).norm(dim=1).mean()) / self.scale
 
 
 def small(images: Tensor) -> Tensor:
-    """[N, C, H, W] as stored -> [N, d]."""
-    height, width = (min(side, SIDE) for side in images.shape[2:])
+    """Shrink images as they are stored, [N, C, H, W], to at most 16 pixels a side, and flatten them to [N, d]."""
+    height, width = (min(side, MAX_SIDE) for side in images.shape[2:])
     values = flat(images).view(images.shape)
     return adaptive_avg_pool2d(values, (height, width)).flatten(1)

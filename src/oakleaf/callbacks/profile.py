@@ -1,6 +1,5 @@
-"""A look at a few turns from inside."""
+"""Profiling a few iterations with torch's profiler."""
 
-import json
 import logging
 import math
 import os
@@ -13,25 +12,28 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.profilers import Profiler
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from oakleaf.callbacks.profile_summary import shares, words
 from oakleaf.config.types import PositiveInt
 from oakleaf.gan import GAN
 
 log = logging.getLogger(__name__)
 
-WARM, WARM_GPU = 10, 60  # turns before; on a GPU compile=auto has decided by then
+AFTER, AFTER_GPU = 10, 60  # iterations before the recording; on a GPU `compile=auto` has decided by then
+ROWS = 15  # operators in the summary
 
 
 class Profile(Callback):
-    """Records a few turns with torch's profiler, says their three largest costs, and lets the run go on as without.
+    """Record a few iterations with torch's profiler, and write a trace and a summary.
 
-    The folder gets `trace.json.gz`, for https://ui.perfetto.dev or chrome://tracing, and `costs.json`, the share of
-    each kind of work. On a CPU shares are of the time of the thread that plays; on a GPU, of the time of its kernels
-    and of its idleness. The profiler itself takes time for each operation, so small ones look larger than they are.
-    Of several processes the first is recorded.
+    The folder receives `trace.json.gz`, for https://ui.perfetto.dev or chrome://tracing, and `summary.txt`, torch's
+    table of the operators that took most time: of the CPU, or on a GPU of the GPU. The log says how many seconds an
+    iteration took. The profiler itself costs time for each operator, so small operators look more expensive than they
+    are. The training is not changed. If there are several processes, the first one is recorded.
 
-    after: turns before the recording, counted from where the run begins or goes on; null: 10, on a GPU 60.
-    turns: how many are recorded, rounded up until each player has played equally often as in the long run.
+    Args:
+        enabled: whether to record at all.
+        folder: where the files are written.
+        after: iterations before the recording, counted from where the run starts or resumes; null: 10, on a GPU 60.
+        iterations: how many iterations are recorded, rounded up so that each player takes its long-run share of steps.
     """
 
     def __init__(
@@ -40,77 +42,86 @@ class Profile(Callback):
         self.enabled, self.folder, self.after, self.iterations = enabled, Path(folder), after, iterations
         self.profiler: profile | None = None
         if enabled:
-            os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else it reports its own start and stop
+            os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # otherwise Kineto prints its start and stop
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        gpu = pl_module.device.type == "cuda"
-        self.begin = pl_module.iteration + (self.after or (WARM_GPU if gpu else WARM))
+        """Compute the first and the last iteration of the recording."""
+        self.gpu = pl_module.device.type == "cuda"
+        self.start = pl_module.iteration + (self.after or (AFTER_GPU if self.gpu else AFTER))
         cycle = math.lcm(*(player.every for player in pl_module.players.values()))
-        self.end = self.begin + cycle * math.ceil(self.iterations / cycle)
+        self.stop = self.start + cycle * math.ceil(self.iterations / cycle)
         self.enabled = self.enabled and trainer.is_global_zero
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: GAN, *_: Any) -> None:  # type: ignore[override]
-        if not self.enabled:
-            return
-        if pl_module.iteration == self.end:
-            self._stop(trainer, pl_module)
-        elif pl_module.iteration == self.begin:
-            self._start(trainer, pl_module)
+        """Start or stop the recording."""
+        if self.enabled and pl_module.iteration == self.start:
+            self._start_recording(trainer)
+        elif self.profiler and pl_module.iteration == self.stop:
+            self._write(trainer, pl_module.iteration - self.start)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        if self.profiler and pl_module.iteration > self.began:
-            self._stop(trainer, pl_module)
-        elif self.enabled:
+        """Write what was recorded of a run that ended early, or warn that nothing was."""
+        if self.profiler and pl_module.iteration > self.start:
+            self._write(trainer, pl_module.iteration - self.start)
+        elif self.enabled and pl_module.iteration <= self.start:
+            if self.profiler:
+                self._stop_recording(trainer)
             log.warning(
-                "profile=true: the run ended before its turn %d, from which on it is recorded; a longer one, or "
-                "callbacks.profile.after=1",
-                self.begin,
+                "profile=true: the run ended before its iteration %d, after which the recording starts; train longer, "
+                "or set callbacks.profile.after=1",
+                self.start,
             )
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Stop a recording without writing it."""
         if self.profiler:
-            self.profiler.stop()
-            trainer.profiler = self.named  # type: ignore[attr-defined]
-        self.enabled, self.profiler = False, None
+            self._stop_recording(trainer)
 
-    def _start(self, trainer: Trainer, module: GAN) -> None:
-        gpu = module.device.type == "cuda"
-        self.profiler = profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if gpu else [])])
-        self.named, trainer.profiler = trainer.profiler, Scopes()  # type: ignore[attr-defined]
+    def _start_recording(self, trainer: Trainer) -> None:
+        self.profiler = profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.gpu else [])])
+        self.lightning_profiler, trainer.profiler = trainer.profiler, TraceScopes()  # type: ignore[attr-defined]
         self.profiler.start()
-        self.began, self.since = module.iteration, _now(module)
+        self.start_time = self._now()
 
-    def _stop(self, trainer: Trainer, module: GAN) -> None:
+    def _stop_recording(self, trainer: Trainer) -> None:
         assert self.profiler
-        seconds, iterations = _now(module) - self.since, module.iteration - self.began
         self.profiler.stop()
-        trainer.profiler = self.named  # type: ignore[attr-defined]
-        found = shares(self.profiler.events() or [], seconds, device=module.device.type == "cuda")
+        trainer.profiler = self.lightning_profiler  # type: ignore[attr-defined]
+        self.profiler = None
+
+    def _write(self, trainer: Trainer, iterations: int) -> None:
+        assert self.profiler
+        seconds, recorded = (self._now() - self.start_time) / iterations, self.profiler
+        self._stop_recording(trainer)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.profiler.export_chrome_trace(str(self.folder / "trace.json.gz"))
-        self.enabled, self.profiler = False, None
-        content = {"seconds_per_turn": seconds / iterations, "turns": iterations, "shares": found}
-        (self.folder / "costs.json").write_text(json.dumps(content, indent=1) + "\n")
-        log.info("profile: %s\ntrace and costs are in %s/", words(found, seconds / iterations * 1e3), self.folder)
+        recorded.export_chrome_trace(str(self.folder / "trace.json.gz"))
+        key = "self_cuda_time_total" if self.gpu else "self_cpu_time_total"
+        table = recorded.key_averages().table(sort_by=key, row_limit=ROWS)
+        (self.folder / "summary.txt").write_text(table + "\n")
+        log.info(
+            "profile: %.3g s per iteration, %d iterations recorded; trace.json.gz and summary.txt are in %s/",
+            *(seconds, iterations, self.folder),
+        )
+
+    def _now(self) -> float:
+        if self.gpu:
+            torch.cuda.synchronize()
+        return time.perf_counter()
 
 
-class Scopes(Profiler):
-    """Lightning's own names (fetching a batch, each callback's hook) as scopes of the trace."""
+class TraceScopes(Profiler):
+    """A Lightning profiler that adds Lightning's own actions to torch's trace, such as each callback's hooks."""
 
     def __init__(self) -> None:
         super().__init__()
         self.open: dict[str, record_function] = {}
 
     def start(self, action_name: str) -> None:
+        """Open a scope of this name in the trace."""
         self.open[action_name] = record_function(action_name)
         self.open[action_name].__enter__()
 
     def stop(self, action_name: str) -> None:
+        """Close the scope of this name, if it was opened."""
         if scope := self.open.pop(action_name, None):
             scope.__exit__(None, None, None)
-
-
-def _now(module: GAN) -> float:
-    if module.device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()

@@ -1,4 +1,4 @@
-"""The same latents through the whole run: a sheet now and then, and a film at the end."""
+"""Sample grids of the same latents during the run, and an animation of them at its end."""
 
 import math
 from collections.abc import Callable
@@ -18,58 +18,69 @@ from oakleaf.runtime.loggers import log_image
 from oakleaf.runtime.run_dir import IgnoreFullDisk, atomic_write
 from oakleaf.sampling.latents import seeded_inputs
 
+ANIMATION = "animation.gif"
+
 
 class Samples(Callback):
-    """Draws what `sample.py` draws by the run's seed, the same latents all along, by the average of G where there is
-    one, into `<folder>/<images seen>.png` and to the loggers, and joins the sheets to `<folder>/film.gif`. Those for
-    which there is no room are left out; it is said once, and the run goes on.
+    """Write sample grids of the EMA generator during the run, and join them to an animation at its end.
 
-    every: images between two sheets; null: 40 of them in the run.
+    The latents are those that `sample.py` draws for the run's seed, and they stay the same in all grids. The generator
+    itself draws if the run keeps no EMA. Grids are written to `<folder>/<images seen>.png`, the animation to
+    `<folder>/animation.gif`, and both are sent to the loggers. If the disk is full, they are left out; this is reported
+    once, and the training continues.
+
+    Args:
+        folder: where the images are written.
+        every: images seen between two grids; null: 40 grids in the run.
+        count: samples in a grid.
     """
 
     def __init__(self, folder: str, every: PositiveInt | None = None, count: PositiveInt = 64) -> None:
         self.folder, self.count = Path(folder), count
         self.interval = Interval(every, parts=40)
-        self.request: Batch = {}
-        self.written = -1
+        self.inputs: Batch = {}
+        self.last_written = -1  # images seen at the last grid
         self.ignore_full_disk = IgnoreFullDisk()
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        request = seeded_inputs(
-            pl_module.game, self.count, pl_module.seed
-        )  # each turn seeds anew, so this changes no turn
-        self.request = {name: values.to(pl_module.device) for name, values in request.items()}
-        self.written = pl_module.images_seen if pl_module.images_seen else -1
+        """Draw the fixed latents, remove later grids of a run that was rolled back, and write the first grid."""
+        # every iteration seeds its own random numbers, so drawing here does not change the training
+        inputs = seeded_inputs(pl_module.game, self.count, pl_module.seed)
+        self.inputs = {name: values.to(pl_module.device) for name, values in inputs.items()}
+        self.last_written = pl_module.images_seen if pl_module.images_seen else -1
         if not trainer.is_global_zero:
             return
-        for sheet_later in self.folder.glob("[0-9]*.png"):  # of a course that this run goes back behind
-            if int(sheet_later.stem) > pl_module.images_seen:
-                sheet_later.unlink()
+        for file in self.folder.glob("[0-9]*.png"):
+            if int(file.stem) > pl_module.images_seen:
+                file.unlink()
         if pl_module.images_seen == 0:
             self.write_grid(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: GAN, *_: Any) -> None:  # type: ignore[override]
-        if self.interval.due(pl_module):
+        """Write a grid if one is due."""
+        if self.interval.is_due(pl_module):
             self.write_grid(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Write the last grid and the animation."""
         if not trainer.is_global_zero:
             return
         self.write_grid(trainer, pl_module)
-        frames = sorted(self.folder.glob("[0-9]*.png"))
-        if frames and self._write(self.folder / "film.gif", lambda part: save_gif(frames, part)):
-            log_image(trainer.loggers, "film", self.folder / "film.gif", pl_module.images_seen)
+        frames, animation = sorted(self.folder.glob("[0-9]*.png")), self.folder / ANIMATION
+        if frames and self._write(animation, lambda part: save_gif(frames, part)):
+            log_image(trainer.loggers, "animation", animation, pl_module.images_seen)
 
     def write_grid(self, trainer: Trainer, module: GAN) -> None:
-        if not trainer.is_global_zero or self.written == module.images_seen:
+        """Draw the samples and write their grid, unless it was written already."""
+        if not trainer.is_global_zero or self.last_written == module.images_seen:
             return
-        self.written = module.images_seen
+        self.last_written = module.images_seen
         path = self.folder / f"{module.images_seen:012d}.png"
-        if self._write(path, sample_grid(module.game, self.request, module.sample(self.request)).save):
+        if self._write(path, sample_grid(module.game, self.inputs, module.sample(self.inputs)).save):
             log_image(trainer.loggers, "samples", path, module.images_seen)
 
     def _write(self, path: Path, save: Callable[[Path], None]) -> bool:
-        """Whether it is there."""
+        """Write a file, and return whether there was room for it."""
         with self.ignore_full_disk(path):
             self.folder.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as part:
@@ -78,10 +89,20 @@ class Samples(Callback):
         return False
 
 
-def sample_grid(game: Game, asked: Batch, images: Tensor) -> Image.Image:
-    """The images, each beside what it was made from if that can be shown; a column for each class, if they are few."""
-    told = game.condition.preview(asked) if game.condition else None
-    if told is not None:
-        return render(interleave(told, images), 2 * math.ceil(math.sqrt(len(images) / 2)))
+def sample_grid(game: Game, inputs: Batch, images: Tensor) -> Image.Image:
+    """Arrange samples in a grid.
+
+    Args:
+        game: the game that drew them.
+        inputs: what they were generated from.
+        images: the samples, [B, C, H, W] in [-1, 1].
+
+    Returns:
+        The grid. Where the condition can be shown as an image, it stands to the left of each sample; where there are
+        few classes, each has its own column.
+    """
+    previews = game.condition.preview(inputs) if game.condition else None
+    if previews is not None:
+        return render(interleave(previews, images), 2 * math.ceil(math.sqrt(len(images) / 2)))
     classes = game.condition.classes if game.condition else 1
     return render(images, classes if 1 < classes <= math.sqrt(2 * len(images)) else None)

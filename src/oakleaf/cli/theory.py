@@ -1,4 +1,4 @@
-"""python theory.py: what a paper proves, measured."""
+"""python theory.py: measure what a paper proves."""
 
 import json
 import logging
@@ -14,12 +14,13 @@ from oakleaf.errors import UserError
 from oakleaf.runtime.run_dir import make_output_dir
 
 if TYPE_CHECKING:
-    from oakleaf.theory.finding import Finding
+    from oakleaf.theory.result import LabResult
 
 log = logging.getLogger(__name__)
 
 
 def main() -> None:
+    """Run the command."""
     run_command("theory", theory)
 
 
@@ -27,7 +28,7 @@ def theory(config: DictConfig) -> None:
     """Run one lab, print its table and its checks, and write `<out>/<lab>.png` and `<out>/<lab>.json`.
 
     Raises:
-        UserError: no lab, or a claim that does not hold.
+        UserError: no lab was chosen, or a check failed.
     """
     if not config.get("lab"):
         labs = sorted(path.stem for path in (conf_dir() / "lab").glob("*.yaml"))
@@ -41,22 +42,26 @@ def theory(config: DictConfig) -> None:
     options: Any = OmegaConf.to_container(config, resolve=True)
     validate(options, fixed={"": {"lab": Any, "out": str, "seed": int}})
     name = HydraConfig.get().runtime.choices["lab"]
-    finding = instantiate_allowed(options["lab"]).run()
-    log.info("%s\n%s", name, finding)
-    place = write(finding, Path(options["out"]), name)
-    log.info("%s.png, %s.json", place, place)
-    failed = [claim for claim in finding.checks if not claim.held]
+    result = instantiate_allowed(options["lab"]).run()
+    log.info("%s\n%s", name, result)
+    path = write(result, Path(options["out"]), name)
+    log.info("%s.png, %s.json", path, path)
+    failed = [check for check in result.checks if not check.passed]
     if failed:
-        raise UserError(f"lab={name}: {len(failed)} of {len(finding.checks)} claims failed")
+        raise UserError(f"lab={name}: {len(failed)} of {len(result.checks)} checks failed")
 
 
-def write(finding: "Finding", out: Path, name: str) -> Path:
-    """The picture and the numbers; returns their path without suffix."""
-    place = make_output_dir(out) / name
-    finding.figure.savefig(place.with_suffix(".png"), dpi=90)
-    content = {"table": finding.table, "checks": [claim.plain() for claim in finding.checks]}
-    place.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
-    return place
+def write(result: "LabResult", out: Path, name: str) -> Path:
+    """Write the figure, and the table and checks as JSON.
+
+    Returns:
+        The path of both files, without suffix.
+    """
+    path = make_output_dir(out) / name
+    result.figure.savefig(path.with_suffix(".png"), dpi=90)
+    content = {"table": result.table, "checks": [check.as_dict() for check in result.checks]}
+    path.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
+    return path
 
 
 if __name__ == "__main__":

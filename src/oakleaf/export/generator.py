@@ -1,4 +1,4 @@
-"""The part of a game that draws, alone: what is exported, and what comes back."""
+"""The part of a game that generates images: what is exported, and what `from_pretrained` returns."""
 
 import copy
 from importlib import import_module
@@ -15,19 +15,26 @@ from oakleaf.runtime.seeds import derive_seed
 
 
 class ExportedGenerator(nn.Module):
-    """Images [B, C, H, W] in [-1, 1] from what `inputs` names, in that order: latents z [B, d]; or z and y, which is
-    one row for each image as the condition reads them (class numbers [B], attributes, words); or pictures alone.
+    """A trained generator without the networks and data that only the training needs.
 
-    Discriminators, encoders, histories of fakes and what a condition needs_condition_rows of the training's data stay behind.
-    card: what is known about it, as in `card.json`.
+    Discriminators, encoders, image pools of past fakes, and rows of the training data that a condition stores are left
+    out.
+
+    Args:
+        game: the game, of which a copy is made.
+
+    Attributes:
+        inputs: names of the tensors that `forward` takes, in this order: latents z [B, d]; z and y, where y has one row
+            for each image in the form that the condition reads (class numbers [B], attributes, words); or images alone.
+        card: the content of `card.json`, if the generator was loaded from a folder.
     """
 
     def __init__(self, game: Game) -> None:
         super().__init__()
         self.game = copy.deepcopy(game).eval().requires_grad_(False)
-        request = self.game.sample_inputs(2)
-        self.inputs = tuple(request)
-        used = _used(self.game, request)
+        example = self.game.sample_inputs(2)
+        self.inputs = tuple(example)
+        used = _used_children(self.game, example)
         for name, _ in list(self.game.named_children()):
             if name not in used:
                 setattr(self.game, name, None)
@@ -38,29 +45,37 @@ class ExportedGenerator(nn.Module):
 
     @property
     def needs_condition_rows(self) -> bool:
-        """Whether its condition asks for rows of the training's data, which are not here."""
+        """Whether the condition takes rows of the training data, which are not exported, so that y is required."""
         return hasattr(self.game.condition, "remembered")
 
     def forward(self, *rows: Tensor) -> Tensor:
-        """One tensor for each of `inputs`, [B, ...] -> [B, C, H, W]"""
+        """Generate images [B, C, H, W] in [-1, 1] from one tensor [B, ...] for each of `inputs`."""
         return self.game.generate(dict(zip(self.inputs, rows, strict=True)))
 
     def weights(self) -> dict[str, Tensor]:
-        """Its tensors by name, each with its own memory."""
-        full = {name: value for name, value in self.state_dict().items() if _full(value)}
-        return {name: value.clone(memory_format=torch.contiguous_format) for name, value in full.items()}
+        """Return the non-empty tensors of the state by name, each with its own contiguous memory."""
+        tensors = {name: value for name, value in self.state_dict().items() if _is_nonempty(value)}
+        return {name: value.clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
 
     def sample_inputs(self, count: int, seed: int = 0, y: Tensor | None = None) -> Batch:
-        """What to ask for `count` images, by input: latents that the seed draws, and y, or every class in turn.
+        """Draw the inputs for `count` images.
+
+        Args:
+            count: number of images.
+            seed: of the latents.
+            y: the condition of each image, [count, ...]; None: every class in turn.
+
+        Returns:
+            One tensor for each of `inputs`, by name.
 
         Raises:
-            UserError: y is needed, or there is none.
+            UserError: y is missing and needed, or given and not possible.
         """
         key = self.game.condition.key if self.game.condition else None
         if y is not None and key is None:
-            raise UserError("y: this generator is told nothing")
+            raise UserError("y: this generator has no condition; leave y out")
         if y is None and self.needs_condition_rows:
-            raise UserError(f"y is missing: this generator is told `{key}`, a row for each image")
+            raise UserError(f"y is missing: this generator is conditioned on `{key}`, and needs one row for each image")
         torch.manual_seed(derive_seed(seed, "draw"))
         prior: Any = getattr(self.game, "prior", None)
         inputs = {"latent": prior(count)} if "latent" in self.inputs else {}
@@ -69,61 +84,68 @@ class ExportedGenerator(nn.Module):
         return {name: inputs[name] for name in self.inputs}
 
     def sample(self, count: int, seed: int = 0, y: Tensor | None = None) -> Tensor:
-        """`count` images; the same seed draws the same."""
+        """Generate `count` images [count, C, H, W] in [-1, 1]; the arguments are those of `sample_inputs`."""
         return self(*self.sample_inputs(count, seed, y).values())
 
 
-def _full(value: Any) -> bool:
+def _is_nonempty(value: Any) -> bool:
     return isinstance(value, Tensor) and value.numel() > 0
 
 
-def _used(game: Game, request: Batch) -> set[str]:
-    """The children of a game without which it can't draw."""
+def _used_children(game: Game, inputs: Batch) -> set[str]:
+    """Return the names of the child modules that take part in generating images, found by running it once."""
     used: set[str] = set()
 
-    def mark(name: str) -> Any:
+    def hook(name: str) -> Any:
         return lambda *_: used.add(name.split(".")[0])
 
-    hooks = [module.register_forward_pre_hook(mark(name)) for name, module in game.named_modules() if name]
-    game.generate(request)
-    for hook in hooks:
-        hook.remove()
+    handles = [module.register_forward_pre_hook(hook(name)) for name, module in game.named_modules() if name]
+    game.generate(inputs)
+    for handle in handles:
+        handle.remove()
     return used | {name for name, child in game.named_children() if child is game.condition}
 
 
 def remove_sampling_dropout(generator: ExportedGenerator) -> bool:
-    """Take out the dropout that is noise at drawing too (Isola 2016), for formats without dice; whether there was
-    any."""
-    noisy = [module for module in generator.modules() if isinstance(module, AlwaysDropout)]
-    for module in noisy:
-        module.p = 0.0
-    return bool(noisy)
+    """Turn off dropout that stays active when images are generated, and return whether there was any.
+
+    Such dropout is a generator's source of noise in Isola 2016, arXiv:1611.07004, section 3.1.
+    """
+    layers = [module for module in generator.modules() if isinstance(module, AlwaysDropout)]
+    for layer in layers:
+        layer.p = 0.0
+    return bool(layers)
 
 
 def load_weights(generator: ExportedGenerator, file: Path) -> None:
-    """Put a file's weights into a drawer.
+    """Load a safetensors file into a generator.
 
     Raises:
-        UserError: a damaged file, or weights of other networks.
+        UserError: the file is damaged, or holds the weights of other networks.
     """
     require_package("safetensors")
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    wanted = generator.weights().keys()
+    expected = generator.weights().keys()
     try:
-        there = load_file(file)
-        if there.keys() != wanted:
-            raise RuntimeError(f"{len(there.keys() ^ wanted)} names differ")
-        generator.load_state_dict(there, strict=False)
+        weights = load_file(file)
+        if weights.keys() != expected:
+            raise RuntimeError(f"{len(weights.keys() ^ expected)} names differ")
+        generator.load_state_dict(weights, strict=False)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{file} holds no weights, or is damaged") from error
+        raise UserError(f"{file} is not a safetensors file, or it is damaged") from error
     except RuntimeError as error:
         reason = one_line(error)
-        raise UserError(f"{file}: its weights do not fit the networks of its card ({reason})") from error
+        raise UserError(f"{file}: the weights do not fit the networks that the card describes ({reason})") from error
 
 
 def require_package(package: str) -> None:
+    """Check that an optional package is installed.
+
+    Raises:
+        UserError: it is not.
+    """
     try:
         import_module(package)
     except ImportError as error:

@@ -1,4 +1,9 @@
-"""Generators that were exported, from a folder or from the hub."""
+"""Loading exported generators, from a folder or from the Hugging Face hub, and uploading them.
+
+An exported generator may come from an untrusted source. Its files are JSON and safetensors, which contain no code, and
+the card's recipe is checked against the list of classes that a recipe may build before anything of it is resolved or
+built (`oakleaf.config.allowlist`).
+"""
 
 from pathlib import Path
 from typing import Any
@@ -11,64 +16,89 @@ from oakleaf.export.generator import ExportedGenerator, load_weights
 from oakleaf.runtime.run_dir import redact_home
 
 WEIGHTS = "generator.safetensors"
-HUB = "huggingface_hub is not installed here: pip install 'oakleaf[hub]'"
+INSTALL_HUB = "huggingface_hub is not installed here: pip install 'oakleaf[hub]'"
 
 
 def from_pretrained(place: str | Path, revision: str | None = None) -> ExportedGenerator:
-    """What `python export.py checkpoint=RUN` wrote into a folder, or `name/of-a-repository` on the hub: `drawer(z)`,
-    `drawer(z, y)`, `drawer.draw(64, seed=0)`; see `ExportedGenerator`. Nothing in it is code, and nothing of it is run.
+    """Load an exported generator.
+
+    Args:
+        place: a folder that `python export.py checkpoint=RUN` wrote, or `owner/name` of a repository on the hub.
+        revision: branch, tag or commit of the repository; None: its default branch.
 
     Raises:
-        UserError: no such place, no safetensors in it, or a card that asks for what no recipe may ask for.
+        UserError: there is no such folder or repository, it has no safetensors file, or its card is not valid.
+
+    Example:
+        generator = oakleaf.from_pretrained("exported")
+        images = generator.sample(64, seed=0)  # [64, C, H, W] in [-1, 1]
+        images = generator(z, y)  # your own latents, and labels if there is a condition
     """
     folder = Path(place).expanduser()
     if not folder.is_dir():
-        folder = _downloaded(str(place), revision)
-    said = model_card.read(folder)
+        folder = _download(str(place), revision)
+    card = model_card.read(folder)
     if not (folder / WEIGHTS).is_file():
-        raise UserError(f"{folder} holds no {WEIGHTS}: export.py format=safetensors writes one")
-    generator = generator_from_card(said, str(folder / model_card.CARD))
+        raise UserError(f"{folder} has no {WEIGHTS}: export.py format=safetensors writes one")
+    generator = build_generator(card, str(folder / model_card.CARD))
     load_weights(generator, folder / WEIGHTS)
     return generator
 
 
-def generator_from_card(said: dict[str, Any], of: str) -> ExportedGenerator:
-    """The generator of a card, without what it learned."""
-    scan_untrusted(said["recipe"], of)
-    generator = ExportedGenerator(build_from_stored(said["recipe"]).game)
+def build_generator(card: dict[str, Any], source: str) -> ExportedGenerator:
+    """Build the generator that a card describes, with untrained weights.
+
+    Args:
+        card: the content of `card.json`.
+        source: where the card comes from, for error messages.
+
+    Raises:
+        UserError: the recipe is not valid, or it names a class that no recipe may build.
+    """
+    scan_untrusted(card["recipe"], source)
+    generator = ExportedGenerator(build_from_stored(card["recipe"]).game)
     if hasattr(generator.game.condition, "words"):
-        generator.game.condition.words = said.get("words") or []  # type: ignore[union-attr]
-    generator.card = said
+        generator.game.condition.words = card.get("words") or []  # type: ignore[union-attr]
+    generator.card = card
     return generator
 
 
 def push_to_hub(folder: str | Path, repository: str, private: bool = True) -> str:
-    """Upload an exported folder; the address. The login is huggingface_hub's own.
+    """Upload an exported folder to the Hugging Face hub. The login is that of huggingface_hub.
+
+    Args:
+        folder: what `export.py` wrote.
+        repository: `owner/name`; it is created if it does not exist.
+        private: whether a new repository is private.
+
+    Returns:
+        The address of the upload.
 
     Raises:
-        UserError: no package, no login, no network.
+        UserError: the package is not installed, the folder has no card, or the upload failed.
     """
     try:
         from huggingface_hub import HfApi
     except ImportError as error:
-        raise UserError(HUB) from error
+        raise UserError(INSTALL_HUB) from error
     model_card.read(Path(folder))
     try:
         api = HfApi()
         api.create_repo(repository, private=private, exist_ok=True)
         return str(api.upload_folder(repo_id=repository, folder_path=str(folder), commit_message="Add a generator"))
     except Exception as error:
-        raise UserError(f"push_to_hub={repository}: {first_line(error)} (hf auth login says who you are)") from error
+        raise UserError(f"push_to_hub={repository}: {first_line(error)} (to log in: hf auth login)") from error
 
 
-def _downloaded(place: str, revision: str | None) -> Path:
+def _download(place: str, revision: str | None) -> Path:
+    """Download card and weights of a repository, and return the folder."""
     if place.count("/") != 1 or place.startswith((".", "/", "~")):
-        raise UserError(f"{redact_home(place)}: there is no such folder, and name/of-a-repository is not written so")
+        raise UserError(f"{redact_home(place)}: there is no such folder, and a repository is named as owner/name")
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
-        raise UserError(f"{place}: there is no such folder, and {HUB}") from error
+        raise UserError(f"{place}: there is no such folder, and {INSTALL_HUB}") from error
     try:
         return Path(snapshot_download(place, revision=revision, allow_patterns=[model_card.CARD, WEIGHTS]))
     except Exception as error:
-        raise UserError(f"{place}: no such folder, and not to be had from the hub ({first_line(error)})") from error
+        raise UserError(f"{place}: no such folder, and the hub's download failed ({first_line(error)})") from error

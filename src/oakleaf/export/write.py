@@ -1,4 +1,4 @@
-"""Writing a generator down, and making sure that it is the same."""
+"""Writing a generator to a file, and verifying the file; `oakleaf.export` says how."""
 
 import contextlib
 import copy
@@ -15,64 +15,86 @@ from torch import Tensor
 from oakleaf.errors import UserError, first_line
 from oakleaf.export.formats import Format, GeneratorFunction
 from oakleaf.export.generator import ExportedGenerator, remove_sampling_dropout
-from oakleaf.export.pretrained import generator_from_card
+from oakleaf.export.pretrained import build_generator
 from oakleaf.games import Game
 from oakleaf.runtime.run_dir import atomic_write
 
 log = logging.getLogger(__name__)
 
-CLOSE = 1e-5  # largest difference of a pixel in [-1, 1]
-COUNTS = (1, 7)  # images drawn to compare; traced with another number
-TRACED = 5
+TOLERANCE = 1e-5  # largest difference of a pixel in [-1, 1]
+TRACED_BATCH = 5  # images in the batch that is traced
+VERIFIED_BATCHES = (1, 7)  # and in those that are compared
 
 
 def write_and_verify(
-    one: Format, name: str, generator: ExportedGenerator, said: dict[str, Any], game: Game, out: Path
+    file_format: Format, name: str, generator: ExportedGenerator, card: dict[str, Any], game: Game, out: Path
 ) -> dict[str, Any]:
-    """One file, which is there only if it draws the same images.
+    """Write one file, read it back, and keep it only if it generates the same images.
+
+    Args:
+        file_format: the format.
+        name: its name on the command line.
+        generator: what is exported.
+        card: its model card.
+        game: the game of the checkpoint, which draws the inputs for the comparison.
+        out: folder for `generator.<suffix>`.
+
+    Returns:
+        The file's entry in the card.
 
     Raises:
-        UserError: it does not, or the format can't hold this generator.
-        OSError: the disk takes no more.
+        UserError: the images differ, or the format cannot represent this generator.
+        OSError: the disk is full.
     """
-    own = copy.deepcopy(generator)
-    silenced = not one.keeps_dropout and remove_sampling_dropout(own)
-    file = out / f"generator.{one.suffix}"
+
+    def inputs(count: int) -> tuple[Tensor, ...]:
+        return tuple(game.sample_inputs(count).values())
+
+    exported = copy.deepcopy(generator)
+    without_dropout = not file_format.keeps_dropout and remove_sampling_dropout(exported)
+    file = out / f"generator.{file_format.suffix}"
     try:
         with atomic_write(file) as part:
-            with _quiet():
-                one.write(own, tuple(game.sample_inputs(TRACED).values()), part)
-            back = one.read(part, generator_from_card(said, name))
-            apart = max(_apart(own, back, tuple(game.sample_inputs(count).values())) for count in COUNTS)
-            if not apart <= CLOSE:
-                raise UserError(f"format={name}: what was read back draws other images, up to {apart:.1e} apart")
+            with _silenced():
+                file_format.write(exported, inputs(TRACED_BATCH), part)
+            loaded = file_format.read(part, build_generator(card, name))
+            difference = max(_largest_difference(exported, loaded, inputs(count)) for count in VERIFIED_BATCHES)
+            if not difference <= TOLERANCE:
+                raise UserError(
+                    f"format={name}: the file generates other images, which differ by up to {difference:.1e}"
+                )
     except (UserError, OSError):
         raise
     except Exception as error:
         reason = first_line(error)
-        raise UserError(f"format={name} can't hold this generator ({reason}); format=safetensors can") from error
-    left_out = ", without the dropout that is noise in training's samples" if silenced else ""
-    log.info("%s: read back, images differ by at most %.1e%s", file, apart, left_out)
-    return {"name": file.name, "bytes": file.stat().st_size, "largest_difference": apart, "without_dropout": silenced}
+        raise UserError(f"format={name} can't represent this generator ({reason}); format=safetensors can") from error
+    note = ", without the dropout that adds noise to samples in training" if without_dropout else ""
+    log.info("%s: read back, images differ by at most %.1e%s", file, difference, note)
+    return {
+        "name": file.name,
+        "bytes": file.stat().st_size,
+        "largest_difference": difference,
+        "without_dropout": without_dropout,
+    }
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what exporters say of their own working, graphs and all; an error still comes out."""
-    nowhere = io.StringIO()
+def _silenced() -> Iterator[None]:
+    """Suppress what exporters print and log about their own work; errors are still raised."""
+    output = io.StringIO()
     logging.disable(logging.WARNING)
     try:
-        with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere), warnings.catch_warnings():
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         logging.disable(logging.NOTSET)
 
 
-def _apart(one: GeneratorFunction, other: GeneratorFunction, rows: tuple[Tensor, ...]) -> float:
+def _largest_difference(one: GeneratorFunction, other: GeneratorFunction, inputs: tuple[Tensor, ...]) -> float:
     images = []
-    for draw in (one, other):
-        torch.manual_seed(0)  # of dropout, where it is noise
+    for generate in (one, other):
+        torch.manual_seed(0)  # for dropout that is still active
         with torch.no_grad():
-            images.append(draw(*rows))
+            images.append(generate(*inputs))
     return float((images[0] - images[1]).abs().max())

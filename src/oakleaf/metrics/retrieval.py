@@ -15,7 +15,7 @@ from oakleaf.config.types import PositiveInt
 from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.data.vocabulary import bag_of_words
 from oakleaf.errors import UserError
-from oakleaf.image_grid import with_captions
+from oakleaf.image_grid import captioned_grid
 from oakleaf.metrics.classifier import Training, cached_classifier, predict
 from oakleaf.metrics.classifier_targets import Task
 from oakleaf.metrics.evaluation_data import BATCH_SIZE, EvaluationData
@@ -141,7 +141,7 @@ class Retrieval(Metric):
             prefix = "held out: " if name.endswith("held_out") else ""
             texts = [" ".join(self.names[word - 1] for word in row if word) for row in data["caption"][first].tolist()]
             lines += [[f"{prefix}{kind}{text}"] for text in texts for kind in ("", "generated: ")]
-        return {"captions": with_captions(torch.cat(pixels), lines)}
+        return {"captions": captioned_grid(torch.cat(pixels), lines)}
 
     def _choose_rows(self, data: ImageDataModule) -> Tensor:
         """Random rows whose captions have words, all of them known, [at most `images`]."""

@@ -16,7 +16,7 @@ from oakleaf.config.types import PositiveInt
 from oakleaf.data.tags import TaggedImages, Tags
 from oakleaf.errors import UserError
 from oakleaf.gan import GAN
-from oakleaf.image_grid import with_captions
+from oakleaf.image_grid import captioned_grid
 from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.image_set import ImageSet
 from oakleaf.metrics.metric import Metric
@@ -115,7 +115,7 @@ class Tagging(Metric):
         firsts = torch.tensor([int((group == i).nonzero()[0]) for i in range(int(group.max()) + 1)])
         rows = firsts[torch.linspace(0, len(firsts) - 1, min(self.shown, len(firsts))).long()]
         lines = [self._lines(row) for row in rows.tolist()]
-        return {"tags": with_captions(self.test.pixels[rows], lines)}
+        return {"tags": captioned_grid(self.test.pixels[rows], lines)}
 
     def _lines(self, row: int) -> list[str]:
         """The words and the predicted tags of one test picture."""

@@ -1,4 +1,20 @@
-"""Ways to draw from a generator. A mode maps a game and a seed to images and the number of columns to show them in."""
+"""Sampling from trained generators: the modes of `sample.py`, and the translation of single pictures.
+
+A mode chooses the inputs of the generator and the columns of their grid; `mode=` on the command line selects one.
+
+| mode | what it shows |
+|---|---|
+| `Grid` | independent samples |
+| `Interpolate` | interpolation between pairs of latents |
+| `Arithmetic` | a - b + c with means of latents |
+| `ByClass` | a column for each class |
+| `Codes` | the meaning of an InfoGAN's code |
+| `Levels` | the levels of a Laplacian pyramid |
+| `Reconstruct` | real images and their reconstructions |
+| `Translate` | real inputs, their translations, and the target images |
+
+`oakleaf.sampling.translate.Translator` translates picture files (`translate.py`).
+"""
 
 from oakleaf.sampling.latents import Arithmetic, ByClass, Codes, Grid, Interpolate
 from oakleaf.sampling.pyramid import Levels

@@ -1,4 +1,4 @@
-"""Ways to draw by choosing latents."""
+"""Sampling modes that choose latents, and the seeding of latents."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -15,91 +15,147 @@ from oakleaf.games import Batch, Game
 from oakleaf.image_grid import interleave
 from oakleaf.runtime.seeds import derive_seed
 
-WIDEST = 32  # columns at most
-PIECE = 64  # latents drawn together, by random numbers of their own
-Request = tuple[Batch, int | None]  # a batch for `Game.generate`, and the columns of the sheet (None: square)
+MAX_COLUMNS = 32  # of a grid by class
+BLOCK = 64  # latents that are drawn together, from random numbers of their own
+GridInputs = tuple[Batch, int | None]  # inputs of the generator, and the columns of their grid; None: about square
 
 
 def seeded_inputs(game: Game, count: int, seed: int, with_condition: bool = True) -> Batch:
-    """What the seed asks of the game; drawn on the CPU, so the same on every device, and piece by piece, so that the
-    first latents are the same however many are drawn. told: with what the condition asks for of its own.
+    """Draw the inputs of a generator from a seed.
+
+    They are drawn on the CPU, so that they are the same on every device, and in blocks, so that the first latents are
+    the same however many are drawn.
+
+    Args:
+        game: the game whose generator is used.
+        count: number of samples.
+        seed: of the latents.
+        with_condition: whether to add the conditions that the game's own `Condition` draws.
+
+    Returns:
+        Tensors [count, ...] by name, for `Game.generate`.
     """
     key = game.condition.key if game.condition else None
-    pieces: dict[str, list[Tensor]] = {}
-    for start in range(0, count, PIECE):
+    blocks: dict[str, list[Tensor]] = {}
+    for start in range(0, count, BLOCK):
         torch.manual_seed(derive_seed(seed, "draw", start))
-        for name, values in game.sample_inputs(PIECE).items():
+        for name, values in game.sample_inputs(BLOCK).items():
             if name != key:
-                pieces.setdefault(name, []).append(values)
-    drawn = {name: torch.cat(values)[:count] for name, values in pieces.items()}
-    return {**drawn, key: game.condition.sample(count)} if with_condition and game.condition and key else drawn
+                blocks.setdefault(name, []).append(values)
+    inputs = {name: torch.cat(values)[:count] for name, values in blocks.items()}
+    return {**inputs, key: game.condition.sample(count)} if with_condition and game.condition and key else inputs
 
 
 def latent_inputs(game: Game, count: int, seed: int) -> Batch:
-    """The same, for modes that calculate with its latents [count, d].
+    """Draw the inputs as `seeded_inputs` does, for modes that compute with the latents [count, d].
 
     Raises:
-        UserError: the game's generator takes none.
+        UserError: the game's generator takes no latents.
     """
-    request = seeded_inputs(game, count, seed)
-    if "latent" not in request:
-        raise UserError("this mode calculates with latents, and the checkpoint's generator takes none")
-    return request
+    inputs = seeded_inputs(game, count, seed)
+    if "latent" not in inputs:
+        raise UserError("this mode computes with latents, and the generator of this checkpoint takes none")
+    return inputs
 
 
 class Mode(ABC):
-    """A way to draw. chooses_conditions: the conditions too, so that none can be asked for."""
+    """A way to choose samples and to arrange them.
+
+    Attributes:
+        chooses_conditions: whether the mode chooses the conditions, so that `condition=` cannot.
+    """
 
     chooses_conditions = False
 
-    def set_data(self, real: Callable[[], ImageDataModule]) -> None:  # noqa: B027, most need none
-        """Called before all else, with a way to get the run's real images; they are read when it is called."""
+    def set_data(self, data: Callable[[], ImageDataModule]) -> None:  # noqa: B027, most modes need none
+        """Give the mode access to the run's real images; called before everything else.
+
+        Args:
+            data: returns the data module; the images are read when it is called.
+        """
 
     @abstractmethod
-    def __call__(self, game: Game, seed: int) -> Request: ...
+    def __call__(self, game: Game, seed: int) -> GridInputs:
+        """Choose the inputs of the generator.
+
+        Args:
+            game: the game in eval mode.
+            seed: of all random choices.
+
+        Returns:
+            Inputs for `Game.generate`, on any device, and the columns of the grid; None: about square.
+
+        Raises:
+            UserError: the game is not suited to this mode.
+        """
 
     def generate(self, game: Game, batch: Batch) -> Tensor:
-        """Images [B, C, H, W] for the batch, or several for each of its rows, one after the other."""
+        """Generate images [B, C, H, W] for a batch of the inputs; or several images in a row for each of them."""
         return game.generate(batch)
 
     def arrange(self, images: Tensor, inputs: Tensor | None) -> Tensor:
-        """What is written of the images drawn, [B, C, H, W]: each beside the picture that the generator was told, if it
-        was."""
+        """Arrange the images for the grid and for `samples.npy`.
+
+        Args:
+            images: what was generated, [B, C, H, W].
+            inputs: what the condition shows of each input as an image, if it can.
+        """
         return images if inputs is None else interleave(inputs, images)
 
 
 @dataclass
 class Grid(Mode):
-    """`count` independent samples."""
+    """Independent samples.
+
+    Args:
+        count: number of samples.
+    """
 
     count: PositiveInt = 64
 
-    def __call__(self, game: Game, seed: int) -> Request:
+    def __call__(self, game: Game, seed: int) -> GridInputs:
+        """Draw latents, and conditions if there are any."""
         return seeded_inputs(game, self.count, seed), None
 
 
 @dataclass
 class Interpolate(Mode):
-    """Rows of `steps` images from one latent to another, both ends included, along the great circle."""
+    """Interpolation from one latent to another along the great circle, a row for each pair.
+
+    Args:
+        pairs: rows.
+        steps: images in a row, both ends included.
+
+    Reference: White 2016, arXiv:1609.04468; Radford 2015, arXiv:1511.06434, section 6.1.
+    """
 
     pairs: PositiveInt = 8
     steps: PositiveInt = 10
 
-    def __call__(self, game: Game, seed: int) -> Request:
-        asked = latent_inputs(game, 2 * self.pairs, seed)
-        start, end = asked["latent"].chunk(2)
-        shares = torch.linspace(0, 1, self.steps)
-        between = torch.stack([slerp(start, end, share) for share in shares], dim=1)  # [pairs, steps, d]
-        rows = torch.arange(self.pairs).repeat_interleave(self.steps)  # a row stays with the condition it starts with
-        return {**_rows(asked, rows), "latent": between.flatten(0, 1)}, self.steps
+    def __call__(self, game: Game, seed: int) -> GridInputs:
+        """Interpolate between the first and the second half of the latents."""
+        inputs = latent_inputs(game, 2 * self.pairs, seed)
+        start, end = inputs["latent"].chunk(2)
+        weights = torch.linspace(0, 1, self.steps)
+        latents = torch.stack([slerp(start, end, weight) for weight in weights], dim=1)  # [pairs, steps, d]
+        rows = torch.arange(self.pairs).repeat_interleave(self.steps)  # each row keeps the condition of its start
+        return {**_select(inputs, rows), "latent": latents.flatten(0, 1)}, self.steps
 
 
 @dataclass
 class Arithmetic(Mode):
-    """a - b + c, each the mean of several latents. Radford 2015, arXiv:1511.06434, section 6.3.2 and figure 7.
+    """The vector arithmetic a - b + c, where a, b and c are means of several latents.
 
-    a, b, c: numbers of samples that `Grid` draws with the same seed. Three columns show the groups and below them their
-    means; then comes the result, in the middle of eight neighbours with uniform noise of +-spread.
+    The grid has three columns: the samples of a, b and c, below them those of the three means, and then the result in
+    the middle of eight neighbours.
+
+    Args:
+        a: numbers, from 0, of samples that `Grid` draws with the same seed.
+        b: the same, as many as in a.
+        c: the same, as many as in a.
+        spread: the neighbours have uniform noise in [-spread, spread].
+
+    Reference: Radford 2015, arXiv:1511.06434, section 6.3.2 and figure 7.
     """
 
     a: list[int] = field(default_factory=lambda: [0, 1, 2])
@@ -107,79 +163,104 @@ class Arithmetic(Mode):
     c: list[int] = field(default_factory=lambda: [6, 7, 8])
     spread: NonNegativeFloat = 0.25
 
-    def __call__(self, game: Game, seed: int) -> Request:
+    def __call__(self, game: Game, seed: int) -> GridInputs:
+        """Compute the means and the result."""
         groups = {"a": self.a, "b": self.b, "c": self.c}
         for name, numbers in groups.items():
             if not numbers or min(numbers) < 0 or len(numbers) != len(self.a):
-                raise UserError(f"mode.{name}={numbers}: as many samples' numbers as in mode.a are expected, from 0 on")
-        asked = latent_inputs(game, 1 + max(max(numbers) for numbers in groups.values()), seed)
-        z = asked["latent"]
+                raise UserError(f"mode.{name}={numbers}: list the numbers of samples, from 0, as many as in mode.a")
+        inputs = latent_inputs(game, 1 + max(max(numbers) for numbers in groups.values()), seed)
+        z = inputs["latent"]
         means = [z[numbers].mean(0, keepdim=True) for numbers in groups.values()]
         result = means[0] - means[1] + means[2]
         noise = (2 * torch.rand(9, z.shape[1]) - 1) * self.spread
         noise[4] = 0
         shown = torch.tensor([*groups.values()]).T.flatten()  # three columns
-        rows = torch.cat([shown, shown[:3], shown[2].expand(9)])  # means and results: under the condition of the first
-        return {**_rows(asked, rows), "latent": torch.cat([z[shown], *means, result + noise])}, 3
+        # means and results have the condition of the first sample of their group, the results that of c
+        rows = torch.cat([shown, shown[:3], shown[2].expand(9)])
+        return {**_select(inputs, rows), "latent": torch.cat([z[shown], *means, result + noise])}, 3
 
 
 @dataclass
 class ByClass(Mode):
-    """A column for each class, a row for each latent. Mirza 2014, arXiv:1411.1784, figure 2."""
+    """A column for each class, a row for each latent.
+
+    Args:
+        rows: number of latents.
+
+    Reference: Mirza 2014, arXiv:1411.1784, figure 2.
+    """
 
     chooses_conditions = True
     rows: PositiveInt = 8
 
-    def __call__(self, game: Game, seed: int) -> Request:
+    def __call__(self, game: Game, seed: int) -> GridInputs:
+        """Combine each latent with each class, at most 32 of them."""
         condition = game.condition
         if condition is None:
-            raise UserError("mode=by_class: this checkpoint's generator is told no class")
-        columns = min(condition.width, WIDEST)
+            raise UserError("mode=by_class: the generator of this checkpoint has no condition")
+        columns = min(condition.width, MAX_COLUMNS)
         z = latent_inputs(game, self.rows, seed)["latent"].repeat_interleave(columns, 0)
-        told = torch.cat([condition.sample(columns)] * self.rows)
-        return {"latent": z, condition.key: told}, columns
+        conditions = torch.cat([condition.sample(columns)] * self.rows)
+        return {"latent": z, condition.key: conditions}, columns
 
 
 @dataclass
 class Codes(Mode):
-    """What the code of an InfoGAN means. Chen 2016, arXiv:1606.03657, figure 2: each row is one latent; along it one
-    part of the code changes, the others stay. For each part, in turn, `rows` rows: first those of the categories, each
-    with all of its values, then the continuous numbers from -`reach` to `reach`.
+    """The meaning of an InfoGAN's code: along a row, one part of the code changes and all else stays the same.
+
+    For each part of the code there are `rows` rows, each with another latent: first for the categorical parts, each
+    with all of its values, then for the continuous ones.
+
+    Args:
+        rows: for each part of the code.
+        reach: continuous parts change from -reach to reach.
+
+    Reference: Chen 2016, arXiv:1606.03657, figure 2.
     """
 
     rows: PositiveInt = 4
     reach: PositiveFloat = 2.0
 
-    def __call__(self, game: Game, seed: int) -> Request:
+    def __call__(self, game: Game, seed: int) -> GridInputs:
+        """Vary each part of the code."""
         prior = getattr(game, "prior", None)
         if not isinstance(prior, priors.Codes):
-            raise UserError("mode=codes: this checkpoint's latents have no code")
+            raise UserError("mode=codes: the latents of this checkpoint have no code; model=infogan")
         columns = max([10, *prior.categories])
         z = latent_inputs(game, self.rows, seed)["latent"]
-        start, pieces = prior.dim - prior.width, []
+        start, latents = prior.dim - prior.width, []
         for width in [*prior.categories, *[1] * prior.continuous]:
             changed = z.repeat_interleave(columns, 0)
-            values = torch.eye(width)[torch.arange(columns) % width] if width > 1 else self._line(columns)
+            values = torch.eye(width)[torch.arange(columns) % width] if width > 1 else self._continuous(columns)
             changed[:, start : start + width] = values.repeat(self.rows, 1)
-            pieces.append(changed)
+            latents.append(changed)
             start += width
-        return {"latent": torch.cat(pieces)}, columns
+        return {"latent": torch.cat(latents)}, columns
 
-    def _line(self, columns: int) -> Tensor:
+    def _continuous(self, columns: int) -> Tensor:
         return torch.linspace(-self.reach, self.reach, columns)[:, None]
 
 
-def _rows(asked: Batch, rows: Tensor) -> Batch:
-    return {name: values[rows] for name, values in asked.items()}
+def _select(inputs: Batch, rows: Tensor) -> Batch:
+    return {name: values[rows] for name, values in inputs.items()}
 
 
-def slerp(start: Tensor, end: Tensor, share: Tensor | float) -> Tensor:
-    """Spherical interpolation [B, d]: the angle is divided evenly, the length linearly (Shoemake 1985; White 2016,
-    arXiv:1609.04468, section 2.1). Parallel and opposite latents, where no great circle is defined, go straight.
+def slerp(start: Tensor, end: Tensor, weight: Tensor | float) -> Tensor:
+    """Interpolate spherically between latents: the angle is divided evenly, the length linearly.
+
+    Parallel and opposite latents, for which no great circle is defined, are interpolated linearly.
+
+    Args:
+        start: [B, d].
+        end: [B, d].
+        weight: of the end, from 0 to 1.
+
+    Reference: Shoemake 1985; White 2016, arXiv:1609.04468, section 2.1.
     """
-    length = torch.lerp(start.norm(dim=1, keepdim=True), end.norm(dim=1, keepdim=True), torch.as_tensor(share))
+    length = torch.lerp(start.norm(dim=1, keepdim=True), end.norm(dim=1, keepdim=True), torch.as_tensor(weight))
     one, two = (z / z.norm(dim=1, keepdim=True) for z in (start, end))
     angle = (one * two).sum(1, keepdim=True).clamp(-1, 1).acos()
-    round_about = (torch.sin((1 - share) * angle) * one + torch.sin(share * angle) * two) / torch.sin(angle)
-    straight = torch.lerp(start, end, torch.as_tensor(share))
-    return torch.where(torch.sin(angle).abs() > 1e-4, round_about * length, straight)
+    direction = (torch.sin((1 - weight) * angle) * one + torch.sin(weight * angle) * two) / torch.sin(angle)
+    linear = torch.lerp(start, end, torch.as_tensor(weight))
+    return torch.where(torch.sin(angle).abs() > 1e-4, direction * length, linear)

@@ -1,4 +1,4 @@
-"""A way to draw that shows how a pyramid's image came about."""
+"""The sampling mode that shows the levels of a Laplacian pyramid."""
 
 from dataclasses import dataclass
 
@@ -10,28 +10,36 @@ from oakleaf.config.types import PositiveInt
 from oakleaf.errors import UserError
 from oakleaf.games import Batch, Game, Pyramid
 from oakleaf.games.pyramid import residuals
-from oakleaf.sampling.latents import Mode, Request, seeded_inputs
+from oakleaf.sampling.latents import GridInputs, Mode, seeded_inputs
 
 
 @dataclass
 class Levels(Mode):
-    """A row for each of `count` samples: the coarsest image, then for each finer level its residual, on grey, and the
-    image with that added. Denton 2015, arXiv:1506.05751, figure 1. All are enlarged to the full size, pixel by pixel.
+    """The levels of a pyramid's samples, a row for each sample.
+
+    A row begins with the coarsest image. For each finer level follow its residual, on grey, and the image to which the
+    residual was added. All are enlarged to the full size without smoothing.
+
+    Args:
+        count: rows.
+
+    Reference: Denton 2015, arXiv:1506.05751, figure 1.
     """
 
     count: PositiveInt = 8
 
-    def __call__(self, game: Game, seed: int) -> Request:
+    def __call__(self, game: Game, seed: int) -> GridInputs:
+        """Draw the inputs of all levels."""
         if not isinstance(game, Pyramid):
-            raise UserError("mode=pyramid: this checkpoint's images are made at once; model=lapgan")
+            raise UserError("mode=pyramid: this checkpoint has no pyramid of generators; model=lapgan")
         return seeded_inputs(game, self.count, seed), 2 * game.depth + 1
 
     def generate(self, game: Game, batch: Batch) -> Tensor:
-        """[B * (2 * depth + 1), C, H, W]"""
+        """Generate the images of all levels, [B * (2 * depth + 1), C, H, W]."""
         assert isinstance(game, Pyramid)
         images = game.grow(batch)
         *details, coarsest = residuals(images)
-        shown = [coarsest]
+        levels = [coarsest]
         for detail, image in zip(reversed(details), reversed(images[:-1])):
-            shown += [detail, image]
-        return torch.stack([interpolate(level, images[0].shape[2:]) for level in shown], 1).flatten(0, 1)
+            levels += [detail, image]
+        return torch.stack([interpolate(level, images[0].shape[2:]) for level in levels], 1).flatten(0, 1)

@@ -1,4 +1,4 @@
-"""Ways to draw by choosing real images, where an encoder tells their latents."""
+"""Sampling modes that start from real images: reconstruction and translation."""
 
 import math
 from collections.abc import Callable
@@ -13,78 +13,93 @@ from oakleaf.errors import UserError
 from oakleaf.games import Game
 from oakleaf.image_grid import from_bytes, interleave
 from oakleaf.runtime.seeds import derive_seed
-from oakleaf.sampling.latents import Mode, Request, seeded_inputs
+from oakleaf.sampling.latents import GridInputs, Mode, seeded_inputs
 
 
 @dataclass
 class Reconstruct(Mode):
-    """`count` of the run's real images x, each beside what the game makes of it: G(E(x)), where a stochastic encoder
-    gives its mean (Donahue 2016, arXiv:1605.09782, figure 2; Dumoulin 2016, arXiv:1606.00704, figure 2b), or what a
-    critic gives back that is an auto-encoder (Zhao 2016, arXiv:1609.03126, section 2.3).
+    """Real images, each followed by its reconstruction.
+
+    The reconstruction is G(E(x)) if the game has an encoder, where a stochastic encoder gives its mean; otherwise it is
+    the output of a discriminator that is an auto-encoder, or of the game itself.
+
+    Args:
+        count: real images, chosen at random.
+
+    Attributes:
+        originals: the real images, [count, C, H, W] in [-1, 1].
+
+    Reference: Donahue 2016, arXiv:1605.09782, figure 2; Dumoulin 2016, arXiv:1606.00704, figure 2b; Zhao 2016,
+    arXiv:1609.03126, section 2.3.
     """
 
     count: PositiveInt = 64
-    real: Callable[[], ImageDataModule] | None = field(default=None, init=False)
+    data: Callable[[], ImageDataModule] | None = field(default=None, init=False)
     originals: Tensor = field(default_factory=lambda: torch.empty(0), init=False)
-    given: Tensor | None = field(default=None, init=False)
+    reconstructions: Tensor | None = field(default=None, init=False)  # if they are not what the generator generates
 
-    def set_data(self, real: Callable[[], ImageDataModule]) -> None:
-        self.real = real
+    def set_data(self, data: Callable[[], ImageDataModule]) -> None:
+        """Give the mode access to the run's real images."""
+        self.data = data
 
-    def __call__(self, game: Game, seed: int) -> Request:
-        encode, give = getattr(game, "encode", None), _giver(game)
-        if self.real is None or not (encode or give):
-            raise UserError(
-                "mode=reconstruct: nothing in this checkpoint's game gives images back; model=bigan, ali, ebgan"
-            )
-        images = self.real().rows["image"]
-        self.originals = from_bytes(images[_some(len(images), self.count, seed, "reconstruct")])
+    def __call__(self, game: Game, seed: int) -> GridInputs:
+        """Choose real images and encode them, or reconstruct them at once if there is no encoder."""
+        encode, reconstruct = getattr(game, "encode", None), _reconstruction_function(game)
+        if self.data is None or not (encode or reconstruct):
+            raise UserError("mode=reconstruct: nothing in this checkpoint reconstructs images; model=bigan, ali, ebgan")
+        images = self.data().rows["image"]
+        self.originals = from_bytes(images[_random_rows(len(images), self.count, seed, "reconstruct")])
         columns = 2 * max(1, round(math.sqrt(self.count / 2)))
-        there = self.originals.to(next(game.parameters()).device)
+        x = self.originals.to(next(game.parameters()).device)
         with torch.no_grad():
             if encode:
-                return {"latent": encode(there)}, columns
-            self.given = give(there).cpu() if give else None
+                return {"latent": encode(x)}, columns
+            self.reconstructions = reconstruct(x).cpu() if reconstruct else None
         return seeded_inputs(game, self.count, seed), columns
 
     def arrange(self, images: Tensor, inputs: Tensor | None) -> Tensor:
-        """Each original, then its reconstruction, [2B, C, H, W]."""
-        return interleave(self.originals, images if self.given is None else self.given)
+        """Return each original and its reconstruction, [2B, C, H, W]."""
+        return interleave(self.originals, images if self.reconstructions is None else self.reconstructions)
 
 
 @dataclass
 class Translate(Mode):
-    """`count` of the run's real inputs, each beside what the generator makes of it and the image that belongs to it, if
-    one does."""
+    """Real inputs of a translator, each followed by its translation, and by the target image if the data are paired.
+
+    Args:
+        count: real inputs, chosen at random.
+    """
 
     count: PositiveInt = 64
-    real: Callable[[], ImageDataModule] | None = field(default=None, init=False)
-    images: list[Tensor] = field(default_factory=list, init=False)
+    data: Callable[[], ImageDataModule] | None = field(default=None, init=False)
+    targets: list[Tensor] = field(default_factory=list, init=False)  # one tensor if the data are paired
 
-    def set_data(self, real: Callable[[], ImageDataModule]) -> None:
-        self.real = real
+    def set_data(self, data: Callable[[], ImageDataModule]) -> None:
+        """Give the mode access to the run's real images."""
+        self.data = data
 
-    def __call__(self, game: Game, seed: int) -> Request:
-        data = self.real() if self.real else None
+    def __call__(self, game: Game, seed: int) -> GridInputs:
+        """Choose real inputs."""
+        data = self.data() if self.data else None
         if data is None or not game.translates:
-            raise UserError("mode=translate: this checkpoint's generator is given no pictures")
-        batch = data.batch(_some(len(data.rows["image"]), self.count, seed, "translate"))
-        self.images = [batch["image"]] if data.pairs else []
-        width = 2 + len(self.images)
+            raise UserError("mode=translate: the generator of this checkpoint is given no pictures; model=pix2pix")
+        batch = data.batch(_random_rows(len(data.rows["image"]), self.count, seed, "translate"))
+        self.targets = [batch["image"]] if data.pairs else []
+        width = 2 + len(self.targets)
         return {"input": batch["input"]}, width * max(1, round(math.sqrt(self.count / width)))
 
     def arrange(self, images: Tensor, inputs: Tensor | None) -> Tensor:
-        """Input, translation, image, [3B, C, H, W], or the first two."""
+        """Return each input, its translation and, if there is one, its target image: [3B, C, H, W] or [2B, C, H, W]."""
         assert inputs is not None
-        return interleave(inputs, images, *self.images)
+        return interleave(inputs, images, *self.targets)
 
 
-def _some(of: int, count: int, seed: int, what: str) -> Tensor:
-    """`count` different rows of so many, or all."""
-    return torch.randperm(of, generator=torch.Generator().manual_seed(derive_seed(seed, what)))[:count]
+def _random_rows(rows: int, count: int, seed: int, purpose: str) -> Tensor:
+    """Choose `count` different row numbers, or all in random order if there are fewer."""
+    return torch.randperm(rows, generator=torch.Generator().manual_seed(derive_seed(seed, purpose)))[:count]
 
 
-def _giver(game: Game) -> Callable[[Tensor], Tensor] | None:
-    """What gives images back: the game itself, or its critic."""
-    critic = getattr(game, "discriminator", None)
-    return getattr(game, "reconstruct", None) or getattr(critic, "reconstruct", None)
+def _reconstruction_function(game: Game) -> Callable[[Tensor], Tensor] | None:
+    """Return the function that reconstructs images: the game's own, or that of its discriminator."""
+    discriminator = getattr(game, "discriminator", None)
+    return getattr(game, "reconstruct", None) or getattr(discriminator, "reconstruct", None)

@@ -1,4 +1,4 @@
-"""One picture through a trained translator."""
+"""Translating picture files by a trained translator (`translate.py`)."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -22,17 +22,25 @@ from oakleaf.runtime.seeds import derive_seed
 
 
 class UnreadablePicture(ValueError):
-    """A picture that can't be read."""
+    """A file that is not a picture, or is damaged."""
 
 
 class Translator:
-    """size: trained = cut to the size of the run's own pictures, as they were; own = as large as each is, mirrored at
-    its borders up to what the network's halvings divide. make_input: whether the input is made of the picture as in training
-    (`data.input`). region: what is missing, where that is to be completed (`Masked`); None: as in training. inverse: from
-    images to inputs.
+    """A function from picture files to translated pictures.
+
+    Args:
+        checkpoint: a run's folder or a checkpoint file.
+        size: "trained": pictures are cropped and resized to the training's size, as in training; "own": each keeps its
+            size, and is extended by reflection to the multiple of pixels that the network needs.
+        make_input: whether to compute the generator's input from the picture, as in training (`data.input`); otherwise
+            the picture is the input.
+        region: the missing region, if `data.input` masks one (`Masked`); None: as in training.
+        inverse: whether to translate in the other direction, from images to inputs.
+        ema: whether to use the EMA generator, if there is one.
+        device: where to compute.
 
     Raises:
-        UserError: no translator; no way back; a size that it can't make.
+        UserError: the checkpoint is no translator, or cannot do what the arguments request.
     """
 
     def __init__(
@@ -50,85 +58,103 @@ class Translator:
         self.ema, self.inverse, self.size = ema, inverse, size
         data = content["hyper_parameters"]["data"]
         if not self.module.game.translates:
-            raise UserError(f"{checkpoint}: this checkpoint's generator is given no pictures; sample.py draws from it")
-        way = getattr(self.module.game.generator, "to_input" if inverse else "to_image", None)
-        if inverse and way is None:
-            raise UserError("inverse=true: this checkpoint's generator knows one way alone; model=cyclegan knows both")
-        network = way or self.module.game.generator
+            raise UserError(f"{checkpoint}: the generator of this checkpoint is given no pictures; use sample.py")
+        direction = getattr(self.module.game.generator, "to_input" if inverse else "to_image", None)
+        if inverse and direction is None:
+            raise UserError("inverse=true: this checkpoint translates in one direction only; model=cyclegan in both")
+        network = direction or self.module.game.generator
         self.multiple: int | None = getattr(network, "multiple", None)
         self.least: int = getattr(network, "least", 1)
         if size == "own" and self.multiple is None:
-            raise UserError("size=own: this checkpoint's generator makes images of one size alone")
-        how = dict(data["input"] or {})
-        if region is not None and (not make_input or "region" not in how):
-            raise UserError(
-                f"region={region}: no part is missing here; make_input=true, of a run with data/input=masked"
-            )
-        how |= {} if region is None else {"region": region}
-        try:
-            self.input: Input | None = instantiate_allowed(how) if make_input and how else None
-        except UserError as error:
-            raise UserError(str(error).replace("data.input.region=", "region=")) from error  # as it is called here
+            raise UserError("size=own: the generator of this checkpoint takes images of one size only; size=trained")
+        self.input = _input_transform(data["input"], make_input, region)
         if make_input and (self.input is None or inverse):
             raise UserError(
-                "make_input=true: in this run inputs were not made of images, or inverse=true asks for no inputs"
+                "make_input=true: it needs a run whose inputs are computed from its images (data/input=), and "
+                "inverse=false"
             )
         self.channels = data["channels"] if inverse or self.input else data["input_channels"]
         if self.channels not in (1, 3):
             raise UserError(
-                f"its inputs have {self.channels} channels, which no picture has: make_input=true makes them"
+                f"the inputs have {self.channels} channels, and a picture has 1 or 3: make_input=true computes them"
             )
         height, width = height_width(data["size"])
-        method: Resample = data["resample"] if _mixes(data["source"], inverse or make_input) else "nearest"
+        method: Resample = data["resample"] if _mixes_pixels(data["source"], inverse or make_input) else "nearest"
         self.fit = CropResize(self.channels, height, width, data["crop"], method, upscale=True)
 
     def __call__(self, file: Path, seed: int = 0) -> Image.Image:
-        """The picture's translation. seed: of G's dropout, and of a mask's place.
+        """Translate one picture.
+
+        Args:
+            file: the picture.
+            seed: of the generator's dropout, and of the place of a random mask.
 
         Raises:
-            Unread: no picture, or a damaged one.
+            UnreadablePicture: the file is no picture, or is damaged.
         """
         try:
             with Image.open(file) as picture:
-                pixels = self.fit(picture) if self.size == "trained" else _whole(picture, self.channels)
+                pixels = self.fit(picture) if self.size == "trained" else _full_size(picture, self.channels)
         except UNREADABLE as error:
             raise UnreadablePicture(f"can't be read ({error})") from error
         image = from_bytes(torch.from_numpy(np.ascontiguousarray(pixels)))[None]
         if self.input:
             image = self.input(image, torch.Generator().manual_seed(derive_seed(seed, "finish")))
         torch.manual_seed(derive_seed(seed, "translate"))
-        made = to_bytes(self._translated(image.to(self.module.device)))[0].permute(1, 2, 0).numpy()
-        return Image.fromarray(made.squeeze(2) if made.shape[2] == 1 else made)
+        translated = to_bytes(self._translate(image.to(self.module.device)))[0].permute(1, 2, 0).numpy()
+        return Image.fromarray(translated.squeeze(2) if translated.shape[2] == 1 else translated)
 
-    def _translated(self, image: Tensor) -> Tensor:
-        """[1, C, H, W] of any size that the network takes, or with size = own of any."""
+    def _translate(self, image: Tensor) -> Tensor:
+        """Translate [1, C, H, W], of the training's size, or with size="own" of any size."""
         height, width = image.shape[2:]
-        image = _filled(image, self.multiple or 1, self.least) if self.size == "own" else image
+        image = _extend(image, self.multiple or 1, self.least) if self.size == "own" else image
         with self.module.ema_scope(self.ema) as game:
-            made: Any = (
-                game.get_submodule("generator.to_input")(image) if self.inverse else game.generate({"input": image})
+            if self.inverse:
+                translated: Any = game.get_submodule("generator.to_input")(image)
+            else:
+                translated = game.generate({"input": image})
+        return translated[:, :, :height, :width].float()
+
+
+def _input_transform(config: dict[str, Any] | None, make_input: bool, region: str | None) -> Input | None:
+    """Build what computes the generator's input from a picture; None if the picture is the input."""
+    config = dict(config or {})
+    if region is not None:
+        if not make_input or "region" not in config:
+            raise UserError(
+                f"region={region}: no part is missing here; it needs make_input=true and a run with data/input=masked"
             )
-        return made[:, :, :height, :width].float()
+        config["region"] = region
+    try:
+        return instantiate_allowed(config) if make_input and config else None  # type: ignore[no-any-return]
+    except UserError as error:
+        raise UserError(str(error).replace("data.input.region=", "region=")) from error  # its name in this command
 
 
-def _whole(picture: Image.Image, channels: int) -> np.ndarray:
-    """All of it, [C, H, W]."""
-    pixels: np.ndarray = np.atleast_3d(np.asarray(to_8bit(ImageOps.exif_transpose(picture), channels))).transpose(
-        2, 0, 1
-    )
-    return pixels
+def _full_size(picture: Image.Image, channels: int) -> np.ndarray:
+    """Read all pixels, [C, H, W]."""
+    pixels: np.ndarray = np.atleast_3d(np.asarray(to_8bit(ImageOps.exif_transpose(picture), channels)))
+    return pixels.transpose(2, 0, 1)
 
 
-def _mixes(source: dict[str, Any], images: bool) -> bool:
-    """Whether pixels of the pictures that are given were mixed in training when they were cut to size: not where
-    colours are classes (`SideBySide`). images: whether they are images, not inputs."""
+def _mixes_pixels(source: dict[str, Any], images: bool) -> bool:
+    """Return whether pixels may be averaged when a picture is resized, as they were in training.
+
+    They may not where colours are class labels (`SideBySide`).
+
+    Args:
+        source: the configuration of the data's source.
+        images: whether the pictures are images, not inputs.
+    """
     classes = source.get("classes")
     return classes is None or (classes == source.get("image")) != images
 
 
-def _filled(image: Tensor, multiple: int, least: int) -> Tensor:
-    """Mirrored at the right and below until both sides have `least` pixels and `multiple` divides them; where a picture
-    is smaller than what is missing, its border is repeated."""
-    down, right = (max(-side % multiple, least - side) for side in image.shape[2:])
-    mirrored = down < image.shape[2] and right < image.shape[3]
-    return pad(image, (0, right, 0, down), "reflect" if mirrored else "replicate")
+def _extend(image: Tensor, multiple: int, min_side: int) -> Tensor:
+    """Extend an image to the right and below until its sides are multiples of `multiple` and at least `min_side`.
+
+    The image is reflected; where it is smaller than the extension, its border is repeated instead.
+    """
+    down, right = (max(-side % multiple, min_side - side) for side in image.shape[2:])
+    reflects = down < image.shape[2] and right < image.shape[3]
+    return pad(image, (0, right, 0, down), "reflect" if reflects else "replicate")

@@ -1,4 +1,4 @@
-"""The losses that the Dirac-GAN is played with: all of the framework's, put together as its recipes do."""
+"""The losses that are compared on the Dirac-GAN: all of the framework's, composed as in its configuration files."""
 
 from collections.abc import Mapping
 
@@ -7,28 +7,43 @@ from oakleaf.losses.loss import InstanceNoise, Loss
 from oakleaf.losses.objectives import Hinge, NonSaturating, Relativistic, Saturating, Wasserstein
 from oakleaf.losses.penalties import GradientPenalty
 
-CLIP = 0.5  # below the start, so that it is felt
-GP = 0.2  # below 1: from there on the damped system theta' = psi, psi' = -theta - 2 GP (psi - 1) ends at theta = 2 GP
+CLIP = 0.5  # smaller than the start, so that clipping has an effect
+# weight of the penalties with target 1; from 1 on, the damped system theta' = psi, psi' = -theta - 2 weight (psi - 1)
+# comes to rest at theta = 2 weight instead of circling
+PENALTY_WEIGHT = 0.2
 
 
-def circling() -> Mapping[str, Loss]:
-    """Those that do not converge: Mescheder 2018, arXiv:1801.04406, sections 2 and 3. DRAGAN's penalty
-    (Kodali 2017, arXiv:1705.07215) has WGAN-GP's target of 1 and so its fault; hinge is linear near the equilibrium,
-    as WGAN is."""
+def non_convergent_losses() -> Mapping[str, Loss]:
+    """Return the losses under which the Dirac-GAN does not converge.
+
+    DRAGAN's penalty (Kodali 2017, arXiv:1705.07215) has the target 1 of WGAN-GP, and so the same defect; the hinge loss
+    is linear near the equilibrium, as that of WGAN is.
+
+    Reference: Mescheder 2018, arXiv:1801.04406, sections 2 and 3.
+    """
     clipping = {"clipping": WeightClipping(CLIP)}
+    weight = PENALTY_WEIGHT
     return {
         "saturating": Loss("saturating", Saturating()),
         "non-saturating": Loss("non-saturating", NonSaturating()),
         "hinge": Loss("hinge", Hinge()),
         "WGAN": Loss("WGAN", Wasserstein()),
         "WGAN, clipping": Loss("clipping", Wasserstein(), constraints=clipping),
-        "WGAN-GP": Loss("WGAN-GP", Wasserstein(), penalties={"gp": GradientPenalty("between", GP, 1.0)}),
-        "DRAGAN": Loss("DRAGAN", NonSaturating(), penalties={"gp": GradientPenalty("around", GP, 1.0)}),
+        "WGAN-GP": Loss("WGAN-GP", Wasserstein(), penalties={"gp": GradientPenalty("between", weight, 1.0)}),
+        "DRAGAN": Loss("DRAGAN", NonSaturating(), penalties={"gp": GradientPenalty("around", weight, 1.0)}),
     }
 
 
-def converging(gamma: float, noise: float) -> Mapping[str, Loss]:
-    """Those that do: section 3; for the relativistic one Huang 2024, arXiv:2501.05441, section 2.2."""
+def convergent_losses(gamma: float, noise: float) -> Mapping[str, Loss]:
+    """Return the losses under which the Dirac-GAN converges.
+
+    Args:
+        gamma: of R1 and R2.
+        noise: standard deviation of the instance noise.
+
+    Reference: Mescheder 2018, arXiv:1801.04406, section 3; for the relativistic loss Huang 2024, arXiv:2501.05441,
+    section 2.2.
+    """
     r1 = {"r1": GradientPenalty("real", gamma / 2)}
     r2 = {"r2": GradientPenalty("fake", gamma / 2)}
     return {

@@ -1,4 +1,4 @@
-"""What G minimises when D is optimal."""
+"""The Jensen-Shannon divergence as the value of the game with an optimal discriminator."""
 
 import math
 from dataclasses import dataclass
@@ -10,19 +10,28 @@ from oakleaf.config.types import PositiveFloat, PositiveInt
 from oakleaf.losses.objectives import NonSaturating
 from oakleaf.round import CriticOutput, Round
 from oakleaf.runtime.seeds import derive_seed
-from oakleaf.theory.critics import Critics, descend
+from oakleaf.theory.critics import Critics, minimise
 from oakleaf.theory.densities import Mixture, jensen_shannon
-from oakleaf.theory.finding import Check, Finding, Row
+from oakleaf.theory.result import Check, LabResult, Row
 
-MANY = 50_000  # strata of the last look at the value
+EVALUATION_SAMPLES = 50_000  # stratified, for the value of the trained discriminators
 
 
 @dataclass
 class JensenShannon:
-    """max_D V(D, G) = -log 4 + 2 JSD(p || q). Goodfellow 2014, arXiv:1406.2661, Theorem 1, eq. (5) and (6).
+    """Compare the value that a trained discriminator reaches with max_D V(D, G) = -log 4 + 2 JSD(p || q).
 
-    One D for each distance between two Gaussians of variance 1 is trained; the value that it reaches stands beside
-    the integral.
+    p and q are Gaussians of variance 1, and one discriminator is trained for each distance between them. The divergence
+    is computed by quadrature.
+
+    Args:
+        seed: of all random numbers.
+        distances: between the means, in standard deviations.
+        steps: of the discriminators.
+        batch: samples of each density in a step.
+        lr: learning rate.
+
+    Reference: Goodfellow 2014, arXiv:1406.2661, Theorem 1, eq. (5) and (6).
     """
 
     seed: int = 0
@@ -31,17 +40,19 @@ class JensenShannon:
     batch: PositiveInt = 512
     lr: PositiveFloat = 5e-3
 
-    def run(self) -> Finding:
+    def run(self) -> LabResult:
+        """Train all discriminators together and compare."""
         torch.manual_seed(derive_seed(self.seed, "jensen_shannon"))
         objective, critics = NonSaturating(), Critics(len(self.distances), width=32)
-        descend(
+        minimise(
             lambda: objective.discriminator(Round(*self._samples(self.batch), critics)),
             critics.parameters(),
             self.steps,
             self.lr,
         )
         with torch.no_grad():
-            real, fake = (critics(x).score.unflatten(0, (critics.count, -1)) for x in self._samples(MANY))
+            samples = self._samples(EVALUATION_SAMPLES)
+            real, fake = (critics(x).score.unflatten(0, (critics.count, -1)) for x in samples)
         values = [-objective.discriminator(Round(r, f, CriticOutput)).item() for r, f in zip(real, fake)]
         exact = [-math.log(4) + 2 * jensen_shannon(Mixture(), Mixture(means=(d,))) for d in self.distances]
         table: list[Row] = [
@@ -59,10 +70,10 @@ class JensenShannon:
             Check("largest relative error of V", worst, "<", 0.01),
             Check("V at equal densities, from -log 4", abs(values[0] - exact[0]), "<", 0.005),
         ]
-        return Finding(table, self._figure(exact, values), checks)
+        return LabResult(table, self._figure(exact, values), checks)
 
     def _samples(self, n: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Real and fake [distances * n, 1], fresh ones."""
+        """Draw new real and fake samples, [distances * n, 1]."""
         fake = [Mixture().sample(n) + distance for distance in self.distances]
         return torch.cat([Mixture().sample(n) for _ in self.distances]), torch.cat(fake)
 

@@ -1,4 +1,4 @@
-"""The optimal discriminator against a fixed generator."""
+"""The optimal discriminator for a fixed generator."""
 
 from dataclasses import dataclass
 
@@ -10,9 +10,9 @@ from oakleaf.config.types import PositiveFloat, PositiveInt
 from oakleaf.losses.objectives import NonSaturating
 from oakleaf.round import Round
 from oakleaf.runtime.seeds import derive_seed
-from oakleaf.theory.critics import Critics, descend
+from oakleaf.theory.critics import Critics, minimise
 from oakleaf.theory.densities import Mixture, grid, integral
-from oakleaf.theory.finding import Check, Finding, Row
+from oakleaf.theory.result import Check, LabResult, Row
 
 P = Mixture((0.6, 0.4), (-1.5, 1.5), (0.5, 0.8))
 Q = Mixture((1.0,), (0.5,), (1.5,))
@@ -20,8 +20,17 @@ Q = Mixture((1.0,), (0.5,), (1.5,))
 
 @dataclass
 class OptimalDiscriminator:
-    """For G fixed, the optimal D is D*(x) = p(x) / (p(x) + q(x)). Goodfellow 2014, arXiv:1406.2661, Proposition 1,
-    eq. (2). A perceptron is trained on samples of two known densities, and held against that ratio.
+    """Compare a trained discriminator with the optimal one, D*(x) = p(x) / (p(x) + q(x)).
+
+    A perceptron is trained on samples of two known densities p and q.
+
+    Args:
+        seed: of all random numbers.
+        steps: of the discriminator.
+        batch: samples of each density in a step.
+        lr: learning rate.
+
+    Reference: Goodfellow 2014, arXiv:1406.2661, Proposition 1, eq. (2).
     """
 
     seed: int = 0
@@ -29,10 +38,11 @@ class OptimalDiscriminator:
     batch: PositiveInt = 1024
     lr: PositiveFloat = 1e-2
 
-    def run(self) -> Finding:
+    def run(self) -> LabResult:
+        """Train the discriminator and compare."""
         torch.manual_seed(derive_seed(self.seed, "optimal_discriminator"))
         objective, critic = NonSaturating(), Critics()
-        descend(
+        minimise(
             lambda: objective.discriminator(Round(P.sample(self.batch), Q.sample(self.batch), critic)),
             critic.parameters(),
             self.steps,
@@ -41,8 +51,8 @@ class OptimalDiscriminator:
         x = grid(2001, 6.0)
         p, q = P.log_density(x).exp(), Q.log_density(x).exp()
         with torch.no_grad():
-            seen = objective.discriminator_probability(critic(x.float()[:, None]).score).double()
-        error = (seen - p / (p + q)).abs()
+            trained = objective.discriminator_probability(critic(x.float()[:, None]).score).double()
+        error = (trained - p / (p + q)).abs()
         mean = integral(error * (p + q) / 2, x).item()
         table: list[Row] = [
             {
@@ -50,20 +60,20 @@ class OptimalDiscriminator:
                 "p(x)": p[i].item(),
                 "q(x)": q[i].item(),
                 "p / (p + q)": (p / (p + q))[i].item(),
-                "D(x)": seen[i].item(),
+                "D(x)": trained[i].item(),
             }
             for at, i in ((at, int((at + 6) / 12 * 2000)) for at in (-3.0, -1.5, 0.0, 1.5, 3.0))
         ]
-        return Finding(table, _figure(x, p, q, seen), [Check("mean |D - p/(p+q)|", mean, "<", 0.01)])
+        return LabResult(table, _figure(x, p, q, trained), [Check("mean |D - p/(p+q)|", mean, "<", 0.01)])
 
 
-def _figure(x: Tensor, p: Tensor, q: Tensor, seen: Tensor) -> Figure:
+def _figure(x: Tensor, p: Tensor, q: Tensor, trained: Tensor) -> Figure:
     figure = Figure((7, 4), layout="constrained")
     axes = figure.subplots()
     axes.fill_between(x, p, alpha=0.25, label="p, real", lw=0)
     axes.fill_between(x, q, alpha=0.25, label="q, fake", lw=0)
     axes.plot(x, p / (p + q), "k", lw=3, alpha=0.35, label="p / (p + q)")
-    axes.plot(x, seen, "C3--", lw=1.5, label="D, trained")
+    axes.plot(x, trained, "C3--", lw=1.5, label="D, trained")
     axes.set(xlabel="x", xlim=(-5, 6), title="The optimal discriminator (Goodfellow 2014, eq. 2)")
     axes.legend(loc="upper right")
     return figure
