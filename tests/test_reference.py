@@ -41,6 +41,7 @@ def reference(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
     return importlib.import_module
 
 
+@pytest.mark.slow
 def test_the_pages_are_those_that_the_script_writes(reference: Callable[[str], Any], tmp_path: Path) -> None:
     reference("generate_reference").main(tmp_path)
     written = {path.name: path.read_text() for path in tmp_path.iterdir()}
@@ -66,6 +67,7 @@ def test_every_alarm_is_in_the_table(reference: Callable[[str], Any]) -> None:
     assert names == {f"alarm/{name}" for name in ADVICE}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", RUNS.values(), ids=RUNS)
 def test_every_logged_name_is_in_the_table(
     options: list[str], fit: Callable[..., Any], captions: Path, tmp_path: Path, reference: Callable[[str], Any]
