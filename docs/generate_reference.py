@@ -16,8 +16,8 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from reference_tables import DATA_NEEDS, GROUPS, INTRODUCTIONS, LOGGED_NAMES
 
-from oakleaf.cli.compose import compose_config
-from oakleaf.losses import likelihood, penalties, terms, texts, translation
+from oakleaf.builder.compose import compose_config
+from oakleaf.losses import conditioning_augmentation, likelihood, penalties, terms, translation
 
 ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "conf"
@@ -280,7 +280,7 @@ def losses() -> str:
         target, norm = node["objective"]["_target_"], node.get("norm", "batch")
         rows.append([code(path.stem), summary(target), papers(path), short(target), code(norm), added])
     divergences = choice_table("loss/divergence", "divergence")
-    found = subclasses(terms.Term, terms, penalties, likelihood, translation, texts)
+    found = subclasses(terms.Term, terms, penalties, likelihood, translation, conditioning_augmentation)
     return page(
         "losses",
         table(["loss=", "what it minimises", "paper", "objective", "norm", "penalties and constraints"], rows),
@@ -300,7 +300,7 @@ def optimizers() -> str:
         lr, every = (", ".join(f"{player[key]:g}" for player in players) for key in ("lr", "every"))
         rows.append([code(path.stem), header(path), name, numbers, lr, every])
     adam = CONF / "optim/adam.yaml"
-    schedules = [f"oakleaf.optim.player.{name}" for name in ("Linear", "Cosine", "Exponential")]
+    schedules = [f"oakleaf.optim.schedules.{name}" for name in ("Linear", "Cosine", "Exponential")]
     return page(
         "optim",
         table(["optim=", "source", "algorithm", "its numbers", "lr", "every"], rows),

@@ -30,7 +30,7 @@ LOGGED_NAMES = [
         "score/real",
         "Mean of the critic's raw score on real images. Larger means more real.",
         "In place of `D(x)` where the loss defines no probability: Wasserstein, hinge, least squares, "
-        "relativistic, energies.",
+        "relativistic, f-divergences, energies.",
     ),
     (
         "score/fake",
@@ -79,14 +79,20 @@ LOGGED_NAMES = [
         "`model=lapgan`.",
     ),
     (
+        "D(mismatched)",
+        "The same as `D(G(z))` on real images with the captions of other images.",
+        "Text-conditional games with `mismatched: true`: `model=gan_cls`, `stackgan`, `stackgan_2`. Only where the "
+        "loss defines a probability.",
+    ),
+    (
         "score/mismatched",
-        "The critic's mean score, or probability, on real images with the captions of other images.",
-        "Text-conditional games with `mismatched: true`: `model=gan_cls`, `stackgan`, `stackgan_2`.",
+        "The critic's mean score on real images with the captions of other images.",
+        "In place of `D(mismatched)` where the loss defines no probability.",
     ),
     (
         "accuracy/mismatched",
         "Share of those pairs that the discriminator rejects.",
-        "Together with `score/mismatched`.",
+        "Text-conditional games with `mismatched: true`.",
     ),
     (
         "objective/k",
@@ -406,7 +412,7 @@ Those of the generator; the discriminator has the same, apart from `unrolled`.
 ## Schedules
 
 Any number of an optimizer can change with the number of images seen: `'+optim.generator.schedules.lr={_target_:
-oakleaf.optim.player.Linear, to: 0, over: 1000000}'`.
+oakleaf.optim.schedules.Linear, to: 0, over: 1000000}'`.
 """,
     "data": """
 # Data sets: `data=`

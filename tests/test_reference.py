@@ -31,6 +31,7 @@ RUNS = {  # each logs names that the others do not
     "reconstruction": ["model=vae", "model.game.generator.encoder.width=8", "model.game.generator.decoder.width=8"],
     "likelihood": ["model=gmm", "model.game.generator.components=2", "model.game.generator.factors=1"],
     "captions": ["model=gan_cls", *WIDTHS, "data=emoji_captions", "data.size=16"],
+    "captions, unbounded scores": ["model=gan_cls", *WIDTHS, "data=emoji_captions", "data.size=16", "loss=hinge"],
 }
 
 
