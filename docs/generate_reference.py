@@ -21,6 +21,7 @@ from oakleaf.losses import conditioning_augmentation, likelihood, penalties, ter
 
 ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "conf"
+TARGETS = {"train": "oakleaf.gan.GAN"}  # the class whose docstring explains keys of a command's file
 MARK = "<!-- Written by docs/generate_reference.py: make reference -->\n\n"
 ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 AUTHORS = r"[A-Z][\w-]+(?: (?:&|and) [A-Z][\w-]+| et al\.)?"
@@ -133,10 +134,11 @@ def comments(path: Path) -> dict[str, str]:
     return found
 
 
-def options(path: Path, begin: str = "") -> list[Option]:
+def options(path: Path, begin: str = "", target: str | None = None) -> list[Option]:
     """Return the keys of a file that begin so, each with its comment, or else with what its class's docstring says."""
     content = {key: value for key, value in plain(path).items() if key not in ("defaults", "hydra")}
-    return [option for option in _walk(content, "", comments(path), {}) if option.key.startswith(begin)]
+    args = arguments(content.get("_target_", target))
+    return [option for option in _walk(content, "", comments(path), args) if option.key.startswith(begin)]
 
 
 def _walk(node: Mapping[str, Any], above: str, notes: Mapping[str, str], args: Mapping[str, str]) -> Iterator[Option]:
@@ -198,7 +200,7 @@ def arguments(target: str | None) -> dict[str, str]:
             found[name] = begin[2]
         elif found:
             found[name] = f"{found[name]} {line.strip()}"
-    return found
+    return {name: re.sub(r"\bNone\b", "null", text.strip().rstrip(".")) for name, text in found.items()}
 
 
 def signature(target: str) -> str:
@@ -318,8 +320,7 @@ def data() -> str:
         needs = DATA_NEEDS.get(path.stem, "")
         numbers = [shape, str(node["batch_size"]), str(node["epochs"])]
         rows.append([code(path.stem), header(path), needs, short(source), *numbers])
-    args = arguments("oakleaf.data.Images")
-    keys = [o._replace(meaning=o.meaning or args.get(o.key, "")) for o in options(CONF / "data/base/images.yaml")]
+    keys = options(CONF / "data/base/images.yaml")
     return page(
         "data",
         table(["data=", "what it is", "what it needs", "source", "channels x size", "batch size", "epochs"], rows),
@@ -423,8 +424,8 @@ def _command(path: Path) -> str:
     entries = [entry for entry in plain(path).get("defaults", []) if isinstance(entry, dict)]
     groups = {key.removeprefix("override "): choice for entry in entries for key, choice in entry.items()}
     shown = ", ".join(f"`{key}={text_of(choice)}`" for key, choice in groups.items() if "job_logging" not in key)
-    words = f"{header(path)}.\n\n" + (f"Groups and their defaults: {shown}.\n\n" if shown else "")
-    return f"## `{path.stem}.py`\n\n{words}{option_table(options(path))}"
+    words = f"{header(path).rstrip('.')}.\n\n" + (f"Groups and their defaults: {shown}.\n\n" if shown else "")
+    return f"## `{path.stem}.py`\n\n{words}{option_table(options(path, target=TARGETS.get(path.stem)))}"
 
 
 def groups() -> str:

@@ -411,8 +411,11 @@ Those of the generator; the discriminator has the same, apart from `unrolled`.
     "optim/schedules": """
 ## Schedules
 
-Any number of an optimizer can change with the number of images seen: `'+optim.generator.schedules.lr={_target_:
-oakleaf.optim.schedules.Linear, to: 0, over: 1000000}'`.
+Any number of an optimizer can change with the number of images seen:
+
+```
+'+optim.generator.schedules.lr={_target_: oakleaf.optim.schedules.Linear, to: 0, over: 1000000}'
+```
 """,
     "data": """
 # Data sets: `data=`
