@@ -3,7 +3,7 @@
 Hydra's launchers call a sweep's jobs one after another in one Python process, or in a worker that serves several jobs.
 There memory and GPU contexts of one job would remain for the next, and Lightning could not start the further processes
 of a job with several devices, since it starts them by repeating the command line. Therefore each job is started as a
-command of its own (`python -m oakleaf.sweeps.job_process`), and the launcher's process only waits for it.
+command of its own (`python -m oakleaf.cli.sweep_job`), and the launcher's process only waits for it.
 
 A job must not outlive its sweep: it would write into a folder that the next start of the sweep uses. The standard input
 of the job's process is a pipe whose other end this process holds open. When this process ends, even by SIGKILL, the
@@ -117,7 +117,7 @@ def _command(hydra: Any, overrides: list[str], has_checkpoint: bool, place: str)
     if has_checkpoint or not any(o.startswith("resume=") for o in overrides):
         overrides = [*(o for o in overrides if not o.startswith("resume=")), "resume=auto"]
     run_dir = f"hydra.run.dir={quote(place)}"
-    return [sys.executable, "-m", "oakleaf.sweeps.job_process", *config_dirs, *own, *overrides, run_dir]
+    return [sys.executable, "-m", "oakleaf.cli.sweep_job", *config_dirs, *own, *overrides, run_dir]
 
 
 def _run_process(
