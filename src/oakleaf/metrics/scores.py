@@ -30,7 +30,7 @@ class Score:
         value: the number for the samples.
         real: the real-data baseline; None if it does not exist, could not be computed, or was not requested.
         better: "lower" or "higher", whichever is better, or "".
-        protocol: what a comparison with other numbers must know.
+        protocol: what is needed to compare the number with others.
     """
 
     name: str
