@@ -8,8 +8,8 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
+from oakleaf.builder.build import build
 from oakleaf.builder.compose import compose_config
-from oakleaf.builder.recipe import build
 
 COUNTED = 2, 4  # batches that are played to count: what two images more take, and not what each turn takes anyhow
 

@@ -21,8 +21,8 @@ import torch
 from contest import HERE, record
 from lightning.pytorch import Callback
 
+from oakleaf.builder.build import build
 from oakleaf.builder.compose import compose_config
-from oakleaf.builder.recipe import build
 from oakleaf.builder.trainer import build_trainer
 
 TURNS = 100

@@ -11,8 +11,8 @@ import time
 import torch
 from contest import record
 
+from oakleaf.builder.build import build
 from oakleaf.builder.compose import compose_config
-from oakleaf.builder.recipe import build
 from oakleaf.games import Batch, Game
 from oakleaf.runtime.precision import best_precision
 

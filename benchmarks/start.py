@@ -60,7 +60,7 @@ def inside() -> None:
     part("import oakleaf", lambda: (__import__("oakleaf.builder.recipe"), __import__("oakleaf.callbacks")))
     with tempfile.TemporaryDirectory() as folder:
         config = part("compose", lambda: composed(folder))
-        from oakleaf.builder.recipe import build
+        from oakleaf.builder.build import build
         from oakleaf.builder.trainer import build_trainer
 
         module, data, recipe = part("build networks", lambda: build(config))

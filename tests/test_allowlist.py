@@ -15,9 +15,9 @@ from PIL import Image
 from helpers.commands import quick
 from helpers.composing import FP32, SMALL, composed
 from helpers.training import Fit, built
+from oakleaf.builder.build import build
 from oakleaf.builder.instantiate import instantiate_allowed
 from oakleaf.builder.load import load
-from oakleaf.builder.recipe import build
 from oakleaf.config.allowlist import TRUST, locate
 from oakleaf.config.paths import conf_dir
 from oakleaf.errors import UserError

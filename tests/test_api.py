@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import torch
 
 import oakleaf
+from helpers.composing import ROOT
 from oakleaf.errors import UserError
 
 TINY = ["model.game.generator.width=8", "model.game.discriminator.width=8", "data.batch_size=16", "logger=csv"]
@@ -60,4 +62,5 @@ def test_an_unconditional_generator_refuses_a_condition(here: Path) -> None:
 def test_importing_oakleaf_does_not_import_torch() -> None:
     code = "import oakleaf, sys; print('torch' in sys.modules, oakleaf.__version__)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert found[0] == "False"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert found == ["False", project["version"]]

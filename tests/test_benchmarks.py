@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from helpers.composing import ROOT, composed
-from oakleaf.builder.recipe import build
+from oakleaf.builder.build import build
 
 CODE = {  # f"{value:format}" of their sources, with values of a run: training_loop.py; src/worker.py
     "r3gan": [

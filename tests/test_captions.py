@@ -18,9 +18,9 @@ from torch.nn.functional import softplus
 from helpers.composing import composed
 from helpers.data import condition_options, first_stage
 from helpers.training import Fit
+from oakleaf.builder.build import build
 from oakleaf.builder.instantiate import instantiate_allowed
 from oakleaf.builder.load import check_classes, load
-from oakleaf.builder.recipe import build
 from oakleaf.cli.real_data import real_data
 from oakleaf.conditioning.caption import Caption
 from oakleaf.conditioning.priors import Normal

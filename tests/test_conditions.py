@@ -12,8 +12,8 @@ from PIL import Image
 from helpers.commands import quick
 from helpers.composing import SMALL, composed
 from helpers.training import Fit, built
+from oakleaf.builder.build import build
 from oakleaf.builder.load import load
-from oakleaf.builder.recipe import build
 from oakleaf.conditioning.condition import Label
 from oakleaf.conditioning.priors import Codes as CodesPrior
 from oakleaf.errors import UserError

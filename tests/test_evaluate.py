@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from helpers.commands import Result, quick
 from helpers.composing import SMALL, composed
 from helpers.training import Fit
+from oakleaf.builder.build import build
 from oakleaf.builder.instantiate import instantiate_allowed
 from oakleaf.builder.load import load
-from oakleaf.builder.recipe import build
 from oakleaf.callbacks.evaluate import Evaluate
 from oakleaf.cli.real_data import real_data
 from oakleaf.data.toy import Points, Ring
@@ -506,11 +506,11 @@ def test_images_that_a_metric_reserves_leave_others_for_the_baseline(tmp_path: P
 def test_the_best_checkpoint_is_chosen_on_images_that_the_run_did_not_see(tmp_path: Path) -> None:
     """MNIST's 50,000 and 10,000: by the last sixth of the 50,000 it would be chosen by what was trained on."""
     data = looking(tmp_path).data
-    evaluation = looking(tmp_path, test=lambda: data, unseen=lambda: (data, torch.arange(1500, 1797)))
+    evaluation = looking(tmp_path, test=lambda: data, remaining=lambda: (data, torch.arange(1500, 1797)))
     validation, test, split = evaluation.validation_and_test()
     assert torch.equal(validation.pixels, data.rows["image"][1500:])
     assert (len(test), split, evaluation.reserved) == (1797, "test", set())
-    evaluation = looking(tmp_path, test=lambda: data, unseen=lambda: (data, torch.arange(0)))
+    evaluation = looking(tmp_path, test=lambda: data, remaining=lambda: (data, torch.arange(0)))
     assert torch.equal(evaluation.validation_and_test()[0].pixels, data.rows["image"][-(1797 // 6) :])
 
 
@@ -525,8 +525,8 @@ def test_a_run_on_the_first_images_has_not_seen_the_others(monkeypatch: pytest.M
     options = ["data=mnist", "data.source.first=10", "data.size=16", f"data.cache={tmp_path}"]
     recipe: Any = OmegaConf.to_container(composed(*options, "data.source.split=train", folder="x"), resolve=True)
     reals = real_data({"hyper_parameters": recipe, "trained_on": {"data": ""}}, None, None)
-    assert reals.test and reals.unseen and reals.split == "train"
-    data, rows = reals.unseen()
+    assert reals.test and reals.remaining and reals.split == "train"
+    data, rows = reals.remaining()
     assert rows.tolist() == [10, 11] and data.rows["image"][rows, 0, 0, 0].tolist() == [10, 11]
     assert (len(reals.data.rows["image"]), len(reals.test().rows["image"])) == (10, 3)
     assert real_data({"hyper_parameters": recipe}, "test", None)[1:] == ("test", None, None)

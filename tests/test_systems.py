@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from helpers.composing import FP32, LONG, choices, composed, input_options
 from helpers.data import condition_options
 from helpers.training import Fit, built
-from oakleaf.builder.recipe import build
+from oakleaf.builder.build import build
 from oakleaf.builder.trainer import build_trainer
 from oakleaf.config.validate import validate
 from oakleaf.errors import UserError

@@ -12,9 +12,9 @@ from PIL import Image
 
 from helpers.composing import FP32, composed
 from helpers.training import built
+from oakleaf.builder.build import build
 from oakleaf.builder.instantiate import instantiate_allowed
 from oakleaf.builder.load import load
-from oakleaf.builder.recipe import build
 from oakleaf.data.captions import CaptionWords, split_of
 from oakleaf.data.images import Images
 from oakleaf.data.tags import TaggedImages, Tags

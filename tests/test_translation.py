@@ -676,9 +676,9 @@ def test_translation_makes_inputs_on_request_and_knows_both_directions(fit: Fit,
     fit(*CYCLE, *TINY, "data/input=edges", "max_images=8", folder=tmp_path / "b")
     with pytest.raises(UserError, match="no part is missing"):
         Translator(str(tmp_path / "b"), make_input=True, region="half")
-    there, back = (Translator(str(tmp_path / "b"), inverse=way)(file) for way in (False, True))
-    assert np.asarray(there).shape == np.asarray(back).shape == (16, 16)
-    assert (np.asarray(there) != np.asarray(back)).any()
+    forward, backward = (Translator(str(tmp_path / "b"), inverse=way)(file) for way in (False, True))
+    assert np.asarray(forward).shape == np.asarray(backward).shape == (16, 16)
+    assert (np.asarray(forward) != np.asarray(backward)).any()
     fit(
         *TINY, "max_images=8", "model.game.generator.width=4", "model.game.discriminator.width=4", folder=tmp_path / "c"
     )

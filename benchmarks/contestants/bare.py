@@ -18,8 +18,8 @@ from beat import beat
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from oakleaf.builder.build import build
 from oakleaf.builder.compose import compose_config
-from oakleaf.builder.recipe import build
 from oakleaf.round import is_per_sample
 from oakleaf.runtime.precision import best_precision
 

@@ -8,8 +8,8 @@ import tempfile
 
 from beat import Beat
 
+from oakleaf.builder.build import build
 from oakleaf.builder.compose import compose_config
-from oakleaf.builder.recipe import build
 from oakleaf.builder.trainer import build_trainer
 from oakleaf.cli.hardware import import_torch
 

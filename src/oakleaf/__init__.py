@@ -3,11 +3,13 @@
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.2.0"
+from oakleaf.runtime.version import VERSION
+
+__version__ = VERSION
 __all__ = ["Run", "build", "from_pretrained", "load", "push_to_hub", "train"]
 
 MODULES = {
-    "build": "oakleaf.builder.recipe",
+    "build": "oakleaf.builder.build",
     "from_pretrained": "oakleaf.export.pretrained",
     "push_to_hub": "oakleaf.export.pretrained",
     "Run": "oakleaf.api",

@@ -6,7 +6,8 @@ from pathlib import Path
 from lightning.pytorch import LightningDataModule, Trainer
 
 from helpers.composing import composed
-from oakleaf.builder.recipe import Recipe, build
+from oakleaf.builder.build import build
+from oakleaf.builder.recipe import Recipe
 from oakleaf.builder.trainer import build_trainer
 from oakleaf.gan import GAN
 

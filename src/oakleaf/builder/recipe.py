@@ -1,18 +1,17 @@
-"""From a configuration to a module and its data.
+"""The parts of building: data, their facts, the validated recipe, the module, and what is stored.
 
 A recipe is a composed, resolved configuration in plain containers: everything that makes a run. It is stored in
 checkpoints.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule, seed_everything
+from lightning.pytorch import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.builder.instantiate import instantiate_allowed
-from oakleaf.builder.resolvers import register
 from oakleaf.config.allowlist import is_safe_interpolation
 from oakleaf.config.validate import validate
 from oakleaf.errors import UserError
@@ -23,31 +22,6 @@ from oakleaf.runtime.run_dir import redact_home
 from oakleaf.runtime.seeds import derive_seed
 
 Recipe = dict[str, Any]
-
-
-class Build(NamedTuple):
-    """What `build` returns: the module, the data module, and the resolved recipe."""
-
-    module: GAN
-    data: LightningDataModule
-    recipe: Recipe
-
-
-def build(config: DictConfig) -> Build:
-    """Build the module and its data from a composed configuration. The configuration is not changed.
-
-    Raises:
-        UserError: a value that makes no sense, or data that are not there.
-    """
-    register()
-    data = build_data(config)
-    config = OmegaConf.merge(config, {"data": data_facts(data)})  # type: ignore[assignment]
-    recipe = validated_recipe(config, data)
-    module = build_module(recipe)
-    check_condition(module, data, recipe)
-    module.configure_optimizers()  # raises for numbers that an optimizer refuses, before anything begins
-    module.save_hyperparameters(stored_recipe(config, recipe), logger=False)
-    return Build(module, data, recipe)
 
 
 def build_data(config: DictConfig) -> Any:
@@ -113,10 +87,6 @@ def build_module(recipe: Recipe) -> GAN:
         if "__init__()" not in str(error):
             raise
         raise UserError(f"model.game: {str(error).split('__init__()')[1].strip()}") from error  # missing or unexpected
-    if hasattr(game, "load_run"):
-        from oakleaf.builder.load import load
-
-        game.load_run = load
     ema = optim.pop("ema", None)
     guard = NonFiniteGuard(**recipe.get("nonfinite", {}))
     return GAN(game, optim, ema, recipe["seed"], recipe["log_every"], recipe["max_images"], guard)

@@ -75,8 +75,8 @@ PLUGINS = {"joblib": "parallel", "submitit_slurm": "slurm", "submitit_local": "s
 
 
 def _missing(error: MissingConfigException) -> str:
-    wanted = error.missing_cfg_file or ""
-    group, _, choice = str(wanted).rpartition("/")
+    missing = error.missing_cfg_file or ""
+    group, _, choice = str(missing).rpartition("/")
     if group == "hydra/launcher" and choice in PLUGINS:
         return f"hydra/launcher: {choice} is a separate plugin: uv pip install 'oakleaf[{PLUGINS[choice]}]'"
     options = list(error.options or [])

@@ -54,12 +54,12 @@ def evaluate_checkpoint(options: Any) -> Any:
     changes = {"model.game.prior.truncation": options["truncation"]} if options["truncation"] else {}
     content = read_checkpoint(file)
     module = module_from_checkpoint(content, changes).to(resolve_device(options["device"]))
-    data, split, test, unseen = real_data(content, options["split"], options["root"])
+    data, split, test, remaining = real_data(content, options["split"], options["root"])
     metrics = {name: instantiate_allowed(node) for name, node in options["metric"].items()}
     fake = sample_count(options["fake"], metrics)
     real = max(options["real"], 2 * fake)  # as many may be held out for the real-data baseline
     extractor, ema, seed = instantiate_allowed(options["extractor"]), options["ema"], options["seed"]
-    evaluation = EvaluationData(module, data, extractor, fake, real, ema, seed, test, unseen)
+    evaluation = EvaluationData(module, data, extractor, fake, real, ema, seed, test, remaining)
     results = evaluate_metrics(metrics, evaluation)
     if results.scores:
         results.pictures["samples"] = render(from_bytes(evaluation.fake.pixels), most=SHOWN)

@@ -26,7 +26,7 @@ class RealData(NamedTuple):
     data: Any
     split: str | None
     test: Callable[[], Any] | None = None
-    unseen: Callable[[], tuple[Any, Any]] | None = None
+    remaining: Callable[[], tuple[Any, Any]] | None = None
 
 
 def real_data(content: dict[str, Any], split: str | None, root: str | None) -> RealData:
@@ -74,7 +74,7 @@ def real_data(content: dict[str, Any], split: str | None, root: str | None) -> R
         data.setup()
         return data
 
-    def unseen() -> tuple[Any, Any]:
+    def remaining() -> tuple[Any, Any]:
         import torch
 
         data = ready("train", entire=True)
@@ -87,4 +87,4 @@ def real_data(content: dict[str, Any], split: str | None, root: str | None) -> R
         log.warning("these are not the pictures of the training: some were added, removed or changed")
     if split != "train" or trained == "all":  # then the training has seen the test split
         return RealData(data, split)
-    return RealData(data, split, lambda: ready("test", entire=True), unseen if source.get("first") else None)
+    return RealData(data, split, lambda: ready("test", entire=True), remaining if source.get("first") else None)

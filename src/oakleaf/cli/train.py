@@ -56,8 +56,8 @@ def train_in(folder: Path, config: DictConfig, overrides: Sequence[str], groups:
 
 def fit(folder: Path, config: DictConfig, overrides: Sequence[str], checkpoint: Path | None, content: Any) -> Any:
     """Build module, data and Trainer, load the checkpoint's content if there is one, and train."""
+    from oakleaf.builder.build import build
     from oakleaf.builder.load import check_classes, load_weights
-    from oakleaf.builder.recipe import build
     from oakleaf.builder.trainer import build_trainer
 
     module, data, recipe = build(config)

@@ -18,7 +18,7 @@ class ClassificationError(LabelledTestMetric):
     """The number and the share of real test images that the discriminator assigns to a wrong class.
 
     The EMA weights of the discriminator are used if there are any (`optim.ema.of`). The metric uses no samples, so it
-    says nothing about their quality, and has no real-data baseline.
+    does not depend on their quality, and has no real-data baseline.
 
     Reference: Salimans 2016, arXiv:1606.03498, section 5.
     """

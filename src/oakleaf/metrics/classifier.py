@@ -99,7 +99,7 @@ def train_classifier(
         task: what to predict.
         training: the network's widths and the training's length.
         device: where to train.
-        rows: the numbers of the images to train on [M]; None: all.
+        rows: the indices of the images to train on [M]; None: all.
         seed: seed of the weights and the batches.
 
     Returns:
@@ -159,7 +159,7 @@ def minimise(
 
 
 def _shuffled_batches(count: int, batch: int) -> Iterator[Tensor]:
-    """Row numbers of batches without end, from one random permutation after the other."""
+    """Row indices of batches without end, from one random permutation after the other."""
     order = torch.randperm(count)
     while True:
         while len(order) < batch:

@@ -24,7 +24,7 @@ class Task(ABC):
 
         Args:
             x: images [B, C, H, W] in [-1, 1].
-            rows: the row numbers of the images [B].
+            rows: the row indices of the images [B].
 
         Returns:
             The input [B, C, H, W] and the target [B] or [B, K].
@@ -43,7 +43,7 @@ class Task(ABC):
         return None
 
     def rows(self, count: int) -> Tensor:
-        """Return the numbers of those of `count` rows that can be trained on."""
+        """Return the indices of those of `count` rows that can be trained on."""
         return torch.arange(count)
 
 

@@ -19,7 +19,7 @@ class CodeError(Metric):
     """The classification error on real test images of the first categorical code, `argmax Q(c_1 | x)`.
 
     Each value of the code is matched to one class by the assignment with the fewest errors (the Hungarian method, Kuhn
-    1955); the labels are used for nothing else. The metric uses no samples, so it says nothing about their quality, and
+    1955); the labels are used for nothing else. The metric uses no samples, so it does not depend on their quality, and
     has no real-data baseline.
 
     Reference: Chen 2016 (InfoGAN), arXiv:1606.03657, section 7.2.

@@ -19,7 +19,7 @@ class EncoderOneNN(Metric):
 
     The features are the layer before the encoder's output, by its EMA weights if there are any; distances are
     Euclidean; the classifier's training set is the real training images. The real-data baseline is the same accuracy in
-    raw pixels. The metric uses no samples, so it says nothing about their quality.
+    raw pixels. The metric uses no samples, so it does not depend on their quality.
 
     Reference: Donahue 2016, arXiv:1605.09782, table 1.
     """

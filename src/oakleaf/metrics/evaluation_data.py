@@ -39,16 +39,16 @@ class EvaluationData:
         data: the real images.
         extractor: the feature extractor.
         fake: the number of samples.
-        real: the maximal number of real images, drawn evenly from the set.
+        real: the maximal number of real images, a fixed random selection from the set.
         ema: generate with the EMA weights, if the model has them.
         seed: seed of the samples.
         test: returns the data module of the test split, called when a metric needs it; None if the set has no test
             split.
-        unseen: returns a data module and the numbers of those of its images [N] that belong to the training split but
+        unseen: returns a data module and the indices of those of its images [N] that belong to the training split but
             were not trained on; None if the run was trained on all of the split.
 
     Attributes:
-        reserved: row numbers of real images that a metric chooses or tests by; the baseline does not use them.
+        reserved: row indices of real images that a metric chooses or tests by; the baseline does not use them.
         missing_features_reason: why there are no features; empty if there are.
     """
 
@@ -62,9 +62,9 @@ class EvaluationData:
         ema: bool = True,
         seed: int = 0,
         test: Callable[[], ImageDataModule] | None = None,
-        unseen: Callable[[], tuple[ImageDataModule, Tensor]] | None = None,
+        remaining: Callable[[], tuple[ImageDataModule, Tensor]] | None = None,
     ) -> None:
-        self.module, self.data, self.extractor, self._test, self._unseen = module, data, extractor, test, unseen
+        self.module, self.data, self.extractor, self._test, self._remaining = module, data, extractor, test, remaining
         self.fake_count, self.real_count, self.ema, self.seed = fake, real, ema, seed
         self.reserved: set[int] = set()
         self.missing_features_reason = "no metric of this evaluation uses an extractor"
@@ -91,11 +91,11 @@ class EvaluationData:
 
     @property
     def is_training_data(self) -> bool:
-        """Whether the real images are those that the model was trained on; True if the checkpoint does not say."""
+        """Whether the model was trained on these real images; True if the checkpoint does not record the data."""
         return self.module.trained_on in ("", self.data.hash)
 
     def protocol(self, with_extractor: bool, with_baseline: bool) -> dict[str, Any]:
-        """Return what a comparison of numbers must know about the samples and the real images.
+        """Return what is needed to compare numbers: properties of the samples and the real images.
 
         Args:
             with_extractor: include the extractor's protocol.
@@ -168,7 +168,7 @@ class EvaluationData:
 
     @cached_property
     def condition_rows(self) -> Tensor | None:
-        """The row numbers of the real images whose conditions the samples get, [fake].
+        """The row indices of the real images whose conditions the samples get, [fake].
 
         Each real image is used equally often, in an order that depends on the seed, so a condition is as rare among the
         samples as among the data. None if the model has no condition, or if the data do not have it: then the
@@ -188,7 +188,7 @@ class EvaluationData:
         return torch.cat(orders)[: self.fake_count]
 
     def _with_conditions(self, inputs: Batch) -> Batch:
-        """Replace the row numbers in the inputs by the conditions of these rows."""
+        """Replace the row indices in the inputs by the conditions of these rows."""
         if "row" not in inputs:
             return inputs
         key = self.module.game.condition.key  # type: ignore[union-attr]
@@ -198,7 +198,7 @@ class EvaluationData:
 
     @cached_property
     def rows(self) -> Tensor:
-        """The row numbers of the real images that are used, ascending, [at most `real`]."""
+        """The row indices of the real images that are used, ascending, [at most `real`]."""
         return shuffled(len(self.data.rows["image"]), self.real_count).sort().values
 
     @cached_property
@@ -267,7 +267,7 @@ class EvaluationData:
                 f"{len(images)} real images are too few to hold out a sixth of them for testing: at least 12 are needed"
             )
         if self.test is not None:
-            data, rows = self._unseen() if self._unseen else (self.data, torch.empty(0))
+            data, rows = self._remaining() if self._remaining else (self.data, torch.empty(0))
             if len(rows):
                 return self._without_features(data, rows), self._without_features(self.test), "test"
             rows = torch.arange(len(images) - sixth, len(images))

@@ -71,10 +71,10 @@ class Memorisation(Metric):
         """The k nearest training images, mirrored ones included.
 
         Args:
-            real: real images; their numbers come first, those of `other_pixels` follow.
+            real: real images; their indices come first, those of `other_pixels` follow.
             pixels: the query images [N, C, H, W].
             k: the number of neighbours.
-            own: if the queries are real images, their numbers in `real` [N]; no image is its own neighbour.
+            own: if the queries are real images, their indices in `real` [N]; no image is its own neighbour.
         """
         neighbours = self._nearest_unmirrored(real, pixels, k, own)
         if not self.mirrors:
@@ -97,9 +97,9 @@ class Memorisation(Metric):
         rows = [torch.cat([samples[i][None], *[self._image(real, n) for n in neighbours.row[i]]]) for i in order]
         return {"neighbours": render(from_bytes(torch.cat(rows)), columns=neighbours.row.shape[1] + 1)}
 
-    def _image(self, real: ImageSet, number: Tensor) -> Tensor:
-        """The training image with this number, [1, C, H, W]."""
-        row = int(number)
+    def _image(self, real: ImageSet, index: Tensor) -> Tensor:
+        """The training image with this index, [1, C, H, W]."""
+        row = int(index)
         return (real.pixels[row] if row < len(real) else self.other_pixels[row - len(real)])[None]
 
     def protocol(self) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class Metric(ABC):
         return self(*evaluation.baseline)
 
     def protocol(self) -> dict[str, Any]:
-        """Return the settings of the metric that a comparison of its numbers needs; stored in `metrics.json`."""
+        """Return the metric's settings, without which its numbers cannot be compared; stored in `metrics.json`."""
         return {}
 
     def pictures(self, real: ImageSet, fake: ImageSet) -> dict[str, Image.Image]:
@@ -98,7 +98,7 @@ def labelled_rows(images: ImageSet, error: str) -> tuple[Tensor, Tensor]:
         error: the message if no image has a label.
 
     Returns:
-        The numbers of those images [M], and their labels [M].
+        The indices of those images [M], and their labels [M].
 
     Raises:
         UserError: no image has a label.

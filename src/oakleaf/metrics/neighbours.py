@@ -13,7 +13,7 @@ class Nearest(NamedTuple):
 
     Attributes:
         distance: [N, k].
-        row: [N, k], the numbers of the references.
+        row: [N, k], the indices of the references.
     """
 
     distance: Tensor
@@ -33,7 +33,7 @@ def nearest(queries: Tensor, references: Tensor, k: int = 1, exclude_self: bool 
         exclude_self: queries and references are the same rows, and no row is its own neighbour.
 
     Returns:
-        Distances and row numbers, [N, k] each.
+        Distances and row indices, [N, k] each.
     """
     blocks = [
         _nearest_of_block(block, BLOCK * i, references, k, exclude_self) for i, block in enumerate(queries.split(BLOCK))
@@ -42,7 +42,7 @@ def nearest(queries: Tensor, references: Tensor, k: int = 1, exclude_self: bool 
 
 
 def _nearest_of_block(queries: Tensor, offset: int, references: Tensor, k: int, exclude_self: bool) -> Nearest:
-    """The neighbours of one block of queries, whose first row has the number `offset`."""
+    """The neighbours of one block of queries, whose first row has the index `offset`."""
     best: Nearest | None = None
     flat_queries = flat(queries)
     for start in range(0, len(references), 4 * BLOCK):
@@ -79,10 +79,10 @@ def flat(pixels: Tensor) -> Tensor:
 
 
 def shuffled(count: int, most: int | None = None) -> Tensor:
-    """Return the row numbers 0 to count - 1 in a fixed random order, the same in every call.
+    """Return the row indices 0 to count - 1 in a fixed random order, the same in every call.
 
     Args:
         count: the number of rows.
-        most: return only the first `most` of the order; null: all.
+        most: return only the first `most` of the order; None: all.
     """
     return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:most]

@@ -24,7 +24,7 @@ class Parzen(Metric):
 
     Validation images are real images that the run was not trained on, or else the last sixth of the training set (for
     MNIST 50,000 to 59,999 in both cases); test images are those of the test split. Without a test split both are parts
-    of the training set, and the protocol says so.
+    of the training set, and the protocol records it.
 
     It detects test images without a sample nearby. It cannot detect blur, which it rewards: k-means centroids score
     higher than real images (Theis 2016). Compare it with its real-data baseline, and never use it as the only number.

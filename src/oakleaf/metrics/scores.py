@@ -15,6 +15,7 @@ from oakleaf.errors import UserError
 from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.metric import Better, Metric
 from oakleaf.runtime.run_dir import atomic_write
+from oakleaf.runtime.version import VERSION
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class Score:
         value: the number for the samples.
         real: the real-data baseline; None if it does not exist, could not be computed, or was not requested.
         better: "lower" or "higher", whichever is better, or "".
-        protocol: what a comparison with other numbers must know.
+        protocol: what is needed to compare the number with others.
     """
 
     name: str
@@ -195,6 +196,4 @@ def _read_scores(file: Path) -> list[dict[str, Any]]:
 
 def versions() -> dict[str, str]:
     """Return the versions of Oakleaf and torch, for protocols."""
-    import oakleaf
-
-    return {"oakleaf": oakleaf.__version__, "torch": torch.__version__}
+    return {"oakleaf": VERSION, "torch": torch.__version__}

@@ -30,9 +30,9 @@ Pairs = tuple[Tensor, Tensor]  # photographs [N, C, H, W] and label maps [N, 3, 
 class Segmentation(Metric):
     """Pixel accuracy, mean class accuracy and mean intersection over union of translated test images.
 
-    The data say which side of a pair is a label map, in which each class is a colour (`source.mixes`). If labels are
-    translated into photographs, a segmentation network predicts the classes of the translated photographs. If
-    photographs are translated into labels, the class is that of the nearest colour of the palette. The network is a
+    One side of each pair is a label map, in which each class is a colour; `source.mixes` is False for that side. If
+    labels are translated into photographs, a segmentation network predicts the classes of the translated photographs.
+    If photographs are translated into labels, the class is that of the nearest colour of the palette. The network is a
     U-Net, trained once on the real pairs of the training split, randomly mirrored, and cached. The real-data baseline
     is this network on the real photographs.
 

@@ -82,7 +82,7 @@ def run_search(
         jobs = _jobs_by_name(folder)
     study.restore(jobs)
     repeated, tried = 0, {name for name, job in jobs.items() if job.state in ("done", "pruned")}
-    while len(tried) < settings.trials and repeated < MAX_REPEATED and not study.exhausted:
+    while len(tried) < settings.trials and repeated < MAX_REPEATED and not study.is_complete:
         suggested = study.ask(min(settings.batch, settings.trials - len(tried)))
         planned = {job_name(swept): Job(job_name(swept), [*fixed, *swept], swept) for swept in suggested}
         validate([job.overrides for job in planned.values()])
@@ -95,7 +95,7 @@ def run_search(
         study.tell(jobs)
         tried.update(new)
         repeated = 0 if new else repeated + 1
-    if repeated or study.exhausted:
+    if repeated or study.is_complete:
         log.info("the search ends after %d trials: the sampler suggests nothing new", len(tried))
     write_report(folder, OmegaConf.select(config, "logger.wandb"))
 

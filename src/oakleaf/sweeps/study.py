@@ -34,12 +34,12 @@ class Study:
             repeat its suggestions after a restart.
 
     Attributes:
-        exhausted: the sampler has nothing more to suggest, as a grid's at its end.
+        is_complete: the sampler has nothing more to suggest, as a grid's at its end.
         prunes: whether there is a pruner.
         study: Optuna's study.
     """
 
-    exhausted = False
+    is_complete = False
 
     def __init__(
         self, folder: Path, space: Space, settings: Any, score_name: str, evaluation: Sequence[str], seed: int
@@ -111,7 +111,7 @@ class Study:
         try:
             self.study.tell(trial, value, state=state if value is None else None)
         except RuntimeError:  # a grid's sampler calls Study.stop at its end, which needs Study.optimize
-            self.exhausted = not self._trials(TrialState.WAITING)
+            self.is_complete = not self._trials(TrialState.WAITING)
 
     def _value(self, job: Job) -> float | None:
         score = job.score(self.score_name) if job.is_done(self.evaluation) else None

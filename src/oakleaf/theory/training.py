@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import pad
 
+from oakleaf.builder.build import build
 from oakleaf.builder.compose import compose_config
-from oakleaf.builder.recipe import build
 from oakleaf.builder.trainer import build_trainer
 from oakleaf.gan import GAN
 from oakleaf.metrics.fid import frechet_distance

@@ -1,0 +1,46 @@
+"""From a composed configuration to a module and its data."""
+
+from typing import NamedTuple
+
+from lightning.pytorch import LightningDataModule
+from omegaconf import DictConfig, OmegaConf
+
+from oakleaf.builder.load import load
+from oakleaf.builder.recipe import (
+    Recipe,
+    build_data,
+    build_module,
+    check_condition,
+    data_facts,
+    stored_recipe,
+    validated_recipe,
+)
+from oakleaf.builder.resolvers import register
+from oakleaf.gan import GAN
+
+
+class Build(NamedTuple):
+    """What `build` returns: the module, the data module, and the resolved recipe."""
+
+    module: GAN
+    data: LightningDataModule
+    recipe: Recipe
+
+
+def build(config: DictConfig) -> Build:
+    """Build the module and its data from a composed configuration. The configuration is not changed.
+
+    Raises:
+        UserError: a value that makes no sense, or data that are not there.
+    """
+    register()
+    data = build_data(config)
+    config = OmegaConf.merge(config, {"data": data_facts(data)})  # type: ignore[assignment]
+    recipe = validated_recipe(config, data)
+    module = build_module(recipe)
+    if hasattr(module.game, "load_run"):
+        module.game.load_run = load  # type: ignore[assignment]
+    check_condition(module, data, recipe)
+    module.configure_optimizers()  # raises for numbers that an optimizer refuses, before anything begins
+    module.save_hyperparameters(stored_recipe(config, recipe), logger=False)
+    return Build(module, data, recipe)

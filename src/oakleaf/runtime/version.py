@@ -1,0 +1,3 @@
+"""The version of Oakleaf, for protocols, model cards and checkpoints."""
+
+VERSION = "0.2.0"
