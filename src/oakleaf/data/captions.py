@@ -1,7 +1,8 @@
 """Sources of pictures with captions, which they read from a folder with a table `captions.txt`.
 
-Two sources differ in what they make of the captions. `CaptionWords` has a row of 0 and 1 for each picture, which words
-occur; tags are learned from it. `CaptionTokens` has the words in their order, for text-to-image models.
+Two sources encode the captions differently. `CaptionWords` has a vector of 0 and 1 for each picture, which of the words
+occur; it is the source for tagging. `CaptionTokens` has the words in their order, and is the source for text-to-image
+models.
 """
 
 import csv

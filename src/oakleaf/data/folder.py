@@ -30,6 +30,9 @@ class Folder(Source):
         upscale: enlarge pictures smaller than `data.size`; otherwise such a picture is an error.
         split: "test" is every tenth picture, "train" are the others, "all" is all of them.
 
+    Attributes:
+        files: the path of each picture.
+
     Raises:
         UserError: the folder does not exist or holds no picture, or a single picture is to be split.
     """

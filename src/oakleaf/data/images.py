@@ -224,7 +224,7 @@ class Images(ImageDataModule):
         if self.input_images and not self.unpaired and len(self.input_images.source) != len(self.source):
             count = len(self.input_images.source)
             raise UserError(
-                f"data={self.name}: {len(self.source)} images and {count} inputs are no pairs; if they need not be: data.unpaired=true"
+                f"data={self.name}: {len(self.source)} images and {count} inputs are no pairs; set data.unpaired=true"
             )
         if input:
             return input.channels(self.channels)

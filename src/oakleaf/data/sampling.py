@@ -4,7 +4,8 @@ Which rows are in a batch is a function of (seed, iteration) alone. `EpochSample
 epoch from the run's seed and the number of the epoch, and the iteration says which batch of the epoch comes next. So a
 resumed run continues with the batch it would have had, and a checkpoint needs no state of a loader: a loader is given a
 function that returns the current iteration, and calls it when its first batch is requested, which is after Lightning
-has restored the checkpoint. The same batches come from each loader, on one process or on several.
+has restored the checkpoint. Each loader gives the same batches, and several processes divide the global batch that a
+single process would have.
 
 There are three loaders. `DeviceLoader` indexes a tensor on the training device. `WorkerLoader` reads from the
 memory-mapped cache in worker processes, for sets that do not fit on the device. `UnpairedLoader` combines two of them.
@@ -61,8 +62,8 @@ class EpochSampler:
                 for a copy.
 
         Yields:
-            Row numbers [batch] int64, and whether each image may be mirrored, [batch] bool; both [2 * batch] with
-            `oversample`, the repeated rows in the second half.
+            Row numbers [batch] int64, and which images to mirror (if the data are flipped), [batch] bool; both
+            [2 * batch] with `oversample`, the repeated rows in the second half.
         """
         epoch = None
         for current in range(iteration, iteration + self.batches_per_epoch):
