@@ -80,3 +80,18 @@ def test_every_logged_name_is_in_the_table(
     known = [pattern(name) for name, _, _ in reference("reference_tables").LOGGED_NAMES]
     assert "epoch" in logged
     assert not {name for name in logged if not any(one.fullmatch(name) for one in known)}
+
+
+def test_the_changelog_names_modules_and_classes_that_exist() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    rows = changelog.split("### Renamed: modules")[1].split("###")[0].splitlines()
+    cells = [row.split(" | ")[1] for row in rows if row.startswith("| `")]
+    assert len(cells) > 70
+    for cell in cells:
+        modules = re.findall(r"`([\w.]+)`", re.sub(r"\(.*?\)", "", cell))
+        for module in modules:
+            importlib.import_module(f"oakleaf.{module}")
+        found = importlib.import_module(f"oakleaf.{modules[0]}")
+        assert not [
+            name for name in re.findall(r"`(\w+)`", "".join(re.findall(r"\(.*?\)", cell))) if not hasattr(found, name)
+        ]
