@@ -44,7 +44,7 @@ def counted(name: str, batch_size: int, overrides: list[str]) -> System:
     if module.game.condition and not data.input_channels:
         data.prepare_data()
         data.setup("fit")
-        module.game.condition.meet(data)
+        module.game.condition.fit(data)
     flops = reduced = activations = 0.0
     for player, how in module.players.items():
         (own, kept), (more, longer) = (played(module, player, noise(module, data, count)) for count in COUNTED)

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from oakleaf.errors import UserError
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 class CriticOutput(NamedTuple):
@@ -157,7 +158,9 @@ def is_per_sample(critic: nn.Module) -> bool:
 
     A layer that does depend on them is a BatchNorm or says so by an attribute `mixes_images = True`.
     """
-    return not any(isinstance(layer, _BatchNorm) or getattr(layer, "mixes_images", False) for layer in critic.modules())
+    return not any(
+        isinstance(layer, BATCH_NORMS) or getattr(layer, "mixes_images", False) for layer in critic.modules()
+    )
 
 
 class CycleRound(Round):

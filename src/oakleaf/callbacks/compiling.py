@@ -27,13 +27,13 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Timer
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from oakleaf import compat
 from oakleaf.errors import UserError
 from oakleaf.games import Game
 from oakleaf.gan import GAN
 from oakleaf.losses.penalties import GradientPenalty
+from oakleaf.round import BATCH_NORMS
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ class Compiling(Callback):
 def _can_compile(game: Game, player: str) -> bool:
     """Return whether the player has no gradient penalty through BatchNorm, which `torch.func.grad` refuses."""
     penalised = any(isinstance(term, GradientPenalty) for term in game.terms_of(player).values())
-    return not penalised or not any(isinstance(layer, _BatchNorm) for layer in game.get_submodule(player).modules())
+    return not penalised or not any(isinstance(layer, BATCH_NORMS) for layer in game.get_submodule(player).modules())
 
 
 def _seconds_left(trainer: Trainer, module: GAN, iteration: int, then: float, now: float) -> float:

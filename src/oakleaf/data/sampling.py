@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from oakleaf import compat
 from oakleaf.runtime.seeds import derive_seed
 
 Rows = dict[str, Tensor]  # tensors by name, of one length N: a whole data set, or a batch
@@ -192,9 +193,7 @@ class WorkerLoader:
         Left to the garbage collector, each would be stopped only after a timeout of five seconds, because its queue no
         longer exists by then.
         """
-        if (running := self.loader._iterator) is not None and hasattr(running, "_shutdown_workers"):
-            running._shutdown_workers()
-        self.loader._iterator = None
+        compat.shutdown_workers(self.loader)
 
 
 def prefetch(batches: Iterable[Rows], device: torch.device) -> Iterator[Rows]:

@@ -95,16 +95,16 @@ class Game(nn.Module, ABC):
     def initialize_from_data(self, rows: Mapping[str, Tensor]) -> None:
         """Initialise networks from real images, once, before the first iteration of a new run.
 
-        A network with an attribute `start_from` gets that many images by its method `start`.
+        A network with an attribute `initialization_images` gets that many images by its method `initialize_from`.
 
         Args:
             rows: the data as they are stored; `image` is [N, C, H, W], uint8 for images.
         """
         images = rows["image"]
         for network in self.children():
-            if count := getattr(network, "start_from", 0):
+            if count := getattr(network, "initialization_images", 0):
                 indices = torch.randperm(len(images))[:count]
-                network.start(from_bytes(images[indices.sort().values]))  # type: ignore[operator]
+                network.initialize_from(from_bytes(images[indices.sort().values]))  # type: ignore[operator]
 
     def forward(self, *arguments: Any) -> tuple[Scalars, Scalars]:
         """Call `player_losses` without compiled graphs.

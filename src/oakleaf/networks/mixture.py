@@ -37,7 +37,7 @@ class FactorAnalysers(nn.Module):
 
     Attributes:
         latent: length of the latent vector z: one number selects the component, then come the factors and the noise.
-        start_from: number of real images from which `start` initialises the mixture.
+        initialization_images: number of real images from which `initialize_from` initialises the mixture.
 
     Reference: Richardson & Weiss 2018, arXiv:1805.12462, section 3.
     """
@@ -60,7 +60,7 @@ class FactorAnalysers(nn.Module):
         factors = min(factors, values)
         self.least, self.noise, self.bounded = least, noise, bounded
         self.latent = 1 + factors + values
-        self.start_from = min(IMAGES_PER_COMPONENT * components, MAX_INITIAL_VALUES // values)
+        self.initialization_images = min(IMAGES_PER_COMPONENT * components, MAX_INITIAL_VALUES // values)
         self.logit = nn.Parameter(torch.zeros(components))
         self.mean = nn.Parameter(0.5 * torch.randn(components, values))
         self.factors = nn.Parameter(0.1 * torch.randn(components, values, factors))
@@ -129,7 +129,7 @@ class FactorAnalysers(nn.Module):
         return self.floor**2 + self.spread.square()
 
     @torch.no_grad()
-    def start(self, images: Tensor) -> None:
+    def initialize_from(self, images: Tensor) -> None:
         """Initialise each component from a cluster of real images.
 
         A component gets its cluster's weight, its mean, its first principal components as factors, and the remaining

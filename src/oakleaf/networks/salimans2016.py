@@ -164,7 +164,7 @@ class Discriminator(nn.Module):
         data_dependent_init: whether scales and biases are initialised from 500 real images (`WeightNorm`).
 
     Attributes:
-        start_from: number of real images from which `start` initialises the network.
+        initialization_images: number of real images from which `initialize_from` initialises the network.
 
     Reference: Salimans 2016, arXiv:1606.03498, sections 5 and 5.1; code train_mnist_feature_matching.py.
     """
@@ -192,10 +192,10 @@ class Discriminator(nn.Module):
             GaussianNoise(noise_hidden),
             WeightNorm(widths[-1], classes, scaled=True, data_dependent_init=data_dependent_init),
         )
-        self.start_from = 500 if data_dependent_init else 0  # the authors' code
+        self.initialization_images = 500 if data_dependent_init else 0  # the authors' code
 
     @torch.no_grad()
-    def start(self, images: Tensor) -> None:
+    def initialize_from(self, images: Tensor) -> None:
         """Initialise the scale and the bias of each layer from real images.
 
         Args:

@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins import LayerSync
 from torch import Tensor, distributed, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from oakleaf.runtime.distributed import rank_and_world_size
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class AllReduceSum(torch.autograd.Function):
@@ -31,7 +32,7 @@ class AllReduceSum(torch.autograd.Function):
         return AllReduceSum.apply(gradient)  # type: ignore[no-any-return]
 
 
-class GlobalBatchNorm(_BatchNorm):
+class GlobalBatchNorm(nn.BatchNorm1d):
     """BatchNorm with the mean and the variance of the global batch.
 
     torch.nn.SyncBatchNorm runs on GPUs only, and its hand-written backward pass cannot be differentiated again, which
@@ -89,7 +90,7 @@ class SyncBatchNorm(LayerSync):
     def apply(self, model: nn.Module) -> nn.Module:
         """Change the class of every BatchNorm layer of a module."""
         for module in list(model.modules()):
-            if isinstance(module, _BatchNorm) and not isinstance(module, GlobalBatchNorm):
+            if isinstance(module, BATCH_NORMS) and not isinstance(module, GlobalBatchNorm):
                 original = type(module)
                 module.__class__ = GlobalBatchNorm
                 self.original_classes[module] = original  # type: ignore[index]
