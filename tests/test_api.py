@@ -46,7 +46,7 @@ def test_two_runs_of_the_same_command_get_two_folders(here: Path) -> None:
 
 
 def test_errors_are_user_errors_and_leave_no_folder(here: Path) -> None:
-    with pytest.raises(UserError, match="data.batch_size"):
+    with pytest.raises(UserError, match=r"data\.batch_size"):
         oakleaf.train(["data=digits", "data.batch_size=-1"])
     assert not list((here / "outputs").rglob("*.yaml"))
     with pytest.raises(UserError, match="no such file or folder"):

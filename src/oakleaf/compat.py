@@ -85,8 +85,8 @@ def hide_packages(packages: set[str]) -> Iterator[None]:
 def optimizer_step(trainer: Any, optimizer: Any) -> None:
     """Take an optimizer's step and count it as Lightning does (`Trainer.global_step`), without Lightning's hooks.
 
-    Lightning 2.6's `LightningOptimizer.step` calls closures, the precision plugin and several hooks; for a small network
-    that takes longer than the step. Checkpoints need the count, which only a private object keeps.
+    Lightning 2.6's `LightningOptimizer.step` calls closures, the precision plugin and several hooks, which takes longer
+    than the step of a small network. Checkpoints need the count, which only a private object keeps.
     """
     progress = trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
     progress.increment_ready()

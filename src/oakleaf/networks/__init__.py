@@ -19,8 +19,8 @@ Conventions that all networks follow:
 - A discriminator or critic returns an `oakleaf.round.CriticOutput`; a larger score means "more real".
 - A layer whose output for one sample depends on the other samples of the batch sets `mixes_images = True` (batch
   normalisation is recognised without it), so that real and fake images are never put through it as one batch.
-- A network that is initialised from real images has `initialization_images`, the number of images that it needs, and `initialize_from`,
-  which receives them once, before the first iteration.
+- A network that is initialised from real images has `initialization_images`, the number of images that it needs, and
+  `initialize_from`, which receives them once, before the first iteration.
 
 Example:
     >>> from oakleaf.networks import dcgan

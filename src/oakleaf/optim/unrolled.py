@@ -70,7 +70,10 @@ def _rule(optimizer: Optimizer) -> Rule:
 
 
 def _adam(weight: Tensor, gradient: Tensor, state: dict[str, Tensor], group: Mapping[str, Any]) -> Tensor:
-    """Adam and AdamW. Kingma & Ba 2014, arXiv:1412.6980, Algorithm 1; Loshchilov & Hutter 2017, arXiv:1711.05101, Algorithm 2."""
+    """Adam and AdamW.
+
+    Reference: Kingma & Ba 2014, arXiv:1412.6980, Algorithm 1; Loshchilov & Hutter 2017, arXiv:1711.05101, Algorithm 2.
+    """
     first, second = group["betas"]
     if group["decoupled_weight_decay"]:
         weight = weight * (1 - group["lr"] * group["weight_decay"])

@@ -2,10 +2,10 @@
 
 The same command continues a sweep that was stopped. `grid` runs every combination and `search` asks Optuna for the
 next ones (`space`, `study`, `pruning`); both are called by the Hydra sweepers in `hydra_plugins.oakleaf_sweepers`.
-`job_runner` starts the process of a job, and `oakleaf.cli.sweep_job` is what it runs. `names` and `job_state` know what jobs are
-called and how far they are; `ranking`, `report`, `sample_grid` and `wandb_report` make the report.
+`job_runner` starts the process of a job, and `oakleaf.cli.sweep_job` is what it runs. `names` and `job_state` know what
+jobs are called and how far they are; `ranking`, `report`, `sample_grid` and `wandb_report` make the report.
 
-The package is above the core: it may import `oakleaf.cli`, `oakleaf.builder`, `oakleaf.runtime`, `oakleaf.config` and
-`oakleaf.errors`, and nothing but `oakleaf.cli.train` and the Hydra plugin imports it. Importing it
-does not import torch, and only the processes of jobs use a GPU.
+The package is above the core and below the commands: it may import `oakleaf.builder`, `oakleaf.runtime`,
+`oakleaf.config` and `oakleaf.errors`, and only `oakleaf.cli` and the Hydra plugin import it. Importing it does not
+import torch, and only the processes of jobs use a GPU.
 """
