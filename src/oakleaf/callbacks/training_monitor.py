@@ -21,9 +21,7 @@ from oakleaf.sampling.latents import seeded_inputs
 log = logging.getLogger(__name__)
 
 LOSS, GRADIENT_NORM = "loss/discriminator/adversarial", "gradient_norm/generator"
-MIN_IMAGES_PER_SAMPLE = (
-    40  # if `every` is null, images seen for each sample drawn: checks then cost about 2 % of the run
-)
+MIN_IMAGES_PER_SAMPLE = 40  # images seen for each sample drawn, if `every` is null: checks cost about 2 % of the run
 CHANGE_ITERATIONS = 10  # iterations after which the same latents are drawn again
 MIN_VALUES = 16  # per image; with fewer, as for points in the plane, samples are close to training data by chance
 MIN_BEST = 0.2  # diversity and coverage up to this are of an untrained generator, and a fall from there says nothing

@@ -63,7 +63,7 @@ class ExportedGenerator(nn.Module):
         Args:
             count: number of images.
             seed: of the latents.
-            y: the condition of each image, [count, ...]; None: every class in turn.
+            y: the condition of each image, [count, ...]; None: all classes in order, repeated.
 
         Returns:
             One tensor for each of `inputs`, by name.
