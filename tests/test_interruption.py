@@ -17,6 +17,7 @@ import torch
 from helpers.commands import quick
 from helpers.composing import FP32, ROOT, SMALL, composed
 from helpers.disk import full_disk
+from helpers.marks import slow_except
 from helpers.training import built
 from oakleaf.errors import UserError
 from oakleaf.runtime.checkpoint_io import AtomicCheckpointIO, newest_checkpoint, read_checkpoint, remove_partial_files
@@ -30,7 +31,10 @@ def same_weights(a: Path, b: Path) -> bool:
     return mine.keys() == theirs.keys() and all(torch.equal(mine[key], theirs[key]) for key in mine)
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 138), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    slow_except([(signal.SIGTERM, 143)], [(signal.SIGTERM, 143), (signal.SIGUSR1, 138), (signal.SIGINT, 130)]),
+)
 def test_a_signal_ends_the_run_with_a_checkpoint_and_the_usual_exit_code(
     sent: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -56,6 +60,7 @@ def test_a_signal_ends_the_run_with_a_checkpoint_and_the_usual_exit_code(
     assert same_weights(last, tmp_path / "whole" / "checkpoints" / "last.ckpt")
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_ends_at_the_weights_of_the_uninterrupted_run(tmp_path: Path) -> None:
     """The short form of `tests/torture/kills.py`, which kills 50 times."""
     script = [sys.executable, ROOT / "tests" / "torture" / "kills.py", "5", "1"]
@@ -64,6 +69,7 @@ def test_a_run_killed_at_any_moment_ends_at_the_weights_of_the_uninterrupted_run
     assert "5  kills" in found.stdout and "inside a saving" in found.stdout and "ended alike" in found.stdout
 
 
+@pytest.mark.slow
 def test_resume_auto_skips_and_reports_a_damaged_checkpoint(tmp_path: Path) -> None:
     run = [*RUN, f"hydra.run.dir={tmp_path}/run", "callbacks.checkpoint.keep_every=64"]
     assert quick(*run, "max_images=160", folder=tmp_path).returncode == 0
@@ -86,6 +92,7 @@ def test_resume_auto_skips_and_reports_a_damaged_checkpoint(tmp_path: Path) -> N
     )
 
 
+@pytest.mark.slow
 def test_resume_auto_does_not_overwrite_a_run_without_a_readable_checkpoint(tmp_path: Path) -> None:
     run = [*RUN, f"hydra.run.dir={tmp_path}/run", "max_images=32"]
     assert quick(*run, "resume=auto", folder=tmp_path).returncode == 0  # none is there: it begins
@@ -98,6 +105,7 @@ def test_resume_auto_does_not_overwrite_a_run_without_a_readable_checkpoint(tmp_
     assert contents() == before
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_old_checkpoint_and_is_reported_at_the_end(tmp_path: Path) -> None:
     run = [*RUN, f"hydra.run.dir={tmp_path}/run"]
     assert quick(*run, "max_images=32", folder=tmp_path).returncode == 0
@@ -112,6 +120,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_is_reported_at_the_end(tmp_pa
 ROOM = 3000  # bytes; config.yaml has more
 
 
+@pytest.mark.slow
 def test_a_full_disk_at_the_start_leaves_the_old_config_and_is_reported(tmp_path: Path) -> None:
     run = [*RUN, f"hydra.run.dir={tmp_path}/run"]
     with full_disk(ROOM):
@@ -128,6 +137,7 @@ def test_a_full_disk_at_the_start_leaves_the_old_config_and_is_reported(tmp_path
     assert not list((tmp_path / "run").glob(".*"))
 
 
+@pytest.mark.slow
 def test_a_disk_too_full_for_grids_rows_and_scores_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first sample grid and row are written, and those of the last iterations; in between there is no room."""
     from oakleaf.callbacks import LogScalars
@@ -218,6 +228,7 @@ def test_a_failure_to_sample_does_not_hide_the_divergence() -> None:
         guard.raise_if_diverged(1, {}, fail)
 
 
+@pytest.mark.slow
 def test_rollback_resumes_from_the_last_checkpoint_with_half_the_learning_rates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,6 +292,7 @@ def test_checkpoints_are_written_atomically(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "x.ckpt")
 
 
+@pytest.mark.slow
 def test_the_state_of_an_objective_stays_finite_after_nan(tmp_path: Path) -> None:
     module, data, trainer, _ = built(*FP32, "model=began", "data.batch_size=8", "max_images=64", folder=tmp_path)
     insert_nan(module, range(3, 5))
@@ -289,6 +301,7 @@ def test_the_state_of_an_objective_stays_finite_after_nan(tmp_path: Path) -> Non
     assert module.guard.skipped
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_a_newer_option_resumes_with_its_default(tmp_path: Path) -> None:
     run = [*RUN, f"hydra.run.dir={tmp_path}/run"]
     assert quick(*run, "max_images=32", folder=tmp_path).returncode == 0

@@ -37,6 +37,7 @@ def costs(fit: Fit, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> tuple[d
     return json.loads((tmp_path / "profile" / "costs.json").read_text())["shares"], caplog.text
 
 
+@pytest.mark.slow
 def test_a_profile_names_convolutions_where_they_dominate(costs: tuple[dict[str, float], str], tmp_path: Path) -> None:
     shares, message = costs
     assert sum(shares.values()) == pytest.approx(1, abs=1e-6)
@@ -48,6 +49,7 @@ def test_a_profile_names_convolutions_where_they_dominate(costs: tuple[dict[str,
     assert sum(event.get("name") == "run_training_batch" for event in events) == 3
 
 
+@pytest.mark.slow
 def test_a_profiled_run_ends_at_the_same_weights(fit: Fit, tmp_path: Path) -> None:
     run = [*SMALL, "max_images=320"]
     without, _ = fit(*run, folder=tmp_path / "without")
@@ -59,11 +61,13 @@ def test_a_profiled_run_ends_at_the_same_weights(fit: Fit, tmp_path: Path) -> No
         assert torch.equal(a, b)
 
 
+@pytest.mark.slow
 def test_all_players_are_updated_while_profiling(fit: Fit, tmp_path: Path) -> None:
     fit(*SMALL, *SOON, "profile=true", "optim.generator.every=4", "max_images=320")
     assert json.loads((tmp_path / "profile" / "costs.json").read_text())["turns"] == 4
 
 
+@pytest.mark.slow
 def test_a_run_too_short_to_profile_is_reported(fit: Fit, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     fit(*SMALL, "profile=true", "max_images=64")
     assert "the run ended before its turn 10" in caplog.text and not (tmp_path / "profile").exists()

@@ -96,6 +96,7 @@ def test_the_nearest_gaussian_by_kl_has_the_moments_and_by_any_f_is_the_gaussian
         assert nearest(shifted, kind()) == pytest.approx((0.7, 1.3), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_discriminators_reach_their_optimum_and_untrained_ones_do_not() -> None:
     assert all(outcomes(OptimalDiscriminator(steps=300, batch=256).run()).values())
     assert not any(outcomes(OptimalDiscriminator(steps=1, batch=256).run()).values())
@@ -103,6 +104,7 @@ def test_discriminators_reach_their_optimum_and_untrained_ones_do_not() -> None:
     assert not all(outcomes(JensenShannon(distances=(0.0, 2.0), steps=1, batch=256).run()).values())
 
 
+@pytest.mark.slow
 def test_disjoint_lines_and_saturation_and_without_training_neither() -> None:
     assert all(outcomes(DisjointSupports(thetas=(-0.5, 0.5), steps=500, batch=64).run()).values())
     assert not any(outcomes(DisjointSupports(thetas=(-0.5, 0.5), steps=1, batch=64).run()).values())
@@ -110,6 +112,7 @@ def test_disjoint_lines_and_saturation_and_without_training_neither() -> None:
     assert not all(outcomes(Saturation(looks=(1, 2), batch=128).run()).values())
 
 
+@pytest.mark.slow
 def test_the_dirac_gan_is_as_proven_follows_from_its_seed_and_needs_its_penalties() -> None:
     assert all(outcomes(Dirac(steps=500, batch=512).run()).values())
     short = {"steps": 20, "batch": 8}
@@ -119,6 +122,7 @@ def test_the_dirac_gan_is_as_proven_follows_from_its_seed_and_needs_its_penaltie
     assert not any(without[f"{name}: end / start"] for name in ("instance noise", "R1", "R2", "WGAN, R1"))
 
 
+@pytest.mark.slow
 def test_two_divergences_are_fitted_by_the_game() -> None:
     kinds = (f.Pearson, f.JensenShannon)
     with mock.patch.object(divergences, "KINDS", kinds):
@@ -131,6 +135,7 @@ def test_two_divergences_are_fitted_by_the_game() -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.slow
 def test_every_upsampling_doubles_the_size_and_trains(fit: Fit, way: dcgan.Upsample) -> None:
     for kernel in (3, 4, 5):
         assert dcgan.upsample_layer(3, 2, kernel, way)(torch.zeros(1, 3, 4, 7)).shape == (1, 2, 8, 14)
@@ -167,6 +172,7 @@ def test_the_frechet_distance_of_gaussians() -> None:
     assert frechet(a, a) == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_modes_are_counted_for_four_games_on_two_sets() -> None:
     finding = ModeCollapse(points=1024, width=8, unrolled=1).run()
     assert [(row["set"], row["points"]) for row in finding.table[4:]] == [("grid", p) for p in (1024, 1024, 256, 2048)]
@@ -177,6 +183,7 @@ def test_modes_are_counted_for_four_games_on_two_sets() -> None:
     assert not outcomes(finding)["ring, RpGAN + R1 + R2: high quality"]  # untrained
 
 
+@pytest.mark.slow
 def test_theory_experiments_train_with_the_framework_and_are_reproducible() -> None:
     first, again = (train(*TINY, "seed=3").draw(5, 0) for _ in range(2))
     torch.testing.assert_close(first, again, rtol=0, atol=0)
@@ -197,6 +204,7 @@ def command(*arguments: str) -> int:
     return 0
 
 
+@pytest.mark.slow
 def test_the_command_writes_its_findings_and_fails_if_a_claim_fails(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
