@@ -194,6 +194,7 @@ def test_each_player_step_changes_only_that_player(fit: Fit) -> None:
         assert changed == {name}
 
 
+@pytest.mark.slow
 def test_the_encoder_learns_to_invert_the_generator() -> None:
     """Theorem 2, on points of the plane: G(E(x)) is much nearer to x than to another point."""
     torch.manual_seed(0)
@@ -221,6 +222,7 @@ def test_the_encoder_learns_to_invert_the_generator() -> None:
 
 @pytest.mark.parametrize("size", [16, 28, (32, 64)])
 @pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.slow
 def test_networks_return_the_documented_shapes(size, channels: int) -> None:
     shape = (channels, *((size, size) if isinstance(size, int) else size))
     x, z = torch.randn(2, *shape), torch.randn(2, 6)
@@ -246,6 +248,7 @@ def test_bigan_has_the_layers_of_its_code() -> None:
     assert encoder(100 * torch.randn(9, 1, 28, 28)).abs().max() <= 1  # as the prior is bounded
 
 
+@pytest.mark.slow
 def test_the_pair_critic_has_no_batchnorm_where_the_loss_forbids_it(tmp_path: Path) -> None:
     for model in ("bigan", "ali"):
         for loss in ("wasserstein_gp", "relativistic"):
@@ -273,6 +276,7 @@ def test_the_ali_encoder_samples_by_reparametrisation_and_returns_its_mean_in_ev
 
 
 @pytest.mark.parametrize("optim", choices("optim"))
+@pytest.mark.slow
 def test_the_encoder_has_the_generators_optimizer_with_every_optim(optim: str, fit: Fit) -> None:
     module, _ = fit("model=bigan", *SMALL, f"optim={optim}", "data.batch_size=8", "max_images=8")
     generator, encoder = (module.players[name] for name in ("generator", "encoder"))
@@ -284,6 +288,7 @@ def test_the_encoder_has_the_generators_optimizer_with_every_optim(optim: str, f
     assert [*module.players] == ["discriminator", "generator", "encoder"]
 
 
+@pytest.mark.slow
 def test_the_encoder_is_unrolled_with_the_generator(fit: Fit) -> None:
     module, _ = fit("model=bigan", *SMALL, "optim.generator.unrolled=2", "data.batch_size=8", "max_images=16")
     assert module.players["encoder"].unrolled == 2
@@ -291,6 +296,7 @@ def test_the_encoder_is_unrolled_with_the_generator(fit: Fit) -> None:
 
 
 @pytest.mark.parametrize("model", ["bigan", "ali"])
+@pytest.mark.slow
 def test_the_command_line_overrides_what_the_encoder_takes_from_the_generator(model: str, tmp_path: Path) -> None:
     options = [f"model={model}", "loss=hinge", "optim=wgan_gp", "optim.encoder.lr=1e-5", "optim.encoder.clip=2",
                "optim.generator.every=3", "optim.generator.optimizer.betas=[0.3,0.9]",
@@ -337,6 +343,7 @@ def without(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(iter((folder / "outputs" / "dcgan-digits").iterdir()))
 
 
+@pytest.mark.slow
 def test_reconstructions_are_stored_after_their_originals(run: Path, tmp_path: Path) -> None:
     result = quick("sample", f"checkpoint={run}", "mode=reconstruct", "count=8", "seed=3", folder=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -354,6 +361,7 @@ def test_reconstructions_are_stored_after_their_originals(run: Path, tmp_path: P
     assert not np.array_equal(np.load(tmp_path / "other" / "samples.npy")[0::2], stored[0::2])  # another seed
 
 
+@pytest.mark.slow
 def test_originals_and_reconstructions_are_in_neighbouring_columns(run: Path) -> None:
     for count in (1, 2, 8, 64):
         mode, module = Reconstruct(count), load(run)
@@ -371,6 +379,7 @@ def test_originals_and_reconstructions_are_in_neighbouring_columns(run: Path) ->
         (["root=elsewhere", "checkpoint=mnist.ckpt"], "elsewhere"),
     ],
 )
+@pytest.mark.slow
 def test_missing_images_are_an_error_of_one_sentence(
     run: Path, tmp_path: Path, arguments: list[str], reason: str
 ) -> None:
@@ -384,6 +393,7 @@ def test_missing_images_are_an_error_of_one_sentence(
     assert len(result.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_an_encoder_is_required_where_one_is_needed(without: Path, tmp_path: Path) -> None:
     result = quick("sample", f"checkpoint={without}", "mode=reconstruct", folder=tmp_path)
     assert result.returncode == 1
@@ -392,6 +402,7 @@ def test_an_encoder_is_required_where_one_is_needed(without: Path, tmp_path: Pat
     assert "needs a game with an encoder" in result.stdout + result.stderr
 
 
+@pytest.mark.slow
 def test_one_nn_of_the_encoder_is_that_of_scikit_learn(run: Path, tmp_path: Path) -> None:
     """The accuracies are equal, image by image, if both use the EMA weights of the encoder, as `evaluate` does.
 

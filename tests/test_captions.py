@@ -311,6 +311,7 @@ def test_the_augmentation_term_is_twice_the_mean_divergence(captions: Path) -> N
     assert losses.keys() == {"adversarial", "kl"}
 
 
+@pytest.mark.slow
 def test_the_frozen_stage_stays_as_it_was(fit: Fit, captions: Path, tmp_path: Path) -> None:
     run = first_stage(captions)
     options = ["model=stackgan_2", *condition_options("stackgan_2", captions), "data.batch_size=8", "max_images=32"]
@@ -335,6 +336,7 @@ def test_stage_two_depends_on_the_images_of_stage_one() -> None:
     assert (one - other).abs().max() > 1e-3
 
 
+@pytest.mark.slow
 def test_the_second_stage_reports_what_is_missing(fit: Fit, captions: Path, tmp_path: Path) -> None:
     options = [*condition_options("stackgan_2", captions), "model=stackgan_2", "data.batch_size=8", "max_images=8"]
     with pytest.raises(UserError, match="run= is missing"):
@@ -370,6 +372,7 @@ def test_retrieval_of_random_features_is_at_chance() -> None:
     assert abs(shares.mean() - 0.02) < 3 * (0.02 * 0.98 / 6000) ** 0.5
 
 
+@pytest.mark.slow
 def test_retrieval_finds_copies_and_not_shuffled_images(fit: Fit, captions: Path, tmp_path: Path) -> None:
     options = [*condition_options("gan_cls", captions), "data.source.group=null", "data.batch_size=8", "max_images=8"]
     module, _ = fit("model=gan_cls", *options)
@@ -406,6 +409,7 @@ class Encoder:
         return np.array([[len(text), text.count("e")] for text in texts], dtype=np.float64)
 
 
+@pytest.mark.slow
 def test_a_pretrained_text_encoder_conditions_the_networks(
     fit: Fit, captions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

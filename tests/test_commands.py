@@ -52,6 +52,7 @@ def test_resume_continues_in_the_same_folder(run: Path) -> None:
     assert "a new model is a new run" in refused.stderr
 
 
+@pytest.mark.slow
 def test_resume_auto_finds_the_run_of_the_same_command(tmp_path: Path) -> None:
     first = quick("train", *TINY, "resume=auto", folder=tmp_path)
     assert first.returncode == 0, first.stderr
@@ -67,6 +68,7 @@ def test_resume_auto_finds_the_run_of_the_same_command(tmp_path: Path) -> None:
     assert "480 images seen" in longer.stdout, longer.stderr
 
 
+@pytest.mark.slow
 def test_a_run_writes_into_the_given_folder_and_over_no_other_run(tmp_path: Path) -> None:
     line = [*TINY, "folder=mine/first"]
     first = quick("train", *line, folder=tmp_path)
@@ -286,6 +288,7 @@ def test_the_command_modules_import_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 
+@pytest.mark.slow
 def test_training_imports_no_slow_library_that_it_does_not_use() -> None:
     code = "import sys; from oakleaf.cli.hardware import import_torch; import_torch(); import lightning.pytorch\n"
     code += (

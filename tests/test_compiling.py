@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Timer
 from torch import Tensor
 
 from helpers.composing import FP32, SMALL
+from helpers.marks import slow_except
 from helpers.training import Fit, built
 from oakleaf.callbacks.compiling import Compiling, _seconds_left
 from oakleaf.errors import UserError
@@ -43,7 +44,7 @@ def iteration(module: GAN, player: str, batch: dict[str, Tensor]) -> tuple[float
     return total.item(), [g for g in gradients if g is not None]
 
 
-@pytest.mark.parametrize("overrides", SYSTEMS, ids=" ".join)
+@pytest.mark.parametrize("overrides", slow_except(SYSTEMS[1:2], SYSTEMS), ids=" ".join)
 def test_a_player_loss_is_one_graph_and_equals_the_eager_one(overrides: list[str], tmp_path: Path) -> None:
     module, data, _, _ = built(*FP32, *SMALL, *overrides, folder=tmp_path)
     data.prepare_data()
@@ -64,6 +65,7 @@ def test_a_player_loss_is_one_graph_and_equals_the_eager_one(overrides: list[str
             torch.testing.assert_close(other, mine, rtol=1e-4, atol=1e-6 * float(mine.abs().max()) + 1e-7)
 
 
+@pytest.mark.slow
 def test_a_compiled_run_ends_at_the_weights_of_the_eager_run(fit: Fit, tmp_path: Path) -> None:
     slow = ["optim.discriminator.lr=1e-2", "optim.generator.lr=1e-2"]
     run = [*SMALL, "optim=sgd", *slow, "max_images=64"]  # Adam's first steps are all of one length, rounding or not
@@ -85,6 +87,7 @@ def test_an_input_gradient_through_batchnorm_is_not_compiled(tmp_path: Path, cap
     assert "not compiled: discriminator, whose gradient penalty goes through BatchNorm" in caplog.text
 
 
+@pytest.mark.slow
 def test_without_a_compiler_the_error_names_compile_false(fit: Fit) -> None:
     torch._dynamo.reset()
     broken = {"cpp.cxx": (None, "/bin/false"), "force_disable_caches": True}
@@ -112,6 +115,7 @@ def test_auto_does_not_compile_on_a_cpu_and_estimates_the_remaining_time(fit: Fi
 
 
 @pytest.mark.parametrize("error", [ValueError("no way back"), AssertionError()], ids=repr)
+@pytest.mark.slow
 def test_a_backward_pass_that_cannot_be_compiled_falls_back_to_eager(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -134,6 +134,7 @@ def test_lambert_w_against_scipy_with_two_derivatives() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("generator", ["saturating", "alternative"])
+@pytest.mark.slow
 def test_every_divergence_trains(fit: Fit, tmp_path: Path, name: str, generator: str) -> None:
     small = ["model.game.generator.width=8", "model.game.discriminator.width=8", "data.batch_size=16", "max_images=160"]
     module, _ = fit(

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from helpers.composing import ROOT, choices
+from helpers.marks import slow_except
 from oakleaf.builder.compose import compose_config
 from oakleaf.config.validate import validate
 from oakleaf.errors import UserError
@@ -82,6 +83,8 @@ def code_words(code: str) -> list[str]:
 
 
 SHOWN_COMMANDS, SHOWN_OPTIONS = commands(), options()
+SMOKE_COMMANDS = [line for line, page in SHOWN_COMMANDS.items() if page == "README.md"]
+SMOKE_OPTIONS = list(SHOWN_OPTIONS)[::6]
 
 
 def swept_values(override: Override) -> list[str]:
@@ -137,7 +140,7 @@ def fill_from_data(config: DictConfig) -> None:
     data.classes, data.input_channels = data.classes or 10, data.input_channels or 1
 
 
-@pytest.mark.parametrize("line", SHOWN_COMMANDS)
+@pytest.mark.parametrize("line", slow_except(SMOKE_COMMANDS, SHOWN_COMMANDS))
 def test_commands_in_the_docs_compose(line: str) -> None:
     found = COMMAND.search(line)
     assert found
@@ -151,7 +154,7 @@ def test_commands_in_the_docs_compose(line: str) -> None:
         check(found[1] or found[2], tuple(run))
 
 
-@pytest.mark.parametrize("code", SHOWN_OPTIONS)
+@pytest.mark.parametrize("code", slow_except(SMOKE_OPTIONS, SHOWN_OPTIONS))
 def test_options_in_the_docs_belong_to_a_command(code: str) -> None:
     """They compose with the defaults of `train.py`, or of another command."""
     reasons = []

@@ -217,6 +217,7 @@ def test_only_as_many_samples_are_drawn_as_metrics_need() -> None:
 
 
 @pytest.mark.parametrize("shape, labelled", [((24, 32, 3), False), ((20, 16), False), ((40, 40, 3), True)])
+@pytest.mark.slow
 def test_any_folder_can_be_evaluated(tmp_path: Path, shape: tuple[int, ...], labelled: bool) -> None:
     rng = np.random.default_rng(0)
     for number in range(90):
@@ -300,6 +301,7 @@ def test_pixel_features_are_downscaled_and_never_upscaled() -> None:
     assert extractor(torch.zeros(2, 2, 1, 1)).features.shape == (2, 2)
 
 
+@pytest.mark.slow
 def test_inception_takes_a_local_file(tmp_path: Path, digits: tuple[Tensor, Tensor]) -> None:
     from torch_fidelity import feature_extractor_inceptionv3 as theirs
 
@@ -329,6 +331,7 @@ def test_inception_takes_a_local_file(tmp_path: Path, digits: tuple[Tensor, Tens
         Inception(str(tmp_path / "wrong.pth")).prepare(mock.Mock(channels=1), "cpu")
 
 
+@pytest.mark.slow
 def test_dinov2_takes_a_local_file(tmp_path: Path) -> None:
     import timm
 
@@ -344,6 +347,7 @@ def test_dinov2_takes_a_local_file(tmp_path: Path) -> None:
 # --- labels
 
 
+@pytest.mark.slow
 def test_gan_train_and_one_nn_separate_good_labels_from_bad_ones(digits: tuple[Tensor, Tensor]) -> None:
     pixels, label = digits
     seen = Features(torch.zeros(len(pixels), 1), None)
@@ -412,6 +416,7 @@ def test_an_unknown_best_is_a_sentence(fit: Fit) -> None:
         fit(*SMALL, "max_images=64", *scored("callbacks.evaluate.best=fid"))
 
 
+@pytest.mark.slow
 def test_two_processes_score_like_one(tmp_path: Path) -> None:
     """Of 63 samples and 1,797 real images no two shares are alike, and a sample in another's place has its label."""
     from test_parallel import NARROW, train_in_two_processes
@@ -621,6 +626,7 @@ def test_points_are_fixed_and_measured_in_their_own_units(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("mixture", ["ring", "grid", "two_gaussians"])
+@pytest.mark.slow
 def test_toy_data_train_and_are_evaluated(tmp_path: Path, mixture: str) -> None:
     options = ["data=toy", f"data/mixture={mixture}", "model=toy", "max_images=2000", "trainer=cpu", "logger=csv"]
     result = quick("train", *options, "data.points=6000", folder=tmp_path)

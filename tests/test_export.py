@@ -36,13 +36,13 @@ def trained(model: str, folder: Path, captions: Path) -> Path:
     ("model", "formats", "inputs"),
     [
         ("dcgan", "safetensors,onnx,pt2", ["latent"]),
-        ("cyclegan", "safetensors", ["input"]),
-        ("pix2pix", "safetensors,onnx,pt2", ["input"]),
-        ("gan_cls", "safetensors,pt2", ["latent", "caption"]),
-        ("stackgan_2", "safetensors", ["latent", "caption"]),
-        ("lapgan", "safetensors", ["latent"]),
-        ("autoencoder", "safetensors", ["latent"]),
-        ("tagging", "safetensors", ["latent", "features"]),
+        pytest.param(*("cyclegan", "safetensors", ["input"]), marks=pytest.mark.slow),
+        pytest.param(*("pix2pix", "safetensors,onnx,pt2", ["input"]), marks=pytest.mark.slow),
+        pytest.param(*("gan_cls", "safetensors,pt2", ["latent", "caption"]), marks=pytest.mark.slow),
+        pytest.param(*("stackgan_2", "safetensors", ["latent", "caption"]), marks=pytest.mark.slow),
+        pytest.param(*("lapgan", "safetensors", ["latent"]), marks=pytest.mark.slow),
+        pytest.param(*("autoencoder", "safetensors", ["latent"]), marks=pytest.mark.slow),
+        pytest.param(*("tagging", "safetensors", ["latent", "features"]), marks=pytest.mark.slow),
     ],
 )
 def test_every_kind_of_generator_is_exported_and_loaded_again(
@@ -77,6 +77,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, captions: Path) -> Path:
 
 
 @pytest.mark.parametrize("one", ["safetensors", "onnx", "pt2"])
+@pytest.mark.slow
 def test_a_full_disk_is_reported_and_leaves_no_partial_export(exported: Path, tmp_path: Path, one: str) -> None:
     with full_disk(10_000):
         result = quick("export", f"checkpoint={exported.parent}/run", f"format={one}", "out=out", folder=tmp_path)
@@ -113,6 +114,7 @@ def test_scores_of_this_checkpoint_are_on_the_model_card(exported: Path, tmp_pat
     (run / "metrics.json").unlink()
 
 
+@pytest.mark.slow
 def test_an_export_samples_in_a_process_that_has_only_the_folder(exported: Path, tmp_path: Path) -> None:
     code = (
         "import sys, oakleaf; assert 'torch' not in sys.modules\n"
@@ -126,6 +128,7 @@ def test_an_export_samples_in_a_process_that_has_only_the_folder(exported: Path,
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 def test_other_runtimes_sample_without_oakleaf(exported: Path, tmp_path: Path) -> None:
     code = (
         "import sys, numpy as np, torch, onnxruntime as ort\n"

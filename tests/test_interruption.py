@@ -17,6 +17,7 @@ import torch
 from helpers.commands import quick
 from helpers.composing import FP32, ROOT, SMALL, composed
 from helpers.disk import full_disk
+from helpers.marks import slow_except
 from helpers.training import built
 from oakleaf.errors import UserError
 from oakleaf.runtime.checkpoint_io import AtomicCheckpointIO, newest_checkpoint, read_checkpoint, remove_partial_files
@@ -30,7 +31,10 @@ def same_weights(a: Path, b: Path) -> bool:
     return mine.keys() == theirs.keys() and all(torch.equal(mine[key], theirs[key]) for key in mine)
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 138), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    slow_except([(signal.SIGTERM, 143)], [(signal.SIGTERM, 143), (signal.SIGUSR1, 138), (signal.SIGINT, 130)]),
+)
 def test_a_signal_ends_the_run_with_a_checkpoint_and_its_exit_code(
     sent: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -56,6 +60,7 @@ def test_a_signal_ends_the_run_with_a_checkpoint_and_its_exit_code(
     assert same_weights(last, tmp_path / "whole" / "checkpoints" / "last.ckpt")
 
 
+@pytest.mark.slow
 def test_killed_runs_end_with_the_weights_of_the_uninterrupted_run(tmp_path: Path) -> None:
     """The short form of `tests/torture/kills.py`, which kills 50 times."""
     script = [sys.executable, ROOT / "tests" / "torture" / "kills.py", "5", "1"]
@@ -64,6 +69,7 @@ def test_killed_runs_end_with_the_weights_of_the_uninterrupted_run(tmp_path: Pat
     assert "5  kills" in found.stdout and "inside a saving" in found.stdout and "ended alike" in found.stdout
 
 
+@pytest.mark.slow
 def test_resume_auto_skips_and_names_a_damaged_checkpoint(tmp_path: Path) -> None:
     run = [*RUN, f"hydra.run.dir={tmp_path}/run", "callbacks.checkpoint.keep_every=64"]
     assert quick(*run, "max_images=160", folder=tmp_path).returncode == 0
@@ -86,6 +92,7 @@ def test_resume_auto_skips_and_names_a_damaged_checkpoint(tmp_path: Path) -> Non
     )
 
 
+@pytest.mark.slow
 def test_resume_auto_overwrites_nothing_if_all_checkpoints_are_damaged(tmp_path: Path) -> None:
     run = [*RUN, f"hydra.run.dir={tmp_path}/run", "max_images=32"]
     assert quick(*run, "resume=auto", folder=tmp_path).returncode == 0  # none is there: it begins
@@ -98,6 +105,7 @@ def test_resume_auto_overwrites_nothing_if_all_checkpoints_are_damaged(tmp_path:
     assert files() == before
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_old_checkpoint_and_fails_at_the_end(tmp_path: Path) -> None:
     run = [*RUN, f"hydra.run.dir={tmp_path}/run"]
     assert quick(*run, "max_images=32", folder=tmp_path).returncode == 0
@@ -112,6 +120,7 @@ def test_a_full_disk_keeps_the_old_checkpoint_and_fails_at_the_end(tmp_path: Pat
 ROOM = 3000  # bytes; config.yaml has more
 
 
+@pytest.mark.slow
 def test_a_full_disk_at_the_start_keeps_the_old_config(tmp_path: Path) -> None:
     run = [*RUN, f"hydra.run.dir={tmp_path}/run"]
     with full_disk(ROOM):
@@ -128,6 +137,7 @@ def test_a_full_disk_at_the_start_keeps_the_old_config(tmp_path: Path) -> None:
     assert not list((tmp_path / "run").glob(".*"))
 
 
+@pytest.mark.slow
 def test_a_disk_too_full_for_grids_rows_and_scores_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first grid and row are written, and those of the last iterations; in between the disk is full."""
     from oakleaf.callbacks import LogScalars
@@ -226,6 +236,7 @@ def test_samples_that_fail_do_not_hide_the_error() -> None:
         guard.raise_if_diverged(1, {}, sample)
 
 
+@pytest.mark.slow
 def test_a_rollback_continues_with_half_the_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from oakleaf.gan import GAN
 
@@ -287,6 +298,7 @@ def test_a_checkpoint_is_complete_or_missing(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "x.ckpt")
 
 
+@pytest.mark.slow
 def test_the_state_of_an_objective_stays_finite_after_nan(tmp_path: Path) -> None:
     module, data, trainer, _ = built(*FP32, "model=began", "data.batch_size=8", "max_images=64", folder=tmp_path)
     insert_nan(module, range(3, 5))
@@ -295,6 +307,7 @@ def test_the_state_of_an_objective_stays_finite_after_nan(tmp_path: Path) -> Non
     assert module.guard.skipped
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_a_new_option_gets_its_default(tmp_path: Path) -> None:
     run = [*RUN, f"hydra.run.dir={tmp_path}/run"]
     assert quick(*run, "max_images=32", folder=tmp_path).returncode == 0

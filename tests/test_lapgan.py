@@ -86,6 +86,7 @@ def test_sampling_needs_only_latents(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("optim", ["adam", "sgd"])
+@pytest.mark.slow
 def test_levels_trained_together_equal_levels_trained_separately(fit: Fit, tmp_path, optim: str) -> None:
     """Without dropout, whose masks all levels draw from one stream."""
     options = [*TINY, *NO_DROPOUT, f"optim={optim}", "optim.generator.lr=0.01"]
@@ -100,6 +101,7 @@ def test_levels_trained_together_equal_levels_trained_separately(fit: Fit, tmp_p
                 assert not mine or not torch.equal(weight, start[name]), name
 
 
+@pytest.mark.slow
 def test_levels_can_be_trained_one_after_the_other(fit: Fit, tmp_path) -> None:
     first, trainer = fit(*TINY, "model.game.levels=[2]")
     before = {name: weight.clone() for name, weight in first.state_dict().items() if ".levels." in name}
@@ -119,6 +121,7 @@ def test_only_the_requested_levels_are_trained(tmp_path, optim: str) -> None:
     assert round.real.shape == round.fake.shape == (4, 1, 8, 8)
 
 
+@pytest.mark.slow
 def test_it_trains_in_colour_in_bfloat16_and_packed(fit: Fit) -> None:
     packed = ["model.game.packing=2", "loss=wasserstein_gp", "loss.instance_noise.sd=0.1"]
     options = ["data.channels=3", "data.size=[16,24]", "log_every=1"]
@@ -129,6 +132,7 @@ def test_it_trains_in_colour_in_bfloat16_and_packed(fit: Fit) -> None:
     assert {"D(x)", "D(x)/24px", "D(x)/6px"} <= module.last_scalars.keys()
 
 
+@pytest.mark.slow
 def test_samples_depend_on_the_class(fit: Fit) -> None:
     module, _ = fit(*TINY, CONDITIONAL, "max_images=64", "optim.generator.lr=0.01", "optim.ema=null")
     inputs = module.game.sample_inputs(4)
@@ -161,6 +165,7 @@ def test_networks_have_the_layers_of_the_papers_code() -> None:
     assert [tuple(w.shape) for w in base[1].parameters() if w.dim() == 2] == [(600, 192), (600, 600), (1, 600)]
 
 
+@pytest.mark.slow
 def test_any_network_can_make_the_coarsest_image(fit: Fit) -> None:
     networks = {"generator": "dcgan.Generator,latent:20", "discriminator": "dcgan.Discriminator"}
     swapped = [

@@ -66,6 +66,7 @@ def test_a_resumed_run_continues_metrics_csv(fit: Fit, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_damaged_row_of_metrics_csv_is_removed(fit: Fit, tmp_path: Path) -> None:
     fit(*RUN, "callbacks.checkpoint.keep_every=320")
     with (tmp_path / "metrics.csv").open("a") as file:
@@ -74,6 +75,7 @@ def test_a_damaged_row_of_metrics_csv_is_removed(fit: Fit, tmp_path: Path) -> No
     assert [row["images"] for row in rows_of(tmp_path)] == [str(160 * i) for i in range(1, 7)]
 
 
+@pytest.mark.slow
 def test_later_sample_grids_are_removed_when_the_run_resumes_earlier(fit: Fit, tmp_path: Path) -> None:
     fit(*RUN, "callbacks.checkpoint.keep_every=320")
     old = (tmp_path / "samples" / "000000000640.png").read_bytes()
@@ -85,6 +87,7 @@ def test_later_sample_grids_are_removed_when_the_run_resumes_earlier(fit: Fit, t
 
 
 @pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.slow
 def test_every_player_is_logged_however_rarely_it_steps(fit: Fit, tmp_path: Path, every: int) -> None:
     options = [f"optim.discriminator.every={every}", "log_every=100"]  # a run shorter than an interval
     fit(*[o for o in RUN if "watch" not in o], *options)
@@ -111,6 +114,7 @@ def test_means_are_exact_also_for_lazily_computed_terms() -> None:
     assert means.pop() == {}
 
 
+@pytest.mark.slow
 def test_wandb_runs_offline_without_a_login(fit: Fit, tmp_path: Path) -> None:
     fit(*RUN, "logger=wandb")
     assert list(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
@@ -118,6 +122,7 @@ def test_wandb_runs_offline_without_a_login(fit: Fit, tmp_path: Path) -> None:
     assert rows_of(tmp_path)  # written as well
 
 
+@pytest.mark.slow
 def test_a_failing_wandb_ends_no_training(fit: Fit, tmp_path: Path, monkeypatch) -> None:
     import wandb
 
@@ -154,6 +159,7 @@ def test_wandb_is_online_only_if_logged_in_and_the_server_is_reachable(
     assert modes[-1] == "disabled"
 
 
+@pytest.mark.slow
 def test_tensorboard_gets_scalars_and_images(fit: Fit, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -166,6 +172,7 @@ def test_tensorboard_gets_scalars_and_images(fit: Fit, tmp_path: Path) -> None:
     assert (tmp_path / "metrics.csv").exists()
 
 
+@pytest.mark.slow
 def test_tensorboard_on_a_full_disk_ends_no_run(
     fit: Fit, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,6 +101,7 @@ def test_frechet_and_kernel_distance_agree_with_torchmetrics() -> None:
     assert distance == pytest.approx(float(kernel.compute()[0]), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_all_agree_with_torch_fidelity() -> None:
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
     from torch_fidelity.metric_isc import isc_features_to_metric

@@ -103,6 +103,7 @@ def non_saturating(generator, critic, images: Tensor) -> None:
         (["trainer.sync_batchnorm=true"], non_saturating),
     ],
 )
+@pytest.mark.slow
 def test_two_processes_equal_one_with_the_joint_batch(tmp_path: Path, options, by_hand) -> None:
     run = train_in_two_processes(tmp_path, *NARROW, *SGD, *options)
     trained = load(run)

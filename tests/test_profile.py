@@ -39,6 +39,7 @@ def test_the_summary_names_the_operators_that_take_most_time(
     assert recorded_iterations(tmp_path / "profile") == 3
 
 
+@pytest.mark.slow
 def test_a_profiled_run_reaches_the_same_weights(fit: Fit, tmp_path: Path) -> None:
     run = [*SMALL, "max_images=320"]
     without, _ = fit(*run, folder=tmp_path / "without")
@@ -50,11 +51,13 @@ def test_a_profiled_run_reaches_the_same_weights(fit: Fit, tmp_path: Path) -> No
         assert torch.equal(a, b)
 
 
+@pytest.mark.slow
 def test_every_player_steps_during_the_recording(fit: Fit, tmp_path: Path) -> None:
     fit(*SMALL, *SHORT, "profile=true", "optim.generator.every=4", "max_images=320")
     assert recorded_iterations(tmp_path / "profile") == 4
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_early_warns_or_writes_what_it_has(
     fit: Fit, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

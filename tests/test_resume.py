@@ -29,7 +29,10 @@ def equal(one: GAN, two: GAN, optimizers) -> bool:
     "options",
     [
         [],
-        ["loss=wasserstein_gp", "optim=wgan_gp", "loss.instance_noise.sd=0.1", "loss.instance_noise.images=6000"],
+        pytest.param(
+            ["loss=wasserstein_gp", "optim=wgan_gp", "loss.instance_noise.sd=0.1", "loss.instance_noise.images=6000"],
+            marks=pytest.mark.slow,
+        ),
         [
             "model=gan",
             *THIN,
@@ -53,6 +56,7 @@ def test_resumed_equals_uninterrupted_in_the_middle_and_after_an_epoch(
         assert equal(uninterrupted, again, (trainer.optimizers, other.optimizers)), f"cut at {cut}"
 
 
+@pytest.mark.slow
 def test_resumed_equals_uninterrupted_in_epochs_and_with_other_workers(fit: Fit, tmp_path: Path) -> None:
     run = [*RUN, "trainer.max_epochs=3", "callbacks.checkpoint.keep_every=200"]
     uninterrupted, trainer = fit(*run, "data.keep=workers", "data.workers=2", folder=tmp_path / "a")
@@ -64,6 +68,7 @@ def test_resumed_equals_uninterrupted_in_epochs_and_with_other_workers(fit: Fit,
         assert equal(uninterrupted, again, (trainer.optimizers, other.optimizers)), f"cut at {cut}"
 
 
+@pytest.mark.slow
 def test_a_finished_run_continues_when_it_is_made_longer(fit: Fit, tmp_path: Path) -> None:
     uninterrupted, trainer = fit(*RUN, "max_images=4000", folder=tmp_path / "a")
     fit(*RUN, "max_images=2200", folder=tmp_path / "b")

@@ -286,6 +286,7 @@ def test_few_labels_beat_chance_and_classification_error_counts_it(fit: Fit, tmp
 
 
 @pytest.mark.parametrize("model", ["gan", "bigan", "lapgan", "autoencoder"])
+@pytest.mark.slow
 def test_classification_error_needs_a_discriminator_with_classes(fit: Fit, model: str) -> None:
     module, trainer = fit(f"model={model}", "max_images=64", "callbacks={}")
     with pytest.raises(UserError, match="predicts classes"):

@@ -106,6 +106,7 @@ def test_a_killed_search_continues_with_the_same_study(tmp_path: Path, storage: 
     assert len(more.launched) == 2
 
 
+@pytest.mark.slow
 def test_another_score_has_its_own_study_and_runs_are_evaluated_again(tmp_path: Path) -> None:
     searched(tmp_path, first := FakeLauncher())
     options = ["sweep.metric=prdc", "sweep.measure=coverage"]
@@ -121,6 +122,7 @@ def test_another_score_has_its_own_study_and_runs_are_evaluated_again(tmp_path: 
     assert len(values_of(tmp_path, "coverage")[1]) == 8
 
 
+@pytest.mark.slow
 def test_runs_of_two_lengths_are_not_compared(tmp_path: Path) -> None:
     searched(tmp_path, first := FakeLauncher(), line=[*LINE, "max_images=1000"])
     for line in ([*LINE, "max_images=2000"], LINE, [*LINE, "max_images=1000", "+trainer.max_time=00:01:00:00"]):
@@ -130,6 +132,7 @@ def test_runs_of_two_lengths_are_not_compared(tmp_path: Path) -> None:
     assert len(one_more.launched) == 1 and not {*one_more.launched} & {*first.launched}
 
 
+@pytest.mark.slow
 def test_the_first_suggestions_of_another_study_are_new(tmp_path: Path) -> None:
     searched(tmp_path, FakeLauncher())
     options = ["sweep.metric=prdc", "sweep.measure=coverage"]
@@ -137,6 +140,7 @@ def test_the_first_suggestions_of_another_study_are_new(tmp_path: Path) -> None:
     assert len(values_of(tmp_path, "coverage")[1]) == 9
 
 
+@pytest.mark.slow
 def test_a_killed_evaluation_continues(tmp_path: Path) -> None:
     searched(tmp_path, first := FakeLauncher())
     other, stopped = ["sweep.fake=5000"], first.launched[2]
@@ -146,6 +150,7 @@ def test_a_killed_evaluation_continues(tmp_path: Path) -> None:
     assert len(values_of(tmp_path, "fake=5000")[1]) == 6
 
 
+@pytest.mark.slow
 def test_results_from_before_a_kill_are_added_to_the_study(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         searched(tmp_path, killed := FakeLauncher(killed_at=4, after=True))
@@ -167,6 +172,7 @@ def test_overrides_are_converted_back_to_parameters() -> None:
         assert to_params(foreign, ranges) is None
 
 
+@pytest.mark.slow
 def test_a_small_space_is_searched_to_its_end(tmp_path: Path) -> None:
     searched(tmp_path, launch := FakeLauncher(), trials=50, line=[f"{RATE}=1e-4,1e-3", "logger=csv"])
     assert len(launch.launched) == len(set(launch.launched)) == 2
@@ -174,6 +180,7 @@ def test_a_small_space_is_searched_to_its_end(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:BruteForceSampler is experimental")
 @pytest.mark.parametrize("kind", ["GridSampler", "BruteForceSampler"])
+@pytest.mark.slow
 def test_a_sampler_without_further_suggestions_ends_the_search(tmp_path: Path, kind: str) -> None:
     sampler: dict[str, Any] = {"_target_": f"optuna.samplers.{kind}"}
     if kind == "GridSampler":

@@ -27,6 +27,7 @@ def differ(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     return [name for name in one if not torch.equal(one[name], other[name])]
 
 
+@pytest.mark.slow
 def test_the_same_command_twice_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:
     learned = {}
     try:

@@ -45,6 +45,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return read_checkpoint(run / "checkpoints" / "last.ckpt")["state_dict"]
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_continues_with_the_same_result(tmp_path: Path) -> None:
     line = ["-m", *LONG, *MEASURED, "seed=0,1", "sweep.metric=fid"]
     script = [sys.executable, str(ROOT / "train.py"), *line]
@@ -80,6 +81,7 @@ def test_a_killed_sweep_continues_with_the_same_result(tmp_path: Path) -> None:
     assert "2 of 2 jobs are done already" in nothing.stdout
 
 
+@pytest.mark.slow
 def test_jobs_of_several_processes_run_in_a_sweep_also_after_a_failed_job(tmp_path: Path) -> None:
     two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "logger=csv", *SMALL, "max_images=320"]
     result = command("train", "-m", *two, *MEASURED, "data.size=17,16", folder=tmp_path)
@@ -188,6 +190,7 @@ def test_a_lock_ends_with_the_last_process_that_holds_it(tmp_path: Path) -> None
     assert not is_locked(tmp_path / "lock")
 
 
+@pytest.mark.slow
 def test_a_sweep_is_a_group_in_wandb(tmp_path: Path) -> None:
     from oakleaf.runtime.loggers import WeightsAndBiases
     from oakleaf.sweeps.job_runner import wandb_variables

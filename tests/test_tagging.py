@@ -91,6 +91,7 @@ def test_an_added_picture_does_not_move_others_between_parts() -> None:
         assert (shares == name).mean() == pytest.approx(share, abs=0.02)
 
 
+@pytest.mark.slow
 def test_nothing_is_learned_from_held_out_pictures(captions: Path, tmp_path: Path) -> None:
     root = tmp_path / "changed"
     shutil.copytree(captions, root)
@@ -111,6 +112,7 @@ def test_nothing_is_learned_from_held_out_pictures(captions: Path, tmp_path: Pat
     torch.testing.assert_close(one.rows, other.rows)
 
 
+@pytest.mark.slow
 def test_a_picture_has_a_row_for_each_word_or_one_with_their_mean(captions: Path) -> None:
     words = tags(f"data.root={captions}")
     words.setup()
@@ -160,6 +162,7 @@ def test_neighbours_vote_and_ties_go_to_the_nearer_then_to_the_more_frequent() -
     torch.testing.assert_close(score_by_frequency(train, asked), torch.tensor([[0.25, 0.25, 0.25, 0.5]]))
 
 
+@pytest.mark.slow
 def test_tags_of_held_out_pictures_are_learned_and_shown(captions: Path, tmp_path: Path) -> None:
     options = ["experiment=emoji_tags", *TINY, f"data.root={captions}", "data.width=32", "data.batch_size=32"]
     data_seen = [
@@ -186,6 +189,7 @@ def test_tags_of_held_out_pictures_are_learned_and_shown(captions: Path, tmp_pat
     assert findings.pictures["tags"].width > 500
 
 
+@pytest.mark.slow
 def test_other_data_are_refused(captions: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is told `features`, and data=digits has `label`"):
         build(composed("model=tagging", folder=tmp_path))
@@ -264,6 +268,7 @@ def test_descriptors_respond_to_an_edge_and_a_colour() -> None:
     assert colour_histograms(blue, 4, 1).flatten().nonzero().flatten().tolist() == [3]  # (0, 0, 3) of 4^3
 
 
+@pytest.mark.slow
 def test_descriptors_use_the_principal_axes_of_their_pictures(captions: Path) -> None:
     data = tags(f"data.root={captions}")
     data.setup()

@@ -100,6 +100,7 @@ def test_the_nearest_gaussian_by_kl_has_the_moments_and_by_any_f_is_the_gaussian
         assert nearest(shifted, kind()) == pytest.approx((0.7, 1.3), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_discriminators_reach_their_optimum_and_untrained_ones_do_not() -> None:
     assert all(verdicts(OptimalDiscriminator(steps=300, batch=256).run()).values())
     assert not any(verdicts(OptimalDiscriminator(steps=1, batch=256).run()).values())
@@ -107,6 +108,7 @@ def test_discriminators_reach_their_optimum_and_untrained_ones_do_not() -> None:
     assert not all(verdicts(JensenShannon(distances=(0.0, 2.0), steps=1, batch=256).run()).values())
 
 
+@pytest.mark.slow
 def test_disjoint_lines_and_saturation_and_without_training_neither() -> None:
     assert all(verdicts(DisjointSupports(thetas=(-0.5, 0.5), steps=500, batch=64).run()).values())
     assert not any(verdicts(DisjointSupports(thetas=(-0.5, 0.5), steps=1, batch=64).run()).values())
@@ -114,6 +116,7 @@ def test_disjoint_lines_and_saturation_and_without_training_neither() -> None:
     assert not all(verdicts(Saturation(measured_steps=(1, 2), batch=128).run()).values())
 
 
+@pytest.mark.slow
 def test_the_dirac_gan_is_as_proven_follows_from_its_seed_and_needs_its_penalties() -> None:
     assert all(verdicts(Dirac(steps=500, batch=512).run()).values())
     short = {"steps": 20, "batch": 8}
@@ -123,6 +126,7 @@ def test_the_dirac_gan_is_as_proven_follows_from_its_seed_and_needs_its_penaltie
     assert not any(without[f"{name}: end / start"] for name in ("instance noise", "R1", "R2", "WGAN, R1"))
 
 
+@pytest.mark.slow
 def test_two_divergences_are_fitted_by_the_game() -> None:
     kinds = (f.Pearson, f.JensenShannon)
     with mock.patch.object(divergences, "KINDS", kinds):
@@ -134,6 +138,7 @@ def test_two_divergences_are_fitted_by_the_game() -> None:
         assert sigma == pytest.approx(best[1], rel=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", METHODS)
 def test_every_way_to_double_doubles_and_trains(fit: Fit, way: dcgan.Upsample) -> None:
     for kernel in (3, 4, 5):
@@ -171,6 +176,7 @@ def test_the_frechet_distance_of_gaussians() -> None:
     assert pixel_frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_modes_are_counted_for_four_games_on_two_sets() -> None:
     finding = ModeCollapse(points=1024, width=8, unrolled=1).run()
     assert [(row["set"], row["points"]) for row in finding.table[4:]] == [("grid", p) for p in (1024, 1024, 256, 2048)]
@@ -181,6 +187,7 @@ def test_modes_are_counted_for_four_games_on_two_sets() -> None:
     assert not verdicts(finding)["ring, RpGAN + R1 + R2: high quality"]  # untrained
 
 
+@pytest.mark.slow
 def test_trainings_of_the_lab_are_the_frameworks_own_and_follow_from_their_seed() -> None:
     first, again = (train(*TINY, "seed=3").sample(5, 0) for _ in range(2))
     torch.testing.assert_close(first, again, rtol=0, atol=0)
@@ -201,6 +208,7 @@ def command(*arguments: str) -> int:
     return 0
 
 
+@pytest.mark.slow
 def test_the_command_writes_its_findings_and_fails_if_a_claim_fails(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import Callback
 
 from helpers.composing import LONG, SMALL, composed, input_options
+from helpers.marks import slow_except
 from helpers.training import Fit, built
 from oakleaf.callbacks.alarms import ADVICE, Alarm
 from oakleaf.callbacks.pixel_statistics import PixelStatistics, small
@@ -107,6 +108,7 @@ def test_alarm_oscillation_at_huge_learning_rates(fit: Fit, alarms: Any) -> None
     assert "oscillation" in alarms()
 
 
+@pytest.mark.slow
 def test_sample_change_is_not_monitored_with_one_player(fit: Fit, tmp_path: Path) -> None:
     for model in ("vae", "dcgan"):
         fit(f"model={model}", "data=digits", *OFTEN, "max_images=2000", folder=tmp_path / model)
@@ -116,6 +118,7 @@ def test_sample_change_is_not_monitored_with_one_player(fit: Fit, tmp_path: Path
     assert logged == {"vae": False, "dcgan": True}
 
 
+@pytest.mark.slow
 def test_alarm_ema_lag_if_ema_weights_do_not_follow(fit: Fit, alarms: Any) -> None:
     fit(*DCGAN, "optim.ema.half_life=1e9", "optim.ema.ramp=0", "max_images=10000")
     assert alarms().count("ema_lag") == 1
@@ -139,7 +142,7 @@ HEALTHY = {
 
 
 @pytest.mark.parametrize("seed", range(3 if LONG else 1))
-@pytest.mark.parametrize("name", HEALTHY)
+@pytest.mark.parametrize("name", slow_except(["dcgan"], HEALTHY))
 def test_a_healthy_run_raises_no_alarm(name: str, seed: int, fit: Fit, alarms: Any, tmp_path: Path) -> None:
     fit(*HEALTHY[name], f"seed={seed}", f"max_images={20_000 if name == 'points' else 4_000}")
     assert alarms() == []

@@ -426,6 +426,7 @@ def test_an_unreadable_half_of_a_pair_takes_the_other_with_it(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("keep", ["device", "workers"])
+@pytest.mark.slow
 def test_unpaired_inputs_are_shuffled_independently_and_continue_over_epochs(
     fit: Fit, tmp_path: Path, keep: str
 ) -> None:
@@ -474,6 +475,7 @@ def _final_weights(tmp_path: Path) -> dict[str, torch.Tensor]:
     return content["state_dict"]
 
 
+@pytest.mark.slow
 def test_a_translator_stores_pictures_of_the_data_and_shows_them_next_to_its_images(fit: Fit, tmp_path: Path) -> None:
     options = ["data/input=edges", *TINY, *PIX, *SMALL, "max_images=8", "callbacks.samples.every=8"]
     module, trainer = fit(*options)
@@ -500,6 +502,7 @@ def test_data_without_an_input_are_refused_in_a_sentence(tmp_path: Path) -> None
         trainer.fit(module, datamodule=data)
 
 
+@pytest.mark.slow
 def test_l1_moves_a_translator_towards_the_target(fit: Fit) -> None:
     options = [*PIX, *SMALL, *TINY, "data/input=grey", "model.game.generator.dropout=0", "optim.generator.lr=2e-3"]
     options += ["data.batch_size=16", "optim.ema=null"]
@@ -572,6 +575,7 @@ def pictures(root: Path) -> Path:
 
 
 @pytest.mark.parametrize("size", ["trained", "own"])
+@pytest.mark.slow
 def test_a_folder_is_translated_with_the_same_names_and_a_broken_file_is_named(run: Path, tmp_path: Path, size) -> None:
     out = tmp_path / "out"
     result = call("translate", f"checkpoint={run}", f"input={pictures(tmp_path / 'in')}", f"out={out}", f"size={size}")
@@ -596,6 +600,7 @@ def test_a_folder_is_translated_with_the_same_names_and_a_broken_file_is_named(r
         assert "3 of 4 pictures translated" in again.stdout
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_reported_with_the_file_it_refuses(run: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     Image.effect_noise((40, 40), 50).save(tmp_path / "in" / "a.png")
@@ -636,6 +641,7 @@ def test_a_translation_equals_that_of_the_game_and_depends_on_the_seed(run: Path
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.slow
 def test_classes_are_not_mixed_in_translation_either(fit: Fit, tmp_path: Path, side: str) -> None:
     pair = Image.new("RGB", (64, 32), "red")
     pair.paste("blue", (40, 0, 64, 32))
@@ -655,6 +661,7 @@ def test_a_picture_too_small_for_a_network_is_padded(fit: Fit, tmp_path: Path) -
     assert Translator(str(tmp_path), size="own")(tmp_path / "flat.png").size == (40, 1)
 
 
+@pytest.mark.slow
 def test_translation_makes_inputs_on_request_and_knows_both_directions(fit: Fit, tmp_path: Path) -> None:
     file = pictures(tmp_path / "in") / "inner" / "clear.png"
     model = ["model=context_encoder", "model.game.generator.network.width=4", "model.game.discriminator.width=4"]
@@ -703,6 +710,7 @@ def towns(root: Path) -> Path:
 
 
 @pytest.mark.parametrize("image", ["left", "right"])
+@pytest.mark.slow
 def test_a_perfect_translator_has_full_segmentation_scores_and_a_blind_one_has_not(
     fit: Fit, tmp_path: Path, image
 ) -> None:
@@ -740,6 +748,7 @@ def test_a_perfect_translator_has_full_segmentation_scores_and_a_blind_one_has_n
     assert blind["pixel_accuracy"] < 0.5
 
 
+@pytest.mark.slow
 def test_reconstruction_error_equals_its_formula_on_the_missing_part(fit: Fit, tmp_path: Path) -> None:
     options = [
         "data=folder",
@@ -770,6 +779,7 @@ def test_reconstruction_error_equals_its_formula_on_the_missing_part(fit: Fit, t
         ReconstructionError().prepare(lacking)
 
 
+@pytest.mark.slow
 def test_translations_are_shown_between_their_inputs_and_the_images(run: Path, tmp_path: Path) -> None:
     result = call("sample", f"checkpoint={run}", "mode=translate", "count=5", f"out={tmp_path / 'out'}")
     assert result.returncode == 0, result.stderr

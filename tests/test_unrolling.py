@@ -91,6 +91,7 @@ def test_an_unrolled_step_updates_g_by_the_unrolled_critic_and_leaves_d_unchange
     "options",
     [["model=dcgan", "loss=wasserstein_gp"], ["model=cgan"], ["optim=sgd"], ["model=wgan", "optim.generator.every=1"]],
 )
+@pytest.mark.slow
 def test_any_system_can_be_unrolled(fit: Fit, options: list[str]) -> None:
     module, _ = fit(*options, "optim.generator.unrolled=1", "data.batch_size=4", "max_images=8")
     assert all(torch.isfinite(weight).all() for weight in module.parameters())
