@@ -456,7 +456,7 @@ held-out real images (the real-data baseline). `callbacks=scored` computes metri
 The features that metrics compare.
 """,
     "modes": """
-# Sampling: `sample.py mode=`
+# Sampling: `mode=`
 
 `python sample.py checkpoint=RUN mode=interpolate` writes `grid.png` and `samples.npy` to `out=`.
 """,
@@ -473,7 +473,7 @@ A published configuration, or one found here, over all groups. `python train.py 
 may still be overridden. What was measured with some of them: [zoo.md](../zoo.md), [runs.md](../runs.md).
 """,
     "theory": """
-# Theory labs: `theory.py lab=`
+# Theory labs: `lab=`
 
 `python theory.py lab=NAME` checks a theorem numerically with the framework's own losses. It ends in a plot, a table
 and checks that can fail. Results: [theory.md](../theory.md).
