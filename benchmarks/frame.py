@@ -60,7 +60,7 @@ def main() -> None:
                 "step": name,
                 "oakleaf ms": ours,
                 "by hand ms": theirs,
-                "apart ms": statistics.median(apart),
+                "difference ms": statistics.median(apart),
                 "share": statistics.median(apart) / theirs,
                 "lowest": min(apart) / theirs,
                 "highest": max(apart) / theirs,

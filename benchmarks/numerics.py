@@ -3,7 +3,7 @@
 First the losses of 100 turns of a small DCGAN on digits, from equal weights, latents and batches, beside the plainest
 way of computing them: fp32, contiguous, eager, an optimizer that goes from tensor to tensor. Then the quality of
 samples of a shortened `experiment=digits`, in fp32 and with bf16 autocast, by the classifier's distance. On a GPU where
-there is one: there "plain, again" says how far sums in another order lead, and torch's convolutions in fp32 are TF32.
+there is one: there "plain, repeated" shows the effect of sums in another order, and convolutions in fp32 are TF32.
 """
 
 import argparse
@@ -31,8 +31,8 @@ FP32, BF16 = "trainer.precision=32-true", "trainer.precision=bf16-mixed"
 PLAIN = "plain: contiguous, eager, optimizer tensor by tensor"
 WAYS: dict[str, list[str]] = {
     PLAIN: [FP32, "compile=false"],
-    "plain, again": [FP32, "compile=false"],
-    "plain, weights apart by rounding": [FP32, "compile=false"],  # how far one rounding grows by itself
+    "plain, repeated": [FP32, "compile=false"],
+    "plain, weights changed by one rounding": [FP32, "compile=false"],  # how far one rounding grows by itself
     "channels_last, fused optimizer": [FP32, "compile=false"],
     "the same, compiled": [FP32, "compile=true"],
     "the same, bf16 autocast": [BF16, "compile=false"],
@@ -77,7 +77,7 @@ def apart() -> list[dict[str, Any]]:
     for way in list(WAYS)[1:]:
         gaps = [abs(a - b) for a, b in zip(found[way], found[PLAIN], strict=True)]
         row = {"way": way, "mean difference": statistics.fmean(gaps)}
-        row |= {"largest": max(gaps), "largest of the first 10 turns": max(gaps[:20])}
+        row |= {"largest": max(gaps), "largest of the first 10": max(gaps[:20])}
         rows.append({**row, "mean loss": statistics.fmean(found[way])})
     return rows
 
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="0: the losses alone")
     a = parser.parse_args()
     rows = apart()
-    record("numerics losses", f"Losses of {TURNS} turns beside plain fp32, DCGAN on digits", rows)
+    record("numerics losses", f"Losses of {TURNS} iterations against plain fp32, DCGAN on digits", rows)
     if a.seeds < 2:
         return
     found: dict[str, list[float]] = {FP32: [], BF16: []}

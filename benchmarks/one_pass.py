@@ -58,10 +58,19 @@ def main() -> None:
         one, two = ([pair[i] * 1e3 for pair in pairs[WARM:]] for i in range(2))
         ratios = [b / a for a, b in zip(one, two)]
         low, middle, high = statistics.quantiles(ratios, n=4)
-        times = {"one ms": statistics.median(one), "two ms": statistics.median(two)}
-        rows.append({"step": name, "batch": data.batch_size, **times, "ratio": middle, "quarter": low, "three": high})
+        times = {"one pass ms": statistics.median(one), "two passes ms": statistics.median(two)}
+        rows.append(
+            {
+                "step": name,
+                "batch": data.batch_size,
+                **times,
+                "ratio": middle,
+                "lower quartile": low,
+                "upper quartile": high,
+            }
+        )
     where = "GPU" if DEVICE == "cuda" else f"threads: {torch.get_num_threads()}"
-    record(f"one pass, {where}", f"The critic's turn in one pass beside two, {where}", rows)
+    record(f"one pass, {where}", f"The discriminator's step: one forward pass against two, {where}", rows)
 
 
 if __name__ == "__main__":

@@ -13,12 +13,12 @@ from oakleaf.builder.resolvers import register
 ASSUMED = {  # name: value, unit, where it is from
     "peak": (989e12, "FLOP/s", "a GPU, dense bf16: NVIDIA H100 SXM, data sheet"),
     "utilisation": (0.2, "", "share of the peak that a system reaches: a guess; small networks reach far less"),
-    "memory": (80e9, "B", "of a GPU: the same data sheet"),
-    "within": (450e9, "B/s", "each way between GPUs of one machine: the same data sheet, NVLink"),
-    "between": (50e9, "B/s", "each way and GPU between machines: 400 Gbit/s for each GPU"),
-    "latency": (20e-6, "s", "a hop of the ring within, and of a tree between machines, in each all-reduce: a guess"),
-    "jpeg": (0.3, "B a pixel", "a JPEG on disk: a guess"),
-    "dataset": (1e9, "images", "what is trained on, seen once"),
+    "memory": (80e9, "B", "per GPU: the same data sheet"),
+    "within": (450e9, "B/s", "per direction, between GPUs of one machine: the same data sheet, NVLink"),
+    "between": (50e9, "B/s", "per direction and GPU, between machines: 400 Gbit/s for each GPU"),
+    "latency": (20e-6, "s", "of one hop of an all-reduce: ring within a machine, tree between machines; a guess"),
+    "jpeg": (0.3, "B per pixel", "size of a JPEG file: a guess"),
+    "dataset": (1e9, "images", "images of the training, each seen once"),
 }
 PEAK, USED, MEMORY, WITHIN, BETWEEN, LATENCY, JPEG, IMAGES = (value for value, _, _ in ASSUMED.values())
 GPUS = (1, 8, 64, 1000)
@@ -62,12 +62,12 @@ def one(system: System) -> dict[str, str]:
     return {
         "system": system.name,
         "weights": short(system.weights),
-        "weights, gradients, Adam, average": short(system.fixed, "B"),
-        "activations an image": short(system.activations, "B"),
+        "weights, gradients, Adam, EMA": short(system.fixed, "B"),
+        "activations per image": short(system.activations, "B"),
         "images that fit": f"{fits:,.0f}",
-        "FLOPs an image": short(system.flops),
-        "all-reduced a turn": short(system.reduced, "B"),
-        "all-reduces a turn": f"{system.reductions:g}",
+        "FLOPs per image": short(system.flops),
+        "all-reduced per iteration": short(system.reduced, "B"),
+        "all-reduces per iteration": f"{system.reductions:g}",
     }
 
 
@@ -80,14 +80,14 @@ def scaled(system: System) -> list[dict[str, str]]:
             {
                 "system": system.name,
                 "GPUs": str(gpus),
-                "joint batch": f"{gpus * system.batch:,}",
-                "a turn computes": short(compute * 1e3, "ms"),
-                "exchanges": short(exchange * 1e3, "ms"),
-                "share computing": f"{compute / (compute + exchange):.0%}",
+                "global batch": f"{gpus * system.batch:,}",
+                "computing per iteration": short(compute * 1e3, "ms"),
+                "all-reduce": short(exchange * 1e3, "ms"),
+                "share of computing": f"{compute / (compute + exchange):.0%}",
                 "images/s": short(rate),
-                "bytes/s a GPU needs": short(rate / gpus * system.pixels, "B/s"),
-                "JPEGs/s from disk": short(rate * system.pixels / 3 * JPEG, "B/s"),
-                "a billion images": f"{IMAGES / rate / 3600:.3g} h",
+                "bytes/s per GPU": short(rate / gpus * system.pixels, "B/s"),
+                "JPEG bytes/s from disk": short(rate * system.pixels / 3 * JPEG, "B/s"),
+                "time for a billion images": f"{IMAGES / rate / 3600:.3g} h",
             }
         )
     return rows

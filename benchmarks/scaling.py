@@ -50,7 +50,7 @@ def main() -> None:
     for name, point in points.items():
         median, lowest, highest = ratios(rates, name, "base")
         rate = sorted(rates[name])[len(rates[name]) // 2]
-        rows.append({**point, "images/s": rate, "to base": median, "lowest": lowest, "highest": highest})
+        rows.append({**point, "images/s": rate, "ratio": median, "lowest": lowest, "highest": highest})
     record("scaling", "DCGAN: images/s by width, size, batch and processes", rows)
 
 

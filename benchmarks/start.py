@@ -17,7 +17,7 @@ from contest import HERE, record
 
 TRAIN = str(HERE.parent / "train.py")
 ANSWERS = {"--help": "--help", "a typo": "modle=dcgan"}
-LAST = "read data, first turn"
+LAST = "read data, first iteration"
 FIRST = ["experiment=digits", "logger=csv", "trainer.enable_progress_bar=false"]
 
 
@@ -38,7 +38,7 @@ def first_turn() -> dict[str, float]:
                 seconds[name] = float(value)
                 whole = time.perf_counter() - begin
     assert LAST in seconds, "it ended before its first turn"
-    return {"start Python": whole - sum(seconds.values()), **seconds, "whole": whole}
+    return {"start Python": whole - sum(seconds.values()), **seconds, "total": whole}
 
 
 def inside() -> None:
@@ -101,12 +101,12 @@ def main() -> None:
         for name, argument in ANSWERS.items():
             seconds.setdefault(name, []).append(answered(argument))
         for name, value in first_turn().items():
-            seconds.setdefault(f"first turn: {name}", []).append(value)
+            seconds.setdefault(f"first iteration: {name}", []).append(value)
     rows = [
         {"what": name, "seconds": statistics.median(each), "lowest": min(each), "highest": max(each)}
         for name, each in seconds.items()
     ]
-    record("start", "From the command to an answer, and to the first turn of experiment=digits", rows)
+    record("start", f"Seconds from the command to an answer, and to the end of the first iteration of {FIRST[0]}", rows)
 
 
 if __name__ == "__main__":

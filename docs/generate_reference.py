@@ -423,9 +423,14 @@ def every_option() -> str:
 def _command(path: Path) -> str:
     entries = [entry for entry in plain(path).get("defaults", []) if isinstance(entry, dict)]
     groups = {key.removeprefix("override "): choice for entry in entries for key, choice in entry.items()}
-    shown = ", ".join(f"`{key}={text_of(choice)}`" for key, choice in groups.items() if "job_logging" not in key)
+    shown = ", ".join(_default(key, choice) for key, choice in groups.items() if "job_logging" not in key)
     words = f"{header(path).rstrip('.')}.\n\n" + (f"Groups and their defaults: {shown}.\n\n" if shown else "")
     return f"## `{path.stem}.py`\n\n{words}{option_table(options(path, target=TARGETS.get(path.stem)))}"
+
+
+def _default(group: str, choice: Any) -> str:
+    names = f"[{','.join(choice)}]" if isinstance(choice, list) else choice
+    return f"`{group}=` (none)" if choice is None else f"`{group}={names}`"
 
 
 def groups() -> str:
