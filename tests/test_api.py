@@ -49,6 +49,10 @@ def test_errors_are_user_errors_and_leave_no_folder(here: Path) -> None:
     with pytest.raises(UserError, match=r"data\.batch_size"):
         oakleaf.train(["data=digits", "data.batch_size=-1"])
     assert not list((here / "outputs").rglob("*.yaml"))
+    with pytest.raises(UserError, match="Did you mean model=dcgan"):
+        oakleaf.train(["model=dcgn", "data=digits"])
+    with pytest.raises(UserError, match=r"Did you mean data\.batch_size"):
+        oakleaf.train(["data=digits", "data.batch_sise=8"])
     with pytest.raises(UserError, match="no such file or folder"):
         oakleaf.load("nowhere")
 

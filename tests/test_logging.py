@@ -33,7 +33,7 @@ def test_scalars_are_logged_by_name_over_images_seen(fit: Fit, tmp_path: Path) -
     assert [row["images"] for row in rows] == [str(160 * i) for i in range(1, 7)]
     assert set(rows[0]) == {
         "images", "loss/discriminator/adversarial", "loss/discriminator/gradient_penalty", "loss/generator/adversarial",
-        "D(x)", "D(G(z))", "accuracy/real", "accuracy/fake",
+        "score/real", "score/fake", "accuracy/real", "accuracy/fake",
         "gradient_norm/discriminator", "gradient_norm/generator", "images_per_second", "epoch",
     }  # fmt: skip
     assert all(float(value) == float(value) for row in rows for value in row.values())

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from oakleaf.builder.compose import compose_config
 from oakleaf.builder.load import module_from_checkpoint, resolve_recipe
 from oakleaf.cli import evaluate as evaluate_command
+from oakleaf.cli.error_messages import error_message
 from oakleaf.cli.train import train_in
-from oakleaf.errors import UserError
+from oakleaf.errors import UserError, one_line
 from oakleaf.gan import GAN
 from oakleaf.runtime.checkpoint_io import checkpoint_path, read_checkpoint
 from oakleaf.runtime.run_dir import remove_if_not_started, run_dir, run_dir_of
@@ -83,7 +85,7 @@ class Run:
         Returns:
             The numbers by name.
         """
-        config = compose_config("evaluate", [f"checkpoint='{self.checkpoint}'", *overrides])
+        config = _compose("evaluate", [f"checkpoint='{self.checkpoint}'", *overrides])
         results = evaluate_command.evaluate_checkpoint(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
         if not results.scores and results.failures:
             raise UserError("; ".join(f"{name}: {reason}" for name, reason in results.failures.items()))
@@ -115,7 +117,7 @@ def train(overrides: Sequence[str] = ()) -> Run:
         run = oakleaf.train(["model=dcgan", "data=digits", "max_images=6400"])
         run.sample(64)
     """
-    config = compose_config("train", overrides, with_hydra=True)
+    config = _compose("train", overrides, with_hydra=True)
     groups = list(config.hydra.runtime.choices)
     OmegaConf.set_struct(config, False)
     del config["hydra"]
@@ -126,3 +128,11 @@ def train(overrides: Sequence[str] = ()) -> Run:
     with remove_if_not_started(folder, "train.log"):
         train_in(folder, config, list(overrides), groups)
     return Run(folder)
+
+
+def _compose(name: str, overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:
+    """Compose a command's configuration; an override that does not fit is a UserError, as on the command line."""
+    try:
+        return compose_config(name, overrides, with_hydra)
+    except HydraException as error:
+        raise UserError(error_message(error, name) or one_line(error)) from error
