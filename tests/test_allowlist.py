@@ -197,6 +197,7 @@ def test_a_checkpoint_loads_without_a_removed_class_that_it_does_not_need(
 
 
 @pytest.mark.parametrize("part", ["optimizer_states", "loops", "callbacks", "iteration", "epoch", "state_dict"])
+@pytest.mark.slow
 def test_a_part_of_another_kind_is_refused_before_a_run_resumes(
     honest: dict[str, Any], tmp_path: Path, part: str
 ) -> None:
@@ -246,6 +247,7 @@ def test_an_archive_that_points_outside_writes_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.parent.glob("bitten")) + list(tmp_path.parent.parent.glob("bitten"))
 
 
+@pytest.mark.slow
 def test_a_decompression_bomb_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "set").mkdir()
     for i in range(8):
@@ -259,6 +261,7 @@ def test_a_decompression_bomb_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(result.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_no_secret_is_in_the_files_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home, key = tmp_path / "home-of-alice", "b1tes" * 8
     pictures = home / "pictures"

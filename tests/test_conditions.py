@@ -157,6 +157,7 @@ def test_assignment_is_the_best_of_all_permutations() -> None:
 
 
 @pytest.mark.parametrize("model", ["cgan", "acgan", "projection"])
+@pytest.mark.slow
 def test_conditional_systems_take_folders_and_attributes(fit: Fit, tmp_path: Path, model: str) -> None:
     root = pictures(tmp_path / "pictures")
     options = [f"model={model}", "data=folder", f"data.root={root}", "data.size=16", "data.batch_size=8"]
@@ -200,6 +201,7 @@ def test_a_checkpoint_with_another_number_of_classes_is_refused(fit: Fit, tmp_pa
         load(tmp_path / "ten.ckpt", {"data.classes": 7})
 
 
+@pytest.mark.slow
 def test_a_checkpoint_stores_the_names_of_its_classes(fit: Fit, tmp_path: Path) -> None:
     root = pictures(tmp_path / "pictures", classes=3)
     options = ["data=folder", f"data.root={root}", "data.size=16", "data.batch_size=8", "max_images=16", *SMALL]
@@ -279,6 +281,7 @@ def test_mode_codes_changes_one_part_at_a_time(tmp_path: Path) -> None:
     assert (z[2, :, :, :73] == z[2, :, :1, :73]).all()
 
 
+@pytest.mark.slow
 def test_packed_images_are_scored_as_one_image(tmp_path: Path) -> None:
     module, *_ = built("model=dcgan", "model.game.packing=2", *SMALL, folder=tmp_path)
     image = torch.rand(8, 1, 16, 16)
@@ -295,6 +298,7 @@ def test_packed_images_are_scored_as_one_image(tmp_path: Path) -> None:
         assert round.on_real.score.shape == (2,)
 
 
+@pytest.mark.slow
 def test_a_conditional_gan_learns_its_condition(fit: Fit, tmp_path: Path) -> None:
     """Bright pictures for one class, dark ones for the other."""
     root = pictures(tmp_path / "pictures", each=32)

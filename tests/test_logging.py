@@ -55,6 +55,7 @@ def test_sample_grids_of_fixed_latents_and_an_animation(fit: Fit, tmp_path: Path
         assert abs(difference).mean() < 3  # of 255 grey levels
 
 
+@pytest.mark.slow
 def test_a_resumed_run_continues_its_table(fit: Fit, tmp_path: Path) -> None:
     fit(*RUN, "callbacks.checkpoint.keep_every=320")
     uninterrupted = rows_of(tmp_path)
