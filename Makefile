@@ -25,7 +25,7 @@ $(READY): pyproject.toml constraints.txt
 train: $(READY) ## train on scikit-learn's digits, three to six minutes; ARGS="model=dcgan data=celeba" trains something else
 	$(RUN) train.py $(or $(ARGS),experiment=digits)
 
-smoke: $(READY) ## run the fast tests, about a minute
+smoke: $(READY) ## run the fast tests, about two minutes on two cores
 	$(RUN) -m pytest -m "not slow" --numprocesses auto
 
 test: $(READY) ## run all tests, on all cores

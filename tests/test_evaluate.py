@@ -85,6 +85,7 @@ def test_every_score_has_its_protocol_and_its_real_data_baseline(run: Path, tmp_
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"metrics.json", "neighbours.png", "samples.png"}
 
 
+@pytest.mark.slow
 def test_earlier_scores_stay_and_equal_ones_are_replaced(run: Path, tmp_path: Path) -> None:
     for arguments in (["metric=kid"], ["metric=kid"], ["metric=kid", "seed=1"], ["metric=prdc", "ema=false"]):
         options = [f"checkpoint={run}", f"out={tmp_path}/out", "extractor=pixels", "fake=200", *arguments]
@@ -128,6 +129,7 @@ def test_scores_are_written_next_to_the_checkpoint(run: Path, tmp_path: Path) ->
         (["metric=[inception_score,kid]", "extractor=pixels"], "needs an extractor that predicts classes"),
     ],
 )
+@pytest.mark.slow
 def test_a_metric_that_cannot_be_computed_is_reported_and_the_others_are_computed(
     run: Path, tmp_path: Path, arguments: list[str], reason: str
 ) -> None:
@@ -157,6 +159,7 @@ def test_user_errors_of_evaluate_are_sentences(run: Path, tmp_path: Path, argume
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_default_metrics_that_do_not_suit_the_data_are_reported_without_failure(tmp_path: Path) -> None:
     picture = Image.effect_noise((16, 16), 90)
     for number in range(20):
@@ -240,6 +243,7 @@ def test_any_folder_can_be_evaluated(tmp_path: Path, shape: tuple[int, ...], lab
 
 
 @pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.slow
 def test_metrics_of_a_handful_of_pictures_are_computed_or_refused(tmp_path: Path, count: int) -> None:
     (tmp_path / "pictures").mkdir()
     for number in range(count):
@@ -266,6 +270,7 @@ def digits() -> tuple[Tensor, Tensor]:
     return data.rows["image"], data.rows["label"]
 
 
+@pytest.mark.slow
 def test_the_classifier_learns_and_restores_the_rng_state(digits: tuple[Tensor, Tensor]) -> None:
     pixels, label = digits
     torch.manual_seed(5)
@@ -394,6 +399,7 @@ def test_evaluation_during_training_does_not_change_the_weights(fit: Fit, tmp_pa
     assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), with_scores.parameters()))
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_is_the_best(fit: Fit, tmp_path: Path) -> None:
     _, trainer = fit(*SMALL, "max_images=320", *scored())
     found = kept_scores(tmp_path)
@@ -511,11 +517,11 @@ def test_images_that_a_metric_reserves_leave_others_for_the_baseline(tmp_path: P
 def test_the_best_checkpoint_is_chosen_on_images_that_the_run_did_not_see(tmp_path: Path) -> None:
     """MNIST's 50,000 and 10,000: by the last sixth of the 50,000 it would be chosen by what was trained on."""
     data = looking(tmp_path).data
-    evaluation = looking(tmp_path, test=lambda: data, remaining=lambda: (data, torch.arange(1500, 1797)))
+    evaluation = looking(tmp_path, test=lambda: data, not_trained_on=lambda: (data, torch.arange(1500, 1797)))
     validation, test, split = evaluation.validation_and_test()
     assert torch.equal(validation.pixels, data.rows["image"][1500:])
     assert (len(test), split, evaluation.reserved) == (1797, "test", set())
-    evaluation = looking(tmp_path, test=lambda: data, remaining=lambda: (data, torch.arange(0)))
+    evaluation = looking(tmp_path, test=lambda: data, not_trained_on=lambda: (data, torch.arange(0)))
     assert torch.equal(evaluation.validation_and_test()[0].pixels, data.rows["image"][-(1797 // 6) :])
 
 
@@ -530,8 +536,8 @@ def test_a_run_on_the_first_images_has_not_seen_the_others(monkeypatch: pytest.M
     options = ["data=mnist", "data.source.first=10", "data.size=16", f"data.cache={tmp_path}"]
     recipe: Any = OmegaConf.to_container(composed(*options, "data.source.split=train", folder="x"), resolve=True)
     reals = real_data({"hyper_parameters": recipe, "trained_on": {"data": ""}}, None, None)
-    assert reals.test and reals.remaining and reals.split == "train"
-    data, rows = reals.remaining()
+    assert reals.test and reals.not_trained_on and reals.split == "train"
+    data, rows = reals.not_trained_on()
     assert rows.tolist() == [10, 11] and data.rows["image"][rows, 0, 0, 0].tolist() == [10, 11]
     assert (len(reals.data.rows["image"]), len(reals.test().rows["image"])) == (10, 3)
     assert real_data({"hyper_parameters": recipe}, "test", None)[1:] == ("test", None, None)
@@ -652,6 +658,7 @@ def test_stacked_digits_match_their_label() -> None:
     assert source.digest != other.digest
 
 
+@pytest.mark.slow
 def test_help_names_every_metric() -> None:
     import sys
 

@@ -267,7 +267,7 @@ def test_each_rate_is_halved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     config = composed("model=bigan", "data=digits", "nonfinite.max_rollbacks=1", folder=tmp_path)
     before = {name: player.lr for name, player in config.optim.items() if player and "lr" in player}
     monkeypatch.setattr("oakleaf.runtime.checkpoint_io.newest_checkpoint", lambda folder: (tmp_path / "last.ckpt", {}))
-    rollback(config, tmp_path, 0, UserError("NaN"))
+    _, _, config = rollback(config, tmp_path, 0, UserError("NaN"))
     assert {name: config.optim[name].lr for name in before} == {name: lr / 2 for name, lr in before.items()}
     assert "encoder" in before
 

@@ -129,7 +129,7 @@ def test_it_trains_in_colour_in_bfloat16_and_packed(fit: Fit) -> None:
     images = module.sample(module.game.sample_inputs(2))
     assert images.shape == (2, 3, 16, 24)
     assert images.isfinite().all()
-    assert {"D(x)", "D(x)/24px", "D(x)/6px"} <= module.last_scalars.keys()
+    assert {"accuracy/real", "accuracy/real/24px", "accuracy/real/6px"} <= module.last_scalars.keys()
 
 
 @pytest.mark.slow
@@ -146,7 +146,7 @@ def test_mode_pyramid_shows_every_level_of_an_image(tmp_path) -> None:
     mode = Levels(count=2)
     inputs, columns = mode(game, seed=0)
     assert columns == 5
-    coarsest, detail, middle, fine, image = module.sample(inputs, how=mode.generate).unflatten(0, (2, 5)).unbind(1)
+    coarsest, detail, middle, fine, image = module.sample(inputs, generate=mode.generate).unflatten(0, (2, 5)).unbind(1)
     assert torch.equal(image, game.generate(Grid(2)(game, seed=0)[0]))
     small = interpolate(middle, scale_factor=0.5)  # as it was before it was enlarged
     torch.testing.assert_close(up(small) + fine, image)
@@ -185,7 +185,7 @@ def test_impossible_sizes_and_levels_are_refused(tmp_path) -> None:
         level_sizes(30, 2)
     with pytest.raises(UserError, match="depth=1"):
         level_sizes(30, 2)
-    with pytest.raises(UserError, match="levels 0, the finest, to 2"):
+    with pytest.raises(UserError, match="the levels are 0 \\(the finest\\) to 2"):
         game_of(tmp_path, "model.game.levels=[3]")
 
 

@@ -256,6 +256,7 @@ def test_batches_show_only_the_labels_of_labelled_images(tmp_path: Path) -> None
     assert (data.rows["label"] >= 0).all()  # metrics know all
 
 
+@pytest.mark.slow
 def test_learning_from_few_labels_resumes_exactly(fit: Fit, tmp_path: Path) -> None:
     run = [*KEPT, "optim.ema.of=[generator,discriminator]", "callbacks.checkpoint.keep_every=50"]
     uninterrupted, _ = fit(*run, "max_images=500", folder=tmp_path / "a")
@@ -264,6 +265,7 @@ def test_learning_from_few_labels_resumes_exactly(fit: Fit, tmp_path: Path) -> N
     assert all(torch.equal(a, b) for a, b in zip(uninterrupted.state_dict().values(), again.state_dict().values()))
 
 
+@pytest.mark.slow
 def test_few_labels_beat_chance_and_classification_error_counts_it(fit: Fit, tmp_path: Path) -> None:
     options = [*KEPT, *FAST, "model.game.generator.hidden=[64,64]", "optim.ema.of=[generator,discriminator]"]
     module, trainer = fit(*options, "data.labelled=100", "max_images=5000")
@@ -320,7 +322,7 @@ def test_the_command_line_overrides_the_models_choices(tmp_path: Path) -> None:
 
 def test_a_conditional_model_refuses_hidden_labels(tmp_path: Path) -> None:
     for model in ("acgan", "cgan"):
-        with pytest.raises(UserError, match=f"data.labelled=20: model={model} is told each image's label"):
+        with pytest.raises(UserError, match=f"data.labelled=20: model={model} is conditioned on each image's label"):
             built(f"model={model}", "data.labelled=20", folder=tmp_path)
 
 
@@ -331,5 +333,5 @@ def test_loading_weights_of_another_number_of_classes_is_refused(tmp_path: Path,
         Image.new("L", (16, 16)).save(tmp_path / "set" / name / "1.png")
     few = ["model=improved", *NARROW, "data=folder", f"data.root={tmp_path / 'set'}", "data.size=16"]
     module, *_ = built(*few, folder=tmp_path / "three")
-    with pytest.raises(UserError, match="the checkpoint knows 10 classes, and this data has 3"):
+    with pytest.raises(UserError, match="the checkpoint was trained with 10 classes, and this data has 3"):
         load_weights(module, read_checkpoint(tmp_path / "ten"))

@@ -27,6 +27,7 @@ from oakleaf.sweeps.job_state import JOB, LOCK, SWEEP, Job, current_job, read_jo
 from oakleaf.sweeps.locks import file_lock, is_locked
 from oakleaf.sweeps.names import combinations, job_name, quote, sweep_name
 from oakleaf.sweeps.ranking import rank
+from oakleaf.sweeps.report import _ranking_score
 from oakleaf.sweeps.status import status
 
 CPU = [*SMALL, "trainer=cpu", "logger=csv", "trainer.enable_progress_bar=false"]
@@ -79,6 +80,18 @@ def test_a_killed_sweep_continues_with_the_same_result(tmp_path: Path) -> None:
     nothing = quick("train", *line, folder=tmp_path)
     assert nothing.returncode == 0, nothing.stderr
     assert "2 of 2 jobs are done already" in nothing.stdout
+
+
+def test_a_sweep_of_one_job_trains_evaluates_and_reports(tmp_path: Path) -> None:
+    line = [*CPU, *MEASURED, "max_images=32", "seed=3", "sweep.metric=fid"]
+    result = quick("train", "-m", *line, folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    (folder,) = tmp_path.glob("outputs/sweeps/*")
+    (job,) = csv.DictReader((folder / "results.csv").open())
+    assert (job["state"], job["images"]) == ("done", "32")
+    assert float(job["fid-pixels"]) > 0
+    assert (folder / "report.md").is_file() and list(folder.glob("*.png"))
+    assert read_checkpoint(folder / job["job"])["images_seen"] == 32
 
 
 @pytest.mark.slow
@@ -267,3 +280,14 @@ def test_the_status_of_a_folder_without_a_sweep_is_refused(tmp_path: Path) -> No
     assert status(tmp_path).splitlines()[-1] == "1 waiting"
     assert json.loads((tmp_path / SWEEP).read_text())["jobs"]
     shutil.rmtree(tmp_path)
+
+
+def test_a_metric_without_a_score_of_its_name_ranks_by_its_first_number() -> None:
+    """sweep.metric=prdc computes precision, recall, density and coverage."""
+    scores = {"classes": 3.0, "precision-classifier": 0.5, "recall-classifier": 0.25}
+    better = {"classes": "", "precision-classifier": "higher", "recall-classifier": "higher"}
+    jobs = [Job("seed0", [], ["seed=0"]), Job("seed1", [], ["seed=1"], state="done", scores=scores, better=better)]
+    assert _ranking_score("prdc", jobs) == "precision-classifier"
+    assert _ranking_score("recall", jobs) == "recall"
+    assert _ranking_score("precison", jobs) == "precison"  # not a metric: reported as unknown
+    assert _ranking_score("fid", [Job("seed0", [], [])]) == "fid"

@@ -191,7 +191,7 @@ def test_tags_of_held_out_pictures_are_learned_and_shown(captions: Path, tmp_pat
 
 @pytest.mark.slow
 def test_other_data_are_refused(captions: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is told `features`, and data=digits has `label`"):
+    with pytest.raises(UserError, match="is conditioned on `features`, and data=digits has `label`"):
         build(composed("model=tagging", folder=tmp_path))
     with pytest.raises(UserError, match=r"captions\.txt is missing: .* data\.root=FOLDER"):
         build(composed("model=tagging", "data=emoji_tags", f"data.root={tmp_path}", folder=tmp_path))

@@ -492,7 +492,7 @@ def test_a_translator_stores_pictures_of_the_data_and_shows_them_next_to_its_ima
 def test_data_without_an_input_are_refused_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="data=paired, data=facades, or data/input=grey"):
         built("model=pix2pix", folder=tmp_path)
-    with pytest.raises(UserError, match="differ in channels"):
+    with pytest.raises(UserError, match="images and inputs with the same channels"):
         module, data, trainer, _ = built(*FP32, *CYCLE, *TINY, "data/input=masked", folder=tmp_path)
         trainer.fit(module, datamodule=data)
     with pytest.raises(UserError, match="needs a game with two generators"):

@@ -1,4 +1,4 @@
-"""The LightningModule. It alternates the players' updates and knows no loss, no network and no task."""
+"""The LightningModule. It alternates the players' updates and depends on no particular loss, network or task."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -32,7 +32,7 @@ class GAN(LightningModule):
     One training step is one batch. In it each player is updated in turn, in the order of `players`, if the iteration is
     a multiple of its `every`. For each update: compute the losses, compute the gradients, update the parameters.
 
-    The clock. `iteration` and `images_seen` count over all processes together, and every interval and schedule is in
+    Counters. `iteration` and `images_seen` count over all processes together, and every interval and schedule is in
     images seen. Lightning's `global_step` counts the steps of all optimizers and is used for nothing.
 
     Random numbers. All random numbers of an iteration follow from (seed, iteration, rank). So processes never draw the
@@ -113,9 +113,11 @@ class GAN(LightningModule):
 
     @property
     def total_images(self) -> int | None:
-        """The run's length in images, known after the first batch; None if only time or nothing limits it."""
+        """The run's length in images; None before the first batch, or if only time or nothing limits it."""
         if self.max_images:
             return self.max_images
+        if not self.global_batch_size:
+            return None
         epochs = self.trainer.max_epochs
         batches = self.trainer.num_training_batches
         return int(epochs * batches * self.global_batch_size) if epochs and epochs > 0 else None
@@ -134,9 +136,10 @@ class GAN(LightningModule):
             self.game.condition.fit(data)
 
     def on_train_start(self) -> None:
-        """Initialise a new run from its data. In a resumed run, set the optimizers to the configuration's numbers.
+        """Initialise a new run from its data. In a resumed run, reset the optimizers' hyperparameters.
 
-        Lightning restores the optimizers with the numbers of the checkpoint; a changed learning rate must win.
+        Lightning restores the optimizers with the hyperparameters of the checkpoint; those of the configuration replace
+        them.
         """
         compat.disable_nvml_check(self.device)
         data = self.trainer.datamodule  # type: ignore[attr-defined]
@@ -150,7 +153,7 @@ class GAN(LightningModule):
                 group.update({name: value for name, value in optimizer.defaults.items() if name in group})
 
     def training_step(self, batch: Batch, _: int) -> None:
-        """Update each player whose turn it is on this batch."""
+        """Update each player that is due in this iteration."""
         seed_generators(derive_seed(self.seed, self.iteration, self.global_rank), self.device)
         self.iteration += 1
         self.global_batch_size = len(next(iter(batch.values()))) * self.trainer.world_size
@@ -164,12 +167,12 @@ class GAN(LightningModule):
             self.trainer.should_stop = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the clock and what is known of the data to a checkpoint."""
+        """Add iteration, images seen, class names and the data's hash to a checkpoint."""
         checkpoint["iteration"], checkpoint["images_seen"] = self.iteration, self.images_seen
         checkpoint["trained_on"] = {"classes": self.classes, "data": self.trained_on}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the clock and what is known of the data."""
+        """Restore iteration, images seen, class names and the data's hash."""
         self.iteration, self.images_seen = checkpoint["iteration"], checkpoint["images_seen"]
         self.classes, self.trained_on = list(checkpoint["trained_on"]["classes"]), checkpoint["trained_on"]["data"]
 
@@ -246,8 +249,11 @@ class GAN(LightningModule):
             self.ema[name].update(self.network(name), images, self.global_batch_size * player.every)  # type: ignore[operator]
 
     def _check_skipped(self, batch: Batch) -> None:
-        """End or repair a run whose steps had to be skipped: at once on a CPU; on a GPU, which must not wait for a
-        number in each iteration, when scalars are logged."""
+        """End the run or repair buffers if steps were skipped.
+
+        It is checked in every iteration on a CPU. On a GPU it is checked only when scalars are logged, because reading
+        a count synchronises the device.
+        """
 
         def samples() -> Tensor:
             return self.sample(self.game.sample_inputs(8, self.device), ema=False)

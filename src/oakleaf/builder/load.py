@@ -108,7 +108,7 @@ def _load_state_dict(module: Any, content: dict[str, Any]) -> None:
         here = module.hparams.get("data", {}).get("classes")  # a network has an output or an input for each class
     if here and stored is not None and stored != here:
         kind = "words" if condition and condition.key == "caption" else "classes"
-        raise UserError(f"the checkpoint knows {stored} {kind}, and this data has {here}")
+        raise UserError(f"the checkpoint was trained with {stored} {kind}, and this data has {here}")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*to a meta parameter")  # on the meta device only shapes count
@@ -130,9 +130,9 @@ def check_classes(content: dict[str, Any], data: Any) -> None:
     count = len(known) if known else content["hyper_parameters"]["data"].get("classes")
     kind = "words" if "caption" in data.keys else "attributes" if "attributes" in data.keys else "classes"
     if count is not None and count != len(here):
-        raise UserError(f"the checkpoint knows {count} {kind}, and this data has {len(here) or 'none'}")
+        raise UserError(f"the checkpoint was trained with {count} {kind}, and this data has {len(here) or 'none'}")
     if known and known != here:
         number, one, other = next((i, a, b) for i, (a, b) in enumerate(zip(known, here)) if a != b)
         raise UserError(
-            f"of the {kind} that the checkpoint knows, number {number} is `{one}`, and here it is `{other}`"
+            f"of the {kind} that the checkpoint was trained with, number {number} is `{one}`, and here it is `{other}`"
         )

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.builder.instantiate import instantiate_allowed
 from oakleaf.config.allowlist import is_safe_interpolation
+from oakleaf.config.paths import conf_dir
 from oakleaf.config.validate import validate
 from oakleaf.errors import UserError
 from oakleaf.gan import GAN
@@ -103,7 +104,8 @@ def check_condition(module: GAN, data: Any, recipe: Recipe) -> None:
         return
     model, name = recipe["model"]["name"], recipe["data"]["name"]
     if condition.key not in data.keys:
-        rows = " and ".join(f"`{key}` (model/condition={key})" for key in data.keys)
+        choices = [key for key in data.keys if (conf_dir() / "model/condition" / f"{key}.yaml").is_file()]
+        rows = " and ".join(f"`{key}` (model/condition={key})" for key in choices) or "no rows for a condition"
         hint = f"; {condition.source_hint}" if condition.source_hint else ""
         raise UserError(f"model={model} is conditioned on `{condition.key}`, and data={name} has {rows}{hint}")
     if condition.key == "label" and recipe["data"].get("labelled"):

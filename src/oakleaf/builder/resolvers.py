@@ -17,7 +17,7 @@ def register() -> None:
     OmegaConf.register_new_resolver("run_dir", run_dir, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("best_precision", best_precision, replace=True)
     OmegaConf.register_new_resolver("times", times, replace=True)
-    OmegaConf.register_new_resolver("part", part, replace=True)
+    OmegaConf.register_new_resolver("divide", divide, replace=True)
 
 
 def times(*factors: int | None) -> int | None:
@@ -32,7 +32,7 @@ def times(*factors: int | None) -> int | None:
     return product
 
 
-def part(size: int | Sequence[int] | None, by: int) -> int | list[int] | None:
+def divide(size: int | Sequence[int] | None, by: int) -> int | list[int] | None:
     """Divide a size, one number or two, rounding down; None, for a size that is not known yet, gives None."""
     if size is None or isinstance(size, int):
         return size if size is None else size // by

@@ -31,7 +31,9 @@ def build_trainer(recipe: Recipe) -> Trainer:
         callbacks.pop("progress", None)
     arguments["strategy"] = _strategy(arguments)
     if str(arguments["precision"]) in ("16", "16-mixed", "16-true"):
-        raise UserError("trainer.precision=16-mixed: two players cannot share a loss scaler; bf16-mixed needs none")
+        raise UserError(
+            f"trainer.precision={arguments['precision']}: two players cannot share a loss scaler; bf16-mixed needs none"
+        )
     if recipe["max_images"]:
         arguments["max_epochs"] = -1
     sync_batchnorm = [SyncBatchNorm()] if arguments.pop("sync_batchnorm", False) else []

@@ -137,7 +137,7 @@ class TrainingMonitor(Callback):
         if "latent" in self.inputs:  # the output of a translator follows its input, be it diverse or not
             self._check_collapse(trainer, module, scalars["health/diversity"], scalars["health/coverage"])
             # a generator that is conditioned on rows of single training images is expected to reproduce them
-            if not hasattr(module.game.condition, "remembered") and averaged.shape[1] >= MIN_VALUES:
+            if not hasattr(module.game.condition, "stored_rows") and averaged.shape[1] >= MIN_VALUES:
                 copied = scalars["health/copied"] = statistics.copied(averaged, self.copy_distance)
                 message = f"{copied:.0%} of the samples are nearly copies of training images"
                 self._update_alarm(trainer, module, "memorisation", copied > self.max_copied, message)

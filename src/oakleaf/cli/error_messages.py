@@ -14,7 +14,7 @@ from oakleaf.cli.quoting import LISTS, quoted_override
 from oakleaf.errors import UserError
 from oakleaf.runtime.run_dir import redact_home
 
-FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # a disk that takes no more
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # the disk or the quota is full
 
 
 class WithoutHome(logging.Formatter):

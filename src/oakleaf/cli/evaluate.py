@@ -54,12 +54,12 @@ def evaluate_checkpoint(options: Any) -> Any:
     changes = {"model.game.prior.truncation": options["truncation"]} if options["truncation"] else {}
     content = read_checkpoint(file)
     module = module_from_checkpoint(content, changes).to(resolve_device(options["device"]))
-    data, split, test, remaining = real_data(content, options["split"], options["root"])
+    data, split, test, not_trained_on = real_data(content, options["split"], options["root"])
     metrics = {name: instantiate_allowed(node) for name, node in options["metric"].items()}
     fake = sample_count(options["fake"], metrics)
     real = max(options["real"], 2 * fake)  # as many may be held out for the real-data baseline
     extractor, ema, seed = instantiate_allowed(options["extractor"]), options["ema"], options["seed"]
-    evaluation = EvaluationData(module, data, extractor, fake, real, ema, seed, test, remaining)
+    evaluation = EvaluationData(module, data, extractor, fake, real, ema, seed, test, not_trained_on)
     results = evaluate_metrics(metrics, evaluation)
     if results.scores:
         results.pictures["samples"] = render(from_bytes(evaluation.fake.pixels), most=SHOWN)
@@ -79,9 +79,9 @@ def _validate(options: Any) -> None:
 
     if not options.get("metric"):
         raise UserError("metric= is empty: name one, or several as metric=[fid,kid]")
-    words: dict[str, Any] = {"checkpoint": str, "device": str, "split": str | None, "root": str | None}
+    texts: dict[str, Any] = {"checkpoint": str, "device": str, "split": str | None, "root": str | None}
     numbers = {"fake": PositiveInt, "real": PositiveInt, "seed": int, "truncation": PositiveFloat | None, "ema": bool}
-    validate(options, fixed={"": {**words, **numbers, "out": str | None, "extractor": Any, "metric": Any}})
+    validate(options, fixed={"": {**texts, **numbers, "out": str | None, "extractor": Any, "metric": Any}})
 
 
 def _named_metrics() -> bool:

@@ -33,8 +33,8 @@ def export(config: DictConfig) -> None:
     from oakleaf.runtime.checkpoint_io import checkpoint_path, read_checkpoint
 
     options: Any = OmegaConf.to_container(config, resolve=True)
-    words: dict[str, Any] = {"checkpoint": str, "out": str, "push_to_hub": str | None}
-    validate(options, fixed={"": {**words, "ema": bool, "private": bool, "format": Any}})
+    texts: dict[str, Any] = {"checkpoint": str, "out": str, "push_to_hub": str | None}
+    validate(options, fixed={"": {**texts, "ema": bool, "private": bool, "format": Any}})
     formats = {name: instantiate_allowed(node) for name, node in (options.get("format") or {}).items()}
     if not formats:
         raise UserError("format= is empty: safetensors, onnx or pt2, or several as format=[safetensors,onnx]")

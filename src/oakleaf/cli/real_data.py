@@ -19,14 +19,14 @@ class RealData(NamedTuple):
         data: the data module, set up.
         split: which part of the set it is.
         test: makes the data module of the test split, if `data` is the training split; else None.
-        unseen: makes the data module of the whole training split and the rows [N] that the run has not seen, if the run
+        not_trained_on: makes the data module of the whole training split and the rows [N] that the run has not seen, if the run
             was trained on the first images of it only; else None.
     """
 
     data: Any
     split: str | None
     test: Callable[[], Any] | None = None
-    remaining: Callable[[], tuple[Any, Any]] | None = None
+    not_trained_on: Callable[[], tuple[Any, Any]] | None = None
 
 
 def real_data(content: dict[str, Any], split: str | None, root: str | None) -> RealData:
@@ -74,7 +74,7 @@ def real_data(content: dict[str, Any], split: str | None, root: str | None) -> R
         data.setup()
         return data
 
-    def remaining() -> tuple[Any, Any]:
+    def not_trained_on() -> tuple[Any, Any]:
         import torch
 
         data = ready("train", entire=True)
@@ -87,4 +87,4 @@ def real_data(content: dict[str, Any], split: str | None, root: str | None) -> R
         log.warning("these are not the pictures of the training: some were added, removed or changed")
     if split != "train" or trained == "all":  # then the training has seen the test split
         return RealData(data, split)
-    return RealData(data, split, lambda: ready("test", entire=True), remaining if source.get("first") else None)
+    return RealData(data, split, lambda: ready("test", entire=True), not_trained_on if source.get("first") else None)

@@ -27,8 +27,10 @@ def print_status(folder: Path) -> None:
 
 
 def check_status_is_alone(config: DictConfig) -> None:
-    """Raises:
-    UserError: sweep.status= was given together with other overrides.
+    """Check that sweep.status= is the only override.
+
+    Raises:
+        UserError: it was given together with others.
     """
     if isinstance(config.sweep, DictConfig) and config.sweep.status:
         raise UserError(f"{STATUS}{config.sweep.status} stands alone: python train.py {STATUS}FOLDER")
@@ -91,7 +93,7 @@ def _batch(each: int, processes: int) -> str:
     """The batch size, and over all processes together if there are several."""
     if processes == 1:
         return f"batches of {each}"
-    return f"{processes} process(es), batches of {processes} x {each} = {processes * each}"
+    return f"{processes} processes, batches of {processes} x {each} = {processes * each}"
 
 
 def finish(module: Any, trainer: Any, folder: str) -> None:

@@ -71,9 +71,9 @@ def _validate(options: Any) -> None:
     from oakleaf.config.types import NonNegativeInt, PositiveInt
     from oakleaf.config.validate import validate
 
-    words: dict[str, Any] = {"checkpoint": str, "out": str, "device": str, "split": str | None, "root": str | None}
+    texts: dict[str, Any] = {"checkpoint": str, "out": str, "device": str, "split": str | None, "root": str | None}
     numbers = {"count": PositiveInt, "seed": int, "condition": NonNegativeInt | str | None, "ema": bool, "mode": Any}
-    validate(options, fixed={"": {**words, **numbers}})
+    validate(options, fixed={"": {**texts, **numbers}})
 
 
 def _write_npy(rows: Any, path: Any) -> None:

@@ -16,12 +16,15 @@ log = logging.getLogger(__name__)
 
 
 def main() -> None:
+    """Run the command."""
     run_command("translate", translate)
 
 
 def translate(config: DictConfig) -> None:
-    """Each picture below `input`, or that one, to `out` under its own name; each is written whole or not at all. Exit
-    code 1 if some could not be read."""
+    """Translate each picture below `input`, or that one picture, and write it to `out` under its own name.
+
+    A file is written completely or not at all. The exit code is 1 if some pictures could not be read.
+    """
     for key in ("checkpoint", "input"):
         if OmegaConf.is_missing(config, key):
             raise UserError(f"{key}= is missing: name {'a run' if key == 'checkpoint' else 'a folder of pictures'}")
@@ -35,10 +38,10 @@ def translate(config: DictConfig) -> None:
     from oakleaf.sampling.translate import Translator, UnreadablePicture
 
     options: Any = OmegaConf.to_container(config, resolve=True)
-    words: dict[str, Any] = dict.fromkeys(("checkpoint", "input", "out", "device"), str)
+    texts: dict[str, Any] = dict.fromkeys(("checkpoint", "input", "out", "device"), str)
     choices = {"size": Literal["trained", "own"], "on_corrupt": Literal["skip", "error"]}
     switches = dict.fromkeys(("make_input", "inverse", "ema"), bool)
-    validate(options, fixed={"": {**words, **choices, **switches, "region": str | None, "seed": int}})
+    validate(options, fixed={"": {**texts, **choices, **switches, "region": str | None, "seed": int}})
     place = Path(options["input"]).expanduser()
     files = [place] if place.is_file() else find_pictures(place, "input")
     root = place.parent if place.is_file() else place

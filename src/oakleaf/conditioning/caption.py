@@ -37,21 +37,21 @@ class Caption(Condition):
         self.width = width
         self.words: list[str] = []
         # [STORED_ROWS, L] after `fit`; L is not known before, and a buffer must not change its shape
-        self.remembered = torch.zeros(1, 1, dtype=torch.long)
+        self.stored_rows = torch.zeros(1, 1, dtype=torch.long)
         self.register_buffer("one", torch.ones(()), persistent=False)  # its dtype is the precision of the model
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         return bag_of_words(batch[self.key], self.width).to(self.one.dtype)
 
     def sample(self, count: int) -> Tensor:
-        return self.remembered[torch.arange(count) % len(self.remembered)]
+        return self.stored_rows[torch.arange(count) % len(self.stored_rows)]
 
     def from_index(self, index: int, count: int) -> Tensor:
-        if not 0 <= index < len(self.remembered):
+        if not 0 <= index < len(self.stored_rows):
             raise UserError(
-                f"condition={index}: the checkpoint has {len(self.remembered)} captions, from 0 on; or give a text"
+                f"condition={index}: the checkpoint has {len(self.stored_rows)} captions, from 0 on; or give a text"
             )
-        return self.remembered[index].expand(count, -1)
+        return self.stored_rows[index].expand(count, -1)
 
     def from_text(self, text: str, count: int) -> Tensor:
         words = tokenize(text)
@@ -71,16 +71,16 @@ class Caption(Condition):
 
     def fit(self, data: ImageDataModule) -> None:
         rows = data.rows[self.key]
-        self.remembered = rows[random_rows(len(rows), STORED_ROWS)].clone()
+        self.stored_rows = rows[random_rows(len(rows), STORED_ROWS)].clone()
         self.words = list(data.classes)
 
     def get_extra_state(self) -> dict[str, object]:
         """Return what the checkpoint has besides buffers: the vocabulary and the stored captions."""
-        return {"words": self.words, "remembered": self.remembered}
+        return {"words": self.words, "stored_rows": self.stored_rows}
 
     def set_extra_state(self, state: dict[str, object]) -> None:
         """Restore what `get_extra_state` returned."""
-        self.words, self.remembered = state["words"], state["remembered"]  # type: ignore[assignment]
+        self.words, self.stored_rows = state["words"], state["stored_rows"]  # type: ignore[assignment]
 
 
 class Sentence(Vector):

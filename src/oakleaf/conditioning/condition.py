@@ -154,23 +154,23 @@ class Vector(Condition):
         width: the length of the row.
     """
 
-    remembered: Tensor  # [STORED_ROWS, width], rows of the data
+    stored_rows: Tensor  # [STORED_ROWS, width], rows of the data
 
     def __init__(self, key: str, width: PositiveInt) -> None:
         super().__init__()
         self.key, self.width = key, width
-        self.register_buffer("remembered", torch.zeros(STORED_ROWS, width))
+        self.register_buffer("stored_rows", torch.zeros(STORED_ROWS, width))
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
-        return batch[self.key].to(self.remembered.dtype)
+        return batch[self.key].to(self.stored_rows.dtype)
 
     def sample(self, count: int) -> Tensor:
-        return self.remembered.cpu()[torch.arange(count) % STORED_ROWS]
+        return self.stored_rows.cpu()[torch.arange(count) % STORED_ROWS]
 
     def from_index(self, index: int, count: int) -> Tensor:
         if not 0 <= index < STORED_ROWS:
             raise UserError(f"condition={index}: the checkpoint has {STORED_ROWS} rows of {self.key}, from 0 on")
-        return self.remembered.cpu()[index].expand(count, -1)
+        return self.stored_rows.cpu()[index].expand(count, -1)
 
     def fit(self, data: ImageDataModule) -> None:
         rows = data.rows[self.key]
@@ -179,7 +179,7 @@ class Vector(Condition):
                 f"{self.key}: {self.width} numbers for each image are expected, the data have {list(rows.shape[1:])}"
                 + (f": model.game.condition.width={rows.shape[1]}" if rows.dim() == 2 else "")
             )
-        self.remembered.copy_(rows[random_rows(len(rows), STORED_ROWS)])
+        self.stored_rows.copy_(rows[random_rows(len(rows), STORED_ROWS)])
 
 
 class Picture(Condition):
@@ -195,28 +195,28 @@ class Picture(Condition):
     """
 
     key = "input"
-    remembered: Tensor  # [STORED_PICTURES, channels, H, W] uint8, pictures of the data
+    stored_rows: Tensor  # [STORED_PICTURES, channels, H, W] uint8, pictures of the data
 
     def __init__(self, channels: PositiveInt, size: Size) -> None:
         super().__init__()
         self.width = channels
         pictures = torch.zeros(STORED_PICTURES, channels, *height_width(size), dtype=torch.uint8)
-        self.register_buffer("remembered", pictures)
+        self.register_buffer("stored_rows", pictures)
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         return batch[self.key]
 
     def sample(self, count: int) -> Tensor:
-        return from_bytes(self.remembered.cpu()[torch.arange(count) % STORED_PICTURES])
+        return from_bytes(self.stored_rows.cpu()[torch.arange(count) % STORED_PICTURES])
 
     def from_index(self, index: int, count: int) -> Tensor:
         if not 0 <= index < STORED_PICTURES:
             raise UserError(f"condition={index}: the checkpoint has {STORED_PICTURES} pictures, from 0 on")
-        return from_bytes(self.remembered.cpu()[index]).expand(count, -1, -1, -1)
+        return from_bytes(self.stored_rows.cpu()[index]).expand(count, -1, -1, -1)
 
     def fit(self, data: ImageDataModule) -> None:
         rows = random_rows(len(data.rows["image"]), STORED_PICTURES)
-        self.remembered.copy_(to_bytes(data.batch(rows)[self.key]))
+        self.stored_rows.copy_(to_bytes(data.batch(rows)[self.key]))
 
     def preview(self, batch: Mapping[str, Tensor]) -> Tensor:
         return batch[self.key]

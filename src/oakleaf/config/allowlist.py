@@ -34,7 +34,7 @@ ALLOWED_MODULES = {  # by package: the modules in which the allowed classes are 
 ALLOWED = tuple(f"{package}.{module}" for package, modules in ALLOWED_MODULES.items() for module in modules.split())
 NAME = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+")
 SAFE_INTERPOLATION = re.compile(  # what may follow `${`: a key, a resolver that only computes, or the cache's folder
-    r"(\.*\w[\w.]*\}|(times|part|best_precision):|oc\.select:[\w.]+,|oc\.env:OAKLEAF_CACHE[,}])"
+    r"(\.*\w[\w.]*\}|(times|divide|best_precision):|oc\.select:[\w.]+,|oc\.env:OAKLEAF_CACHE[,}])"
 )
 REFERENCE = re.compile(r"\$\{(?:oc\.select:)?(\.*)(\w[\w.]*)[,}]")
 PLAIN_TYPES = (dict, list, str, int, float, type(None))

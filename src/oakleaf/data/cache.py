@@ -1,8 +1,8 @@
 """The decoded-image cache: the images of a source on disk, as uint8 [N, C, H, W], memory-mapped.
 
 Decoding and resizing is done once for each data set and size, not in each epoch or each run. An entry is a folder whose
-name is a hash of everything that the images depend on: the content of all pictures (not their paths or dates), every
-field of `CropResize`, and `on_corrupt`. So an entry never becomes stale: a changed picture or another size has another
+name is a hash of everything that the images depend on: the relative path and content of all pictures (not their dates),
+every field of `CropResize`, and `on_corrupt`. So an entry never becomes stale: a changed picture or another size has another
 name. The folder is filled under a temporary name and renamed when it is complete, so that an interrupted decoding is
 never taken for a finished one, and two processes may decode the same set at the same time.
 """
@@ -66,6 +66,7 @@ def _create_entry(source: Source, resize: CropResize, on_corrupt: OnCorrupt, ent
     needed = int(np.prod(shape))
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(entry, ignore_errors=True)  # an incomplete one, from which files were removed
         if shutil.disk_usage(entry.parent).free < needed * 1.05:
             raise UserError(
                 f"{entry.parent}: {needed / 1e9:.1f} GB needed for decoded images; choose another data.cache"

@@ -104,7 +104,7 @@ class Images(ImageDataModule):
         if on_corrupt == "error":
             self.source.complete()
         sources = {"image": self.source, "input": self.source.inputs}
-        class_maps = tuple(name for name, of_name in sources.items() if of_name and not of_name.mixes)
+        class_maps = tuple(name for name, source in sources.items() if source and not source.mixes)
         self.transform = BatchTransform(flip, jitter, input, class_maps)
         self.decoded_images = DecodedImages(self.source, channels, size, crop, resample, on_corrupt, self.cache)
         resize = self.decoded_images.resize

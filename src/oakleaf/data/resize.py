@@ -76,7 +76,7 @@ class CropResize:
         too_small = (height < self.height, width < self.width)
         if not self.upscale and (all(too_small) if self.crop == "pad" else any(too_small)):
             message = f"{width} x {height} pixels, smaller than the {self.width} x {self.height} requested"
-            raise PictureTooSmall(message, "Choose a smaller data.size, enlarge (data.source.upscale=true)")
+            raise PictureTooSmall(message, "Choose a smaller data.size or enlarge with data.source.upscale=true")
         if picture.size != (self.width, self.height):
             picture = self._resized(picture)
         return np.ascontiguousarray(np.atleast_3d(np.asarray(picture)).transpose(2, 0, 1))

@@ -12,6 +12,7 @@ from oakleaf.errors import UserError, one_line
 from oakleaf.games import Batch, Game
 from oakleaf.networks.layers import AlwaysDropout
 from oakleaf.runtime.seeds import derive_seed
+from oakleaf.sampling.latents import BLOCK
 
 
 class ExportedGenerator(nn.Module):
@@ -40,13 +41,13 @@ class ExportedGenerator(nn.Module):
                 setattr(self.game, name, None)
         if self.needs_condition_rows:
             condition: Any = self.game.condition
-            condition.remembered = condition.remembered[:0].clone()
+            condition.stored_rows = condition.stored_rows[:0].clone()
         self.card: dict[str, Any] = {}
 
     @property
     def needs_condition_rows(self) -> bool:
         """Whether the condition takes rows of the training data, which are not exported, so that y is required."""
-        return hasattr(self.game.condition, "remembered")
+        return hasattr(self.game.condition, "stored_rows")
 
     def forward(self, *rows: Tensor) -> Tensor:
         """Generate images [B, C, H, W] in [-1, 1] from one tensor [B, ...] for each of `inputs`."""
@@ -76,12 +77,21 @@ class ExportedGenerator(nn.Module):
             raise UserError("y: this generator has no condition; leave y out")
         if y is None and self.needs_condition_rows:
             raise UserError(f"y is missing: this generator is conditioned on `{key}`, and needs one row for each image")
-        torch.manual_seed(derive_seed(seed, "draw"))
-        prior: Any = getattr(self.game, "prior", None)
-        inputs = {"latent": prior(count)} if "latent" in self.inputs else {}
+        inputs = {"latent": self._latents(count, seed)} if "latent" in self.inputs else {}
         if key:
             inputs[key] = self.game.condition.sample(count) if y is None else y  # type: ignore[union-attr]
-        return {name: inputs[name] for name in self.inputs}
+        device = next(self.parameters()).device
+        return {name: inputs[name].to(device) for name in self.inputs}
+
+    def _latents(self, count: int, seed: int) -> Tensor:
+        """Draw the latents of `oakleaf.sampling.latents.seeded_inputs`, without changing the caller's random state."""
+        prior: Any = self.game.prior
+        blocks = []
+        with torch.random.fork_rng(devices=[]):
+            for start in range(0, count, BLOCK):
+                torch.manual_seed(derive_seed(seed, "draw", start))
+                blocks.append(prior(BLOCK))
+        return torch.cat(blocks)[:count]
 
     def sample(self, count: int, seed: int = 0, y: Tensor | None = None) -> Tensor:
         """Generate `count` images [count, C, H, W] in [-1, 1]; the arguments are those of `sample_inputs`."""

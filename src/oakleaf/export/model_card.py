@@ -39,7 +39,9 @@ def model_card(
     inputs = module.game.sample_inputs(2)
     images = module.sample(inputs, ema)
     condition: Any = module.game.condition
-    prior = recipe["model"]["game"].get("prior")  # null for a game that fits a density to the latents instead
+    prior = recipe["model"]["game"].get(
+        "prior"
+    )  # null where the game itself draws from N(0, I) (vae, gmm, autoencoder)
     checkpoint_hash = file_hash(checkpoint)
     data = {key: value for key, value in recipe["data"].items() if key not in ("root", "cache")}
     return redact_home(  # type: ignore[no-any-return]

@@ -119,21 +119,21 @@ class Game(nn.Module, ABC):
             self.compiled = compiled
 
     def player_losses(
-        self, player: str, batch: Batch, iteration: int, images: int, with_diagnostics: bool = False
+        self, player: str, batch: Batch, step: int, images: int, with_diagnostics: bool = False
     ) -> tuple[Scalars, Scalars]:
         """Compute the weighted losses that a player minimises in this iteration.
 
         Args:
             player: name of the player.
             batch: rows of the data.
-            iteration: how many steps this player has taken, for terms with `every` > 1.
+            step: number of this player's step, for terms with `every` > 1.
             images: images seen before this iteration, for the instance noise.
             with_diagnostics: whether to compute `diagnostics` too.
 
         Returns:
             The losses by name, and the diagnostics by name (empty unless requested and this is `diagnostics_player`).
         """
-        active = tuple(name for name, term in self.terms_of(player).items() if iteration % term.every == 0)
+        active = tuple(name for name, term in self.terms_of(player).items() if step % term.every == 0)
         if self.batched is None and player == "discriminator":
             self.batched = is_per_sample(self.get_submodule(player))
         noise = self.loss.instance_noise.sd_at(images)
@@ -158,7 +158,7 @@ class Game(nn.Module, ABC):
         """Run the networks and prepare the Rounds for a player's step: joint pass and instance noise."""
         rounds = self.rounds_for(player, self.play(batch))
         for round in rounds:
-            # only the discriminator's losses surely need both outputs
+            # only the discriminator's losses always need both outputs
             round.batched = player == "discriminator" and bool(self.batched)
         return rounds if noise_sd is None else [with_instance_noise(round, noise_sd) for round in rounds]
 
@@ -172,8 +172,8 @@ class Game(nn.Module, ABC):
         for term in terms.values():
             for round in rounds:
                 term.prepare(round)
-        sides = [side for round in rounds if (side := self.adversarial(player, round)) is not None]
-        losses = {"adversarial": self.reduce(sides)} if sides else {}
+        adversarial = [loss for round in rounds if (loss := self.adversarial(player, round)) is not None]
+        losses = {"adversarial": self.reduce(adversarial)} if adversarial else {}
         for name, term in terms.items():
             losses[name] = self.reduce([term(round) for round in rounds])
         return losses

@@ -124,7 +124,7 @@ class Minimax:
 class FeatureMatching(_Logistic):
     """G matches the mean features of D on real and fake images; D minimises the logistic loss.
 
-    The distance |E f(x) - E f(G(z))|^2 is the mean over features, not the sum, as in the authors' code.
+    As in the authors' code, the distance |E f(x) - E f(G(z))|^2 is averaged over features, not summed.
 
     Args:
         distance: "squared" (the authors' code for MNIST) or "absolute" (for CIFAR-10 and SVHN).

@@ -149,5 +149,7 @@ class PullAway(Term):
     def measure(self, round: Round) -> Tensor:
         features = normalize(require(round.on_fake.features, "features").float().flatten(1), dim=1)
         count = len(features)
+        if count < 2:
+            raise UserError("data.batch_size: the pull-away term compares images, so it needs at least two")
         cosines = (features @ features.T).square()
         return (cosines.sum() - cosines.diagonal().sum()) / (count * (count - 1))

@@ -44,8 +44,8 @@ class EvaluationData:
         seed: seed of the samples.
         test: returns the data module of the test split, called when a metric needs it; None if the set has no test
             split.
-        unseen: returns a data module and the indices of those of its images [N] that belong to the training split but
-            were not trained on; None if the run was trained on all of the split.
+        not_trained_on: returns a data module and the indices of those of its images [N] that belong to the training
+            split but were not trained on; None if the run was trained on all of the split.
 
     Attributes:
         reserved: row indices of real images that a metric chooses or tests by; the baseline does not use them.
@@ -62,9 +62,15 @@ class EvaluationData:
         ema: bool = True,
         seed: int = 0,
         test: Callable[[], ImageDataModule] | None = None,
-        remaining: Callable[[], tuple[ImageDataModule, Tensor]] | None = None,
+        not_trained_on: Callable[[], tuple[ImageDataModule, Tensor]] | None = None,
     ) -> None:
-        self.module, self.data, self.extractor, self._test, self._remaining = module, data, extractor, test, remaining
+        self.module, self.data, self.extractor, self._test, self._not_trained_on = (
+            module,
+            data,
+            extractor,
+            test,
+            not_trained_on,
+        )
         self.fake_count, self.real_count, self.ema, self.seed = fake, real, ema, seed
         self.reserved: set[int] = set()
         self.missing_features_reason = "no metric of this evaluation uses an extractor"
@@ -267,7 +273,7 @@ class EvaluationData:
                 f"{len(images)} real images are too few to hold out a sixth of them for testing: at least 12 are needed"
             )
         if self.test is not None:
-            data, rows = self._remaining() if self._remaining else (self.data, torch.empty(0))
+            data, rows = self._not_trained_on() if self._not_trained_on else (self.data, torch.empty(0))
             if len(rows):
                 return self._without_features(data, rows), self._without_features(self.test), "test"
             rows = torch.arange(len(images) - sixth, len(images))

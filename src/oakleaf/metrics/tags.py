@@ -131,17 +131,17 @@ class Tagging(Metric):
         numbers = precision_and_recall(top_tags(scores, self.count), self.valid)
         return numbers["precision"] + numbers["recall"]
 
-    def _generator_scores(self, module: GAN, vectors: Tensor, ema: bool, seed: int, album: TaggedImages) -> Tensor:
+    def _generator_scores(self, module: GAN, vectors: Tensor, ema: bool, seed: int, pictures: TaggedImages) -> Tensor:
         """The scores of all words by the generator's votes, [N, V]."""
         torch.manual_seed(derive_seed(seed, "tags"))
         scores = []
-        for features in album.features.split(BATCH_SIZE):
+        for features in pictures.features.split(BATCH_SIZE):
             batch = module.game.sample_inputs(len(features) * self.votes)
             batch[self.condition_key] = features.repeat_interleave(self.votes, 0)
             samples = module.sample({name: values.to(module.device) for name, values in batch.items()}, ema)
             by_picture = samples.flatten(1).unflatten(0, (-1, self.votes)).cpu()
             scores.append(score_by_votes(by_picture, vectors, self.closest))
-        without_vector = album.words.shape[1] - len(vectors)  # these words come last
+        without_vector = pictures.words.shape[1] - len(vectors)  # these words come last
         return pad(torch.cat(scores), (0, without_vector), value=-1.0)
 
 
@@ -162,31 +162,31 @@ def score_by_votes(samples: Tensor, vectors: Tensor, closest: int) -> Tensor:
     return votes + cosine.mean(1) / 4
 
 
-def score_by_neighbours(train: TaggedImages, k: int, album: TaggedImages) -> Tensor:
+def score_by_neighbours(train: TaggedImages, k: int, pictures: TaggedImages) -> Tensor:
     """Count how many of the k training pictures with the most similar features (cosine) have each word.
 
     Args:
         train: the training pictures.
         k: the number of neighbours.
-        album: the N pictures to tag.
+        pictures: the N pictures to tag.
 
     Returns:
         Scores [N, V]: the count; ties go to the words of the nearer picture, then to the more frequent word.
     """
-    similarity = normalize(album.features, dim=1) @ normalize(train.features, dim=1).T
+    similarity = normalize(pictures.features, dim=1) @ normalize(train.features, dim=1).T
     neighbours = similarity.topk(min(k, len(train.group)), 1).indices
-    count = torch.zeros(len(album.word_count), train.words.shape[1])
+    count = torch.zeros(len(pictures.word_count), train.words.shape[1])
     nearness = torch.zeros_like(count)
     for rank, rows in enumerate(neighbours.T):
         words = train.words[rows].float()
         count += words
         nearness = torch.maximum(nearness, words / (rank + 1))
-    return count + nearness / 2 + score_by_frequency(train, album) * 1e-4
+    return count + nearness / 2 + score_by_frequency(train, pictures) * 1e-4
 
 
-def score_by_frequency(train: TaggedImages, album: TaggedImages) -> Tensor:
+def score_by_frequency(train: TaggedImages, pictures: TaggedImages) -> Tensor:
     """Return the share of training pictures that have each word, the same for each of N pictures, [N, V]."""
-    return train.words.float().mean(0).expand(len(album.word_count), -1)
+    return train.words.float().mean(0).expand(len(pictures.word_count), -1)
 
 
 def top_tags(scores: Tensor, count: int) -> Tensor:
@@ -194,20 +194,20 @@ def top_tags(scores: Tensor, count: int) -> Tensor:
     return scores.topk(min(count, scores.shape[1]), 1).indices
 
 
-def precision_and_recall(tags: Tensor, album: TaggedImages) -> dict[str, float]:
+def precision_and_recall(tags: Tensor, pictures: TaggedImages) -> dict[str, float]:
     """Compute precision and recall of tags, as means over pictures and over groups.
 
     Args:
         tags: predicted words of each picture [N, count].
-        album: the pictures with their words.
+        pictures: the pictures with their words.
 
     Returns:
         precision: correct tags / count. recall: correct tags / words of the picture, unknown ones included. The same
         with `_by_group`: the mean over groups.
     """
-    correct = album.words.gather(1, tags).sum(1).double()
-    numbers = {"precision": correct / tags.shape[1], "recall": correct / album.word_count}
-    _, group, size = album.group.unique(return_inverse=True, return_counts=True)
+    correct = pictures.words.gather(1, tags).sum(1).double()
+    numbers = {"precision": correct / tags.shape[1], "recall": correct / pictures.word_count}
+    _, group, size = pictures.group.unique(return_inverse=True, return_counts=True)
     share = 1 / (size[group] * len(size))  # of a picture in the mean over groups
     by_group = {f"{name}_by_group": values * share * len(tags) for name, values in numbers.items()}
     return {name: float(values.mean()) for name, values in {**numbers, **by_group}.items()}

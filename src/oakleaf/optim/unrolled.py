@@ -25,7 +25,10 @@ def unrolled_weights(
     clip: Callable[[list[Tensor]], list[Tensor]] = list,
     project: Callable[[Tensor], Tensor] = lambda weight: weight,
 ) -> Weights:
-    """Return the weights after `steps` steps of their optimizer, differentiably. Nothing is changed in place.
+    """Return the weights after `steps` steps of their optimizer, differentiably.
+
+    Weights and optimizer state are not changed. Buffers that a forward pass updates (BatchNorm's statistics, the
+    vectors of spectral normalisation) are.
 
     Args:
         loss: the loss as a function of the weights; it is evaluated anew in each step.

@@ -34,7 +34,7 @@ class MetricsCSV(Logger):
         folder: the run's folder.
     """
 
-    name, version = "table", ""
+    name, version = "csv", ""
 
     def __init__(self, folder: str) -> None:
         super().__init__()

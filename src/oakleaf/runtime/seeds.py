@@ -13,7 +13,7 @@ def derive_seed(*key: int | str) -> int:
     Therefore a resumed run draws what the uninterrupted run would have drawn, without a generator's state in the
     checkpoint; two ranks never draw the same latents; and sampling or evaluating between two training steps does not
     change the training. Streams of one run seed must have different keys: name the purpose by a text,
-    `derive_seed(seed, "flip", epoch)`.
+    `derive_seed(seed, "weights")`.
 
     Args:
         key: integers and texts; the order counts.

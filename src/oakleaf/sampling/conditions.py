@@ -11,11 +11,11 @@ log = logging.getLogger(__name__)
 
 
 def requested_condition(module: Any, condition: int | str, count: int) -> tuple[str, Tensor]:
-    """Return the rows that condition a generator on one class, remembered row or text.
+    """Return the rows that condition a generator on one class, stored row or text.
 
     Args:
         module: the `oakleaf.gan.GAN`.
-        condition: a class by number or name, a remembered row by number, or a text.
+        condition: a class by number or name, a stored row by number, or a text.
         count: number of images.
 
     Returns:

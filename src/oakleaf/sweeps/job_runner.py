@@ -63,6 +63,9 @@ def run(config: DictConfig, hydra: Any) -> None:
                 variables = {**wandb_variables(folder, job), **devices, JOB_VARIABLE: json.dumps(task)}
                 command = _command(hydra, job.overrides, (folder / LAST).is_file(), place)
                 code, last_line = _run_process(command, variables, cwd, folder, lock)
+        except KeyboardInterrupt:
+            code = -signal.SIGINT
+            raise
         finally:
             _record_end(job, folder, evaluation, code, last_line)
 
@@ -102,7 +105,7 @@ def _job_lock(folder: Path) -> Iterator[int | None]:
 
 
 def _record_start(job: Job, folder: Path) -> None:
-    """Write that the job runs. Of an attempt that was killed the seconds up to its last checkpoint are counted."""
+    """Write that the job runs. If the last attempt was killed, its time up to its last checkpoint is added."""
     if job.started and (folder / LAST).is_file():
         job.seconds += max(0.0, (folder / LAST).stat().st_mtime - job.started)
     job.state, job.reason, job.started, job.attempts = "running", "", time.time(), job.attempts + 1

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from oakleaf.config.paths import conf_dir
 from oakleaf.errors import UserError
 from oakleaf.sweeps.job_state import SWEEP, Job, best_checkpoint, read_json
 from oakleaf.sweeps.ranking import Combination, is_lower_better, rank
@@ -29,7 +30,7 @@ def write_report(folder: Path, wandb: Any = None) -> None:
         UserError: some jobs have failed; the message lists them.
     """
     plan, jobs = read_json(folder / SWEEP) or {}, jobs_of(folder)
-    score_name = plan["settings"]["measure"]
+    score_name = plan["settings"]["measure"] = _ranking_score(plan["settings"]["measure"], jobs)
     ranking = rank(jobs, score_name)
     header, rows = _ranking_table(folder, ranking, score_name)
     failures = _failures(jobs, score_name)
@@ -46,6 +47,14 @@ def write_report(folder: Path, wandb: Any = None) -> None:
     log.info("%s\n%s, %s, %s", _align([header, *rows]), folder / REPORT, RESULTS, SAMPLES)
     if failures:
         raise UserError(failures)
+
+
+def _ranking_score(score_name: str, jobs: Sequence[Job]) -> str:
+    """Return the name of the score that ranks; of a metric without a score of its name (prdc), its first number."""
+    is_metric = (conf_dir() / "metric" / f"{score_name}.yaml").is_file()
+    if not is_metric or any(job.score(score_name) for job in jobs):
+        return score_name
+    return next((name for job in jobs for name, better in job.better.items() if better), score_name)
 
 
 def _ranking_table(folder: Path, ranking: Sequence[Combination], score_name: str) -> tuple[list[str], list[list[str]]]:
