@@ -201,7 +201,7 @@ def test_data_without_labels_are_refused_in_a_sentence(tmp_path: Path, options: 
 def test_a_checkpoint_of_other_classes_is_refused_in_a_sentence(fit: Fit, tmp_path: Path) -> None:
     _, trainer = fit("model=cgan", "data.batch_size=8", "max_images=8")
     trainer.save_checkpoint(tmp_path / "ten.ckpt")
-    with pytest.raises(UserError, match="knows 10 classes, and this data has 7"):
+    with pytest.raises(UserError, match="was trained with 10 classes, and this data has 7"):
         load(tmp_path / "ten.ckpt", {"data.classes": 7})
 
 

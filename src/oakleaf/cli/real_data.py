@@ -19,8 +19,8 @@ class RealData(NamedTuple):
         data: the data module, set up.
         split: which part of the set it is.
         test: makes the data module of the test split, if `data` is the training split; else None.
-        not_trained_on: makes the data module of the whole training split and the rows [N] that the run has not seen, if the run
-            was trained on the first images of it only; else None.
+        not_trained_on: makes the data module of the whole training split and the rows [N] that the run was not trained
+            on, if it was trained on the first images only; else None.
     """
 
     data: Any
