@@ -199,6 +199,7 @@ def test_a_missing_class_that_is_not_needed_does_not_prevent_loading(honest: dic
 
 
 @pytest.mark.parametrize("part", ["optimizer_states", "loops", "callbacks", "iteration", "epoch", "state_dict"])
+@pytest.mark.slow
 def test_a_part_of_a_wrong_type_is_reported_before_resuming(honest: dict[str, Any], tmp_path: Path, part: str) -> None:
     torch.save({**honest, part: "abc"}, tmp_path / "bad.ckpt")
     result = quick("train", "resume=bad.ckpt", "logger=csv", folder=tmp_path)
@@ -246,6 +247,7 @@ def test_an_archive_with_parent_paths_writes_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.parent.glob("bitten")) + list(tmp_path.parent.parent.glob("bitten"))
 
 
+@pytest.mark.slow
 def test_a_decompression_bomb_is_reported_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "set").mkdir()
     for i in range(8):
@@ -259,6 +261,7 @@ def test_a_decompression_bomb_is_reported_by_name(tmp_path: Path, monkeypatch: p
     assert len(result.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_run_stores_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home, key = tmp_path / "home-of-alice", "b1tes" * 8
     pictures = home / "pictures"

@@ -12,6 +12,7 @@ from scipy.stats import multivariate_normal
 from torch.distributions import Categorical, LowRankMultivariateNormal, MixtureSameFamily, Normal, kl_divergence
 
 from helpers.composing import FP32, choices, composed
+from helpers.marks import slow_except
 from helpers.training import Fit
 from oakleaf.builder.load import load
 from oakleaf.config.validate import validate
@@ -115,6 +116,7 @@ def test_kmeans_finds_separated_clusters() -> None:
     assert kmeans(torch.ones(10, 2), 3).tolist() == [0] * 10  # none is empty
 
 
+@pytest.mark.slow
 def test_gradients_increase_the_likelihood(fit: Fit) -> None:
     """Of the images that it was trained on, from where k-means leaves it."""
     options = ["model=gmm", "model.game.generator.components=10", "data.batch_size=100", "optim.generator.lr=2e-3"]
@@ -126,6 +128,7 @@ def test_gradients_increase_the_likelihood(fit: Fit) -> None:
     assert found[1] > found[0] + 5  # nats an image
 
 
+@pytest.mark.slow
 def test_two_known_gaussians_are_recovered(fit: Fit) -> None:
     """Two overlapping Gaussians on the first axis, in the plane's units: +-1 / 1.25, sd 0.4 / 1.25."""
     module, _ = fit(
@@ -142,6 +145,7 @@ def test_two_known_gaussians_are_recovered(fit: Fit) -> None:
 
 
 @pytest.mark.parametrize(("mixture", "count"), [("ring", 8), ("grid", 25)])
+@pytest.mark.slow
 def test_all_modes_are_found(fit: Fit, mixture: str, count: int) -> None:
     module, trainer = fit(f"experiment=gmm_{mixture}", "max_images=10000", "callbacks={}")
     torch.manual_seed(0)
@@ -230,7 +234,7 @@ def test_code_density_is_standard_normal_without_codes_and_finite_with_few() -> 
     assert torch.isfinite(density(z)).all()
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", slow_except(["gmm"], MODELS))
 def test_resumed_equals_uninterrupted(fit: Fit, tmp_path: Path, model: str) -> None:
     run = [f"model={model}", *NARROW[model], "data.batch_size=200", "callbacks.checkpoint.keep_every=200", NO_SHEETS]
     uninterrupted, _ = fit(*run, "max_images=2400", folder=tmp_path / "a")
@@ -243,6 +247,7 @@ def test_resumed_equals_uninterrupted(fit: Fit, tmp_path: Path, model: str) -> N
 
 
 @pytest.mark.parametrize("model", MODELS)
+@pytest.mark.slow
 def test_sampling_needs_only_the_checkpoint(fit: Fit, tmp_path: Path, model: str) -> None:
     module, _ = fit(f"model={model}", *NARROW[model], "data.batch_size=50", "max_images=400")
     again = load(tmp_path / "checkpoints" / "last.ckpt", {"data.root": "nowhere"})
@@ -256,6 +261,7 @@ def test_sampling_needs_only_the_checkpoint(fit: Fit, tmp_path: Path, model: str
 
 
 @pytest.mark.parametrize("model", MODELS)
+@pytest.mark.slow
 def test_the_loss_has_no_effect(fit: Fit, tmp_path: Path, model: str) -> None:
     run = [f"model={model}", *NARROW[model], "data.batch_size=50", "max_images=200"]
     one, _ = fit(*run, "loss=hinge", folder=tmp_path / "a")
@@ -264,6 +270,7 @@ def test_the_loss_has_no_effect(fit: Fit, tmp_path: Path, model: str) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
+@pytest.mark.slow
 def test_every_optim_composes_and_the_command_line_overrides_it(model: str) -> None:
     for optim in choices("optim"):
         config = composed(f"model={model}", f"optim={optim}", "optim.generator.lr=1e-5", "loss=hinge", folder="x")
@@ -297,6 +304,7 @@ def test_the_likelihood_is_logged_and_nothing_adversarial(fit: Fit) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
+@pytest.mark.slow
 def test_other_precisions_train(fit: Fit, model: str, precision: str) -> None:
     module, _ = fit(f"model={model}", *NARROW[model], f"trainer.precision={precision}", "max_images=128")
     assert all(torch.isfinite(w).all() for w in module.parameters())
@@ -312,6 +320,7 @@ def test_auto_encoders_take_the_sizes_of_dcgan(channels: int, size) -> None:
     assert network(code).shape == x.shape
 
 
+@pytest.mark.slow
 def test_an_auto_encoder_learns_to_reconstruct(fit: Fit) -> None:
     options = ["model=autoencoder", *FP32, "data.batch_size=64", "optim.generator.lr=2e-3", "log_every=1", NO_SHEETS]
     narrow = ["model.game.generator.encoder.width=8", "model.game.generator.decoder.width=8"]

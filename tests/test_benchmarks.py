@@ -49,6 +49,7 @@ def test_a_log_line_of_another_code_is_recognised_once_it_trains(
 
 
 @pytest.mark.parametrize("name", PLAYERS)
+@pytest.mark.slow
 def test_compared_networks_have_the_stated_sizes(
     name: str, benchmark: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -62,6 +63,7 @@ def test_compared_networks_have_the_stated_sizes(
     assert module.players["generator"].every == (5 if name in ("wgan_gp", "studiogan") else 1)
 
 
+@pytest.mark.slow
 def test_counted_cost_per_image_does_not_depend_on_the_count(
     benchmark: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,6 +107,7 @@ def test_the_encoder_loss_equals_its_formula(name: str) -> None:
 
 
 @pytest.mark.parametrize("loss", choices("loss"))
+@pytest.mark.slow
 def test_every_loss_trains_the_encoder_against_the_discriminator(loss: str, tmp_path: Path) -> None:
     """Where D has just begun, E makes real pairs look less real, as G makes fake ones look more so."""
     module, *_ = built(*FP32, "model=bigan", *SMALL, f"loss={loss}", folder=tmp_path)

@@ -37,6 +37,7 @@ def test_a_run_folder_has_the_documented_files(run: Path) -> None:
     assert "dcgan on digits (1 x 16 x 16)" in (run / "train.log").read_text()
 
 
+@pytest.mark.slow
 def test_resume_continues_in_the_same_folder(run: Path) -> None:
     where = run.parent.parent.parent
     for resume in (str(run), str(run / "checkpoints" / "last.ckpt")):
@@ -86,6 +87,7 @@ def test_a_run_writes_into_the_given_folder_and_over_no_other_run(tmp_path: Path
     assert "480 images seen. Everything is in mine/first/" in longer.stdout, longer.stderr
 
 
+@pytest.mark.slow
 def test_sample_needs_only_the_checkpoint(run: Path, tmp_path: Path) -> None:
     shutil.copy(run / "checkpoints" / "last.ckpt", tmp_path / "it.ckpt")
     grids = []
@@ -104,6 +106,7 @@ def test_sample_needs_only_the_checkpoint(run: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c", "it.ckpt"]
 
 
+@pytest.mark.slow
 def test_sample_interpolates_and_does_latent_arithmetic(run: Path, tmp_path: Path) -> None:
     def drawn(*arguments: str) -> np.ndarray:
         result = quick("sample", f"checkpoint={run}", f"out={tmp_path}/out", *arguments, folder=tmp_path)
@@ -124,6 +127,7 @@ def test_sample_interpolates_and_does_latent_arithmetic(run: Path, tmp_path: Pat
     assert np.abs(sums[9] - sums[9 + 4]).max() > 1  # and neighbours are others
 
 
+@pytest.mark.slow
 def test_a_moved_run_resumes_in_its_new_place(run: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(run, moved)
@@ -146,6 +150,7 @@ def test_numbers_and_booleans_may_be_written_in_several_ways(tmp_path: Path) -> 
     assert "10 images of 16 x 16" in drawn.stdout, drawn.stderr
 
 
+@pytest.mark.slow
 def test_null_removes_a_component(tmp_path: Path) -> None:
     result = quick("train", *TINY, "loss=relativistic", "loss.penalties.r2=null", folder=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -208,6 +213,7 @@ def test_a_mistake_is_told_in_one_sentence(tmp_path: Path, overrides: list[str],
     assert not list(tmp_path.glob("outputs/*/*")), "nothing was begun, so no folder stays"
 
 
+@pytest.mark.slow
 def test_a_user_error_is_one_sentence_in_a_separate_process(tmp_path: Path) -> None:
     result = command("train", "optim.generator.lr=-1", folder=tmp_path)
     assert (result.returncode, result.stdout) == (1, "")
@@ -232,6 +238,7 @@ def test_a_batch_of_one_is_refused_under_batchnorm(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr + result.stdout
 
 
+@pytest.mark.slow
 def test_a_corrupt_picture_is_named(tmp_path: Path) -> None:
     for i in range(3):
         (tmp_path / "set").mkdir(exist_ok=True)
@@ -253,6 +260,7 @@ def test_the_traceback_is_shown_on_request(tmp_path: Path) -> None:
         quick("train", "optim.generator.lr=-1", folder=tmp_path, HYDRA_FULL_ERROR="1")
 
 
+@pytest.mark.slow
 def test_user_errors_of_sample_are_one_sentence(run: Path, tmp_path: Path) -> None:
     for arguments, words in (
         ([], "checkpoint= is missing"),

@@ -158,6 +158,7 @@ def test_assignment_is_the_best_of_all_permutations() -> None:
 
 
 @pytest.mark.parametrize("model", ["cgan", "acgan", "projection"])
+@pytest.mark.slow
 def test_conditional_systems_take_folders_and_attributes(fit: Fit, tmp_path: Path, model: str) -> None:
     root = pictures(tmp_path / "pictures")
     options = [f"model={model}", "data=folder", f"data.root={root}", "data.size=16", "data.batch_size=8"]
@@ -201,6 +202,7 @@ def test_a_checkpoint_of_other_classes_is_refused_in_a_sentence(fit: Fit, tmp_pa
         load(tmp_path / "ten.ckpt", {"data.classes": 7})
 
 
+@pytest.mark.slow
 def test_a_checkpoint_stores_the_names_of_its_classes(fit: Fit, tmp_path: Path) -> None:
     root = pictures(tmp_path / "pictures", classes=3)
     options = ["data=folder", f"data.root={root}", "data.size=16", "data.batch_size=8", "max_images=16", *SMALL]
@@ -282,6 +284,7 @@ def test_mode_codes_changes_one_part_at_a_time(tmp_path: Path) -> None:
     assert (z[2, :, :, :73] == z[2, :, :1, :73]).all()
 
 
+@pytest.mark.slow
 def test_a_pack_is_scored_as_one_image(tmp_path: Path) -> None:
     module, *_ = built("model=dcgan", "model.game.packing=2", *SMALL, folder=tmp_path)
     image = torch.rand(8, 1, 16, 16)
@@ -298,6 +301,7 @@ def test_a_pack_is_scored_as_one_image(tmp_path: Path) -> None:
         assert round.on_real.score.shape == (2,)
 
 
+@pytest.mark.slow
 def test_a_conditional_gan_learns_its_condition(fit: Fit, tmp_path: Path) -> None:
     """Bright pictures for one class, dark ones for the other."""
     root = pictures(tmp_path / "pictures", each=32)

@@ -109,6 +109,7 @@ def test_k_and_the_convergence_measure_are_logged(fit: Fit) -> None:
     assert module.last_scalars["objective/convergence"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_same_k_bit_for_bit(fit: Fit, tmp_path: Path) -> None:
     run = [*BEGAN, *FAST_K, "data.batch_size=20", "optim.generator.every=2"]
     uninterrupted, _ = fit(*run, "max_images=160", "callbacks.checkpoint.keep_every=20", folder=tmp_path / "a")
@@ -163,6 +164,7 @@ def play_equilibrium(rank: int, meeting: Path, found: "multiprocessing.Queue[lis
 
 @pytest.mark.parametrize("options", [["model=ebgan"], BEGAN], ids=["ebgan", "began"])
 @pytest.mark.parametrize("player", ["discriminator", "generator"])
+@pytest.mark.slow
 def test_a_player_loss_compiles_as_one_graph_and_updates_the_same_state(
     tmp_path: Path, options: list[str], player
 ) -> None:

@@ -85,6 +85,7 @@ def test_every_score_has_its_protocol_and_its_real_data_baseline(run: Path, tmp_
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"metrics.json", "neighbours.png", "samples.png"}
 
 
+@pytest.mark.slow
 def test_earlier_scores_stay_and_equal_ones_are_replaced(run: Path, tmp_path: Path) -> None:
     for arguments in (["metric=kid"], ["metric=kid"], ["metric=kid", "seed=1"], ["metric=prdc", "ema=false"]):
         options = [f"checkpoint={run}", f"out={tmp_path}/out", "extractor=pixels", "fake=200", *arguments]
@@ -128,6 +129,7 @@ def test_scores_are_written_next_to_the_checkpoint(run: Path, tmp_path: Path) ->
         (["metric=[inception_score,kid]", "extractor=pixels"], "needs an extractor that predicts classes"),
     ],
 )
+@pytest.mark.slow
 def test_a_metric_that_cannot_be_computed_is_reported_and_the_others_are_computed(
     run: Path, tmp_path: Path, arguments: list[str], reason: str
 ) -> None:
@@ -157,6 +159,7 @@ def test_user_errors_of_evaluate_are_sentences(run: Path, tmp_path: Path, argume
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_default_metrics_that_do_not_suit_the_data_are_reported_without_failure(tmp_path: Path) -> None:
     picture = Image.effect_noise((16, 16), 90)
     for number in range(20):
@@ -240,6 +243,7 @@ def test_any_folder_can_be_evaluated(tmp_path: Path, shape: tuple[int, ...], lab
 
 
 @pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.slow
 def test_metrics_of_a_handful_of_pictures_are_computed_or_refused(tmp_path: Path, count: int) -> None:
     (tmp_path / "pictures").mkdir()
     for number in range(count):
@@ -266,6 +270,7 @@ def digits() -> tuple[Tensor, Tensor]:
     return data.rows["image"], data.rows["label"]
 
 
+@pytest.mark.slow
 def test_the_classifier_learns_and_restores_the_rng_state(digits: tuple[Tensor, Tensor]) -> None:
     pixels, label = digits
     torch.manual_seed(5)
@@ -394,6 +399,7 @@ def test_evaluation_during_training_does_not_change_the_weights(fit: Fit, tmp_pa
     assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), with_scores.parameters()))
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_is_the_best(fit: Fit, tmp_path: Path) -> None:
     _, trainer = fit(*SMALL, "max_images=320", *scored())
     found = kept_scores(tmp_path)
@@ -652,6 +658,7 @@ def test_stacked_digits_match_their_label() -> None:
     assert source.digest != other.digest
 
 
+@pytest.mark.slow
 def test_help_names_every_metric() -> None:
     import sys
 

@@ -88,6 +88,7 @@ def test_a_full_disk_is_reported_and_leaves_no_partial_export(exported: Path, tm
     assert not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.slow
 def test_the_model_card_has_what_a_user_needs(exported: Path) -> None:
     card = json.loads((exported / "card.json").read_text())
     assert card["oakleaf_card"] == 2

@@ -20,6 +20,7 @@ def kinds(found: Iterable[tuple[str, Outcome]], good: set[str]) -> Counter[str]:
     return Counter(outcome.kind for _, outcome in outcomes)
 
 
+@pytest.mark.slow
 def test_random_command_lines_end_in_a_run_or_an_error_of_one_sentence(tmp_path: Path) -> None:
     found = ((" ".join(line), overrides.tried(line, tmp_path)) for line in overrides.lines(15, seed=7))
     assert kinds(found, {"ran", "sentence"})["sentence"] > 3
@@ -38,6 +39,7 @@ def test_damaged_pictures_are_decoded_or_named(tmp_path: Path) -> None:
     assert min(found["decoded"], found["skipped"]) > 10
 
 
+@pytest.mark.slow
 def test_damaged_and_forged_checkpoints_load_or_are_refused(tmp_path: Path) -> None:
     found = kinds(checkpoints.all_tried(30, 1, tmp_path), {"loaded", "sentence"})
     assert min(found["loaded"], found["sentence"]) > 3

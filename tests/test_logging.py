@@ -55,6 +55,7 @@ def test_sample_grids_of_the_same_latents_and_their_animation(fit: Fit, tmp_path
         assert abs(difference).mean() < 3  # of 255 grey levels
 
 
+@pytest.mark.slow
 def test_a_resumed_run_continues_metrics_csv(fit: Fit, tmp_path: Path) -> None:
     fit(*RUN, "callbacks.checkpoint.keep_every=320")
     uninterrupted = rows_of(tmp_path)

@@ -256,6 +256,7 @@ def test_batches_show_only_the_labels_of_labelled_images(tmp_path: Path) -> None
     assert (data.rows["label"] >= 0).all()  # metrics know all
 
 
+@pytest.mark.slow
 def test_learning_from_few_labels_resumes_exactly(fit: Fit, tmp_path: Path) -> None:
     run = [*KEPT, "optim.ema.of=[generator,discriminator]", "callbacks.checkpoint.keep_every=50"]
     uninterrupted, _ = fit(*run, "max_images=500", folder=tmp_path / "a")
@@ -264,6 +265,7 @@ def test_learning_from_few_labels_resumes_exactly(fit: Fit, tmp_path: Path) -> N
     assert all(torch.equal(a, b) for a, b in zip(uninterrupted.state_dict().values(), again.state_dict().values()))
 
 
+@pytest.mark.slow
 def test_few_labels_beat_chance_and_classification_error_counts_it(fit: Fit, tmp_path: Path) -> None:
     options = [*KEPT, *FAST, "model.game.generator.hidden=[64,64]", "optim.ema.of=[generator,discriminator]"]
     module, trainer = fit(*options, "data.labelled=100", "max_images=5000")

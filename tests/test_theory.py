@@ -93,6 +93,7 @@ def test_many_critics_are_independent() -> None:
     assert gradient[:5].abs().max() == gradient[10:].abs().max() == 0
 
 
+@pytest.mark.slow
 def test_the_nearest_gaussian_by_kl_has_the_moments_and_by_any_f_is_the_gaussian_itself() -> None:
     assert nearest(TWO, f.KullbackLeibler()) == pytest.approx((TWO.mean, TWO.sd), abs=1e-3)
     shifted = Mixture(means=(0.7,), sds=(1.3,))

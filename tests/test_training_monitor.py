@@ -10,7 +10,6 @@ import torch
 from lightning.pytorch import Callback
 
 from helpers.composing import LONG, SMALL, composed, input_options
-from helpers.marks import slow_except
 from helpers.training import Fit, built
 from oakleaf.callbacks.alarms import ADVICE, Alarm
 from oakleaf.callbacks.pixel_statistics import PixelStatistics, small
@@ -49,6 +48,7 @@ def spoiled(folder: Path, images: int, spoil: Any, *overrides: str) -> None:
     trainer.fit(module, datamodule=data)
 
 
+@pytest.mark.slow
 def test_alarm_discriminator_dominates_if_it_learns_far_too_fast(fit: Fit, alarms: Any, tmp_path: Path) -> None:
     fit(*DCGAN, "loss=saturating", "optim.discriminator.lr=2e-2", "max_images=6000")
     assert alarms().count("discriminator_dominates") == 1
@@ -77,6 +77,7 @@ def test_mirrored_copies_are_recognised_if_training_mirrors() -> None:
     assert PixelStatistics(known, mirrors=True).copied(copies, 0.33) == 1
 
 
+@pytest.mark.slow
 def test_alarm_memorisation_if_g_returns_training_images(tmp_path: Path, alarms: Any) -> None:
     """G stays itself; what it draws is looked up among the training images, with a little noise."""
     module, data, trainer, _ = built("trainer=cpu", *DCGAN, "max_images=5000", folder=tmp_path)
@@ -97,6 +98,7 @@ def test_alarm_memorisation_if_g_returns_training_images(tmp_path: Path, alarms:
     assert alarms() == ["memorisation"]
 
 
+@pytest.mark.slow
 def test_alarm_oscillation_at_huge_learning_rates(fit: Fit, alarms: Any) -> None:
     fit(
         *DCGAN,
@@ -142,13 +144,15 @@ HEALTHY = {
 
 
 @pytest.mark.parametrize("seed", range(3 if LONG else 1))
-@pytest.mark.parametrize("name", slow_except(["dcgan"], HEALTHY))
+@pytest.mark.parametrize("name", HEALTHY)
+@pytest.mark.slow
 def test_a_healthy_run_raises_no_alarm(name: str, seed: int, fit: Fit, alarms: Any, tmp_path: Path) -> None:
     fit(*HEALTHY[name], f"seed={seed}", f"max_images={20_000 if name == 'points' else 4_000}")
     assert alarms() == []
     assert "health/diversity" in (tmp_path / "metrics.csv").read_text().splitlines()[0]
 
 
+@pytest.mark.slow
 def test_copies_are_not_monitored_in_translation(fit: Fit, alarms: Any, tmp_path: Path) -> None:
     fit(
         "model=pix2pix",
