@@ -81,6 +81,18 @@ def test_a_killed_sweep_continues_with_the_same_result(tmp_path: Path) -> None:
     assert "2 of 2 jobs are done already" in nothing.stdout
 
 
+def test_a_sweep_of_one_job_trains_evaluates_and_reports(tmp_path: Path) -> None:
+    line = [*CPU, *MEASURED, "max_images=32", "seed=3", "sweep.metric=fid"]
+    result = quick("train", "-m", *line, folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    (folder,) = tmp_path.glob("outputs/sweeps/*")
+    (job,) = csv.DictReader((folder / "results.csv").open())
+    assert (job["state"], job["images"]) == ("done", "32")
+    assert float(job["fid-pixels"]) > 0
+    assert (folder / "report.md").is_file() and list(folder.glob("*.png"))
+    assert read_checkpoint(folder / job["job"])["images_seen"] == 32
+
+
 @pytest.mark.slow
 def test_jobs_of_several_processes_run_in_a_sweep_also_after_a_failed_job(tmp_path: Path) -> None:
     two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "logger=csv", *SMALL, "max_images=320"]
