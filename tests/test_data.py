@@ -14,6 +14,7 @@ from PIL import Image
 
 from helpers.commands import quick
 from helpers.composing import SMALL
+from helpers.marks import slow_except
 from helpers.training import Fit, built
 from oakleaf.data import Images, decoding
 from oakleaf.data.cache import decode_to_cache
@@ -324,7 +325,7 @@ def test_batches_depend_on_seed_and_iteration_alone() -> None:
     assert straight[0] != next(EpochSampler(103, 10, seed=4).batches(0))[0].tolist()
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", slow_except([0], [0, 2]))
 def test_batches_of_workers_equal_those_of_the_device(fit: Fit, tmp_path: Path, workers: int) -> None:
     common = [*SMALL, "data.flip=true", "max_images=1840", "data.batch_size=92"]
     on_device, _ = fit(*common, "data.keep=device", folder=tmp_path / "a")

@@ -33,11 +33,14 @@ def equal(one: GAN, two: GAN, optimizers) -> bool:
             ["loss=wasserstein_gp", "optim=wgan_gp", "loss.instance_noise.sd=0.1", "loss.instance_noise.images=6000"],
             marks=pytest.mark.slow,
         ),
-        [
-            "model=gan",
-            *THIN,
-            "+optim.generator.schedules.lr={_target_: oakleaf.optim.schedules.Linear, to: 0, over: 5000}",
-        ],
+        pytest.param(
+            [
+                "model=gan",
+                *THIN,
+                "+optim.generator.schedules.lr={_target_: oakleaf.optim.schedules.Linear, to: 0, over: 5000}",
+            ],
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["dcgan", "wgan-gp with instance noise", "gan with dropout and a schedule"],
 )
