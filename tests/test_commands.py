@@ -12,6 +12,7 @@ from PIL import Image
 
 from helpers.commands import command, quick
 from helpers.composing import ROOT, SMALL
+from helpers.marks import slow_except
 from oakleaf.builder.load import load
 from oakleaf.errors import UserError
 
@@ -29,6 +30,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(iter((folder / "outputs" / "dcgan-digits").iterdir()))
 
 
+@pytest.mark.slow
 def test_a_run_folder_has_the_documented_files(run: Path) -> None:
     names = {path.name for path in run.iterdir()}
     assert names == {"checkpoints", "config.yaml", "metrics.csv", "overrides.txt", "samples", "train.log"}
@@ -201,7 +203,11 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("overrides", "expected"), MISTAKES, ids=[" ".join(overrides) for overrides, _ in MISTAKES])
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    slow_except(MISTAKES[::4], MISTAKES),
+    ids=[" ".join(overrides) for overrides, _ in MISTAKES],
+)
 def test_a_mistake_is_told_in_one_sentence(tmp_path: Path, overrides: list[str], expected: list[str]) -> None:
     (tmp_path / "file").write_text("not a checkpoint")
     result = quick("train", *overrides, "logger=csv", folder=tmp_path)

@@ -151,7 +151,7 @@ def test_a_small_picture_is_refused_by_name_or_skipped_or_enlarged(tmp_path: Pat
         CropResize(3, 16, 16)(Image.new("RGB", (8, 8)))
     with pytest.raises(UserError, match=r"tiny\.png: 8 x 8 pixels, smaller than the 16 x 16 requested"):
         images_of(root)
-    with pytest.raises(UserError, match=r"smaller data\.size, enlarge \(data\.source\.upscale=true\), or leave"):
+    with pytest.raises(UserError, match=r"smaller data\.size or enlarge with data\.source\.upscale=true, or leave"):
         images_of(root)
     assert len(images_of(root, on_corrupt="skip").rows["image"]) == 1
     assert len(images_of(root, partial(Folder, upscale=True)).rows["image"]) == 2
@@ -325,6 +325,7 @@ def test_batches_depend_on_seed_and_iteration_alone() -> None:
     assert straight[0] != next(EpochSampler(103, 10, seed=4).batches(0))[0].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", slow_except([0], [0, 2]))
 def test_batches_of_workers_equal_those_of_the_device(fit: Fit, tmp_path: Path, workers: int) -> None:
     common = [*SMALL, "data.flip=true", "max_images=1840", "data.batch_size=92"]

@@ -63,6 +63,7 @@ def scores(out: Path) -> dict[str, dict]:
     return {entry["name"]: entry for entry in json.loads((out / "metrics.json").read_text())}
 
 
+@pytest.mark.slow
 def test_every_score_has_its_protocol_and_its_real_data_baseline(run: Path, tmp_path: Path) -> None:
     result = evaluated(run, tmp_path / "out")
     assert result.returncode == 0, result.stderr
@@ -286,6 +287,7 @@ def test_the_classifier_learns_and_restores_the_rng_state(digits: tuple[Tensor, 
     assert accuracy(attributes, pixels, Attributes(bright), torch.arange(1797)) > 0.9
 
 
+@pytest.mark.slow
 def test_features_depend_on_no_other_image(digits: tuple[Tensor, Tensor], tmp_path: Path) -> None:
     data = mock.Mock(rows={"image": digits[0], "label": digits[1]}, classes=range(10), digest="d", cache=tmp_path)
     extractor = Classifier(QUICK)

@@ -45,6 +45,7 @@ def test_damaged_and_forged_checkpoints_load_or_are_refused(tmp_path: Path) -> N
     assert min(found["loaded"], found["sentence"]) > 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [

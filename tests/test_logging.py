@@ -135,6 +135,7 @@ def test_a_failing_wandb_ends_no_training(fit: Fit, tmp_path: Path, monkeypatch)
     assert module.images_seen == 960
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "reachable", "mode"), [("", True, "offline"), ("k" * 40, False, "offline"), ("k" * 40, True, "online")]
 )

@@ -79,6 +79,7 @@ def test_a_finished_run_continues_when_it_is_made_longer(fit: Fit, tmp_path: Pat
     assert equal(uninterrupted, again, (trainer.optimizers, other.optimizers))
 
 
+@pytest.mark.slow
 def test_logging_and_sampling_change_nothing(fit: Fit, tmp_path: Path) -> None:
     bare, _ = fit(*RUN, "max_images=2000", "callbacks={}", "log_every=1000", folder=tmp_path / "a")
     watched, _ = fit(*RUN, "max_images=2000", "callbacks.samples.every=200", "log_every=1", folder=tmp_path / "b")

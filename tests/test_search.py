@@ -85,6 +85,7 @@ def values_of(folder: Path, word: str) -> tuple[str, list[float]]:
     return study.direction.name, sorted(t.value for t in study.trials if t.value is not None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage", [None, "study.journal"])
 def test_a_killed_search_continues_with_the_same_study(tmp_path: Path, storage: str | None) -> None:
     storage = storage and str(tmp_path / storage)

@@ -242,6 +242,7 @@ MISTAKES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("overrides", "expected"), MISTAKES)
 def test_a_mistake_is_reported_before_any_job_starts(tmp_path: Path, overrides: list[str], expected: str) -> None:
     result = quick("train", "-m", *overrides, "logger=csv", folder=tmp_path)

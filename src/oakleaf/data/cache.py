@@ -3,8 +3,8 @@
 Decoding and resizing is done once for each data set and size, not in each epoch or each run. An entry is a folder whose
 name is a hash of everything that the images depend on: the relative path and content of all pictures (not their dates),
 every field of `CropResize`, and `on_corrupt`. So an entry never becomes stale: a changed picture or another size has
-another name. The folder is filled under a temporary name and renamed when it is complete, so that an interrupted decoding is
-never taken for a finished one, and two processes may decode the same set at the same time.
+another name. The folder is filled under a temporary name and renamed when it is complete, so that an interrupted
+decoding is never taken for a finished one, and two processes may decode the same set at the same time.
 """
 
 import hashlib
