@@ -104,6 +104,7 @@ def test_the_model_card_has_what_a_user_needs(exported: Path) -> None:
     assert "root" not in card["recipe"]["data"]
 
 
+@pytest.mark.slow
 def test_scores_of_this_checkpoint_are_on_the_model_card(exported: Path, tmp_path: Path) -> None:
     run = exported.parent / "run"
     own = json.loads((exported / "card.json").read_text())["checkpoint"]["hash"]

@@ -22,6 +22,7 @@ def recorded_iterations(profile: Path) -> int:
     return sum(event.get("name") == "run_training_batch" for event in events)
 
 
+@pytest.mark.slow
 def test_the_summary_names_the_operators_that_take_most_time(
     fit: Fit, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
