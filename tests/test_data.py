@@ -151,7 +151,9 @@ def test_a_small_picture_is_refused_by_name_or_skipped_or_enlarged(tmp_path: Pat
         CropResize(3, 16, 16)(Image.new("RGB", (8, 8)))
     with pytest.raises(UserError, match=r"tiny\.png: 8 x 8 pixels, smaller than the 16 x 16 requested"):
         images_of(root)
-    with pytest.raises(UserError, match=r"smaller data\.size, enlarge \(data\.source\.upscale=true\), or leave"):
+    with pytest.raises(
+        UserError, match=r"smaller data\.size or enlarge with data\.source\.upscale=true, or leave such"
+    ):
         images_of(root)
     assert len(images_of(root, on_corrupt="skip").rows["image"]) == 1
     assert len(images_of(root, partial(Folder, upscale=True)).rows["image"]) == 2

@@ -11,6 +11,7 @@ import optuna
 import pytest
 
 from helpers.composing import composed
+from helpers.marks import slow_except
 from oakleaf.errors import UserError
 from oakleaf.sweeps.job_runner import evaluation_overrides
 from oakleaf.sweeps.job_state import STOP, Job, read_job, write_job
@@ -85,7 +86,7 @@ def values_of(folder: Path, word: str) -> tuple[str, list[float]]:
     return study.direction.name, sorted(t.value for t in study.trials if t.value is not None)
 
 
-@pytest.mark.parametrize("storage", [None, "study.journal"])
+@pytest.mark.parametrize("storage", slow_except([None], [None, "study.journal"]))
 def test_a_killed_search_continues_with_the_same_study(tmp_path: Path, storage: str | None) -> None:
     storage = storage and str(tmp_path / storage)
     killed, after = FakeLauncher(killed_at=4), FakeLauncher()
