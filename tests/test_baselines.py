@@ -330,6 +330,7 @@ def test_an_auto_encoder_learns_to_reconstruct(fit: Fit) -> None:
 
 
 @pytest.mark.parametrize("experiment", ["autoencoder_mnist", "vae_mnist", "gmm_mnist", "gmm_ring", "gmm_grid"])
+@pytest.mark.slow
 def test_experiments_have_one_player(experiment: str) -> None:
     config = composed(f"experiment={experiment}", folder="x")
     assert config.optim.discriminator is None

@@ -237,6 +237,7 @@ def test_trainer_gpu_without_a_gpu_is_an_error(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_a_batch_of_one_is_refused_under_batchnorm(tmp_path: Path) -> None:
     result = quick("train", "model=bigan", "data.batch_size=1", "logger=csv", "trainer=cpu", folder=tmp_path)
     assert result.returncode == 1

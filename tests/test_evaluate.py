@@ -495,6 +495,7 @@ def test_processes_share_the_real_images_and_one_keeps_them(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("rank", [0, 6])
+@pytest.mark.slow
 def test_fewer_samples_than_processes_are_refused_by_all(
     rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -505,6 +506,7 @@ def test_fewer_samples_than_processes_are_refused_by_all(
 
 
 @pytest.mark.parametrize("fake", [10, 300, 898])
+@pytest.mark.slow
 def test_images_that_a_metric_reserves_leave_others_for_the_baseline(tmp_path: Path, fake: int) -> None:
     evaluation = looking(tmp_path, fake=fake)
     evaluation.validation_and_test()
@@ -569,6 +571,7 @@ def test_conditions_of_samples_have_the_frequencies_of_the_data(fit: Fit, tmp_pa
     assert torch.equal(data.stored(module.sample(inputs)), evaluation.fake.pixels[:5])
 
 
+@pytest.mark.slow
 def test_other_pictures_than_the_training_data_are_reported(fit: Fit, tmp_path: Path) -> None:
     root = rare(tmp_path / "data")
     fit("data=folder", f"data.root={root}", "data.size=16", *SMALL, "max_images=16", folder=tmp_path / "run")

@@ -146,6 +146,7 @@ def test_other_runtimes_sample_without_oakleaf(exported: Path, tmp_path: Path) -
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 def test_an_export_that_samples_differently_is_removed(exported: Path, tmp_path: Path) -> None:
     def blank(*rows: Any) -> torch.Tensor:
         return torch.zeros(len(rows[0]), 1, 16, 16)
@@ -173,6 +174,7 @@ def edited(exported: Path, folder: Path, **changes: Any) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_hostile_model_card_is_refused(exported: Path, tmp_path: Path) -> None:
     recipe = json.loads((exported / "card.json").read_text())["recipe"]
     model = recipe["model"]
@@ -192,6 +194,7 @@ def test_a_hostile_model_card_is_refused(exported: Path, tmp_path: Path) -> None
             oakleaf.from_pretrained(edited(exported, tmp_path, **changes))
 
 
+@pytest.mark.slow
 def test_damaged_weights_and_cards_are_reported(exported: Path, tmp_path: Path) -> None:
     folder = edited(exported, tmp_path)
     weights = (folder / "generator.safetensors").read_bytes()
@@ -219,6 +222,7 @@ def test_unknown_names_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         oakleaf.from_pretrained(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_hub_receives_the_folder_and_returns_it(exported: Path, tmp_path: Path) -> None:
     with mock.patch("huggingface_hub.HfApi") as api:
         api.return_value.upload_folder.return_value = "https://hub/me/digits"
@@ -234,6 +238,7 @@ def test_the_hub_receives_the_folder_and_returns_it(exported: Path, tmp_path: Pa
     assert np.isfinite(generator.sample(2).numpy()).all()
 
 
+@pytest.mark.slow
 def test_user_errors_of_export_are_sentences(exported: Path, tmp_path: Path) -> None:
     run = exported.parent / "run"
     for arguments, words in (

@@ -139,6 +139,7 @@ def test_a_failing_wandb_ends_no_training(fit: Fit, tmp_path: Path, monkeypatch)
 @pytest.mark.parametrize(
     ("key", "reachable", "mode"), [("", True, "offline"), ("k" * 40, False, "offline"), ("k" * 40, True, "online")]
 )
+@pytest.mark.slow
 def test_wandb_is_online_only_if_logged_in_and_the_server_is_reachable(
     tmp_path, monkeypatch, key, reachable, mode
 ) -> None:

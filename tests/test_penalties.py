@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from helpers.composing import FP32
+from helpers.marks import slow_except
 from helpers.training import built
 from oakleaf.losses.penalties import GradientPenalty, input_gradient
 from oakleaf.round import CriticOutput, Round
@@ -129,7 +130,7 @@ JOINT = [
 ]
 
 
-@pytest.mark.parametrize("choices, passes", JOINT)
+@pytest.mark.parametrize("choices, passes", slow_except(JOINT[:3], JOINT))
 def test_real_and_fake_are_scored_in_one_pass_if_that_changes_nothing(
     tmp_path: Path, choices: list[str], passes: int
 ) -> None:

@@ -86,6 +86,7 @@ def test_logging_and_sampling_change_nothing(fit: Fit, tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(bare.state_dict().values(), watched.state_dict().values()))
 
 
+@pytest.mark.slow
 def test_other_random_numbers_in_between_change_nothing(fit: Fit, tmp_path: Path) -> None:
     one, _ = fit(*RUN, "max_images=1000", folder=tmp_path / "a")
     torch.manual_seed(99)

@@ -168,6 +168,7 @@ def test_copies_are_not_monitored_in_translation(fit: Fit, alarms: Any, tmp_path
     assert "health/copied" not in header
 
 
+@pytest.mark.slow
 def test_monitoring_does_not_change_the_weights(fit: Fit, tmp_path: Path) -> None:
     alike = [*DCGAN, "max_images=960", "callbacks.training_monitor.every=160"]
     monitored, _ = fit(*alike, folder=tmp_path / "with")
