@@ -1,9 +1,12 @@
 """Oakleaf from Python, as docs/python.md shows it."""
 
+import os
+import signal
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -57,8 +60,25 @@ def test_errors_are_user_errors_and_leave_no_folder(here: Path) -> None:
         oakleaf.load("nowhere")
 
 
+def test_values_need_no_quotes_and_a_signal_does_not_end_the_process(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from oakleaf.callbacks import LogScalars
+
+    def interrupt(self: LogScalars, trainer: Any, module: Any, *_: Any) -> None:
+        if module.iteration == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(LogScalars, "on_train_batch_end", interrupt)
+    run = oakleaf.train(["data=digits", "max_images=160", "folder=José's runs/a (1)", *TINY])
+    assert run.folder.name == "a (1)" and run.module.images_seen < 160
+    assert run.evaluate(["metric=diversity", "extractor=pixels", "fake=20", "real=60"])
+
+
 def test_an_unconditional_generator_refuses_a_condition(here: Path) -> None:
     run = oakleaf.train(["data=digits", "max_images=16", *TINY])
+    with pytest.raises(UserError, match="count=0"):
+        run.sample(0)
     with pytest.raises(UserError, match="unconditional"):
         run.sample(4, condition=1)
 

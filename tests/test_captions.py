@@ -312,10 +312,11 @@ def test_the_augmentation_term_is_twice_the_mean_divergence(captions: Path) -> N
 
 
 @pytest.mark.slow
-def test_the_frozen_stage_stays_as_it_was(fit: Fit, captions: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("callbacks", [[], ["callbacks.samples=null", "callbacks.training_monitor=null"]], ids=str)
+def test_the_frozen_stage_stays_as_it_was(fit: Fit, captions: Path, tmp_path: Path, callbacks: list[str]) -> None:
     run = first_stage(captions)
     options = ["model=stackgan_2", *condition_options("stackgan_2", captions), "data.batch_size=8", "max_images=32"]
-    module, _ = fit(*options)
+    module, _ = fit(*options, *callbacks)
     first, before = module.game.stage1, load(run).generator_ema.network.state_dict()  # type: ignore[union-attr]
     after = first.network.state_dict()  # type: ignore[union-attr]
     assert not first.training and module.game.training

@@ -320,3 +320,13 @@ def test_a_checkpoint_without_a_new_option_gets_its_default(tmp_path: Path) -> N
     result = quick("train", f"resume={tmp_path}/run", "max_images=64", "callbacks=default", folder=tmp_path)
     assert result.returncode == 0, result.stderr
     assert read_checkpoint(last)["images_seen"] == 64
+
+
+def test_skipped_steps_are_found_after_later_steps_were_finite() -> None:
+    """On a GPU the counts are read at logging steps only, when the last steps may have been finite again."""
+    guard = NonFiniteGuard()
+    guard.skipped, guard.consecutive = {"generator": torch.tensor(2)}, {"generator": torch.tensor(0)}
+    assert guard.raise_if_diverged(50, {})
+    assert not guard.raise_if_diverged(100, {})
+    guard.skipped["generator"] += 1
+    assert guard.raise_if_diverged(150, {})

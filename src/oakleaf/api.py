@@ -15,6 +15,7 @@ from oakleaf.builder.compose import compose_config
 from oakleaf.builder.load import module_from_checkpoint, resolve_recipe
 from oakleaf.cli import evaluate as evaluate_command
 from oakleaf.cli.error_messages import error_message
+from oakleaf.cli.quoting import quote_argument
 from oakleaf.cli.train import train_in
 from oakleaf.errors import UserError, one_line
 from oakleaf.gan import GAN
@@ -68,6 +69,8 @@ class Run:
         Raises:
             UserError: the generator has no such condition.
         """
+        if count < 1:
+            raise UserError(f"count={count}: at least 1")
         inputs = seeded_inputs(self.module.game, count, seed)
         if condition is not None:
             key, rows = requested_condition(self.module, condition, count)
@@ -85,7 +88,7 @@ class Run:
         Returns:
             The numbers by name.
         """
-        config = _compose("evaluate", [f"checkpoint='{self.checkpoint}'", *overrides])
+        config = _compose("evaluate", [f"checkpoint={self.checkpoint}", *overrides])
         results = evaluate_command.evaluate_checkpoint(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
         if not results.scores and results.failures:
             raise UserError("; ".join(f"{name}: {reason}" for name, reason in results.failures.items()))
@@ -123,6 +126,8 @@ def train(overrides: Sequence[str] = ()) -> Run:
     del config["hydra"]
     OmegaConf.set_struct(config, True)
     folder = Path(run_dir(config.folder, config.resume, f"{config.model.name}-{config.data.name}", overrides))
+    if not logging.getLogger().handlers:
+        logging.basicConfig(format="%(message)s")
     logging.getLogger("oakleaf").setLevel(logging.INFO)
     folder.mkdir(parents=True, exist_ok=True)
     with remove_if_not_started(folder, "train.log"):
@@ -133,6 +138,6 @@ def train(overrides: Sequence[str] = ()) -> Run:
 def _compose(name: str, overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:
     """Compose a command's configuration; an override that does not fit is a UserError, as on the command line."""
     try:
-        return compose_config(name, overrides, with_hydra)
+        return compose_config(name, [quote_argument(override) for override in overrides], with_hydra)
     except HydraException as error:
         raise UserError(error_message(error, name) or one_line(error)) from error

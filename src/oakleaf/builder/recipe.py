@@ -1,7 +1,7 @@
 """The parts of building: data, their facts, the validated recipe, the module, and what is stored.
 
-A recipe is a composed, resolved configuration in plain containers: everything that makes a run. It is stored in
-checkpoints.
+A recipe is a composed, resolved configuration in plain containers: everything that makes a run. Checkpoints store it
+unresolved (`stored_recipe`).
 """
 
 from collections.abc import Mapping

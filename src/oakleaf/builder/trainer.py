@@ -51,6 +51,8 @@ def build_trainer(recipe: Recipe) -> Trainer:
         )
     except (ValueError, TypeError, AttributeError, ImportError, MisconfigurationException) as error:
         raise UserError(f"trainer: {one_line(error)} (trainer=auto takes what this machine has)") from error
+    if trainer.world_size > 1 and recipe.get("nonfinite", {}).get("max_rollbacks"):
+        raise UserError("nonfinite.max_rollbacks needs a single process; with several, resume=auto continues the run")
     if trainer.strategy.root_device.type == "cuda":
         _configure_gpu(arguments, trainer.precision)
     return trainer

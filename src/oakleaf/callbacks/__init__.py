@@ -11,7 +11,8 @@
 | `Progress` | shows a progress bar |
 | `Profile` | records a few iterations with torch's profiler |
 
-`conf/callbacks/default.yaml` lists them in the order in which Lightning calls them. `Evaluate` (`callbacks=scored`) is
+`conf/callbacks/default.yaml` lists them in the order in which Lightning calls them, except that it calls `checkpoint`
+last. `Evaluate` (`callbacks=scored`) is
 not imported here: it imports every metric, and most runs need none.
 """
 

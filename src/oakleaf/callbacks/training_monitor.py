@@ -122,8 +122,10 @@ class TrainingMonitor(Callback):
         loss, gradient = (scalars.get(name, math.nan) for name in (LOSS, GRADIENT_NORM))
         bad = all(scalars.get(f"accuracy/{side}", 0.0) >= self.min_accuracy for side in ("real", "fake"))
         for name in (LOSS, GRADIENT_NORM):
-            self.largest[name] = max(self.largest[name], scalars.get(name, 0.0))
-            bad &= 0 <= scalars.get(name, math.nan) <= self.max_loss_fraction * self.largest[name]
+            value = scalars.get(name, math.nan)
+            if math.isfinite(value):  # a skipped step logs NaN or infinity, which must not stay the largest value
+                self.largest[name] = max(self.largest[name], value)
+            bad &= 0 <= value <= self.max_loss_fraction * self.largest[name]
         images = self.min_fraction_of_run * (module.total_images or 0)
         patience = math.ceil(images / (module.log_every * module.global_batch_size))
         message = f"it classifies all images correctly (loss {loss:.2g}), and G's gradient norm is {gradient:.2g}"

@@ -80,7 +80,7 @@ def resumed_config(
             config_of_run[key] = OmegaConf.create(OmegaConf.to_container(config[key], resolve=False))
             if not any(o.startswith("trainer.max_epochs=") for o in changed):
                 config_of_run.trainer.max_epochs = length
-        elif key in groups and OmegaConf.select(config_of_run, f"{key}.name") != override.value():
+        elif key in groups and not _is_same_choice(config, config_of_run, key, override.value()):
             raise UserError(f"resume= keeps the run's own {key}: single values may change, a new {key} is a new run")
         elif key in ("data.size", "data.channels"):
             raise UserError(f"resume= keeps the run's own {key}: its networks were made for it")
@@ -91,6 +91,17 @@ def resumed_config(
     if not any(override.startswith("data.classes=") for override in changed):
         config_of_run.data.classes = None  # read from the data again, and compared with the checkpoint's
     return config_of_run  # type: ignore[no-any-return]
+
+
+def _is_same_choice(config: DictConfig, config_of_run: DictConfig, group: str, choice: Any) -> bool:
+    """Whether a group's choice is the run's own, by its name; a group without a name is compared as a whole."""
+    name = OmegaConf.select(config_of_run, f"{group}.name")
+    if name is not None:
+        return bool(name == choice)
+    mine, runs = (OmegaConf.select(one, group.replace("/", ".")) for one in (config, config_of_run))
+    if mine is None or runs is None:
+        return False
+    return bool(OmegaConf.to_container(mine) == OmegaConf.to_container(runs))
 
 
 def _changed_overrides(resume: str, overrides: Sequence[str], groups: Collection[str], folder: Path) -> list[str]:
@@ -112,7 +123,7 @@ def rollback(config: DictConfig, folder: Path, attempt: int, error: UserError) -
         error: why it diverged.
 
     Raises:
-        UserError: `error`, if no rollback is left or there is no checkpoint.
+        UserError: `error`, if no rollback is left, there is no checkpoint, or there are several processes.
     """
     from oakleaf.runtime.checkpoint_io import newest_checkpoint
     from oakleaf.runtime.distributed import rank_and_world_size

@@ -96,12 +96,14 @@ def _batch(each: int, processes: int) -> str:
     return f"{processes} processes, batches of {processes} x {each} = {processes * each}"
 
 
-def finish(module: Any, trainer: Any, folder: str) -> None:
-    """Print what the run left, report a checkpoint that could not be saved, and exit as a signal requested.
+def finish(module: Any, trainer: Any, folder: str) -> int:
+    """Print what the run left, and report a checkpoint that could not be saved.
+
+    Returns:
+        The number of the signal that ended the run early, or 0.
 
     Raises:
         UserError: the last checkpoint could not be saved.
-        SystemExit: a signal ended the run; the code is 128 + its number.
     """
     from oakleaf.callbacks import Interruption
 
@@ -111,7 +113,7 @@ def finish(module: Any, trainer: Any, folder: str) -> None:
         raise UserError(f"the run's end is not saved: {failed}")
     if received := max((c.received for c in trainer.callbacks if isinstance(c, Interruption)), default=0):
         log.info("stopped by %s; the same command with resume=auto resumes", signal.Signals(received).name)
-        sys.exit(128 + received)
+    return received
 
 
 def _last_lines(module: Any, folder: str) -> str:

@@ -1,6 +1,5 @@
 """python train.py: from the command line to a trained run."""
 
-import itertools
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -33,11 +32,13 @@ def train(config: DictConfig) -> None:
         return run_job(config, hydra)
     folder = Path(hydra.runtime.output_dir)
     with remove_if_not_started(folder, f"{hydra.job.name}.log"):
-        train_in(folder, config, list(hydra.overrides.task), hydra.runtime.choices)
+        _, received = train_in(folder, config, list(hydra.overrides.task), hydra.runtime.choices)
+    if received:
+        sys.exit(128 + received)
 
 
-def train_in(folder: Path, config: DictConfig, overrides: Sequence[str], groups: Collection[str]) -> Any:
-    """Train a new run in its folder, or resume the run that `config.resume` names. Returns the module."""
+def train_in(folder: Path, config: DictConfig, overrides: Sequence[str], groups: Collection[str]) -> tuple[Any, int]:
+    """Train or resume a run in its folder. Returns the module, and the signal that ended the run early or 0."""
     run_report.check_status_is_alone(config)
     check_run_dir(config.resume, folder, config.folder)
     import_torch()  # seconds; from here on torch and Lightning are used
@@ -47,14 +48,16 @@ def train_in(folder: Path, config: DictConfig, overrides: Sequence[str], groups:
     if content:
         config = resumed_config(config, content, overrides, groups, folder)
     config = OmegaConf.merge(config, {"folder": relative_to_cwd(folder)})  # type: ignore[assignment]
-    for attempt in itertools.count():
+    attempt = 0
+    while True:
         try:
             return fit(folder, config, overrides, checkpoint, content)
         except TrainingDiverged as error:
             checkpoint, content, config = rollback(config, folder, attempt, error)
+            attempt += 1
 
 
-def fit(folder: Path, config: DictConfig, overrides: Sequence[str], checkpoint: Path | None, content: Any) -> Any:
+def fit(folder: Path, config: DictConfig, overrides: Sequence[str], checkpoint: Any, content: Any) -> tuple[Any, int]:
     """Build module, data and Trainer, load the checkpoint's content if there is one, and train."""
     from oakleaf.builder.build import build
     from oakleaf.builder.load import check_classes, load_weights
@@ -65,7 +68,7 @@ def fit(folder: Path, config: DictConfig, overrides: Sequence[str], checkpoint: 
         check_classes(content, data)
         load_weights(module, content)
     if run_report.is_complete(module, recipe["folder"]):
-        return module
+        return module, 0
     trainer = build_trainer(recipe)
     run_report.begin(module, data, trainer, recipe, folder, overrides, new=content is None)
     for logger in trainer.loggers:
@@ -73,9 +76,4 @@ def fit(folder: Path, config: DictConfig, overrides: Sequence[str], checkpoint: 
     if content:
         content.clear()  # three to four times the weights; Lightning reads the optimizers' state from the file
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    run_report.finish(module, trainer, recipe["folder"])
-    return module
-
-
-if __name__ == "__main__":
-    main()
+    return module, run_report.finish(module, trainer, recipe["folder"])

@@ -78,7 +78,9 @@ class EvaluationData:
     def prepare(self) -> None:
         """Prepare the extractor; if that fails, keep the reason, and leave the images without features."""
         try:
-            self.extractor.prepare(self.data, self.device)
+            if self.extractor.prepared_for != (self.data.digest, str(self.device)):
+                self.extractor.prepare(self.data, self.device)
+                self.extractor.prepared_for = self.data.digest, str(self.device)
             self.missing_features_reason = ""
         except UserError as error:
             self.missing_features_reason = str(error)

@@ -26,14 +26,16 @@ class Extractor(ABC):
     """Map stored images [B, C, H, W] to features.
 
     Attributes:
+        prepared_for: digest of the data and name of the device that it is prepared for; None before.
         suffix: appended to the names of the numbers that depend on this extractor, for example "fid-pixels". Only the
             numbers of Inception keep the published names.
     """
 
+    prepared_for: tuple[str, str] | None = None
     suffix: str
 
     def prepare(self, data: ImageDataModule, device: Any) -> None:
-        """Load or train what the extractor needs; called once, before any images are passed.
+        """Load or train what the extractor needs; called once for data and device, before any images are passed.
 
         Args:
             data: the real images.

@@ -187,7 +187,7 @@ class Discriminator(nn.Module):
             nn.Linear(classes, features, bias=False) if self.conditioning not in ("none", "concat_all") else None
         )
         self.classes = nn.Linear(features, aux_classes) if aux_classes else None
-        # always created, so that a seed gives the same weights with and without Q
+        # also created without Q: without it, a seed would give other weights than in version 0.1
         code_hidden = _Layer(nn.Linear(features, 128, bias=bias), norm, 128, nn.LeakyReLU(slope))
         self.code = nn.Sequential(code_hidden, nn.Linear(128, q_outputs)) if q_outputs else None
         init_dcgan_(self, normalised=not bias)

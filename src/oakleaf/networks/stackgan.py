@@ -217,6 +217,7 @@ class FrozenStage(nn.Module):
     def __init__(self, network: nn.Module, run: str | None = None) -> None:
         super().__init__()
         self.network, self.run = network.requires_grad_(False), run
+        self.eval()
 
     def train(self, mode: bool = True) -> "FrozenStage":
         """Keep eval mode, whatever mode is requested."""

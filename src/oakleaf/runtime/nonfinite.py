@@ -47,6 +47,7 @@ class NonFiniteGuard:
         self.consecutive: dict[str, Tensor] = {}
         self.skipped: dict[str, Tensor] = {}
         self.last_losses: dict[str, Mapping[str, Tensor]] = {}
+        self._skipped_at_last_check = 0
 
     def check(self, player: str, optimizer: Any, losses: Mapping[str, Tensor], norm: Tensor) -> bool:
         """Decide whether a player's optimizer may step.
@@ -81,7 +82,7 @@ class NonFiniteGuard:
     def raise_if_diverged(
         self, iteration: int, batch: Mapping[str, Tensor], sample: Callable[[], Tensor] | None = None
     ) -> bool:
-        """Return whether a player's last step was skipped; on a GPU this waits for the device.
+        """Return whether steps were skipped since the last call; on a GPU this waits for the device.
 
         Args:
             iteration: the current iteration.
@@ -95,7 +96,9 @@ class NonFiniteGuard:
         for player, count in self.consecutive.items():
             if int(count) >= self.max_consecutive:
                 raise TrainingDiverged(self._message(player, int(count), iteration, batch, sample))
-        return any(int(count) for count in self.consecutive.values())
+        skipped = sum(int(count) for count in self.skipped.values())
+        grew, self._skipped_at_last_check = skipped > self._skipped_at_last_check, skipped
+        return grew
 
     def _message(
         self,
