@@ -198,6 +198,10 @@ MISTAKES = [
     (["data.crop=-5"], ["data.crop"]),
     (["data.size=0"], ["data.size=0"]),
     (["data.cache=/dev/null/x"], ["data.cache=FOLDER"]),
+    (["watch_every=5"], ["of Oakleaf 0.1", "only version 0.1.0 can read it"]),
+    (["+model.game.generator.told=norm"], ["of Oakleaf 0.1"]),
+    (["+callbacks.health={_target_: oakleaf.callbacks.Health}"], ["of Oakleaf 0.1", "version 0.1.0 only"]),
+    (["model.game.prior._target_=oakleaf.priors.Normal"], ["of Oakleaf 0.1", "version 0.1.0 only"]),
     (["model=null"], [""]),
     (["a b"], ["group=choice or some.key=value"]),
 ]

@@ -58,7 +58,7 @@ def locate(target: Any, where: str = "_target_") -> Any:
         found = getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         reason = first_line(error)
-        raise UserError(f"{where}={target}: there is no such class ({reason})") from error
+        raise UserError(f"{where}={target}: there is no such class ({reason}){_hint(target)}") from error
     defined_in = getattr(found, "__module__", None) or ""
     allowed = _is_within(defined_in, trusted) or (_is_within(defined_in, ALLOWED) and _is_buildable(found))
     if not callable(found) or not allowed or get_object(target) is not found:  # get_object: what Hydra will build
@@ -119,7 +119,15 @@ def _refusal(target: Any, where: str) -> str:
     return (
         f"{where}={target}: a configuration may build networks, losses, data and similar classes of "
         f"{', '.join(ALLOWED_MODULES)} only; to allow a package that you trust, set {TRUST}=PACKAGE in the environment"
+        f"{_hint(target)}"
     )
+
+
+def _hint(target: Any) -> str:
+    """Return what to add to the message for a name of Oakleaf that is not found: it can be one of version 0.1."""
+    if not str(target).startswith("oakleaf."):
+        return ""
+    return "; a configuration of Oakleaf 0.1 can be read by version 0.1.0 only, CHANGELOG.md has the new names"
 
 
 def require_allowed(node: Any) -> None:

@@ -18,6 +18,25 @@ TRAINER_ALTERNATIVES = {  # arguments of Lightning's Trainer that manual optimiz
     "log_every_n_steps": "scalars are logged every log_every= iterations",
 }
 
+KEYS_OF_0_1 = frozenset(  # keys that Oakleaf 0.2 renamed; those that also have another meaning are left out
+    [
+        "watch_every",
+        "non_finite",
+        "in_a_row",
+        "watch",
+        "turns",
+        "told",
+        "told_units",
+        "classifies",
+        "meets",
+        "paid",
+        "fallen",
+        "alike",
+        "calm",
+        "apart",
+    ]
+)
+
 
 def trainer_alternative(key: str) -> str | None:
     """Return the error message for an argument of the Trainer that a GAN cannot use.
@@ -42,6 +61,8 @@ def unknown_key_message(key: str, known: Iterable[Any]) -> str:
         known: the keys that the parent has; those that begin with an underscore are not shown.
     """
     parent, _, name = key.rpartition(".")
+    if name in KEYS_OF_0_1 or key in ("callbacks.health", "callbacks.score"):
+        return f"{key}: this key is of Oakleaf 0.1, and only version 0.1.0 can read it; CHANGELOG.md has its new name"
     options = sorted({str(option) for option in known if not str(option).startswith("_")})
     closest = difflib.get_close_matches(name, options, n=1, cutoff=0.6)
     suggestion = f" Did you mean {f'{parent}.' if parent else ''}{closest[0]}?" if closest else ""
