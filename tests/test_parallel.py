@@ -33,7 +33,7 @@ def train_in_two_processes(folder: Path, *overrides: str) -> Path:
     assert result.returncode == 0, result.stderr
     runs = list((folder / "outputs").glob("*/*"))
     assert len(runs) == 1, runs  # both ranks write into one folder
-    assert "2 process(es)" in result.stdout
+    assert "2 processes, batches of 2 x " in result.stdout
     return runs[0]
 
 

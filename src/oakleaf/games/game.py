@@ -172,7 +172,8 @@ class Game(nn.Module, ABC):
         for term in terms.values():
             for round in rounds:
                 term.prepare(round)
-        adversarial = [loss for round in rounds if (loss := self.adversarial(player, round)) is not None]
+        each = [self.adversarial(player, round) for round in rounds]
+        adversarial = [loss for loss in each if loss is not None]  # torch.compile cannot trace `:=` in a comprehension
         losses = {"adversarial": self.reduce(adversarial)} if adversarial else {}
         for name, term in terms.items():
             losses[name] = self.reduce([term(round) for round in rounds])
