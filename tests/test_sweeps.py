@@ -205,10 +205,13 @@ def test_a_lock_ends_with_the_last_process_that_holds_it(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_a_sweep_is_a_group_in_wandb(tmp_path: Path) -> None:
+    import wandb
+
     from oakleaf.runtime.loggers import WeightsAndBiases
     from oakleaf.sweeps.job_runner import wandb_variables
     from oakleaf.sweeps.wandb_report import log_report
 
+    wandb.teardown()  # wandb reads the environment once per process, and each job of a sweep is a process of its own
     job = Job("hinge-seed0", [], ["loss=hinge", "seed=0"])
     variables = wandb_variables(tmp_path / "loss-seed-123456" / job.name, job)
     with mock.patch.dict(os.environ, variables):
