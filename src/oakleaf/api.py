@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
@@ -22,9 +21,7 @@ from oakleaf.gan import GAN
 from oakleaf.runtime.checkpoint_io import checkpoint_path, read_checkpoint
 from oakleaf.runtime.run_dir import remove_if_not_started, run_dir, run_dir_of
 from oakleaf.sampling.conditions import requested_condition
-from oakleaf.sampling.latents import seeded_inputs
-
-SAMPLED_TOGETHER = 256
+from oakleaf.sampling.latents import sample_in_batches, seeded_inputs
 
 
 class Run:
@@ -75,9 +72,7 @@ class Run:
         if condition is not None:
             key, rows = requested_condition(self.module, condition, count)
             inputs[key] = rows
-        pieces = zip(*(values.split(SAMPLED_TOGETHER) for values in inputs.values()))
-        batches = ({name: part.to(self.module.device) for name, part in zip(inputs, piece)} for piece in pieces)
-        return torch.cat([self.module.sample(batch, ema).cpu() for batch in batches])
+        return sample_in_batches(self.module, inputs, ema)
 
     def evaluate(self, overrides: Sequence[str] = ()) -> dict[str, float]:
         """Compute metrics as `python evaluate.py` does, and write metrics.json beside the run.

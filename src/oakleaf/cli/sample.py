@@ -13,7 +13,6 @@ from oakleaf.runtime.run_dir import atomic_write, make_output_dir
 
 log = logging.getLogger(__name__)
 
-SAMPLED_TOGETHER = 256  # images
 SHOWN = 256  # images on grid.png at most
 
 
@@ -31,13 +30,13 @@ def sample(config: DictConfig) -> None:
         raise UserError("checkpoint= is missing: name a run's folder or a checkpoint file")
     import_torch()
     import numpy as np
-    import torch
 
     from oakleaf.builder.instantiate import instantiate_allowed
     from oakleaf.builder.load import module_from_checkpoint
     from oakleaf.image_grid import are_points, render, to_bytes
     from oakleaf.runtime.checkpoint_io import read_checkpoint
     from oakleaf.sampling.conditions import requested_condition
+    from oakleaf.sampling.latents import sample_in_batches
 
     options: Any = OmegaConf.to_container(config, resolve=True)
     _validate(options)
@@ -52,9 +51,7 @@ def sample(config: DictConfig) -> None:
             raise UserError(f"condition={condition}: this mode shows all conditions; leave it out, or use another mode")
         key, rows = requested_condition(module, condition, len(next(iter(inputs.values()))))
         inputs[key] = rows
-    pieces = zip(*(values.split(SAMPLED_TOGETHER) for values in inputs.values()))
-    batches = ({name: part.to(module.device) for name, part in zip(inputs, piece)} for piece in pieces)
-    images = torch.cat([module.sample(batch, options["ema"], mode.generate).cpu() for batch in batches])
+    images = sample_in_batches(module, inputs, options["ema"], mode.generate)
     preview = module.game.condition.preview(inputs) if module.game.condition else None
     images = mode.arrange(images, preview)
     out = make_output_dir(options["out"])

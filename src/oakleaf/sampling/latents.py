@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from oakleaf.image_grid import interleave
 from oakleaf.runtime.seeds import derive_seed
 
 MAX_COLUMNS = 32  # of a grid by class
+SAMPLED_TOGETHER = 256  # images
 BLOCK = 64  # latents that are drawn together, from random numbers of their own
 GridInputs = tuple[Batch, int | None]  # inputs of the generator, and the columns of their grid; None: about square
 
@@ -56,6 +58,25 @@ def latent_inputs(game: Game, count: int, seed: int) -> Batch:
     if "latent" not in inputs:
         raise UserError("this mode computes with latents, and the generator of this checkpoint takes none")
     return inputs
+
+
+def sample_in_batches(
+    module: Any, inputs: Batch, ema: bool = True, generate: Callable[[Game, Batch], Tensor] | None = None
+) -> Tensor:
+    """Generate images in batches of at most 256.
+
+    Args:
+        module: the `oakleaf.gan.GAN`.
+        inputs: the generator's inputs [count, ...] by name, on any device.
+        ema: whether to use the EMA networks where there are any.
+        generate: a function to use in place of `Game.generate`.
+
+    Returns:
+        Images [count, C, H, W] in [-1, 1], float32, on the CPU.
+    """
+    pieces = zip(*(values.split(SAMPLED_TOGETHER) for values in inputs.values()))
+    batches = ({name: part.to(module.device) for name, part in zip(inputs, piece)} for piece in pieces)
+    return torch.cat([module.sample(batch, ema, generate).cpu() for batch in batches])
 
 
 class Mode(ABC):
