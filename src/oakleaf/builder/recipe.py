@@ -35,7 +35,7 @@ def build_data(config: DictConfig) -> Any:
         raise UserError(f"{missing[0]}= is missing; every run needs it")
     if not isinstance(config.model.get("game"), DictConfig):
         raise UserError("model.game= is missing; every run needs it")
-    validate({key: config[key] for key in ("seed", "max_images", "log_every", "compile", "profile")})
+    validate({key: config[key] for key in ("seed", "max_images", "log_every", "compile", "threads", "profile")})
     arguments = plain(config.data)
     validate(arguments, "data")
     seed_everything(derive_seed(config.seed) % 2**32, verbose=False)

@@ -1,6 +1,6 @@
 """From a recipe to Lightning's Trainer with its callbacks and loggers."""
 
-import os
+import logging
 from typing import Any
 
 import torch
@@ -13,6 +13,9 @@ from oakleaf.builder.recipe import Recipe
 from oakleaf.errors import UserError, one_line
 from oakleaf.runtime.checkpoint_io import AtomicCheckpointIO
 from oakleaf.runtime.sync_batchnorm import SyncBatchNorm
+from oakleaf.runtime.threads import available_cores, set_threads, spinning
+
+log = logging.getLogger(__name__)
 
 REQUIRED = ("accelerator", "devices", "enable_progress_bar", "max_epochs", "num_nodes", "precision", "strategy")
 
@@ -55,7 +58,19 @@ def build_trainer(recipe: Recipe) -> Trainer:
         raise UserError("nonfinite.max_rollbacks needs a single process; with several, resume=auto continues the run")
     if trainer.strategy.root_device.type == "cuda":
         _configure_gpu(arguments, trainer.precision)
+    _configure_cpu(trainer, recipe.get("threads"))
     return trainer
+
+
+def _configure_cpu(trainer: Trainer, threads: int | None) -> None:
+    """Set the number of threads; the processes of this machine share its cores."""
+    count = set_threads(threads, trainer.num_devices if trainer.world_size > 1 else 1)
+    if count > 1 and spinning() and trainer.strategy.root_device.type == "cpu":
+        log.warning(
+            "torch was imported before oakleaf, so its %d threads spin while they wait for each other, and training is "
+            "slow while other programs run: import oakleaf first, or set OMP_WAIT_POLICY=PASSIVE",
+            count,
+        )
 
 
 def _configure_gpu(arguments: Recipe, precision: str) -> None:
@@ -79,7 +94,7 @@ def _instances(group: str, nodes: Recipe, kind: type) -> list[Any]:
 
 def _strategy(arguments: Recipe) -> Any:
     """Return our own strategy for several processes, Lightning's choice for one."""
-    most, devices = 8 * (os.cpu_count() or 1), str(arguments["devices"])
+    most, devices = 8 * available_cores(), str(arguments["devices"])
     if arguments["accelerator"] == "cpu" and devices.isdigit() and int(devices) > most:
         raise UserError(f"trainer.devices={devices}: too many processes for this machine; at most {most} here")
     strategy, single = arguments["strategy"], arguments["devices"] in (1, "1") and arguments["num_nodes"] == 1
