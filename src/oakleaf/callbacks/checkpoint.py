@@ -9,7 +9,6 @@ from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 from oakleaf.callbacks.interval import Interval
 from oakleaf.config.types import PositiveInt
 from oakleaf.gan import GAN
-from oakleaf.runtime.checkpoint_io import remove_partial_files
 from oakleaf.runtime.run_dir import LAST
 
 
@@ -28,11 +27,6 @@ class Checkpoint(LightningCheckpoint):
         self.folder = Path(folder)
         self.interval = Interval(every, parts=20)
         self.keep_interval = Interval(keep_every) if keep_every else None
-
-    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Remove what an interrupted write of an earlier process left."""
-        if trainer.is_global_zero:
-            remove_partial_files(self.folder)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: GAN, *_: Any) -> None:  # type: ignore[override]
         """Save whichever checkpoints are due."""

@@ -1,11 +1,13 @@
 """How every command runs: Hydra composes the configuration, and a user's error ends in one sentence and exit code 1."""
 
+import contextlib
 import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import NoReturn
 
 import hydra
@@ -15,7 +17,7 @@ from omegaconf import DictConfig
 
 from oakleaf import compat
 from oakleaf.builder.resolvers import register
-from oakleaf.cli.error_messages import error_message, one_line_text
+from oakleaf.cli.error_messages import WithoutHome, error_message, one_line_text
 from oakleaf.cli.quoting import quote_argument
 from oakleaf.config.paths import conf_dir
 
@@ -26,8 +28,8 @@ Task = Callable[[DictConfig], None]
 def run_command(name: str, task: Task) -> None:
     """Run a task with the configuration `<name>.yaml` and this process's command line.
 
-    Exit codes: 0 for success, 1 for an error (one sentence on stderr, or the traceback if the error is Oakleaf's), 130
-    for Ctrl-C. With HYDRA_FULL_ERROR=1 in the environment the traceback is always shown.
+    Exit codes: 0 for success, 1 for an error (one sentence on stderr, or the traceback if the error is Oakleaf's). With
+    HYDRA_FULL_ERROR=1 in the environment the traceback is always shown. For signals see `oakleaf.cli.commands`.
 
     Args:
         name: name of the YAML file in `conf/`, without suffix.
@@ -40,8 +42,6 @@ def run_command(name: str, task: Task) -> None:
         job = _Job(name, task, users_value)
         try:
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(job.run)()
-        except KeyboardInterrupt:
-            _exit("stopped", 130)
         except BrokenPipeError:  # the reader of our output has closed it: `--help | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except Exception as error:
@@ -72,6 +72,19 @@ class _Job:
             raise
         finally:
             compat.set_environment(compat.HYDRA_FULL_ERROR, "1")
+
+
+@contextlib.contextmanager
+def log_to(file: Path) -> Iterator[None]:
+    """Write what is logged to a file too, while the block runs."""
+    handler = logging.FileHandler(file, delay=True)
+    handler.setFormatter(WithoutHome("%(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
 
 
 def _exit_with(error: Exception, config: str) -> NoReturn:

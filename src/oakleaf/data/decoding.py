@@ -1,6 +1,9 @@
 """Decoding all pictures of a source into one file, on all processor cores."""
 
 import multiprocessing
+import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -16,6 +19,7 @@ from tqdm import tqdm
 from oakleaf.data.resize import CropResize, PictureTooSmall
 from oakleaf.data.sources import Source
 from oakleaf.errors import UserError
+from oakleaf.runtime.signals import leave_signals_to_parent
 from oakleaf.runtime.threads import available_cores
 
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, UnidentifiedImageError, Image.DecompressionBombError)
@@ -103,21 +107,32 @@ def _parallel_map(
             yield partial(map, decoder)
         return
     fork = multiprocessing.get_context("fork")  # children inherit the source unpickled, and use no accelerator
-    with ProcessPoolExecutor(cores, fork, initializer=_start_process, initargs=(new_decoder,)) as pool:
-        try:
-            yield partial(pool.map, _decode_in_process)
-        except BrokenProcessPool as error:
-            raise UserError(
-                f"decoding: a process was killed; {cores} of them may need more memory than there is"
-            ) from error
+    pool = ProcessPoolExecutor(cores, fork, initializer=_start_process, initargs=(new_decoder, os.getpid()))
+    try:
+        yield partial(pool.map, _decode_in_process)
+    except BrokenProcessPool as error:
+        raise UserError(
+            f"decoding: a process was killed; {cores} of them may need more memory than there is"
+        ) from error
+    finally:  # after an error or a signal, pictures that were not begun are left
+        pool.shutdown(cancel_futures=True)
 
 
 _process_decoder: _Decoder | None = None  # the decoder of a child process
 
 
-def _start_process(new_decoder: Callable[[], _Decoder]) -> None:
+def _start_process(new_decoder: Callable[[], _Decoder], parent: int) -> None:
     global _process_decoder
+    leave_signals_to_parent()
+    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     _process_decoder = new_decoder()
+
+
+def _end_with_parent(parent: int) -> None:
+    """End this process soon after its parent, which may have been killed; it would wait for work forever."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _decode_in_process(indices: range) -> list[Problem | None]:
