@@ -586,8 +586,9 @@ def test_a_chain_is_its_parts_in_order() -> None:
     y, _ = chain(x)
     torch.manual_seed(2)
     assert torch.equal(y, Noise(0.3)(ada(DiffAugment()(x)[0])[0])[0])
-    step(chain, torch.ones(10))
-    assert float(ada.p) == pytest.approx(0.6) and set(chain.diagnostics(round_of(x))) == {"augment/p", "augment/r_t"}
+    chain.observe(round_of(torch.ones(10)))
+    ada.update_state()
+    assert float(ada.p) == pytest.approx(0.6)
     chain.prepare(100)
     torch.manual_seed(2)
     y, _ = chain(x)

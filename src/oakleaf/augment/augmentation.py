@@ -76,13 +76,13 @@ class Augmentation(Stateful):
         """
         return round
 
-    def prepare(self, images_seen: int) -> None:
+    def prepare(self, images: int) -> None:
         """Set what follows a schedule. Called before each training step, outside of compiled graphs.
 
         It fills buffers on the device (`fill_`), which does not wait for the device, while a copy from the host would.
 
         Args:
-            images_seen: images seen before this step, by all processes.
+            images: images seen before this step, by all processes.
         """
 
     def observe(self, round: Round, threshold: Tensor | float = 0.0) -> None:

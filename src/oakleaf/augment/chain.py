@@ -11,6 +11,8 @@ from oakleaf.round import Round
 class Chain(Augmentation):
     """Several augmentations, applied in their order: DiffAugment and noise, for example.
 
+    The game updates the state of every module with a state by itself, so also that of the parts.
+
     Args:
         parts: the augmentations by name.
     """
@@ -34,18 +36,10 @@ class Chain(Augmentation):
             round = part.replace(round)  # type: ignore[operator]
         return round
 
-    def prepare(self, images_seen: int) -> None:
+    def prepare(self, images: int) -> None:
         for part in self.parts.values():
-            part.prepare(images_seen)  # type: ignore[operator]
+            part.prepare(images)  # type: ignore[operator]
 
     def observe(self, round: Round, threshold: Tensor | float = 0.0) -> None:
         for part in self.parts.values():
             part.observe(round, threshold)  # type: ignore[operator]
-
-    def update_state(self) -> None:
-        for part in self.parts.values():
-            part.update_state()  # type: ignore[operator]
-
-    def diagnostics(self, round: Round) -> dict[str, Tensor]:
-        """Return the scalars of all parts; those of a later part replace earlier ones of the same name."""
-        return {name: value for part in self.parts.values() for name, value in part.diagnostics(round).items()}  # type: ignore[operator]
