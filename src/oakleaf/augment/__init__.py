@@ -10,7 +10,19 @@ from oakleaf.augment.ada import ADA
 from oakleaf.augment.apa import APA
 from oakleaf.augment.augmentation import Augmentation
 from oakleaf.augment.chain import Chain
+from oakleaf.augment.consistency import Consistency, FlipAndShift, LatentConsistency, LatentSensitivity
 from oakleaf.augment.diffaugment import DiffAugment
 from oakleaf.augment.noise import Noise
 
-__all__ = ["ADA", "APA", "Augmentation", "Chain", "DiffAugment", "Noise"]
+__all__ = [
+    "ADA",
+    "APA",
+    "Augmentation",
+    "Chain",
+    "Consistency",
+    "DiffAugment",
+    "FlipAndShift",
+    "LatentConsistency",
+    "LatentSensitivity",
+    "Noise",
+]

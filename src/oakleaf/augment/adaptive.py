@@ -76,14 +76,14 @@ class WithProbability(Augmentation, ABC):
         one = torch.ones_like(recorded[:1])
         self.totals += torch.where(counted, torch.cat([recorded, one]), 0.0)
         signs, rounds, images, steps = self.totals.unbind()
-        due = steps >= self.interval
+        complete = steps >= self.interval
         r_t = signs / rounds.clamp(min=1)
         # each of several rounds of a step has its own images of the same batch
         seen = images / rounds.clamp(min=1) * steps * distributed.rank_and_world_size()[1]
-        self.r_t.copy_(torch.where(due, r_t, self.r_t))
+        self.r_t.copy_(torch.where(complete, r_t, self.r_t))
         if isinstance(self.p, Tensor) and self.adaptive:
-            self.p.add_(torch.where(due, (r_t - self.target).sign() * seen / self.images, 0.0)).clamp_(0, 1)
-        self.totals.mul_(~due)
+            self.p.add_(torch.where(complete, (r_t - self.target).sign() * seen / self.images, 0.0)).clamp_(0, 1)
+        self.totals.mul_(~complete)
 
     def diagnostics(self, round: Round) -> dict[str, Tensor]:
         """Return p, and r_t of the last interval."""
