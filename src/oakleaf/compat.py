@@ -166,6 +166,13 @@ def lower_backward_with_forward() -> None:
     torch._functorch.config.force_non_lazy_backward_lowering = True
 
 
+def grid_sample_has_second_derivatives() -> bool:
+    """Whether torch can differentiate `grid_sample` twice, which gradient penalties need: not in 2.11, but in 2.15."""
+    import torch
+
+    return tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 15)
+
+
 def shutdown_workers(loader: Any) -> None:
     """End the worker processes of a `DataLoader` with persistent workers.
 

@@ -145,11 +145,13 @@ class Round:
     Attributes:
         networks: the networks of the players by name; the game sets them.
         frozen: the frozen networks by name; the game sets them.
+        generate: generates images from the rows that `fake_inputs` has, as the game does; the game sets it.
     """
 
     batched = False
     networks: Mapping[str, nn.Module] = {}
     frozen: Mapping[str, nn.Module] = {}
+    generate: Callable[[dict[str, Tensor]], Tensor] | None = None
 
     def __init__(
         self,

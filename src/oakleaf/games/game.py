@@ -156,6 +156,9 @@ class Game(nn.Module, ABC):
         """Prepare an iteration, after `images` images were seen."""
         if self.augment is not None:
             self.augment.prepare(images)
+        for loss in (self.loss, *(self.loss_of(name) for name in self.further)):
+            if (prepare := getattr(loss.objective, "prepare", None)) is not None:
+                prepare(images)
 
     def player_losses(
         self, player: str, batch: Batch, step: int, with_diagnostics: bool = False
@@ -201,6 +204,7 @@ class Game(nn.Module, ABC):
         networks = {name: self.get_submodule(name) for name in self.roles}
         for round in rounds:
             round.networks, round.frozen = networks, dict(self.frozen.items())
+            round.generate = round.generate or self.generate
             # only a critic's losses always need both outputs
             round.batched = self.roles[player] == "critic" and self.batched[player]
             if self.augment is not None:
@@ -232,7 +236,7 @@ class Game(nn.Module, ABC):
         for name, term in terms.items():
             losses[name] = self.reduce([term(round) for round in rounds])
         if self.augment is not None and self.roles[player] == "critic" and player not in self.further:
-            self.augment.observe(rounds[0])
+            self.augment.observe(rounds[0], decision_threshold(self.loss_of(player).objective, rounds[0]))
         return losses
 
     def adversarial_losses(self, player: str, rounds: list[Round]) -> Scalars:
