@@ -78,7 +78,7 @@ def real_data(content: dict[str, Any], split: str | None, root: str | None) -> R
         import torch
 
         data = ready("train", entire=True)
-        return data, torch.arange(source["first"], len(data.rows["image"]))
+        return data, torch.arange(source["first"], data.count)
 
     trained = source.get("split") if has else None
     split = split or trained
