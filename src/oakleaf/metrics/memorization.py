@@ -52,7 +52,8 @@ class Memorisation(Metric):
         self.mirrors = evaluation.data.mirrors
         unused = torch.ones(evaluation.data.count, dtype=torch.bool)
         unused[evaluation.rows] = False
-        self.other_pixels = evaluation.data.images(torch.nonzero(unused).flatten())  # training images outside `real` may be copied too
+        # training images outside `real` may be copied too
+        self.other_pixels = evaluation.data.images(torch.nonzero(unused).flatten())
 
     def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
         require_images(10, real, "memorisation")

@@ -139,7 +139,8 @@ class Retrieval(Metric):
             pairs = torch.stack([data.images(first), self.generated[name][: len(first)]], 1).flatten(0, 1)
             pixels.append(pairs.expand(-1, 3, -1, -1))
             prefix = "held out: " if name.endswith("held_out") else ""
-            texts = [" ".join(self.names[word - 1] for word in row if word) for row in data.column("caption", first).tolist()]
+            captions = data.column("caption", first).tolist()
+            texts = [" ".join(self.names[word - 1] for word in row if word) for row in captions]
             lines += [[f"{prefix}{kind}{text}"] for text in texts for kind in ("", "generated: ")]
         return {"captions": captioned_grid(torch.cat(pixels), lines)}
 
