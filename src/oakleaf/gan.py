@@ -120,7 +120,9 @@ class GAN(LightningModule):
             return None
         epochs = self.trainer.max_epochs
         batches = self.trainer.num_training_batches
-        return int(epochs * batches * self.global_batch_size) if epochs and epochs > 0 else None
+        if not epochs or epochs < 0 or batches == float("inf"):  # infinite: an iterable set of unknown length
+            return None
+        return int(epochs * batches * self.global_batch_size)
 
     # ---- Lightning's hooks -------------------------------------------------------------------------------------------
 
