@@ -5,12 +5,14 @@ from typing import NamedTuple
 from lightning.pytorch import LightningDataModule
 from omegaconf import DictConfig, OmegaConf
 
+from oakleaf.builder.data_node import with_adapter
 from oakleaf.builder.load import load
 from oakleaf.builder.recipe import (
     Recipe,
     build_data,
     build_module,
     check_condition,
+    check_groups,
     data_facts,
     stored_recipe,
     validated_recipe,
@@ -34,6 +36,8 @@ def build(config: DictConfig) -> Build:
         UserError: a value that makes no sense, or data that are not there.
     """
     register()
+    check_groups(config)
+    config = with_adapter(config)
     data = build_data(config)
     config = OmegaConf.merge(config, {"data": data_facts(data)})  # type: ignore[assignment]
     recipe = validated_recipe(config, data)

@@ -25,16 +25,24 @@ from oakleaf.runtime.seeds import derive_seed
 Recipe = dict[str, Any]
 
 
-def build_data(config: DictConfig) -> Any:
-    """Build the data module.
+def check_groups(config: DictConfig) -> None:
+    """Check that the configuration has the groups that every run needs.
 
     Raises:
-        UserError: a group of the configuration is missing, a value is wrong, or the data are not there.
+        UserError: a group is missing.
     """
     if missing := [key for key in ("data", "loss", "optim", "model", "trainer") if config.get(key) is None]:
         raise UserError(f"{missing[0]}= is missing; every run needs it")
     if not isinstance(config.model.get("game"), DictConfig):
         raise UserError("model.game= is missing; every run needs it")
+
+
+def build_data(config: DictConfig) -> Any:
+    """Build the data module.
+
+    Raises:
+        UserError: a value is wrong, or the data are not there.
+    """
     validate({key: config[key] for key in ("seed", "max_images", "log_every", "compile", "profile")})
     arguments = plain(config.data)
     validate(arguments, "data")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from oakleaf.conditioning.condition import Condition
+from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.errors import UserError
 from oakleaf.games.critics import FurtherCritic
 from oakleaf.image_grid import from_bytes
@@ -126,19 +127,18 @@ class Game(nn.Module, ABC):
     def sample_inputs(self, count: int, device: torch.device | str = "cpu") -> Batch:
         """Draw inputs for `generate`: latents from the prior, and conditions where the game has one."""
 
-    def initialize_from_data(self, rows: Mapping[str, Tensor]) -> None:
+    def initialize_from_data(self, data: ImageDataModule) -> None:
         """Initialise networks from real images, once, before the first iteration of a new run.
 
         A network with an attribute `initialization_images` gets that many images by its method `initialize_from`.
 
         Args:
-            rows: the data as they are stored; `image` is [N, C, H, W], uint8 for images.
+            data: the training data, after `setup`.
         """
-        images = rows["image"]
         for network in self.children():
             if count := getattr(network, "initialization_images", 0):
-                indices = torch.randperm(len(images))[:count]
-                network.initialize_from(from_bytes(images[indices.sort().values]))  # type: ignore[operator]
+                indices = torch.randperm(data.count)[:count]
+                network.initialize_from(from_bytes(data.images(indices.sort().values)))  # type: ignore[operator]
 
     def forward(self, *arguments: Any) -> tuple[Scalars, Scalars]:
         """Call `player_losses` without compiled graphs.
