@@ -32,7 +32,7 @@ from oakleaf.games import Matching
 from oakleaf.image_grid import from_bytes
 from oakleaf.losses.loss import Loss
 from oakleaf.losses.objectives import NonSaturating
-from oakleaf.metrics.classifier import Training
+from oakleaf.frozen.classifier import Training
 from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.retrieval import Retrieval, retrieval_accuracy
 from oakleaf.networks import text

@@ -12,9 +12,9 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 from oakleaf.config.types import PositiveInt
 from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.errors import UserError, first_line
-from oakleaf.metrics.cache import hash_weights
-from oakleaf.metrics.classifier import Training, cached_classifier, scaled
-from oakleaf.metrics.classifier_targets import Attributes, Labels, Rotations, Task
+from oakleaf.runtime.cache import hash_weights
+from oakleaf.frozen.classifier import Training, cached_classifier, scaled
+from oakleaf.frozen.tasks import Attributes, Labels, Rotations, Task
 from oakleaf.metrics.image_set import Features
 
 INCEPTION = (

@@ -11,8 +11,8 @@ from torch.nn.functional import cross_entropy
 from oakleaf.config.types import PositiveInt
 from oakleaf.data.images import Images
 from oakleaf.errors import UserError
-from oakleaf.metrics.cache import cache_path, hash_weights, save
-from oakleaf.metrics.classifier import minimise, scaled
+from oakleaf.runtime.cache import cache_path, hash_weights, save
+from oakleaf.frozen.classifier import minimise, scaled
 from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.image_set import ImageSet
 from oakleaf.metrics.metric import Metric
