@@ -26,9 +26,9 @@ from oakleaf.callbacks.evaluate import Evaluate
 from oakleaf.cli.real_data import real_data
 from oakleaf.data.toy import Points, Ring
 from oakleaf.errors import UserError
-from oakleaf.metrics import scores as scoring
 from oakleaf.frozen.classifier import Training, accuracy, train_classifier
 from oakleaf.frozen.tasks import Attributes, Labels
+from oakleaf.metrics import scores as scoring
 from oakleaf.metrics.conditional import GanTrainTest, OneNN
 from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.extractors import Classifier, DINOv2, Inception, Pixels

@@ -145,7 +145,7 @@ class GAN(LightningModule):
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if self.iteration == 0:
             torch.manual_seed(derive_seed(self.seed, "meet"))
-            self.game.initialize_from_data(data.rows)
+            self.game.initialize_from_data(data)
             for name, average in self.ema.items():
                 average.network.load_state_dict(self.network(name).state_dict())  # type: ignore[union-attr]
         for optimizer in self._optimizers():

@@ -30,6 +30,7 @@ class CriticOutput(NamedTuple):
 Critic = Callable[[Tensor], CriticOutput]
 Rows = Mapping[str, Tensor]
 EMPTY: Rows = {}
+NO_NETWORKS: Mapping[str, nn.Module] = {}
 
 
 class Round:
@@ -56,9 +57,13 @@ class Round:
         critic: maps images to a `CriticOutput`.
         batch: the rows of the data that `real` is from.
         fake_inputs: the rows (latents, condition) that `fake` was generated from.
+
+    Attributes:
+        frozen: the game's frozen networks by name.
     """
 
     batched = False
+    frozen: Mapping[str, nn.Module] = NO_NETWORKS
 
     def __init__(
         self, real: Tensor, fake: Tensor, critic: Critic, batch: Rows = EMPTY, fake_inputs: Rows = EMPTY

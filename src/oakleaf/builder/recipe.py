@@ -16,6 +16,7 @@ from oakleaf.config.allowlist import is_safe_interpolation
 from oakleaf.config.paths import conf_dir
 from oakleaf.config.validate import validate
 from oakleaf.errors import UserError
+from oakleaf.frozen import attach
 from oakleaf.gan import GAN
 from oakleaf.runtime.memory import build_on_meta
 from oakleaf.runtime.nonfinite import NonFiniteGuard
@@ -88,6 +89,7 @@ def build_module(recipe: Recipe) -> GAN:
         if "__init__()" not in str(error):
             raise
         raise UserError(f"model.game: {str(error).split('__init__()')[1].strip()}") from error  # missing or unexpected
+    attach(game, instantiate_allowed(recipe["model"].get("frozen") or {}))
     ema = optim.pop("ema", None)
     guard = NonFiniteGuard(**recipe.get("nonfinite", {}))
     return GAN(game, optim, ema, recipe["seed"], recipe["log_every"], recipe["max_images"], guard)
@@ -103,7 +105,7 @@ def check_condition(module: GAN, data: Any, recipe: Recipe) -> None:
     if condition is None:
         return
     model, name = recipe["model"]["name"], recipe["data"]["name"]
-    if condition.key not in data.keys:
+    if condition.key not in ("image", *data.keys):
         choices = [key for key in data.keys if (conf_dir() / "model/condition" / f"{key}.yaml").is_file()]
         rows = " and ".join(f"`{key}` (model/condition={key})" for key in choices) or "no rows for a condition"
         hint = f"; {condition.source_hint}" if condition.source_hint else ""

@@ -28,7 +28,7 @@ TRAIN_KEYS: Fixed = {  # the mappings of conf/train.yaml that are not the argume
     }
     | {"compile": bool | Literal["auto", "cuda_graphs"], "profile": bool},
     "nonfinite": {"max_consecutive": PositiveInt, "max_rollbacks": NonNegativeInt},
-    "model": {"name": str, "game": Any},
+    "model": {"name": str, "game": Any, "frozen": Any},
     "sweep": {
         "metric": str | list[str],
         "measure": str | None,

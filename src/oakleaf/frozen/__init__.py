@@ -11,3 +11,8 @@ have no optimizer, no gradient of their weights and no moving average, and are a
 - `files`: networks from files; `faces`, `edges` are the architectures of some.
 - `run`: a network of another run.
 """
+
+from oakleaf.frozen.network import FrozenNetwork, FrozenOutput, attach
+from oakleaf.frozen.trained import Trained
+
+__all__ = ["FrozenNetwork", "FrozenOutput", "Trained", "attach"]

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from oakleaf.config.types import PositiveFloat, PositiveInt
 from oakleaf.errors import UserError
-from oakleaf.frozen.tasks import Part, Task
+from oakleaf.frozen.tasks import Task
 from oakleaf.image_grid import from_bytes
 from oakleaf.runtime import distributed
 from oakleaf.runtime.cache import cache_path, hash_weights, save
@@ -219,21 +219,18 @@ class CachedClassifier(NamedTuple):
 
     Attributes:
         network: in eval mode.
-        accuracy: its share of correct predictions on the tenth of the images that was held out.
+        accuracy: its share of correct predictions on the images that were held out; None if none of them has a target.
         hash: of its weights.
     """
 
     network: Network
-    accuracy: float
+    accuracy: float | None
     hash: str
 
 
-def cached_classifier(
-    pixels: Tensor, task: Task, training: Training, key: str, cache: Path, device: Any, seed: int = 0, part: Part = "all"
-) -> CachedClassifier:
-    """Load the classifier for a data set from the cache; train it on nine tenths of the images if it is not there.
-
-    With several processes the first one trains, and the others wait for its file.
+@dataclass
+class ClassifierJob:
+    """The training of a classifier for a data set, and the file in the cache that keeps its result.
 
     Args:
         pixels: images [N, C, H, W] as stored.
@@ -242,51 +239,90 @@ def cached_classifier(
         key: identifies the images.
         cache: `data.cache`.
         device: where to train, and the device of the result.
+        rows: the images to train on [M]; None: a random nine tenths.
+        held_out: the images of the accuracy; None: all that are not trained on.
         seed: of the weights and the batches.
-        part: which rows are used; a tenth of them is held out.
+    """
+
+    pixels: Tensor
+    task: Task
+    training: Training
+    key: str
+    cache: Path
+    device: Any
+    rows: Tensor | None = None
+    held_out: Tensor | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        usable = self.task.rows(len(self.pixels))
+        fitting = nine_tenths(usable) if self.rows is None else usable[torch.isin(usable, self.rows)]
+        others = usable[~torch.isin(usable, fitting)]
+        self.fitting = fitting
+        self.others = others if self.held_out is None else others[torch.isin(others, self.held_out)]
+
+    @property
+    def file(self) -> Path:
+        """The path of the file in the cache."""
+        digests = [None if values is None else _hash(values) for values in (self.task.targets(), self.fitting)]
+        about = (self.task.kind, self.task.outputs, self.task.settings, *digests, astuple(self.training), self.seed)
+        return cache_path(self.cache, "classifiers", (3, self.key, *about))
+
+    def train(self) -> None:
+        """Train the classifier and save it, unless the file exists.
+
+        Raises:
+            UserError: there are too few images, or the file cannot be written.
+        """
+        file, fitting, others = self.file, self.fitting, self.others
+        if file.is_file():
+            return
+        if len(fitting) < 2:
+            usable = len(fitting) + len(others)
+            raise UserError(f"{usable} images are too few to train a classifier and hold out others: extractor=pixels")
+        kind, count = self.task.kind, f"{len(fitting):,}"
+        log.info("training a classifier of %s on %s images, once; it is saved in %s", kind, count, file.parent)
+        network = train_classifier(self.pixels, self.task, self.training, self.device, fitting, self.seed)
+        share = accuracy(network, self.pixels, self.task, others, self.device) if len(others) else None
+        save({"weights": network.state_dict(), "accuracy": share}, file, "classifier")
+
+    def load(self) -> CachedClassifier:
+        """Read the classifier from the file."""
+        content = torch.load(self.file, map_location="cpu", weights_only=True)
+        network = network_for(self.pixels, self.task, self.training)
+        network.load_state_dict(content["weights"])
+        network = network.to(memory_format=torch.channels_last).to(self.device).eval().requires_grad_(False)
+        return CachedClassifier(network, content["accuracy"], hash_weights(network))
+
+
+def cached_classifier(
+    pixels: Tensor,
+    task: Task,
+    training: Training,
+    key: str,
+    cache: Path,
+    device: Any,
+    rows: Tensor | None = None,
+    seed: int = 0,
+) -> CachedClassifier:
+    """Load the classifier for a data set from the cache; train it if it is not there.
+
+    With several processes the first one trains, and the others wait for its file. The arguments are those of
+    `ClassifierJob`.
 
     Raises:
-        UserError: a single image is no training set, or the file cannot be written.
+        UserError: there are too few images, or the file cannot be written.
     """
-    arguments = (pixels, task, training, key, cache, device, seed, part)
-    distributed.run_on_rank_zero(lambda: None if classifier_file(*arguments).is_file() else _train_and_save(*arguments))
-    return load_or_train(*arguments)
+    job = ClassifierJob(pixels, task, training, key, cache, device, rows, seed=seed)
+    distributed.run_on_rank_zero(job.train)
+    return job.load()
 
 
-def load_or_train(
-    pixels: Tensor, task: Task, training: Training, key: str, cache: Path, device: Any, seed: int, part: Part
-) -> CachedClassifier:
-    """Do what `cached_classifier` does, in this process alone."""
-    file = classifier_file(pixels, task, training, key, cache, device, seed, part)
-    if not file.is_file():
-        _train_and_save(pixels, task, training, key, cache, device, seed, part)
-    content = torch.load(file, map_location="cpu", weights_only=True)
-    network = network_for(pixels, task, training)
-    network.load_state_dict(content["weights"])
-    network = network.to(memory_format=torch.channels_last).to(device).eval().requires_grad_(False)
-    return CachedClassifier(network, content["accuracy"], hash_weights(network))
-
-
-def classifier_file(
-    pixels: Tensor, task: Task, training: Training, key: str, cache: Path, device: Any, seed: int, part: Part
-) -> Path:
-    """Return the path of the file for these arguments of `cached_classifier`."""
-    targets = task.targets()
-    digest = None if targets is None else hashlib.blake2b(targets.numpy().tobytes(), digest_size=16).hexdigest()
-    about = (key, task.kind, task.outputs, digest, task.settings, astuple(training), seed, part)
-    return cache_path(cache, "classifiers", (3, *about))
-
-
-def _train_and_save(
-    pixels: Tensor, task: Task, training: Training, key: str, cache: Path, device: Any, seed: int, part: Part
-) -> None:
-    rows = task.part(len(pixels), part)
-    if len(rows) < 2:
-        raise UserError("a single image is too little to train a classifier: extractor=pixels")
+def nine_tenths(rows: Tensor) -> Tensor:
+    """Return nine tenths of row numbers [M] in a random order, which is the same in each run."""
     order = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))]
-    held_out = max(1, len(order) // 10)
-    file, count = classifier_file(pixels, task, training, key, cache, device, seed, part), len(order) - held_out
-    log.info("training a classifier of %s on %s images, once; it is saved in %s", task.kind, f"{count:,}", file.parent)
-    network = train_classifier(pixels, task, training, device, order[held_out:], seed)
-    held_out_accuracy = accuracy(network, pixels, task, order[:held_out], device)
-    save({"weights": network.state_dict(), "accuracy": held_out_accuracy}, file, "classifier")
+    return order[max(1, len(order) // 10) :]
+
+
+def _hash(values: Tensor) -> str:
+    return hashlib.blake2b(values.contiguous().numpy().tobytes(), digest_size=16).hexdigest()

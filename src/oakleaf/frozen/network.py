@@ -93,7 +93,7 @@ class FrozenNetwork(nn.Module):
         self.provenance = self.read()
         self.reason = ""
 
-    def check(self) -> None:  # noqa: B027, most sources can only tell by reading
+    def check(self) -> None:
         """Check what can be checked before a new run decodes its data.
 
         Raises:
@@ -203,8 +203,8 @@ class FrozenNetwork(nn.Module):
         self.network = network.requires_grad_(False)
         for layer in network.modules():
             if hasattr(layer, "inplace"):
-                layer.inplace = False  # the layer before it would lose its output
-            layer.is_watched = False  # type: ignore[assignment]
+                layer.inplace = False  # type: ignore[assignment]  # the layer before it would lose its output
+            layer.__dict__["is_watched"] = False  # past torch's check of attributes
             layer.register_forward_hook(_keep_output)
         if self.embedding_layer is not None:
             network.get_submodule(self.embedding_layer).register_forward_pre_hook(_keep_input)
@@ -248,6 +248,23 @@ class FrozenNetwork(nn.Module):
             return
         differs = f"{found.file or self.source} holds other weights than those of the training"
         self.reason = "" if found.hash == stored.hash else f"{differs} ({found.hash}, expected {stored.hash})"
+
+
+def attach(game: nn.Module, networks: Mapping[str, FrozenNetwork]) -> None:
+    """Make frozen networks those of a game.
+
+    They become the submodule `frozen`. A condition, a discriminator or another part of the game that has a method
+    `use_frozen(networks)` gets them by it; it may build layers for their shapes there, since no optimizer exists yet,
+    but must not make them its submodules, because its weights are trained and averaged.
+
+    Args:
+        game: the game.
+        networks: the frozen networks by name.
+    """
+    game.frozen = nn.ModuleDict(networks)
+    for module in game.modules():
+        if hasattr(module, "use_frozen"):
+            module.use_frozen(networks)  # type: ignore[operator]
 
 
 def _leave_out_large_weights(module: Any, state_dict: dict[str, Any], prefix: str, _: Any) -> None:

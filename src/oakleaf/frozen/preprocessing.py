@@ -83,8 +83,8 @@ class Preprocessing(nn.Module):
         if self.expected.box is None:
             return x
         top, left, bottom, right = self.expected.box
-        rows, columns = ((round(a * n), round(b * n)) for a, b, n in ((top, bottom, x.shape[2]), (left, right, x.shape[3])))
-        return x[:, :, slice(*rows), slice(*columns)]
+        height, width = x.shape[2:]
+        return x[:, :, round(top * height) : round(bottom * height), round(left * width) : round(right * width)]
 
     def _resized(self, x: Tensor) -> Tensor:
         if self.expected.size is None:

@@ -57,20 +57,18 @@ def from_tensor(content: Tensor) -> Provenance:
     return Provenance(**{name: value for name, value in values.items() if name in Provenance.__dataclass_fields__})
 
 
-def of_weights(source: str, network: nn.Module, file: Path | None = None, **about: Any) -> Provenance:
+def of_weights(source: str, network: nn.Module, file: Path | None = None) -> Provenance:
     """Return the provenance of a network with its weights.
 
     Args:
         source: the class and the name of the network.
         network: with its weights.
         file: that they were read from, if any.
-        about: data, part, seed and task, if it was trained here.
     """
     tensors = [(name, tensor_hash(tensor)) for name, tensor in sorted(network.state_dict().items())]
     total = hashlib.blake2b(repr(tensors).encode(), digest_size=8).hexdigest()
     large = {tensor_hash(t) for t in network.state_dict().values() if t.numel() >= LARGE and t.is_floating_point()}
-    files = {"file": file.name, "file_hash": file_hash(file)} if file else {}
-    return Provenance(source, total, sorted(large), **files, **about)
+    return Provenance(source, total, sorted(large), file.name if file else "", file_hash(file) if file else "")
 
 
 def tensor_hash(tensor: Tensor) -> str:

@@ -210,10 +210,7 @@ class Identities(Task):
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the margin softmax loss, where the logits are cosines [B, persons]."""
         own = logits.gather(1, target[:, None])
-        if self.kind_of_margin == "cosface":
-            penalised = own - self.margin
-        else:
-            penalised = arcface_cosine(own, self.margin)
+        penalised = own - self.margin if self.kind_of_margin == "cosface" else arcface_cosine(own, self.margin)
         return cross_entropy(self.scale * logits.scatter(1, target[:, None], penalised), target)
 
 

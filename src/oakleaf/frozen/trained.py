@@ -1,5 +1,7 @@
 """Recognition networks that are trained on the run's own data, in minutes, before the first iteration."""
 
+import logging
+from dataclasses import replace
 from typing import Literal
 
 from torch import nn
@@ -7,12 +9,14 @@ from torch import nn
 from oakleaf.config.types import NonNegativeInt, PositiveFloat, PositiveInt, Size, height_width
 from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.errors import UserError
-from oakleaf.frozen.classifier import Network, Training, load_or_train
+from oakleaf.frozen.classifier import ClassifierJob, Network, Training, nine_tenths
 from oakleaf.frozen.network import FrozenNetwork
 from oakleaf.frozen.preprocessing import Input
 from oakleaf.frozen.provenance import Provenance, of_weights
 from oakleaf.frozen.tasks import Ages, Attributes, Identities, Labels, Part, Rotations, Task
 from oakleaf.runtime import distributed
+
+log = logging.getLogger(__name__)
 
 Kind = Literal["label", "attributes", "identity", "age", "rotation"]
 
@@ -100,12 +104,18 @@ class Trained(FrozenNetwork):
                 f"model.frozen: {self.source} is for images [{expected.channels}, {expected.size}], and the data have "
                 f"{list(pixels.shape[1:])}: channels=${{data.channels}} size=${{data.size}}"
             )
-        settings = self.training_settings, data.digest, data.cache, device, self.seed, self.part
-        trained = load_or_train(pixels, self.task_for(data), *settings)
+        task = self.task_for(data)
+        rows = task.part(len(pixels), self.part)
+        where = (data.digest, data.cache, device)
+        job = ClassifierJob(pixels, task, self.training_settings, *where, nine_tenths(rows), rows, self.seed)
+        job.train()
+        trained = job.load()
+        if trained.accuracy is not None:
+            log.info("%s: %.1f %% correct on held-out images", self.source, 100 * trained.accuracy)
         weights = {name: value for name, value in trained.network.state_dict().items() if self._keeps(name)}
         self.network.load_state_dict(weights)
-        about = {"data": data.hash, "part": self.part, "seed": self.seed, "task": self.task}
-        return of_weights(self.source, self.network, **about)
+        about = of_weights(self.source, self.network)
+        return replace(about, data=data.hash, part=self.part, seed=self.seed, task=task.kind)
 
     def _keeps(self, name: str) -> bool:
         """Whether a weight of the trained network is kept; the vectors of the training's persons are not."""
@@ -121,7 +131,7 @@ class Trained(FrozenNetwork):
             return Rotations(data.size)
         if self.task not in data.rows:
             have = ", ".join(name for name in data.rows if name != "image") or "none"
-            raise UserError(f"model.frozen: Trained(task={self.task}) needs the row `{self.task}`; the data have {have}")
+            raise UserError(f"model.frozen: {self.source} needs the row `{self.task}`; the data have {have}")
         row = data.rows[self.task]
         if self.task == "identity":
             return Identities(row, self.margin, self.scale, self.kind_of_margin)

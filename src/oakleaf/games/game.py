@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from oakleaf.conditioning.condition import Condition
+from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.image_grid import from_bytes
 from oakleaf.losses.loss import Loss, with_instance_noise
 from oakleaf.losses.objectives import decision_threshold, discriminator_probability
@@ -39,6 +40,7 @@ class Game(nn.Module, ABC):
         condition: what the networks are conditioned on, or None.
 
     Attributes:
+        frozen: networks that no player trains, by name (`model.frozen`).
         diagnostics_player: the player in whose step `diagnostics` are computed.
         compiled: compiled versions of `losses` by player; empty while nothing is compiled.
         batched: whether real and fake images go through the discriminator in one pass; None until it is known.
@@ -54,6 +56,7 @@ class Game(nn.Module, ABC):
     ) -> None:
         super().__init__()
         self.condition = condition
+        self.frozen: Any = nn.ModuleDict()  # set by the builder
         self.loss = loss
         # set as an attribute, so that its buffers are part of the state dict
         self.objective = loss.objective if isinstance(loss.objective, StatefulObjective) else None
@@ -92,15 +95,18 @@ class Game(nn.Module, ABC):
     def sample_inputs(self, count: int, device: torch.device | str = "cpu") -> Batch:
         """Draw inputs for `generate`: latents from the prior, and conditions where the game has one."""
 
-    def initialize_from_data(self, rows: Mapping[str, Tensor]) -> None:
+    def initialize_from_data(self, data: ImageDataModule) -> None:
         """Initialise networks from real images, once, before the first iteration of a new run.
 
-        A network with an attribute `initialization_images` gets that many images by its method `initialize_from`.
+        Frozen networks get their weights. A network with an attribute `initialization_images` gets that many images by
+        its method `initialize_from`.
 
         Args:
-            rows: the data as they are stored; `image` is [N, C, H, W], uint8 for images.
+            data: the training data, after `setup`.
         """
-        images = rows["image"]
+        for network in self.frozen.values():
+            network.initialize(data)
+        images = data.rows["image"]
         for network in self.children():
             if count := getattr(network, "initialization_images", 0):
                 indices = torch.randperm(len(images))[:count]
@@ -158,6 +164,7 @@ class Game(nn.Module, ABC):
         """Run the networks and prepare the Rounds for a player's step: joint pass and instance noise."""
         rounds = self.rounds_for(player, self.play(batch))
         for round in rounds:
+            round.frozen = self.frozen
             # only the discriminator's losses always need both outputs
             round.batched = player == "discriminator" and bool(self.batched)
         return rounds if noise_sd is None else [with_instance_noise(round, noise_sd) for round in rounds]

@@ -14,11 +14,11 @@ from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.errors import UserError
 from oakleaf.games import Batch
 from oakleaf.gan import GAN
-from oakleaf.runtime.cache import cache_path
 from oakleaf.metrics.extractors import Extractor
 from oakleaf.metrics.image_set import Features, ImageSet
 from oakleaf.metrics.neighbours import shuffled
 from oakleaf.runtime import distributed
+from oakleaf.runtime.cache import cache_path
 from oakleaf.runtime.run_dir import atomic_write
 from oakleaf.runtime.seeds import derive_seed
 from oakleaf.sampling.latents import seeded_inputs
@@ -183,7 +183,7 @@ class EvaluationData:
         condition's own distribution is sampled.
         """
         condition, rows = self.module.game.condition, self.data.rows
-        if condition is None or condition.key not in self.data.keys:
+        if condition is None or condition.key not in ("image", *self.data.keys):
             return None
         available = torch.arange(len(rows["image"]))
         if condition.key == "label":
@@ -201,7 +201,11 @@ class EvaluationData:
             return inputs
         key = self.module.game.condition.key  # type: ignore[union-attr]
         rows = inputs["row"]
-        data = {key: self.data.rows[key][rows]} if key in self.data.rows and key != "input" else self.data.batch(rows)
+        data = (
+            {key: self.data.rows[key][rows]}
+            if key in self.data.rows and key not in ("input", "image")
+            else self.data.batch(rows)
+        )
         return {name: values for name, values in inputs.items() if name != "row"} | {key: data[key]}
 
     @cached_property

@@ -13,7 +13,6 @@ from torch import Tensor, distributed
 from oakleaf import compat
 from oakleaf.errors import UserError
 
-
 T = TypeVar("T")
 
 
