@@ -12,7 +12,7 @@ have no optimizer, no gradient of their weights and no moving average, and are a
 - `run`: a network of another run.
 """
 
-from oakleaf.frozen.network import FrozenNetwork, FrozenOutput, attach
+from oakleaf.frozen.network import FrozenNetwork, FrozenOutput
 from oakleaf.frozen.trained import Trained
 
-__all__ = ["FrozenNetwork", "FrozenOutput", "Trained", "attach"]
+__all__ = ["FrozenNetwork", "FrozenOutput", "Trained"]

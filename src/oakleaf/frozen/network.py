@@ -250,23 +250,6 @@ class FrozenNetwork(nn.Module):
         self.reason = "" if found.hash == stored.hash else f"{differs} ({found.hash}, expected {stored.hash})"
 
 
-def attach(game: nn.Module, networks: Mapping[str, FrozenNetwork]) -> None:
-    """Make frozen networks those of a game.
-
-    They become the submodule `frozen`. A condition, a discriminator or another part of the game that has a method
-    `use_frozen(networks)` gets them by it; it may build layers for their shapes there, since no optimizer exists yet,
-    but must not make them its submodules, because its weights are trained and averaged.
-
-    Args:
-        game: the game.
-        networks: the frozen networks by name.
-    """
-    game.frozen = nn.ModuleDict(networks)
-    for module in game.modules():
-        if hasattr(module, "use_frozen"):
-            module.use_frozen(networks)  # type: ignore[operator]
-
-
 def _leave_out_large_weights(module: Any, state_dict: dict[str, Any], prefix: str, _: Any) -> None:
     if not module.is_stored_completely():
         for name in [name for name in state_dict if name.startswith(f"{prefix}network.")]:
