@@ -115,7 +115,7 @@ def check_condition(module: GAN, data: Any, recipe: Recipe) -> None:
     if condition is None:
         return
     model, name = recipe["model"]["name"], recipe["data"]["name"]
-    if condition.key not in data.keys:
+    if condition.key not in ("image", *data.keys):
         choices = [key for key in data.keys if (conf_dir() / "model/condition" / f"{key}.yaml").is_file()]
         rows = " and ".join(f"`{key}` (model/condition={key})" for key in choices) or "no rows for a condition"
         hint = f"; {condition.source_hint}" if condition.source_hint else ""
