@@ -57,6 +57,7 @@ class GAN(LightningModule):
         running_means: losses and diagnostics since the last logged row.
         last_scalars: the last logged row.
         log_next: players whose diagnostics are computed in their next step.
+        recipe: the configuration that checkpoints store; empty if the module was not built from one.
         weights: the parameters of each player.
         ema: the averaged networks by player.
     """
@@ -83,6 +84,7 @@ class GAN(LightningModule):
         self.iteration = self.images_seen = self.global_batch_size = 0
         self.classes: list[str] = []
         self.trained_on = ""
+        self.recipe: dict[str, Any] = {}
         self.running_means = RunningMeans()
         self.last_scalars: dict[str, float] = {}
         self.log_next = set(self.players)
@@ -167,7 +169,8 @@ class GAN(LightningModule):
             self.trainer.should_stop = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add iteration, images seen, class names and the data's hash to a checkpoint."""
+        """Add the recipe, iteration, images seen, class names and the data's hash to a checkpoint."""
+        checkpoint["hyper_parameters"] = self.recipe
         checkpoint["iteration"], checkpoint["images_seen"] = self.iteration, self.images_seen
         checkpoint["trained_on"] = {"classes": self.classes, "data": self.trained_on}
 
@@ -175,6 +178,20 @@ class GAN(LightningModule):
         """Restore iteration, images seen, class names and the data's hash."""
         self.iteration, self.images_seen = checkpoint["iteration"], checkpoint["images_seen"]
         self.classes, self.trained_on = list(checkpoint["trained_on"]["classes"]), checkpoint["trained_on"]["data"]
+
+    # ---- Logging -----------------------------------------------------------------------------------------------------
+
+    def log_scalar(self, name: str, value: float | Tensor) -> None:
+        """Add a value of this iteration; the next row of scalars has the mean of the values since the row before.
+
+        It takes less time than Lightning's `log`, and on a GPU it does not wait for the device.
+
+        Args:
+            name: logged name.
+            value: a number, or a tensor of one element.
+        """
+        tensor = value.reshape(()) if isinstance(value, Tensor) else torch.full((), value, device=self.device)
+        self.running_means.add("", {name: tensor})
 
     # ---- One player's update -----------------------------------------------------------------------------------------
 

@@ -18,7 +18,9 @@ from oakleaf.errors import UserError
 Fixed = Mapping[str, Mapping[str, Any]]  # by dotted key of a mapping without a _target_: annotations of its keys
 
 TRAIN_KEYS: Fixed = {  # the mappings of conf/train.yaml that are not the arguments of a class
-    "": dict.fromkeys(("data", "loss", "optim", "model", "nonfinite", "trainer", "callbacks", "logger", "sweep"), Any)
+    "": dict.fromkeys(
+        ("data", "loss", "optim", "model", "module", "nonfinite", "trainer", "callbacks", "logger", "sweep"), Any
+    )
     | {
         "seed": int,
         "max_images": PositiveInt | None,
@@ -72,7 +74,7 @@ def validate(node: Any, path: str = "", fixed: Fixed = TRAIN_KEYS) -> None:
             raise UserError(f"{key_path}={value}: should be true or false")
         if str(key).startswith("_"):
             continue
-        if message := trainer_alternative(key_path):
+        if message := trainer_alternative(key_path, of_a_gan=False):
             raise UserError(message)
         if annotations is not None and key not in annotations:
             raise UserError(unknown_key_message(key_path, annotations))
