@@ -32,7 +32,7 @@ def is_gan(recipe: Mapping[str, Any]) -> bool:
     return issubclass(module_class(recipe), GAN)
 
 
-def wanted_parts(recipe: Mapping[str, Any]) -> set[str]:
+def missing_parts(recipe: Mapping[str, Any]) -> set[str]:
     """Return the names of the constructor's parameters that the recipe does not set.
 
     A GAN's `**kwargs` are passed on to `GAN`, so they stand for all of its parameters.
@@ -51,9 +51,9 @@ def instantiate_module(recipe: Mapping[str, Any], parts: Mapping[str, Any]) -> L
     Raises:
         UserError: an argument is missing or unknown.
     """
-    wanted = {name: part for name, part in parts.items() if name in wanted_parts(recipe)}
+    missing = {name: part for name, part in parts.items() if name in missing_parts(recipe)}
     try:
-        module: LightningModule = instantiate_allowed(dict(recipe.get("module") or DEFAULT), _partial_=True)(**wanted)
+        module: LightningModule = instantiate_allowed(dict(recipe.get("module") or DEFAULT), _partial_=True)(**missing)
     except TypeError as error:
         if "__init__()" not in str(error):
             raise

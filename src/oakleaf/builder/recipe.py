@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.builder.callbacks import check_callbacks
 from oakleaf.builder.instantiate import instantiate_allowed
-from oakleaf.builder.module import instantiate_module, is_gan, wanted_parts
+from oakleaf.builder.module import instantiate_module, is_gan, missing_parts
 from oakleaf.config.allowlist import is_safe_interpolation
 from oakleaf.config.paths import conf_dir
 from oakleaf.config.suggest import trainer_alternative
@@ -104,7 +104,7 @@ def build_module(recipe: Recipe) -> Any:
     torch.manual_seed(derive_seed(recipe["seed"], "weights"))
     parts = {name: recipe[name] for name in ("seed", "log_every", "max_images")}
     parts["guard"] = NonFiniteGuard(**recipe.get("nonfinite", {}))
-    if wanted_parts(recipe) & {"game", "players", "ema"}:
+    if missing_parts(recipe) & {"game", "players", "ema"}:
         parts |= _build_game(recipe)
     module = instantiate_module(recipe, parts)
     if not is_gan(recipe):

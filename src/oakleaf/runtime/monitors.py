@@ -156,8 +156,8 @@ class Monitors(Checkpoint):
         """
         later = {name for callback in _callbacks(trainer) for name in getattr(callback, "scalar_names", ())}
         known = sorted(later.union(trainer.callback_metrics))
-        asked = [callback for callback in self.callbacks if not strict or getattr(callback, "strict", False)]
-        return [_unknown(callback, known) for callback in asked if callback.monitor not in known]
+        selected = [callback for callback in self.callbacks if not strict or getattr(callback, "strict", False)]
+        return [_unknown(callback, known) for callback in selected if callback.monitor not in known]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the images seen at the best values, for the checkpoint; nothing if no callback stops the run."""
