@@ -22,6 +22,7 @@ from oakleaf.runtime.memory import build_on_meta
 
 PARTS = ("data", "loss", "optim", "model")
 NUMBERS = ("seed", "log_every", "max_images")
+OPTIONAL = ("augment", "module", "schedules")
 
 
 def load(checkpoint: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> GAN:
@@ -112,7 +113,8 @@ def resolve_recipe(stored: Recipe, overrides: Mapping[str, Any] | None = None) -
         config = OmegaConf.create(stored)
         for key, value in (overrides or {}).items():
             OmegaConf.update(config, key, value)
-        return {"module": DEFAULT} | plain(OmegaConf.masked_copy(config, [*needed, "module"]))
+        optional = [key for key in OPTIONAL if key in stored]
+        return {"module": DEFAULT} | plain(OmegaConf.masked_copy(config, [*needed, *optional]))
     except OmegaConfBaseException as error:
         raise UserError(f"the stored recipe does not hold together ({first_line(error)})") from error
 

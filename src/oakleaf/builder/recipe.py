@@ -113,7 +113,7 @@ def build_module(recipe: Recipe) -> Any:
 
 
 def _build_game(recipe: Recipe) -> dict[str, Any]:
-    """Build the game, its players and their moving averages."""
+    """Build the game, its players, their moving averages and the schedules."""
     loss = instantiate_allowed(recipe["loss"])
     optim = instantiate_allowed(recipe["optim"])
     try:
@@ -122,7 +122,11 @@ def _build_game(recipe: Recipe) -> dict[str, Any]:
         if "__init__()" not in str(error):
             raise
         raise UserError(f"model.game: {str(error).split('__init__()')[1].strip()}") from error  # missing or unexpected
-    return {"game": game, "ema": optim.pop("ema", None), "players": optim}
+    model, augment = recipe["model"], recipe.get("augment") or None
+    critics, frozen = (instantiate_allowed(model.get(key) or {}) for key in ("critics", "frozen"))
+    game.attach(critics, frozen, instantiate_allowed(augment) if augment else None)
+    schedules = instantiate_allowed(recipe.get("schedules") or {})
+    return {"game": game, "ema": optim.pop("ema", None), "players": optim, "schedules": schedules}
 
 
 def check_condition(module: GAN, data: Any, recipe: Recipe) -> None:
