@@ -47,7 +47,7 @@ def build_data(config: DictConfig) -> Any:
     Raises:
         UserError: a value is wrong, or the data are not there.
     """
-    validate({key: config[key] for key in ("seed", "max_images", "log_every", "compile", "profile")})
+    validate({key: config[key] for key in ("seed", "max_images", "log_every", "compile", "threads", "profile")})
     arguments = plain(config.data)
     validate(arguments, "data")
     seed_everything(derive_seed(config.seed) % 2**32, verbose=False)
