@@ -21,8 +21,10 @@ ORDER = [  # from the lowest: a package may import those of earlier lines
     ("round",),  # networks return its CriticOutput
     ("networks",),
     ("data",),
+    ("frozen",),
     ("conditioning",),
     ("losses",),
+    ("augment",),
     ("games",),
     ("gan",),
     ("builder",),

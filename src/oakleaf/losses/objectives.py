@@ -7,7 +7,7 @@ over patches, for a PatchGAN).
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import relu, softplus
 
 from oakleaf.config.types import Fraction
@@ -17,11 +17,12 @@ from oakleaf.round import Round, require
 class Objective(Protocol):
     """The losses of both players.
 
-    Two methods are enough. Two more are optional and only used for logging and for the encoder of a bidirectional GAN;
-    `discriminator_probability` and `decision_threshold` of this module give their defaults:
+    Two methods are enough. Three more are optional. `discriminator_probability` and `decision_threshold` are used for
+    logging, for ADA and for the encoder of a bidirectional GAN; functions of this module give their defaults:
 
     - `discriminator_probability(score) -> Tensor`: D(x) as a probability, if the objective defines one.
     - `decision_threshold(round) -> Tensor | float`: the score above which the discriminator decides for "real".
+    - `prepare(images: int) -> None`: called before each training step, with the images seen.
     """
 
     def discriminator(self, round: Round) -> Tensor:
@@ -93,7 +94,7 @@ class NonSaturating(_Logistic):
         return softplus(-round.on_fake.score).mean()
 
 
-class Minimax:
+class Minimax(nn.Module):
     """The zero-sum form of another objective: G minimises minus the whole loss of D, the real images' part included.
 
     For a fixed D, the real part has no gradient for G. With an unrolled D (`optim.generator.unrolled`) it has one,
@@ -107,6 +108,7 @@ class Minimax:
     """
 
     def __init__(self, of: Objective) -> None:
+        super().__init__()
         self.of = of
         if (probability := getattr(of, "discriminator_probability", None)) is not None:
             self.discriminator_probability = probability

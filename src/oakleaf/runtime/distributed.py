@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from lightning.pytorch.strategies import DDPStrategy
@@ -17,6 +17,7 @@ from oakleaf import compat
 from oakleaf.errors import UserError
 
 SECONDS_TO_END = 10.0  # for the further processes of a run, before they are killed
+T = TypeVar("T")
 
 
 class AllReduceStrategy(DDPStrategy):
@@ -146,3 +147,22 @@ def broadcast_scalar(value: float, device: torch.device) -> float:
     decide differently, and one would wait for the others forever.
     """
     return float(all_gather(torch.tensor([value], device=device, dtype=torch.float32))[0])
+
+
+def broadcast_tensors(tensors: list[Tensor]) -> None:
+    """Replace tensors by rank 0's, in place.
+
+    Args:
+        tensors: of the same shapes and types in every process.
+    """
+    if rank_and_world_size()[1] > 1:
+        for tensor in tensors:
+            distributed.broadcast(tensor.detach(), src=0)
+
+
+def broadcast_object(value: T) -> T:
+    """Return rank 0's value, any object that can be pickled, in every process."""
+    values = [value]
+    if rank_and_world_size()[1] > 1:
+        distributed.broadcast_object_list(values)
+    return values[0]
