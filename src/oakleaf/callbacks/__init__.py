@@ -8,6 +8,7 @@
 | `Samples` | draws a sample grid from fixed latents, and joins the grids to an animation |
 | `Checkpoint` | saves `checkpoints/last.ckpt` |
 | `Compiling` | compiles the players' losses with `torch.compile` |
+| `ExpectedDuration` | says after the first seconds how long the run takes |
 | `Progress` | shows a progress bar |
 | `Profile` | records a few iterations with torch's profiler |
 
@@ -18,6 +19,7 @@ not imported here: it imports every metric, and most runs need none.
 
 from oakleaf.callbacks.checkpoint import Checkpoint
 from oakleaf.callbacks.compiling import Compiling
+from oakleaf.callbacks.expected_duration import ExpectedDuration
 from oakleaf.callbacks.interruption import Interruption
 from oakleaf.callbacks.log_scalars import LogScalars
 from oakleaf.callbacks.profile import Profile
@@ -25,4 +27,14 @@ from oakleaf.callbacks.progress import Progress
 from oakleaf.callbacks.samples import Samples
 from oakleaf.callbacks.training_monitor import TrainingMonitor
 
-__all__ = ["Checkpoint", "Compiling", "Interruption", "LogScalars", "Profile", "Progress", "Samples", "TrainingMonitor"]
+__all__ = [
+    "Checkpoint",
+    "Compiling",
+    "ExpectedDuration",
+    "Interruption",
+    "LogScalars",
+    "Profile",
+    "Progress",
+    "Samples",
+    "TrainingMonitor",
+]

@@ -19,13 +19,14 @@ class Checkpoint(LightningCheckpoint):
 
     Args:
         folder: where the files are written.
-        every: images between two writes of `last.ckpt`; null: 20 times in the run. The end of the run is always saved.
+        every: images between two writes of `last.ckpt`; null: 20 times in the run, less often in one that is
+            short (`Interval`). The end of the run is always saved.
         keep_every: images between two checkpoints `<images seen>.ckpt` that are kept; null: none is kept.
     """
 
     def __init__(self, folder: str, every: PositiveInt | None = None, keep_every: PositiveInt | None = None) -> None:
         self.folder, self.saved_images = Path(folder), -1
-        self.interval = Interval(every, parts=20)
+        self.interval = Interval(every, parts=20, limited=True, joint=True)
         self.keep_interval = Interval(keep_every) if keep_every else None
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: GAN, *_: Any) -> None:  # type: ignore[override]
@@ -41,7 +42,8 @@ class Checkpoint(LightningCheckpoint):
             self._save(trainer, pl_module)
 
     def _save(self, trainer: Trainer, module: Any) -> None:
-        trainer.save_checkpoint(self.folder / LAST.name)
+        with self.interval.timed():
+            trainer.save_checkpoint(self.folder / LAST.name)
         self.saved_images = module.images_seen
 
     @staticmethod

@@ -17,10 +17,10 @@ from typing import Any
 
 from oakleaf.cli import evaluate, train
 from oakleaf.cli.commands import run
+from oakleaf.config.overrides import quote
 from oakleaf.runtime.run_dir import LAST
 from oakleaf.sweeps.job_runner import JOB_VARIABLE
 from oakleaf.sweeps.job_state import END, SCORES, best_checkpoint, images_seen, read_scores, write_json
-from oakleaf.sweeps.names import quote
 
 
 def main() -> None:

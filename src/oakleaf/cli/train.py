@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from oakleaf.cli import run_report
 from oakleaf.cli.hardware import import_torch
 from oakleaf.cli.main import log_to, run_command
-from oakleaf.cli.resume import check_run_dir, find_checkpoint, resumed_config, rollback
+from oakleaf.cli.resume import check_data, check_run_dir, find_checkpoint, resumed_config, rollback
 from oakleaf.runtime.ownership import is_first_process, owned_folder
 from oakleaf.runtime.run_dir import LAST, LOG, redact_home, relative_to_cwd, remove_if_not_started
 from oakleaf.sweeps.job_runner import run as run_job
@@ -91,18 +91,18 @@ def train_in(folder: Path, config: DictConfig, overrides: Sequence[str], groups:
 def fit(folder: Path, config: DictConfig, overrides: Sequence[str], checkpoint: Any, content: Any) -> tuple[Any, int]:
     """Build module, data and Trainer, load the checkpoint's content if there is one, and train."""
     from oakleaf.builder.build import build
-    from oakleaf.builder.load import check_classes, load_weights
+    from oakleaf.builder.load import load_weights
     from oakleaf.builder.trainer import build_trainer
     from oakleaf.runtime.distributed import end_processes
 
     module, data, recipe = build(config)
-    if is_first_process():
-        data.prepare_data()  # decodes pictures before anything of the run is written; Lightning's own call finds them
     if content:
-        check_classes(content, data)
+        check_data(content, data)
         load_weights(module, content)
     if run_report.is_complete(module, recipe["folder"]):
         return module, 0
+    if is_first_process():
+        data.prepare_data()  # decodes before anything of the run is written; Lightning's own call finds the result
     trainer = build_trainer(recipe)
     run_report.begin(module, data, trainer, recipe, folder, overrides, new=content is None)
     for logger in trainer.loggers:

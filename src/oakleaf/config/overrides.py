@@ -1,5 +1,6 @@
-"""Overrides that name a class. Nothing here imports torch."""
+"""Overrides that name a class, and values in quotes. Nothing here imports torch."""
 
+import re
 from collections.abc import Sequence
 
 DATA_CLASSES = ("data._target_", "data.dataset._target_")
@@ -24,3 +25,14 @@ def with_data_name(overrides: Sequence[str]) -> list[str]:
         return list(overrides)
     name = targets[-1].strip("'\"").rpartition(".")[2]
     return [*overrides, f"++data.name={name}"] if name.isidentifier() else list(overrides)
+
+
+def quote(value: object) -> str:
+    """Return a value in quotes, as Hydra's grammar reads any text.
+
+    Between quotes a backslash is a backslash, except before the quotation mark and at the end.
+    """
+    text = str(value)
+    mark = "'" if '"' in text and "'" not in text else '"'
+    escaped = re.sub(rf"(\\*)({mark}|$)", lambda found: 2 * found[1] + ("\\" if found[2] else "") + found[2], text)
+    return f"{mark}{escaped}{mark}"

@@ -25,13 +25,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from oakleaf.config.overrides import quote
 from oakleaf.runtime.locks import file_lock
 from oakleaf.runtime.run_dir import LAST, relative_to_cwd
 from oakleaf.runtime.signals import Interrupted
 from oakleaf.runtime.threads import CORES, available_cores
 from oakleaf.sweeps.devices import reserve_gpus
 from oakleaf.sweeps.job_state import LOCK, STOP, Job, images_at_end, images_seen, read_job, read_scores, write_job
-from oakleaf.sweeps.names import quote
 
 JOB_VARIABLE = "OAKLEAF_JOB"  # environment variable of a job's process: what it has to do, as JSON
 STOP_TIMEOUT = 60.0  # seconds in which a stopped process has to save and end
