@@ -72,7 +72,7 @@ def train_in(folder: Path, config: DictConfig, overrides: Sequence[str], groups:
     """
     run_report.check_status_is_alone(config)
     check_run_dir(config.resume, folder, config.folder)
-    import_torch()  # seconds; from here on torch and Lightning are used
+    import_torch(config)  # seconds; from here on torch and Lightning are used
     from oakleaf.runtime.nonfinite import TrainingDiverged
 
     checkpoint, content = find_checkpoint(config.resume, folder)
