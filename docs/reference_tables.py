@@ -106,6 +106,38 @@ LOGGED_NAMES = [
         "`loss=equilibrium`.",
     ),
     (
+        "augment/p",
+        "Probability of each operation of ADA, or share of real images that APA exchanges.",
+        "`augment=ada`, `ada_fixed` and `apa`: every `log_every` iterations.",
+    ),
+    (
+        "augment/r_t",
+        "E[sign(D(real))] of the last `augment.interval` steps of the critic, which p follows (Karras 2020, "
+        "arXiv:2006.06676, section 3). Without an augmentation 2 `accuracy/real` - 1 is the same number of one batch.",
+        "Together with `augment/p`.",
+    ),
+    (
+        "lecam/real",
+        "LeCam's moving average of the scores of real images.",
+        "`+loss/penalty=lecam`.",
+    ),
+    (
+        "lecam/fake",
+        "The same of generated images.",
+        "`+loss/penalty=lecam`.",
+    ),
+    (
+        "overfitting/score_gap",
+        "Mean score of training images minus mean score of held-out images.",
+        "`callbacks=overfitting`: 20 times in a run, or every `callbacks.overfitting.every` images.",
+    ),
+    (
+        "overfitting/r_v",
+        "The gap, divided by the mean score of training images minus that of fakes: 0 without overfitting, 1 if the "
+        "critic takes held-out images for fakes (Karras 2020, arXiv:2006.06676, eq. (1)).",
+        "Together with `overfitting/score_gap`.",
+    ),
+    (
         "log_likelihood/real",
         "Mean log-likelihood of real images under the model, in nats per image.",
         "`model=gmm`: games with a known density and no discriminator.",
