@@ -94,6 +94,14 @@ def optimizer_step(trainer: Any, optimizer: Any) -> None:
     progress.increment_completed()
 
 
+def logged_metrics(trainer: Any) -> dict[str, Any]:
+    """Values that `log` of modules and callbacks has recorded in this step, or at the end of an epoch in that epoch.
+
+    Lightning 2.6's public dictionaries, such as `Trainer.callback_metrics`, also keep the values of earlier steps.
+    """
+    return dict(trainer._logger_connector.metrics["callback"])
+
+
 def disable_nvml_check(device: Any) -> None:
     """On a CPU, keep each optimizer step from opening the GPU driver's library.
 
@@ -110,6 +118,7 @@ def silence_lightning() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
+        ".*smaller than the logging interval.*",  # rows are logged over images, not per epoch
         ".*your dataloader is not resumable.*",  # ours resumes by the iteration
         ".*isinstance.treespec, LeafSpec.*",  # inside Lightning
         ".*in eval mode at the start of training.*",  # the EMA networks always are
