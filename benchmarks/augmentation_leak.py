@@ -27,9 +27,9 @@ from oakleaf.builder.build import build
 from oakleaf.builder.compose import compose_config
 from oakleaf.builder.recipe import build_data
 from oakleaf.builder.trainer import build_trainer
+from oakleaf.frozen.classifier import Network, Training, predict, train_classifier
+from oakleaf.frozen.tasks import Rotations
 from oakleaf.image_grid import from_bytes, render, to_bytes
-from oakleaf.metrics.classifier import Network, Training, predict, train_classifier
-from oakleaf.metrics.classifier_targets import Rotations
 from oakleaf.sampling.latents import sample_in_batches, seeded_inputs
 
 PROBABILITIES, DIGITS, TRAIN, SAMPLES = (0.2, 0.5, 0.8, 0.95), (2, 3, 4, 5, 7), 10_000, 2000

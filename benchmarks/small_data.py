@@ -15,7 +15,6 @@ benchmarks/results/small_data.json, docs/small_data/*.png and a table. Data: dat
 
 import argparse
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,9 +28,9 @@ from oakleaf.builder.build import build
 from oakleaf.builder.compose import compose_config
 from oakleaf.builder.recipe import build_data
 from oakleaf.builder.trainer import build_trainer
-from oakleaf.image_grid import from_bytes
-from oakleaf.metrics.classifier import Training
-from oakleaf.metrics.extractors import Classifier
+from oakleaf.frozen.classifier import Network, Training, train_classifier
+from oakleaf.frozen.tasks import Attributes, Labels
+from oakleaf.image_grid import from_bytes, to_bytes
 from oakleaf.metrics.fid import frechet_distance
 from oakleaf.metrics.image_set import Features, ImageSet
 from oakleaf.metrics.neighbours import nearest
@@ -97,21 +96,30 @@ class Judge:
             folder.mkdir(parents=True)
             for i, image in enumerate(self.train):
                 Image.fromarray(image.permute(1, 2, 0).squeeze(2).numpy()).save(folder / f"{i:04}.png")
-        kind = next(key for key in parts["classifier"] if key != "image")
-        self.data: Any = _Rows(parts["classifier"], 10 if kind == "label" else 40, f"small_data {name}")
-        self.extractor = Classifier(Training(images=60_000, width=16, features=64))
-        self.extractor.prepare(self.data, "cpu")
+        self.network = self._classifier(parts["classifier"], folder.with_name(f"{name}-classifier.pt"))
         self.real = self.features(self.held_out)
         self.floor = frechet_distance(self.features(self.train).moments, self.real.moments)
 
+    def _classifier(self, rows: dict[str, Tensor], file: Path) -> Network:
+        """Return the classifier whose hidden layer is compared, and keep it in a file."""
+        images, label, attributes = rows["image"], rows.get("label"), rows.get("attributes")
+        task = Attributes(attributes) if label is None else Labels(label, 10)  # type: ignore[arg-type]
+        training = Training(images=60_000, width=16, features=64)
+        if not file.is_file():
+            torch.save(train_classifier(images, task, training).state_dict(), file)
+        network = Network(images.shape[1], (images.shape[2], images.shape[3]), task.outputs, training)
+        network.load_state_dict(torch.load(file, weights_only=True))
+        return network.eval()
+
+    @torch.no_grad()
     def features(self, images: Tensor) -> ImageSet:
-        batches = [self.extractor(batch).features for batch in images.split(500)]
+        batches = [self.network(from_bytes(batch).float())[0] for batch in images.split(500)]
         return ImageSet(Features(torch.cat(batches), None), images)
 
     def measure(self, module: Any) -> dict[str, float]:
         """Measure the module as it is now."""
         inputs = seeded_inputs(module.game, SAMPLES, 1)
-        samples = _bytes(sample_in_batches(module, inputs))
+        samples = to_bytes(sample_in_batches(module, inputs))
         with module.ema_scope(False) as game:
             critic = game.discriminator
             score = {
@@ -128,19 +136,6 @@ class Judge:
             "nearest": float(train / other),
             "p": float(getattr(module.game.augment, "p", float("nan"))),
         }
-
-
-class _Rows:
-    """What `Classifier.prepare` reads of a data module."""
-
-    def __init__(self, rows: dict[str, Tensor], classes: int, digest: str) -> None:
-        self.rows, self.classes, self.digest = rows, range(classes), digest
-        self.size = tuple(rows["image"].shape[2:])
-        self.cache = Path(os.environ.get("OAKLEAF_CACHE", "~/.cache/oakleaf")).expanduser()
-
-
-def _bytes(images: Tensor) -> Tensor:
-    return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 class Measure(Callback):
