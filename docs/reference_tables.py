@@ -288,6 +288,18 @@ GROUPS = {
         "oakleaf.losses.divergences.Divergence",
         "The f of `loss=f_divergence`.",
     ),
+    "loss/penalty": (
+        "loss.penalties",
+        "oakleaf.losses, oakleaf.augment",
+        "oakleaf.losses.terms.Term",
+        "A further term of the critic, for small data: `+loss/penalty=lecam`.",
+    ),
+    "augment": (
+        "augment",
+        "oakleaf.augment",
+        "oakleaf.augment.Augmentation",
+        "What changes images before the critic sees them.",
+    ),
     "optim": (
         "optim",
         "oakleaf.optim",
@@ -418,6 +430,12 @@ needs a discriminator that returns features.
 
 The divergences of `loss=f_divergence`.
 """,
+    "losses/penalties": """
+## `+loss/penalty=`
+
+Further terms of the critic that any loss can have, for small data: `+loss/penalty=lecam` or
+`+loss/penalty=[lecam,consistency]`.
+""",
     "losses/terms": """
 ## Terms
 
@@ -427,6 +445,18 @@ iteration, n times as heavy. It is logged as `loss/<player>/<its key>`.
 """,
     "losses/keys": """
 ## Keys that every loss has
+""",
+    "augment": """
+# Augmentation: `augment=`
+
+What changes images at random before the critic sees them, real and generated ones alike, in the steps of all players.
+Which to take for how much data: [small_data.md](../small_data.md).
+""",
+    "augment/keys": """
+## Their keys
+""",
+    "augment/classes": """
+## Classes without a file in `conf/augment`
 """,
     "optim": """
 # Optimizers: `optim=`
@@ -525,6 +555,11 @@ The callbacks of every run.
 ## `callbacks=scored`
 
 The same, and metrics during training.
+""",
+    "callbacks/overfitting": """
+## `callbacks=overfitting`
+
+The default callbacks, and the critic's scores of held-out images beside those of training images.
 """,
     "options": """
 # Options of the commands
