@@ -46,7 +46,7 @@ def digits() -> Tensor:
     data = build_data(compose_config("train", ["data=mnist", *OPTIONS]))
     data.prepare_data()
     data.setup()
-    return data.rows["image"][torch.isin(data.rows["label"], torch.tensor(DIGITS))]
+    return data.images()[torch.isin(data.column("label"), torch.tensor(DIGITS))]
 
 
 def shares(images: Tensor, classifier: Network) -> dict[str, float]:

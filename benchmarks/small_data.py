@@ -73,11 +73,10 @@ def rows_of(name: str) -> dict[str, dict[str, Tensor]]:
     data = build_data(config)
     data.prepare_data()
     data.setup()
-    images = data.rows["image"]
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-    label = "label" if "label" in data.rows and len(data.classes) < 40 else "attributes"
+    order = torch.randperm(data.count, generator=torch.Generator().manual_seed(0))
+    label = "label" if "label" in data.columns else "attributes"
     parts = {part: order[rows] for part, rows in PARTS.items()}
-    return {part: {"image": images[rows], label: data.rows[label][rows]} for part, rows in parts.items()}
+    return {part: {"image": data.images(rows), label: data.column(label, rows)} for part, rows in parts.items()}
 
 
 class Judge:

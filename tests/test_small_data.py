@@ -232,10 +232,21 @@ def test_consistency_without_a_side_and_latent_consistency_without_latents_are_e
             {"augment/p"},
         ),
         (["augment=apa", "augment.p=0.5"], {"augment/p"}),
+        (
+            [
+                "augment=ada_fixed",
+                "augment.p=0.5",
+                "+schedules.augment.p={_target_: oakleaf.optim.schedules.Linear, to: 0, over: 64}",
+            ],
+            {"augment/p"},
+        ),
         (["augment=diffaugment", "loss=wasserstein_gp"], set()),
         (["+loss/penalty=lecam", "loss.penalties.lecam.start=2"], {"lecam/real", "loss/discriminator/lecam"}),
         (
-            ["+loss/penalty=[consistency,latent_consistency]"],
+            [
+                "+loss/penalty=[consistency,latent_consistency]",
+                "+model.game.terms.generator.latent_sensitivity={_target_: oakleaf.augment.LatentSensitivity}",
+            ],
             {f"loss/{name}" for name in ("discriminator/consistency", "generator/latent_sensitivity")},
         ),
         (["loss=top_k", "loss.objective.images=32"], {"D(x)"}),

@@ -49,7 +49,7 @@ class Overfitting(Callback):
         """Read the images of both kinds, in the first process."""
         if not trainer.is_global_zero:
             return
-        recipe = resolve_recipe(dict(pl_module.hparams))["data"]
+        recipe = resolve_recipe(pl_module.recipe)["data"]
         source = recipe.get("source") or {}
         if source.get("split") in (None, "all", self.split):
             log.warning("overfitting: data=%s has no held-out images; none are scored", recipe.get("name"))
@@ -57,9 +57,9 @@ class Overfitting(Callback):
         held_out = instantiate_allowed({**recipe, "source": {**source, "split": self.split}})
         held_out.prepare_data()
         held_out.setup()
-        parts = {"train": trainer.datamodule, "held_out": held_out}  # type: ignore[attr-defined]
+        parts: dict[str, Any] = {"train": trainer.datamodule, "held_out": held_out}  # type: ignore[attr-defined]
         for name, data in parts.items():
-            rows = shuffled(len(data.rows["image"]), self.count)
+            rows = shuffled(data.count, self.count)
             self.batches[name] = {key: x.to(pl_module.device) for key, x in data.batch(rows).items()}
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: GAN, *_: Any) -> None:  # type: ignore[override]
