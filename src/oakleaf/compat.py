@@ -117,7 +117,9 @@ def silence_lightning() -> None:
 
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.callbacks.model_summary").setLevel(logging.INFO)  # whoever adds it reads it
     for message in (
+        ".*smaller than the logging interval.*",  # rows are counted over the whole run
         ".*your dataloader is not resumable.*",  # ours resumes by the iteration
         ".*isinstance.treespec, LeafSpec.*",  # inside Lightning
         ".*in eval mode at the start of training.*",  # the EMA networks always are
