@@ -119,7 +119,7 @@ def silence_lightning() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.callbacks.model_summary").setLevel(logging.INFO)  # whoever adds it reads it
     for message in (
-        ".*smaller than the logging interval.*",  # rows are counted over the whole run
+        ".*smaller than the logging interval.*",  # rows are logged over images, not per epoch
         ".*your dataloader is not resumable.*",  # ours resumes by the iteration
         ".*isinstance.treespec, LeafSpec.*",  # inside Lightning
         ".*in eval mode at the start of training.*",  # the EMA networks always are
@@ -174,6 +174,13 @@ def lower_backward_with_forward() -> None:
     import torch
 
     torch._functorch.config.force_non_lazy_backward_lowering = True
+
+
+def grid_sample_has_second_derivatives() -> bool:
+    """Whether torch can differentiate `grid_sample` twice, which gradient penalties need: not in 2.11, but in 2.15."""
+    import torch
+
+    return tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 15)
 
 
 def shutdown_workers(loader: Any) -> None:

@@ -138,7 +138,9 @@ class GAN(LightningModule):
             return None
         epochs = self.trainer.max_epochs
         batches = self.trainer.num_training_batches
-        return int(epochs * batches * self.global_batch_size) if epochs and epochs > 0 else None
+        if not epochs or epochs < 0 or batches == float("inf"):  # infinite: an iterable set of unknown length
+            return None
+        return int(epochs * batches * self.global_batch_size)
 
     # ---- Lightning's hooks -------------------------------------------------------------------------------------------
 
@@ -168,7 +170,7 @@ class GAN(LightningModule):
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if self.iteration == 0:
             torch.manual_seed(derive_seed(self.seed, "meet"))
-            self.game.initialize_from_data(data.rows)
+            self.game.initialize_from_data(data)
             for name, average in self.ema.items():
                 average.network.load_state_dict(self.network(name).state_dict())  # type: ignore[union-attr]
         for player, optimizer in zip(self.players.values(), self._optimizers()):

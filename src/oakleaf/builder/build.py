@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 from lightning.pytorch import LightningDataModule
 from omegaconf import DictConfig, OmegaConf
 
+from oakleaf.builder.data_node import with_adapter
 from oakleaf.builder.load import load
 from oakleaf.builder.module import is_gan
 from oakleaf.builder.recipe import (
@@ -12,6 +13,7 @@ from oakleaf.builder.recipe import (
     build_data,
     build_module,
     check_condition,
+    check_groups,
     data_facts,
     stored_recipe,
     validated_recipe,
@@ -37,6 +39,8 @@ def build(config: DictConfig) -> Build:
         UserError: a value that makes no sense, or data that are not there.
     """
     register()
+    check_groups(config)
+    config = with_adapter(config)
     data = build_data(config)
     config = OmegaConf.merge(config, {"data": data_facts(data)})  # type: ignore[assignment]
     recipe = validated_recipe(config, data)

@@ -29,17 +29,25 @@ from oakleaf.runtime.seeds import derive_seed
 Recipe = dict[str, Any]
 
 
-def build_data(config: DictConfig) -> Any:
-    """Build the data module.
+def check_groups(config: DictConfig) -> None:
+    """Check that the configuration has the groups that every run needs.
 
     Raises:
-        UserError: a group of the configuration is missing, a value is wrong, or the data are not there.
+        UserError: a group is missing.
     """
     if missing := [key for key in ("data", "loss", "optim", "model", "trainer") if config.get(key) is None]:
         raise UserError(f"{missing[0]}= is missing; every run needs it")
     if is_gan(plain(config, resolve=False)) and not isinstance(config.model.get("game"), DictConfig):
         raise UserError("model.game= is missing; every run needs it")
-    validate({key: config[key] for key in ("seed", "max_images", "log_every", "compile", "profile")})
+
+
+def build_data(config: DictConfig) -> Any:
+    """Build the data module.
+
+    Raises:
+        UserError: a value is wrong, or the data are not there.
+    """
+    validate({key: config[key] for key in ("seed", "max_images", "log_every", "compile", "threads", "profile")})
     arguments = plain(config.data)
     validate(arguments, "data")
     seed_everything(derive_seed(config.seed) % 2**32, verbose=False)
@@ -139,7 +147,7 @@ def check_condition(module: GAN, data: Any, recipe: Recipe) -> None:
     if condition is None:
         return
     model, name = recipe["model"]["name"], recipe["data"]["name"]
-    if condition.key not in data.keys:
+    if condition.key not in ("image", *data.keys):
         choices = [key for key in data.keys if (conf_dir() / "model/condition" / f"{key}.yaml").is_file()]
         rows = " and ".join(f"`{key}` (model/condition={key})" for key in choices) or "no rows for a condition"
         hint = f"; {condition.source_hint}" if condition.source_hint else ""

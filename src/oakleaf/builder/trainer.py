@@ -1,6 +1,6 @@
 """From a recipe to Lightning's Trainer with its callbacks and loggers."""
 
-import os
+import logging
 from typing import Any
 
 import torch
@@ -20,6 +20,9 @@ from oakleaf.runtime.clock import Clock
 from oakleaf.runtime.loggers import log_over_images
 from oakleaf.runtime.run_dir import PROFILE
 from oakleaf.runtime.sync_batchnorm import SyncBatchNorm
+from oakleaf.runtime.threads import available_cores, set_threads, spinning
+
+log = logging.getLogger(__name__)
 
 REQUIRED = ("accelerator", "devices", "enable_progress_bar", "max_epochs", "num_nodes", "precision", "strategy")
 
@@ -66,6 +69,7 @@ def build_trainer(recipe: Recipe) -> Trainer:
         raise UserError("nonfinite.max_rollbacks needs a single process; with several, resume=auto continues the run")
     if trainer.strategy.root_device.type == "cuda":
         _configure_gpu(arguments, trainer.precision)
+    _configure_cpu(trainer, recipe.get("threads"))
     return trainer
 
 
@@ -86,6 +90,17 @@ def _configure_for_oakleaf(trainer: Trainer, recipe: Recipe) -> None:
         profiler.filename = profiler.filename or "report"
 
 
+def _configure_cpu(trainer: Trainer, threads: int | None) -> None:
+    """Set the number of threads; the processes of this machine share its cores."""
+    count = set_threads(threads, trainer.num_devices if trainer.world_size > 1 else 1)
+    if count > 1 and spinning() and trainer.strategy.root_device.type == "cpu":
+        log.warning(
+            "torch was imported before oakleaf, so its %d threads spin while they wait for each other, and training is "
+            "slow while other programs run: import oakleaf first, or set OMP_WAIT_POLICY=PASSIVE",
+            count,
+        )
+
+
 def _configure_gpu(arguments: Recipe, precision: str) -> None:
     """Set what makes a GPU faster.
 
@@ -99,7 +114,7 @@ def _configure_gpu(arguments: Recipe, precision: str) -> None:
 
 def _strategy(arguments: Recipe) -> Any:
     """Return our own strategy for several processes, Lightning's choice for one."""
-    most, devices = 8 * (os.cpu_count() or 1), str(arguments["devices"])
+    most, devices = 8 * available_cores(), str(arguments["devices"])
     if arguments["accelerator"] == "cpu" and devices.isdigit() and int(devices) > most:
         raise UserError(f"trainer.devices={devices}: too many processes for this machine; at most {most} here")
     strategy, single = arguments["strategy"], arguments["devices"] in (1, "1") and arguments["num_nodes"] == 1

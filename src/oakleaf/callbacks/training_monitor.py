@@ -188,8 +188,7 @@ class TrainingMonitor(Callback):
     def _pixel_statistics(self, trainer: Trainer) -> PixelStatistics:
         if self.statistics is None:
             data: Any = trainer.datamodule  # type: ignore[attr-defined]
-            rows = data.rows["image"]
-            self.statistics = PixelStatistics(rows[shuffled(len(rows), self.max_real)], data.mirrors)
+            self.statistics = PixelStatistics(data.images(shuffled(data.count, self.max_real)), data.mirrors)
         return self.statistics
 
     def _samples(self, trainer: Trainer, module: GAN, ema: bool = True) -> Tensor:

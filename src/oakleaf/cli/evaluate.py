@@ -94,7 +94,7 @@ def _named_metrics() -> bool:
 def _protocol(evaluation: Any, uses_samples: bool) -> str:
     """The protocol as text for people."""
     module, data = evaluation.module, evaluation.data
-    shape = " x ".join(str(side) for side in data.rows["image"].shape[1:])
+    shape = " x ".join(str(side) for side in (data.channels, *data.size))
     network = "the EMA generator" if evaluation.ema and module.generator_ema else "the generator"
     samples, after = f"{len(evaluation.fake):,} samples ({shape}) of {network}", f"after {module.images_seen:,} images"
     if not uses_samples:

@@ -24,6 +24,7 @@ TRAIN_KEYS: Fixed = {  # the mappings of conf/train.yaml that are not the argume
         "seed": int,
         "max_images": PositiveInt | None,
         "log_every": PositiveInt,
+        "threads": PositiveInt | None,
         "resume": str | None,
         "folder": str | None,
     }
