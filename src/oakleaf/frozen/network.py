@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from oakleaf.frozen.preprocessing import Input, Preprocessing
 from oakleaf.frozen.provenance import Provenance, from_tensor
 
 SMALL = 8_000_000  # bytes of weights; a checkpoint contains smaller networks completely
+Returns = Literal["logits", "embedding"]
 NO_WEIGHTS = "it has no weights yet; it gets them when a training begins, or from a checkpoint"
 
 
@@ -47,6 +48,7 @@ class FrozenNetwork(nn.Module):
         expected: what it expects as its input.
         embedding: name of the layer whose input is the embedding, flattened; None where `network` returns a pair, or
             where there is no embedding.
+        returns: what the output of `network` is, if it is one tensor.
 
     Attributes:
         provenance: where its weights come from.
@@ -61,8 +63,11 @@ class FrozenNetwork(nn.Module):
 
     complete: bool | None = None
 
-    def __init__(self, network: nn.Module, expected: Input, embedding: str | None = None) -> None:
+    def __init__(
+        self, network: nn.Module, expected: Input, embedding: str | None = None, returns: Returns = "logits"
+    ) -> None:
         super().__init__()
+        self.returns = returns
         self.preprocessing = Preprocessing(expected)
         self.embedding_layer = embedding
         self.provenance = Provenance(self.source)
@@ -125,7 +130,10 @@ class FrozenNetwork(nn.Module):
         for name, layer in zip(layers, watched):
             maps[name] = _take_output(layer, name)
             layer.is_watched = False
-        embedding, logits = result if isinstance(result, tuple) else (None, result)
+        if isinstance(result, tuple):
+            embedding, logits = result
+        else:
+            embedding, logits = (result, None) if self.returns == "embedding" else (None, result)
         if self.embedding_layer is not None:
             last: Any = self.network.get_submodule(self.embedding_layer)
             embedding = last.kept_input.flatten(1)
