@@ -95,7 +95,7 @@ class Code(Condition):
         return from_bytes(self.stored_rows.cpu()[index]).expand(count, -1, -1, -1)
 
     def fit(self, data: ImageDataModule) -> None:
-        rows = random_rows(len(data.rows["image"]), STORED_PICTURES)
+        rows = random_rows(data.count, STORED_PICTURES)
         self.stored_rows.copy_(to_bytes(data.batch(rows)[self.key]))
 
     def preview(self, batch: Mapping[str, Tensor]) -> Tensor:

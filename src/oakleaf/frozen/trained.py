@@ -97,7 +97,7 @@ class Trained(FrozenNetwork):
         self.reason = ""
 
     def _train(self, data: ImageDataModule) -> Provenance:
-        pixels, device = data.rows["image"], self.preprocessing.factor.device
+        pixels, device = data.images(), self.preprocessing.factor.device
         expected = self.preprocessing.expected
         if (pixels.shape[1], *pixels.shape[2:]) != (expected.channels, *height_width(expected.size or 1)):
             raise UserError(
@@ -129,10 +129,10 @@ class Trained(FrozenNetwork):
         """
         if self.task == "rotation":
             return Rotations(data.size)
-        if self.task not in data.rows:
-            have = ", ".join(name for name in data.rows if name != "image") or "none"
+        if self.task not in data.columns:
+            have = ", ".join(data.columns) or "none"
             raise UserError(f"model.frozen: {self.source} needs the row `{self.task}`; the data have {have}")
-        row = data.rows[self.task]
+        row = data.column(self.task)
         if self.task == "identity":
             return Identities(row, self.margin, self.scale, self.kind_of_margin)
         if self.task == "age":

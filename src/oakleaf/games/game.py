@@ -144,12 +144,11 @@ class Game(nn.Module, ABC):
             data: the training data, after `setup`.
         """
         for network in self.frozen.values():
-            network.initialize(data)
-        images = data.rows["image"]
+            network.initialize(data)  # type: ignore[operator]
         for network in self.children():
             if count := getattr(network, "initialization_images", 0):
-                indices = torch.randperm(len(images))[:count]
-                network.initialize_from(from_bytes(images[indices.sort().values]))  # type: ignore[operator]
+                indices = torch.randperm(data.count)[:count]
+                network.initialize_from(from_bytes(data.images(indices.sort().values)))  # type: ignore[operator]
 
     def forward(self, *arguments: Any) -> tuple[Scalars, Scalars]:
         """Call `player_losses` without compiled graphs.
@@ -167,6 +166,9 @@ class Game(nn.Module, ABC):
         """Prepare an iteration, after `images` images were seen."""
         if self.augment is not None:
             self.augment.prepare(images)
+        for loss in (self.loss, *(self.loss_of(name) for name in self.further)):
+            if (prepare := getattr(loss.objective, "prepare", None)) is not None:
+                prepare(images)
 
     def player_losses(
         self, player: str, batch: Batch, step: int, with_diagnostics: bool = False
@@ -212,6 +214,7 @@ class Game(nn.Module, ABC):
         networks = {name: self.get_submodule(name) for name in self.roles}
         for round in rounds:
             round.networks, round.frozen = networks, dict(self.frozen.items())
+            round.generate = round.generate or self.generate
             # only a critic's losses always need both outputs
             round.batched = self.roles[player] == "critic" and self.batched[player]
             if self.augment is not None:
@@ -243,7 +246,7 @@ class Game(nn.Module, ABC):
         for name, term in terms.items():
             losses[name] = self.reduce([term(round) for round in rounds])
         if self.augment is not None and self.roles[player] == "critic" and player not in self.further:
-            self.augment.observe(rounds[0])
+            self.augment.observe(rounds[0], decision_threshold(self.loss_of(player).objective, rounds[0]))
         return losses
 
     def adversarial_losses(self, player: str, rounds: list[Round]) -> Scalars:

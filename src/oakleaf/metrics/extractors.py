@@ -95,7 +95,7 @@ class Classifier(Extractor):
         super().prepare(data, device)
         task = _task_of(data)
         self.kind = task.kind
-        arguments = (data.rows["image"], task, self.training, data.digest, data.cache, device)
+        arguments = (data.images(), task, self.training, data.digest, data.cache, device)
         self.network, self.accuracy, self.hash = cached_classifier(*arguments)
 
     @torch.no_grad()
@@ -114,7 +114,7 @@ class Classifier(Extractor):
 
 def _task_of(data: ImageDataModule) -> Task:
     """The labels of the data if there are two classes or more, else the attributes, else rotations."""
-    label, attributes = data.rows.get("label"), data.rows.get("attributes")
+    label, attributes = (data.column(name) if name in data.columns else None for name in ("label", "attributes"))
     if label is not None and len(given := label[label >= 0]) and given.max() > given.min():
         return Labels(label, len(data.classes))
     return Rotations(data.size) if attributes is None else Attributes(attributes)

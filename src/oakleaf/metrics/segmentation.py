@@ -104,7 +104,7 @@ class Segmentation(Metric):
         return torch.cat([self.segmenter(scaled(batch, device)).argmax(1).cpu() for batch in batches])
 
     def _pairs(self, data: Any) -> Pairs:
-        image, given = data.rows["image"], data.rows["input"]
+        image, given = data.images(), data.column("input")
         return (given, image) if self.into_labels else (image, given)
 
     def _scores(self, predicted: Tensor) -> dict[str, float]:
