@@ -1,7 +1,8 @@
 """The base class of frozen networks: weights that never change, named layers, and how a checkpoint stores them."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -130,15 +131,19 @@ class FrozenNetwork(nn.Module):
         for name, layer in zip(layers, watched):
             maps[name] = _take_output(layer, name)
             layer.is_watched = False
-        if isinstance(result, tuple):
-            embedding, logits = result
-        else:
-            embedding, logits = (result, None) if self.returns == "embedding" else (None, result)
+        embedding, logits = self.parts(result)
         if self.embedding_layer is not None:
             last: Any = self.network.get_submodule(self.embedding_layer)
             embedding = last.kept_input.flatten(1)
             del last.kept_input
         return FrozenOutput(logits, embedding, maps)
+
+    def parts(self, result: Any) -> tuple[Tensor | None, Tensor | None]:
+        """Return embedding and logits of what the network has returned."""
+        if isinstance(result, tuple):
+            embedding, logits = result
+            return embedding, logits
+        return (result, None) if self.returns == "embedding" else (None, result)
 
     def layer(self, name: str) -> Any:
         """Return a layer by its name.
@@ -256,6 +261,20 @@ class FrozenNetwork(nn.Module):
             return
         differs = f"{found.file or self.source} holds other weights than those of the training"
         self.reason = "" if found.hash == stored.hash else f"{differs} ({found.hash}, expected {stored.hash})"
+
+
+@contextmanager
+def weights_not_needed(game: nn.Module) -> Iterator[None]:
+    """Let the frozen networks of a game run with whatever weights they have, where only shapes or names count."""
+    networks = [network for network in game.modules() if isinstance(network, FrozenNetwork)]
+    reasons = [network.reason for network in networks]
+    for network in networks:
+        network.reason = ""
+    try:
+        yield
+    finally:
+        for network, reason in zip(networks, reasons):
+            network.reason = reason
 
 
 def _leave_out_large_weights(module: Any, state_dict: dict[str, Any], prefix: str, _: Any) -> None:
