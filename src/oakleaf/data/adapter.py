@@ -149,6 +149,8 @@ class DatasetAdapter(ImageDataModule):
             return self.form.classes
         if "label" in self.form.keys:
             self.form.classes = self._names_of_classes(first[0], declared) if names is None else names
+            for label in [label for item in first for label in self._labels_of(item)]:
+                self.form.label(_plain(label))  # raises for one without a class
             return self.form.classes
         if "attributes" in self.form.keys:
             attributes = self._raw(first[0], "attributes")
