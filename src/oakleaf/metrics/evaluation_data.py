@@ -14,11 +14,11 @@ from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.errors import UserError
 from oakleaf.games import Batch
 from oakleaf.gan import GAN
-from oakleaf.metrics.cache import cache_path
 from oakleaf.metrics.extractors import Extractor
 from oakleaf.metrics.image_set import Features, ImageSet
 from oakleaf.metrics.neighbours import shuffled
 from oakleaf.runtime import distributed
+from oakleaf.runtime.cache import cache_path
 from oakleaf.runtime.run_dir import atomic_write
 from oakleaf.runtime.seeds import derive_seed
 from oakleaf.sampling.latents import seeded_inputs
@@ -183,7 +183,7 @@ class EvaluationData:
         condition's own distribution is sampled.
         """
         condition = self.module.game.condition
-        if condition is None or condition.key not in self.data.keys:
+        if condition is None or condition.key not in ("image", *self.data.keys):
             return None
         available = torch.arange(self.data.count)
         if condition.key == "label":
@@ -201,7 +201,7 @@ class EvaluationData:
             return inputs
         key = self.module.game.condition.key  # type: ignore[union-attr]
         rows = inputs["row"]
-        pictures = key == "input" or key not in self.data.columns
+        pictures = key in ("input", "image") or key not in self.data.columns
         values = self.data.batch(rows)[key] if pictures else self.data.column(key, rows)
         return {name: own for name, own in inputs.items() if name != "row"} | {key: values}
 

@@ -12,10 +12,10 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 from oakleaf.config.types import PositiveInt
 from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.errors import UserError, first_line
-from oakleaf.metrics.cache import hash_weights
-from oakleaf.metrics.classifier import Training, cached_classifier, scaled
-from oakleaf.metrics.classifier_targets import Attributes, Labels, Rotations, Task
+from oakleaf.frozen.classifier import Training, cached_classifier, scaled
+from oakleaf.frozen.tasks import Attributes, Labels, Rotations, Task
 from oakleaf.metrics.image_set import Features
+from oakleaf.runtime.cache import hash_weights
 
 INCEPTION = (
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
@@ -107,7 +107,7 @@ class Classifier(Extractor):
         return {
             "name": f"classifier of {self.kind}",
             "hash": self.hash,
-            "held_out_accuracy": round(self.accuracy, 4),
+            "held_out_accuracy": None if self.accuracy is None else round(self.accuracy, 4),
             "resize": "none",
         }
 

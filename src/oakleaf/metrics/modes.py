@@ -14,8 +14,8 @@ from oakleaf.data.sources import torchvision_set
 from oakleaf.data.stacked_mnist import StackedMNIST
 from oakleaf.data.toy import Mixture, Points
 from oakleaf.errors import UserError
-from oakleaf.metrics.classifier import Training, accuracy, cached_classifier, predict
-from oakleaf.metrics.classifier_targets import Labels
+from oakleaf.frozen.classifier import Training, accuracy, cached_classifier, predict
+from oakleaf.frozen.tasks import Labels
 from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.image_set import ImageSet
 from oakleaf.metrics.metric import Metric, require_images

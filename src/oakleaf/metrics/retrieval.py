@@ -15,9 +15,9 @@ from oakleaf.config.types import PositiveInt
 from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.data.vocabulary import bag_of_words
 from oakleaf.errors import UserError
+from oakleaf.frozen.classifier import Training, cached_classifier, predict
+from oakleaf.frozen.tasks import Task
 from oakleaf.image_grid import captioned_grid
-from oakleaf.metrics.classifier import Training, cached_classifier, predict
-from oakleaf.metrics.classifier_targets import Task
 from oakleaf.metrics.evaluation_data import BATCH_SIZE, EvaluationData
 from oakleaf.metrics.image_set import ImageSet
 from oakleaf.metrics.metric import Metric
