@@ -128,3 +128,15 @@ def web_dataset(root: str) -> Any:
 
     shards = sorted(map(str, Path(root).glob("*.tar")))
     return webdataset.WebDataset(shards, shardshuffle=False).decode("pil")
+
+
+class TruncatedGenerator(torch.nn.Module):
+    """A generator that takes a truncation: it scales its images by it."""
+
+    def __init__(self, latent: int, channels: int, size: int) -> None:
+        super().__init__()
+        self.layer, self.shape = torch.nn.Linear(latent, channels * size * size), (channels, size, size)
+
+    def forward(self, z: Tensor, truncation: Tensor | None = None) -> Tensor:
+        images = torch.tanh(self.layer(z)).view(-1, *self.shape)
+        return images if truncation is None else images * truncation[:, None, None, None]

@@ -43,6 +43,7 @@ def sample(config: DictConfig) -> None:
     content = read_checkpoint(options["checkpoint"])
     module = gan_from_checkpoint(content).to(resolve_device(options["device"]))
     mode = instantiate_allowed(options["mode"])
+    mode.truncation = options["truncation"]
     mode.set_data(lambda: real_data(content, options["split"], options["root"])[0])
     with module.ema_scope(options["ema"]) as game:
         inputs, columns = mode(game, options["seed"])
@@ -65,12 +66,12 @@ def sample(config: DictConfig) -> None:
 
 
 def _validate(options: Any) -> None:
-    from oakleaf.config.types import NonNegativeInt, PositiveInt
+    from oakleaf.config.types import NonNegativeInt, PositiveInt, Truncation
     from oakleaf.config.validate import validate
 
     texts: dict[str, Any] = {"checkpoint": str, "out": str, "device": str, "split": str | None, "root": str | None}
     numbers = {"count": PositiveInt, "seed": int, "condition": NonNegativeInt | str | None, "ema": bool, "mode": Any}
-    validate(options, fixed={"": {**texts, **numbers}})
+    validate(options, fixed={"": {**texts, **numbers, "truncation": Truncation | None}})
 
 
 def _write_npy(rows: Any, path: Any) -> None:

@@ -48,8 +48,8 @@ class StackGAN(Matching):
         self.stage1 = stage1
         self.load_run: Callable[[str], Any] | None = None
 
-    def generate_from(self, z: Tensor, y: Tensor) -> GeneratorOutput:
-        return generator_output(self.generator(z, y, self.stage1(z, y)))
+    def generate_from(self, z: Tensor, y: Tensor, **options: Tensor) -> GeneratorOutput:
+        return generator_output(self.generator(z, y, self.stage1(z, y), **options))
 
     def initialize_from_data(self, data: ImageDataModule) -> None:
         """Read the weights of stage I, the EMA generator where there is one.
