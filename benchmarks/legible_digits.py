@@ -12,8 +12,8 @@ resizing (8 x 8 -> 16 x 16 -> 8 x 8 by area).
 
 Beside them: how often the lenient reader reads the requested class (conditional generators only; relative to how often
 it is right about the other half of the real digits), the rarest digit's share, and the distance to the nearest real
-digit (median; copies would be far below real digits' own). The first lines are calibration: real digits, mixtures of two
-different ones, halves of two, and noise, all made of the half that no reader has learned.
+digit (median; copies would be far below real digits' own). The first lines are calibration: real digits, mixtures of
+two different ones, halves of two, and noise, all made of the half that no reader has learned.
 """
 
 import sys

@@ -118,6 +118,7 @@ def silence_lightning() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
+        ".*smaller than the logging interval.*",  # rows are logged over images, not per epoch
         ".*your dataloader is not resumable.*",  # ours resumes by the iteration
         ".*isinstance.treespec, LeafSpec.*",  # inside Lightning
         ".*in eval mode at the start of training.*",  # the EMA networks always are
