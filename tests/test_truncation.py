@@ -78,7 +78,13 @@ def test_what_cannot_be_truncated_is_answered_in_one_sentence(tmp_path: Path) ->
 
 def test_commands_and_python_truncate(fit: Fit, tmp_path: Path) -> None:
     fit(*SMALL, NORMAL, "max_images=32", "callbacks.samples=null", folder=tmp_path / "run")
-    options = ["checkpoint=run", "metric=[diversity,two_sample]", "extractor=pixels", "fake=100", "truncation=[1,0.8,0.6]"]
+    options = [
+        "checkpoint=run",
+        "metric=[diversity,two_sample]",
+        "extractor=pixels",
+        "fake=100",
+        "truncation=[1,0.8,0.6]",
+    ]
     result = quick("evaluate", *options, folder=tmp_path)
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
