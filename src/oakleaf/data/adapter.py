@@ -110,6 +110,7 @@ class DatasetAdapter(ImageDataModule):
         first = self.reader.inspect()
         self.form = ItemFormat(first, options, batched=self.kind == "module")
         self.size, self.channels = self.form.size, self.form.channels
+        self.value_range = None if self.form.range.eight_bits else (self.form.range.low, self.form.range.high)
         self.transform = BatchTransform(flip, jitter, input)
         self.mirrors, self.pairs = flip, bool(attribute(dataset, "pairs", True))
         self.input_channels = input.channels(self.channels) if input else self.form.input_channels
@@ -268,7 +269,7 @@ class DatasetAdapter(ImageDataModule):
         return self.size, self.channels, self.form.range, options.crop, options.resample, options.background
 
     def stored(self, images: Tensor) -> Tensor:
-        return to_bytes(images) if self.form.range.eight_bits else images.float().cpu()
+        return to_bytes(images) if self.value_range is None else images.float().cpu()
 
     # ---- Lightning's hooks -------------------------------------------------------------------------------------------
 

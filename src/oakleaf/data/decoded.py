@@ -90,8 +90,8 @@ class DecodedImages:
 
     def _range(self, found: "_Inspection", given: tuple[float, float] | None) -> ValueRange:
         """The range of values of the set; all pictures are read for it if it is their smallest and largest value."""
-        if given is None and not set(found.observed.types) <= FULL_SCALE.keys():
-            return decide_range(self._observed_values, report=False)
+        if not set(found.observed.types) <= FULL_SCALE.keys():
+            return decide_range(self._observed_values, given, report=False)
         return decide_range(found.observed, given, report=False)
 
     @cached_property

@@ -117,6 +117,7 @@ class Images(ImageDataModule):
         )
         resize = self.decoded_images.resize
         self.channels, self.size = resize.channels, (resize.height, resize.width)
+        self.value_range = None if resize.range.eight_bits else (resize.range.low, resize.range.high)
         self.input_images: DecodedImages | None = None
         if self.source.inputs and not input:
             self.input_images = DecodedImages(
@@ -214,7 +215,7 @@ class Images(ImageDataModule):
         return {"crop": self.decoded_images.resize.crop, "resample": self.decoded_images.resize.resample}
 
     def stored(self, images: Tensor) -> Tensor:
-        return to_bytes(images) if self.decoded_images.resize.range.eight_bits else images.float().cpu()
+        return to_bytes(images) if self.value_range is None else images.float().cpu()
 
     def _fits(self, rows: Rows, device: torch.device) -> bool:
         """Whether the rows take less than a quarter of the free memory of the device."""

@@ -141,6 +141,8 @@ def decide_range(observed: Observed, given: Sequence[float] | None = None, repor
     Raises:
         UserError: the values have types that do not fit together, or are all equal.
     """
+    if given is not None and tuple(given) == (0, 65535) and "uint16" in observed.types:
+        given = None  # it is what would be decided
     if len(observed.types) > 1 and given is None:
         kinds = " and ".join(observed.types)
         if not set(observed.types) <= FULL_SCALE.keys():
