@@ -46,21 +46,22 @@ def evaluate_checkpoint(options: Any) -> Any:
     from oakleaf.builder.load import gan_from_checkpoint
     from oakleaf.image_grid import from_bytes, render
     from oakleaf.metrics.evaluation_data import EvaluationData
-    from oakleaf.metrics.scores import SHOWN, evaluate_metrics, sample_count, table, versions, write
+    from oakleaf.metrics.scores import SHOWN, sample_count, table, truncated_results, versions, write
     from oakleaf.runtime.checkpoint_io import checkpoint_path, file_hash, read_checkpoint
 
     _validate(options)
     file = checkpoint_path(options["checkpoint"])
-    changes = {"model.game.prior.truncation": options["truncation"]} if options["truncation"] else {}
     content = read_checkpoint(file)
-    module = gan_from_checkpoint(content, changes).to(resolve_device(options["device"]))
+    module = gan_from_checkpoint(content).to(resolve_device(options["device"]))
     data, split, test, not_trained_on = real_data(content, options["split"], options["root"])
     metrics = {name: instantiate_allowed(node) for name, node in options["metric"].items()}
     fake = sample_count(options["fake"], metrics)
     real = max(options["real"], 2 * fake)  # as many may be held out for the real-data baseline
     extractor, ema, seed = instantiate_allowed(options["extractor"]), options["ema"], options["seed"]
     evaluation = EvaluationData(module, data, extractor, fake, real, ema, seed, test, not_trained_on)
-    results = evaluate_metrics(metrics, evaluation)
+    truncations = options["truncation"] if isinstance(options["truncation"], list) else [options["truncation"]]
+    evaluation.truncation = truncations[0]
+    results = truncated_results(metrics, evaluation, truncations)
     if results.scores:
         results.pictures["samples"] = render(from_bytes(evaluation.fake.pixels), most=SHOWN)
     out = make_output_dir(options["out"] or run_dir_of(file))
@@ -74,13 +75,19 @@ def evaluate_checkpoint(options: Any) -> Any:
 
 
 def _validate(options: Any) -> None:
-    from oakleaf.config.types import PositiveFloat, PositiveInt
+    from oakleaf.config.types import PositiveInt, Truncation
     from oakleaf.config.validate import validate
 
     if not options.get("metric"):
         raise UserError("metric= is empty: name one, or several as metric=[fid,kid]")
     texts: dict[str, Any] = {"checkpoint": str, "device": str, "split": str | None, "root": str | None}
-    numbers = {"fake": PositiveInt, "real": PositiveInt, "seed": int, "truncation": PositiveFloat | None, "ema": bool}
+    numbers = {
+        "fake": PositiveInt,
+        "real": PositiveInt,
+        "seed": int,
+        "ema": bool,
+        "truncation": Truncation | list[Truncation | None] | None,
+    }
     validate(options, fixed={"": {**texts, **numbers, "out": str | None, "extractor": Any, "metric": Any}})
 
 

@@ -14,6 +14,7 @@ from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.errors import UserError, first_line
 from oakleaf.frozen.classifier import Training, cached_classifier, scaled
 from oakleaf.frozen.tasks import Attributes, Labels, Rotations, Task
+from oakleaf.image_grid import as_bytes
 from oakleaf.metrics.image_set import Features
 from oakleaf.runtime.cache import hash_weights
 
@@ -178,7 +179,7 @@ class Inception(_Pretrained):
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Features:
-        x = images.to(self.device).expand(-1, 3, -1, -1)
+        x = as_bytes(images.to(self.device)).expand(-1, 3, -1, -1)
         features, logits = self.network(x)
         return Features(features, logits)
 
@@ -221,7 +222,7 @@ class DINOv2(_Pretrained):
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Features:
-        x = images.to(self.device).expand(-1, 3, -1, -1).float() / 255
+        x = as_bytes(images.to(self.device)).expand(-1, 3, -1, -1).float() / 255
         x = interpolate(x, (224, 224), mode="bicubic", antialias=True).clamp(0, 1)
         mean, sd = (
             torch.tensor(v, device=x.device)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

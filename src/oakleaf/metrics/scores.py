@@ -2,9 +2,9 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.metric import Better, Metric
 from oakleaf.runtime.run_dir import atomic_write
 from oakleaf.runtime.version import VERSION
+from oakleaf.sampling.truncation import truncated
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +103,31 @@ def evaluate_metrics(
     return results
 
 
+def truncated_results(
+    metrics: Mapping[str, Metric], evaluation: EvaluationData, truncations: Sequence[float | None]
+) -> EvaluationResults:
+    """Compute all metrics for samples of each truncation; the real-data baseline and the pictures for the first.
+
+    Args:
+        metrics: the metrics by their configuration names.
+        evaluation: the model, the data and the extractor, with the first truncation.
+        truncations: see `oakleaf.sampling.truncation`; None: none.
+
+    Raises:
+        UserError: the samples of the model cannot be truncated.
+    """
+    results = EvaluationResults()
+    baseline: dict[str, float | None] = {}
+    for number, truncation in enumerate(truncations):
+        truncated(evaluation.module.game, evaluation.module.game.sample_inputs(1), truncation)  # raises if it cannot be
+        part = evaluate_metrics(metrics, evaluation.truncated(truncation) if number else evaluation, number == 0)
+        baseline = {score.name: score.real for score in part.scores} if number == 0 else baseline
+        results.scores += [replace(score, real=baseline.get(score.name)) for score in part.scores]
+        results.failures |= part.failures
+        results.pictures = part.pictures | results.pictures
+    return results
+
+
 def sample_count(fake: int, metrics: Mapping[str, Metric]) -> int:
     """Return how many samples to generate.
 
@@ -145,7 +171,10 @@ def _baseline(metric: Metric, evaluation: EvaluationData) -> dict[str, float]:
 
 
 def table(results: EvaluationResults) -> str:
-    """Format the scores and failures as a table for the terminal."""
+    """Format the scores and failures as a table for the terminal; a row for each truncation, if there are several."""
+    truncations = list(dict.fromkeys(score.protocol["truncation"] for score in results.scores))
+    if len(truncations) > 1:
+        return _truncation_table(results, truncations)
     width = max([len(score.name) for score in results.scores] + [len(name) for name in results.failures] + [7])
     lines = [f"{'':{width}s} {'samples':>12s} {'real':>12s}  better"] if results.scores else []
     for score in results.scores:
@@ -153,6 +182,20 @@ def table(results: EvaluationResults) -> str:
         lines.append(f"{score.name:{width}s} {_format(score.value):>12s} {real:>12s}  {score.better}".rstrip())
     lines += [f"{name:{width}s} {reason}" for name, reason in results.failures.items()]
     return "\n".join(lines)
+
+
+def _truncation_table(results: EvaluationResults, truncations: Sequence[float | None]) -> str:
+    names = list(dict.fromkeys(score.name for score in results.scores))
+    values = {(score.protocol["truncation"], score.name): score.value for score in results.scores}
+    rows = {"none" if t is None else f"{t:g}": [values.get((t, name)) for name in names] for t in truncations}
+    real = {score.name: score.real for score in results.scores}
+    rows["real"] = [real[name] for name in names]
+    widths = [max(12, len(name)) for name in names]
+    lines = ["truncation " + " ".join(f"{name:>{width}s}" for name, width in zip(names, widths))]
+    for title, row in rows.items():
+        cells = ("" if value is None else _format(value) for value in row)
+        lines.append(f"{title:10s} " + " ".join(f"{cell:>{width}s}" for cell, width in zip(cells, widths)))
+    return "\n".join(lines + [f"{name} {reason}" for name, reason in results.failures.items()])
 
 
 def _format(value: float) -> str:
