@@ -120,7 +120,3 @@ def _extractor(evaluation: Any) -> str:
     known = evaluation.extractor.protocol()
     about = ", ".join(f"{name} {value}" for name, value in known.items() if name != "name")
     return f"{known['name']} ({about})"
-
-
-if __name__ == "__main__":
-    main()
