@@ -16,11 +16,12 @@ from oakleaf.metrics.fid import FrechetDistance, frechet_distance
 from oakleaf.metrics.image_set import Features, ImageSet, Moments, moments
 from oakleaf.metrics.inception_score import InceptionScore
 from oakleaf.metrics.kid import KernelDistance
-from oakleaf.metrics.memorization import Memorisation, TwoSample
+from oakleaf.metrics.memorization import Copies, Memorisation
 from oakleaf.metrics.modes import count_modes, reverse_kl
 from oakleaf.metrics.neighbours import nearest
 from oakleaf.metrics.parzen import log_likelihood
 from oakleaf.metrics.precision_recall import Prdc, prdc
+from oakleaf.metrics.two_sample import TwoSample
 
 
 def normal(count: int, dims: int, seed: int, mean: float = 0.0, sd: float = 1.0) -> Tensor:
@@ -230,56 +231,99 @@ def test_two_sample_test_separates_what_differs() -> None:
     assert TwoSample()(sample(real), sample(normal(600, 5, 1, mean=50.0)))["two_sample"] == 1.0
     order = torch.randperm(600, generator=torch.Generator().manual_seed(3))
     assert TwoSample()(sample(real), sample(real[order]))["two_sample"] < 0.1  # copies
+    assert set(TwoSample.better.values()) == {"0.5"}
 
 
-def images(count: int, seed: int) -> ImageSet:
-    pixels = torch.randint(0, 256, (count, 1, 6, 6), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
-    return ImageSet(Features(torch.zeros(count, 1), None), pixels)
+def images(count: int, seed: int, side: int = 16) -> ImageSet:
+    """Smooth random images, so that a shift of a pixel changes them a little."""
+    coarse = torch.rand(count, 1, side // 4, side // 4, generator=torch.Generator().manual_seed(seed))
+    pixels = (255 * torch.nn.functional.interpolate(coarse, size=(side, side), mode="bicubic").clamp(0, 1)).byte()
+    return ImageSet(Features(torch.zeros(count, 1), None), pixels, rows=torch.arange(count))
+
+
+def samples_of(pixels: Tensor) -> ImageSet:
+    return ImageSet(Features(torch.zeros(len(pixels), 1), None), pixels)
+
+
+def memorisation(real: ImageSet, mirrors: bool = False, **options: int) -> Memorisation:
+    evaluation = mock.Mock()
+    evaluation.data.rows, evaluation.data.mirrors = {"image": real.pixels}, mirrors
+    measure = Memorisation(**options)
+    measure.prepare(evaluation)
+    return measure
 
 
 def test_memorisation_finds_copies_and_shows_them() -> None:
-    real, new = images(400, 0), images(300, 1)
-    measure = Memorisation(shown=3, neighbours=2)
-    evaluation = mock.Mock(rows=torch.arange(250))  # copies are found also of images that other metrics do not use
-    evaluation.data.rows, evaluation.data.mirrors = {"image": real.pixels}, False
-    measure.prepare(evaluation)
-    looked_at = real[torch.arange(250)]
+    real, new = images(400, 0), samples_of(images(300, 1).pixels)
+    measure = memorisation(real, shown=3, neighbours=2)
+    looked_at = real[torch.arange(250)]  # copies are found also of images that other metrics do not use
     found = measure(looked_at, new)
     assert found["nearest_training"] == pytest.approx(1, abs=0.1)
     assert found["copied"] < 0.05
-    near = ImageSet(new.extracted, real.pixels[:300].clone())
+    near = samples_of(real.pixels[:300].clone())
     near.pixels[:, 0, 0, 0] ^= 1
     copies = measure(looked_at, near)
     assert copies["nearest_training"] < 0.02
     assert copies["copied"] == 1
     assert measure.pictures(looked_at, near)["neighbours"].size[0] >= 512
-    turned = ImageSet(near.extracted, near.pixels.flip(3))
+    turned = samples_of(near.pixels.flip(3))
     assert measure(looked_at, turned)["copied"] < 0.05
-    evaluation.data.mirrors = True
-    measure.prepare(evaluation)
-    assert [measure(looked_at, subject)["copied"] for subject in (near, turned)] == [1, 1]
-    assert measure(looked_at, new)["copied"] < 0.05
-    row = int(measure._nearest(looked_at, turned.pixels[290:291], 2).row[0, 0])
-    assert row == 290  # the numbers of `other_pixels` follow those of `real`
-    evaluation.is_training_data = False
+    mirrored = memorisation(real, mirrors=True)
+    assert [mirrored(looked_at, subject)["copied"] for subject in (near, turned)] == [1, 1]
+    assert mirrored(looked_at, new)["copied"] < 0.05
+    evaluation = mock.Mock(is_training_data=False)
     with pytest.raises(UserError, match="these are others"):
         measure.prepare(evaluation)
+
+
+def test_shifted_and_noisy_copies_are_found() -> None:
+    real = images(400, 0, side=28)
+    measure = memorisation(real)
+    source = real.pixels[:200].float()
+    noise = 25 * torch.randn(source.shape, generator=torch.Generator().manual_seed(2))
+    shifted = {shift: source.roll(shift, (2, 3)).byte() for shift in [(1, 0), (0, -1), (2, 1)]}
+    assert {shift: measure(real, samples_of(pixels))["copied"] for shift, pixels in shifted.items()} == dict.fromkeys(
+        shifted, 1.0
+    )
+    assert measure(real, samples_of((source + noise).clamp(0, 255).byte()))["copied"] > 0.9
+    assert measure(real, samples_of(images(200, 1, side=28).pixels))["copied"] < 0.05
+    far = samples_of(source.roll((9, 9), (2, 3)).byte())
+    assert measure(real, far)["copied"] < 0.05  # no small shift
+
+
+def test_real_images_are_no_copies_of_themselves() -> None:
+    real = images(600, 0)
+    measure = memorisation(real)
+    held_out = real[torch.arange(400, 600)]
+    assert measure(real[torch.arange(400)], held_out)["copied"] < 0.05
+    assert measure(real[torch.arange(400)], samples_of(held_out.pixels))["copied"] == 1
 
 
 def test_memorisation_with_duplicates_and_small_sets() -> None:
     real = images(200, 0)
     real.pixels[100:120] = real.pixels[:20]
-    evaluation = mock.Mock(rows=torch.arange(200))
-    evaluation.data.rows, evaluation.data.mirrors = {"image": real.pixels}, False
-    measure = Memorisation()
-    measure.prepare(evaluation)
-    assert measure(real, real[torch.arange(100)])["copied"] == 1  # though each of 40 is as near to another
+    assert memorisation(real)(real, samples_of(real.pixels[:100]))["copied"] == 1  # though 40 are as near to another
     few = real[torch.arange(12)]
-    evaluation = mock.Mock(rows=torch.arange(12))
-    evaluation.data.rows, evaluation.data.mirrors = {"image": few.pixels}, False
-    measure.prepare(evaluation)
-    assert set(found := measure(few, few)) == {"nearest_training"}
+    found = memorisation(few)(few, samples_of(few.pixels))
+    assert set(found) == {"nearest_training"}
     assert found["nearest_training"] == 0
+
+
+def test_shifts_of_points_and_small_images_are_none() -> None:
+    points = ImageSet(Features(torch.zeros(300, 1), None), normal(300, 2, 0)[:, :, None, None], rows=torch.arange(300))
+    found = memorisation(points)(points, samples_of(normal(200, 2, 1)[:, :, None, None]))
+    assert found["copied"] < 0.05
+    row = memorisation(points).search(points.pixels[7:9], 1).row[:, 0]
+    assert row.tolist() == [7, 8]
+
+
+def test_copies_are_found_in_feature_space() -> None:
+    real, new = sample(normal(500, 8, 0)), sample(normal(300, 8, 1))
+    copied = sample(real.features[:300] + 1e-3 * normal(300, 8, 2))
+    assert Copies()(real, copied)["copied"] == 1
+    assert Copies()(real, new)["copied"] < 0.05
+    twice = sample(torch.cat([real.features, real.features[:100]]))
+    assert Copies()(twice, new)["copied"] < 0.05  # duplicates among the real images set no threshold
 
 
 def test_duplicates_are_at_distance_zero() -> None:

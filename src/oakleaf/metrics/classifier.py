@@ -17,6 +17,7 @@ from oakleaf.errors import UserError
 from oakleaf.image_grid import from_bytes
 from oakleaf.metrics.cache import cache_path, hash_weights, save
 from oakleaf.metrics.classifier_targets import Task
+from oakleaf.metrics.neighbours import shuffled
 from oakleaf.runtime import distributed
 from oakleaf.runtime.seeds import derive_seed
 
@@ -196,9 +197,15 @@ def accuracy(network: Network, pixels: Tensor, task: Task, rows: Tensor, device:
 
 
 def cached_classifier(
-    pixels: Tensor, task: Task, training: Training, key: str, cache: Path, device: Any
-) -> tuple[Network, float, str]:
-    """Load the classifier for a data set from the cache; train it on nine tenths of the images if it is not there.
+    pixels: Tensor,
+    task: Task,
+    training: Training,
+    key: str,
+    cache: Path,
+    device: Any,
+    rows: Tensor | None = None,
+) -> tuple[Network, float | None, str]:
+    """Load the classifier for a data set from the cache; train it if it is not there.
 
     Args:
         pixels: images [N, C, H, W] as stored.
@@ -207,18 +214,21 @@ def cached_classifier(
         key: identifies the images.
         cache: `data.cache`.
         device: where to train, and the device of the result.
+        rows: the images to train on [M]; the others are held out. None: a random nine tenths.
 
     Returns:
-        The network in eval mode, its accuracy on the tenth that was held out, and the hash of its weights.
+        The network in eval mode, its accuracy on the images that were held out (None if none of them has a target), and
+        the hash of its weights.
 
     Raises:
-        UserError: a single image is no training set, or the file cannot be written.
+        UserError: there are too few images to train on, or the file cannot be written.
     """
     targets = task.targets()
-    digest = None if targets is None else hashlib.blake2b(targets.numpy().tobytes(), digest_size=16).hexdigest()
-    file = cache_path(cache, "classifiers", (2, key, task.kind, task.outputs, digest, astuple(training)))
+    rows = shuffled(len(pixels))[len(pixels) // 10 :] if rows is None else rows
+    digests = [None if values is None else _hash(values) for values in (targets, rows)]
+    file = cache_path(cache, "classifiers", (3, key, task.kind, task.outputs, *digests, astuple(training)))
     distributed.run_on_rank_zero(
-        lambda: None if file.is_file() else _train_and_save(pixels, task, training, file, device)
+        lambda: None if file.is_file() else _train_and_save(pixels, task, training, rows, file, device)
     )
     content = torch.load(file, map_location="cpu", weights_only=True)
     network = Network(pixels.shape[1], (pixels.shape[2], pixels.shape[3]), task.outputs, training)
@@ -227,14 +237,17 @@ def cached_classifier(
     return network, content["accuracy"], hash_weights(network)
 
 
-def _train_and_save(pixels: Tensor, task: Task, training: Training, file: Path, device: Any) -> None:
-    rows = task.rows(len(pixels))
-    if len(rows) < 2:
-        raise UserError("a single image is too little to train a classifier: extractor=pixels")
-    order = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))]
-    held_out = max(1, len(order) // 10)
-    count = f"{len(order) - held_out:,}"
+def _hash(values: Tensor) -> str:
+    return hashlib.blake2b(values.numpy().tobytes(), digest_size=16).hexdigest()
+
+
+def _train_and_save(pixels: Tensor, task: Task, training: Training, rows: Tensor, file: Path, device: Any) -> None:
+    usable = task.rows(len(pixels))
+    fitting, held_out = usable[torch.isin(usable, rows)], usable[~torch.isin(usable, rows)]
+    if len(fitting) < 2:
+        raise UserError(f"{len(usable)} images are too few to train a classifier and hold out others: extractor=pixels")
+    count = f"{len(fitting):,}"
     log.info("training a classifier of %s on %s images, once; it is saved in %s", task.kind, count, file.parent)
-    network = train_classifier(pixels, task, training, device, order[held_out:])
-    held_out_accuracy = accuracy(network, pixels, task, order[:held_out], device)
+    network = train_classifier(pixels, task, training, device, fitting)
+    held_out_accuracy = accuracy(network, pixels, task, held_out, device) if len(held_out) else None
     save({"weights": network.state_dict(), "accuracy": held_out_accuracy}, file, "classifier")

@@ -1,12 +1,9 @@
 """The data of one evaluation: samples and real images with their features, computed once for all metrics."""
 
-import logging
 from collections.abc import Callable
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,16 +11,14 @@ from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.errors import UserError
 from oakleaf.games import Batch
 from oakleaf.gan import GAN
-from oakleaf.metrics.cache import cache_path
 from oakleaf.metrics.extractors import Extractor
+from oakleaf.metrics.feature_cache import FeatureCache, all_gather_features, concatenate
+from oakleaf.metrics.held_out import evaluation_order, fitting_rows, held_out_rows
 from oakleaf.metrics.image_set import Features, ImageSet
 from oakleaf.metrics.neighbours import shuffled
 from oakleaf.runtime import distributed
-from oakleaf.runtime.run_dir import atomic_write
 from oakleaf.runtime.seeds import derive_seed
 from oakleaf.sampling.latents import seeded_inputs
-
-log = logging.getLogger(__name__)
 
 BATCH_SIZE = 256  # images that are generated, or passed through a network, at once
 
@@ -39,13 +34,15 @@ class EvaluationData:
         data: the real images.
         extractor: the feature extractor.
         fake: the number of samples.
-        real: the maximal number of real images, a fixed random selection from the set.
+        real: the maximal number of real images to compare with, a fixed random selection from the set.
         ema: generate with the EMA weights, if the model has them.
         seed: seed of the samples.
         test: returns the data module of the test split, called when a metric needs it; None if the set has no test
             split.
         not_trained_on: returns a data module and the indices of those of its images [N] that belong to the training
             split but were not trained on; None if the run was trained on all of the split.
+        with_baseline: hold out a third of the real images, and compute every number for them too.
+        resamples: how many random halves of the samples are used for standard errors; 0: none are computed.
 
     Attributes:
         reserved: row indices of real images that a metric chooses or tests by; the baseline does not use them.
@@ -63,14 +60,14 @@ class EvaluationData:
         seed: int = 0,
         test: Callable[[], ImageDataModule] | None = None,
         not_trained_on: Callable[[], tuple[ImageDataModule, Tensor]] | None = None,
+        with_baseline: bool = True,
+        resamples: int = 20,
     ) -> None:
-        self.module, self.data, self.extractor, self._test, self._not_trained_on = (
-            module,
-            data,
-            extractor,
-            test,
-            not_trained_on,
-        )
+        self.module, self.data, self.extractor = module, data, extractor
+        self._test, self._not_trained_on = test, not_trained_on
+        if resamples == 1:
+            raise UserError("resamples=1: 0, or at least 2, as one half of the samples has no standard deviation")
+        self.with_baseline, self.resamples = with_baseline, resamples
         self.fake_count, self.real_count, self.ema, self.seed = fake, real, ema, seed
         self.reserved: set[int] = set()
         self.missing_features_reason = "no metric of this evaluation uses an extractor"
@@ -79,7 +76,7 @@ class EvaluationData:
         """Prepare the extractor; if that fails, keep the reason, and leave the images without features."""
         try:
             if self.extractor.prepared_for != (self.data.digest, str(self.device)):
-                self.extractor.prepare(self.data, self.device)
+                self.extractor.prepare(self.data, self.device, fitting_rows(self._count))
                 self.extractor.prepared_for = self.data.digest, str(self.device)
             self.missing_features_reason = ""
         except UserError as error:
@@ -102,19 +99,19 @@ class EvaluationData:
         """Whether the model was trained on these real images; True if the checkpoint does not record the data."""
         return self.module.trained_on in ("", self.data.hash)
 
-    def protocol(self, with_extractor: bool, with_baseline: bool) -> dict[str, Any]:
+    def protocol(self, with_extractor: bool, fake: int) -> dict[str, Any]:
         """Return what is needed to compare numbers: properties of the samples and the real images.
 
         Args:
             with_extractor: include the extractor's protocol.
-            with_baseline: include the sizes of the two sets of the baseline.
+            fake: the number of samples that are compared.
         """
         protocol: dict[str, Any] = {
             "data": self.data.name,
             "data_digest": self.data.hash,
             **self.data.resize_protocol,
             "shape": list(self.data.rows["image"].shape[1:]),
-            "fake": self.fake_count,
+            "fake": fake,
             "real": len(self.real),
             "conditions": self._conditions,
             "ema": self.ema and self.module.generator_ema is not None,
@@ -122,9 +119,6 @@ class EvaluationData:
             "seed": self.seed,
             "images_seen": self.module.images_seen,
         }
-        if with_baseline:
-            reference, held_out = self.baseline
-            protocol["baseline"] = f"{len(held_out)} held-out real images against {len(reference)}"
         return {**protocol, "extractor": self.extractor.protocol()} if with_extractor else protocol
 
     @property
@@ -158,7 +152,7 @@ class EvaluationData:
             label = self.data.rows["label"][rows] if conditioned_on_labels else None
         local = {name: values.tensor_split(world)[rank] for name, values in inputs.items()}
         pixels = self._generate(local)
-        features = _all_gather_features(self._extract(pixels))
+        features = all_gather_features(self._extract(pixels))
         pixels = distributed.all_gather(pixels.to(self.device)).cpu() if world > 1 else pixels
         return ImageSet(features, pixels, label)
 
@@ -205,50 +199,48 @@ class EvaluationData:
         return {name: values for name, values in inputs.items() if name != "row"} | {key: data[key]}
 
     @cached_property
-    def rows(self) -> Tensor:
-        """The row indices of the real images that are used, ascending, [at most `real`]."""
-        return shuffled(len(self.data.rows["image"]), self.real_count).sort().values
-
-    @cached_property
     def real(self) -> ImageSet:
-        """The real images; their features are cached on disk."""
-        images, rows = self.data.rows["image"], self.rows
-        pixels = images if len(rows) == len(images) else images[rows]
-        label = self.data.rows["label"][rows] if "label" in self.data.rows else None
-        return ImageSet(self._cached_features(pixels), pixels, label)
+        """The reference: the real images that samples and held-out images are compared with.
 
-    def _cached_features(self, pixels: Tensor) -> Features:
-        """Read features of real images from the cache, or compute and save them.
-
-        The cache is used if all processes find the file; otherwise each process computes a part.
+        The first `real` of `evaluation_order`, but none of the held-out third if there is a baseline.
         """
-        if self.missing_features_reason:
-            return self._extract(pixels)
-        key = (self.data.digest, self.extractor.protocol(), len(pixels))
-        file = cache_path(self.data.cache, "features", key, ".npz")
-        if not distributed.all_true(file.is_file(), self.device):
-            rank, world = distributed.rank_and_world_size()
-            features = _all_gather_features(self._extract(pixels.tensor_split(world)[rank]))
-            if rank == 0:
-                _save_features(file, features)
-            return features
-        with np.load(file) as content:
-            arrays = {name: torch.from_numpy(content[name]).to(self.device) for name in content.files}
-        return Features(arrays["features"], arrays.get("logits"))
+        count = len(fitting_rows(self._count)) if self.with_baseline else self._count
+        return self._real_images(0, min(count, self.real_count))
 
     @cached_property
-    def baseline(self) -> tuple[ImageSet, ImageSet]:
-        """The two sets of the real-data baseline: the reference images, and held-out ones in place of the samples.
+    def held_out(self) -> ImageSet:
+        """Real images in place of the samples, for the baseline: no extractor was trained on them.
 
-        As many images are held out as there are samples, but at most half of the real images, and none that is
-        `reserved`.
+        As many as there are samples, or all of the held-out third that are not `reserved`.
         """
-        free = [i for i, row in enumerate(self.rows.tolist()) if row not in self.reserved]
-        count = min(self.fake_count, len(self.rows) // 2, len(free))
-        held_out = torch.tensor(free, dtype=torch.long)[shuffled(len(free), count)]
-        reference = torch.ones(len(self.rows), dtype=torch.bool)
-        reference[held_out] = False
-        return self.real[torch.nonzero(reference).flatten()], self.real[held_out]
+        pool = held_out_rows(self._count).tolist()
+        free = torch.tensor([i for i, row in enumerate(pool) if row not in self.reserved], dtype=torch.long)
+        free = free[: self.fake_count]
+        first = self._count - len(pool)
+        return self._real_images(first, first + int(free[-1]) + 1)[free] if len(free) else self._real_images(0, 0)
+
+    @cached_property
+    def matched(self) -> ImageSet:
+        """The samples that are compared if there is a baseline: as many as there are held-out images."""
+        return self.fake[: len(self.held_out)]
+
+    @property
+    def _count(self) -> int:
+        """The number of real images."""
+        return len(self.data.rows["image"])
+
+    def _real_images(self, start: int, stop: int) -> ImageSet:
+        """The real images `start` to `stop` of `evaluation_order`; their features are cached on disk."""
+        order = evaluation_order(self._count)
+        rows = order[start:stop]
+        label = self.data.rows["label"][rows] if "label" in self.data.rows else None
+        pixels = self.data.rows["image"][rows]
+        if self.missing_features_reason:
+            return ImageSet(self._extract(pixels), pixels, label, rows)
+        key = (self.data.digest, self.extractor.protocol())
+        cache = FeatureCache(self.data.cache, key, order, self.device)
+        features = cache(start, stop, lambda missing: self._extract(self.data.rows["image"][missing]))
+        return ImageSet(features, pixels, label, rows)
 
     @cached_property
     def test(self) -> ImageDataModule | None:
@@ -281,7 +273,7 @@ class EvaluationData:
             rows = torch.arange(len(images) - sixth, len(images))
             self.reserved |= set(rows.tolist())
             return self._without_features(self.data, rows), self._without_features(self.test), "test"
-        order = shuffled(len(images)).flip(0)  # `rows` are taken from the other end of this order
+        order = shuffled(len(images)).flip(0)  # the held-out images are taken from the other end of this order
         self.reserved |= set(order[: 2 * sixth].tolist())
         validation, test = (self._without_features(self.data, order[i : i + sixth]) for i in (0, sixth))
         return validation, test, "none: a random sixth of the real images"
@@ -312,25 +304,4 @@ class EvaluationData:
         """Apply the extractor batch by batch; features [N, 0] if there is none."""
         if self.missing_features_reason:
             return Features(torch.zeros(len(pixels), 0, device=self.device), None)
-        batches = [self.extractor(batch) for batch in pixels.split(BATCH_SIZE)]
-        logits = [batch.logits for batch in batches if batch.logits is not None]
-        return Features(torch.cat([batch.features for batch in batches]), torch.cat(logits) if logits else None)
-
-
-def _all_gather_features(features: Features) -> Features:
-    """Concatenate the features of all processes."""
-    logits = None if features.logits is None else distributed.all_gather(features.logits)
-    return Features(distributed.all_gather(features.features), logits)
-
-
-def _save_features(file: Path, features: Features) -> None:
-    """Write features to disk; if that fails, log a warning."""
-    arrays: dict[str, Any] = {"features": features.features}
-    if features.logits is not None:
-        arrays["logits"] = features.logits
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(file) as part:
-            np.savez(part, **{name: values.cpu().numpy() for name, values in arrays.items()})
-    except OSError as error:
-        log.warning("features of real images are not cached: %s: %s", file.parent, error.strerror)
+        return concatenate([self.extractor(batch) for batch in pixels.split(BATCH_SIZE)])

@@ -31,6 +31,10 @@ class Features(NamedTuple):
     features: Tensor
     logits: Tensor | None
 
+    def select(self, rows: Tensor | slice) -> "Features":
+        """Return the output for these images alone."""
+        return Features(self.features[rows], None if self.logits is None else self.logits[rows])
+
 
 @dataclass
 class ImageSet:
@@ -40,11 +44,13 @@ class ImageSet:
         extracted: the extractor's output; features [N, 0] where there is no extractor.
         pixels: [N, C, H, W] as stored: uint8 images, or float points.
         label: [N], -1 where an image has no label; None if none has one.
+        rows: the rows of real images in their data set, [N]; None for samples.
     """
 
     extracted: Features
     pixels: Tensor
     label: Tensor | None = None
+    rows: Tensor | None = None
 
     @property
     def features(self) -> Tensor:
@@ -56,9 +62,9 @@ class ImageSet:
 
     def __getitem__(self, rows: Tensor | slice) -> "ImageSet":
         """Return the images of these rows as a new set."""
-        logits = self.extracted.logits
-        extracted = Features(self.features[rows], None if logits is None else logits[rows])
-        return ImageSet(extracted, self.pixels[rows], None if self.label is None else self.label[rows])
+        label = None if self.label is None else self.label[rows]
+        own = None if self.rows is None else self.rows[rows]
+        return ImageSet(self.extracted.select(rows), self.pixels[rows], label, own)
 
     @cached_property
     def moments(self) -> Moments:
