@@ -552,7 +552,16 @@ def test_a_run_on_the_first_images_has_not_seen_the_others(monkeypatch: pytest.M
     data, rows = reals.not_trained_on()
     assert rows.tolist() == [10, 11] and data.rows["image"][rows, 0, 0, 0].tolist() == [10, 11]
     assert (len(reals.data.rows["image"]), len(reals.test().rows["image"])) == (10, 3)
-    assert real_data({"hyper_parameters": recipe}, "test", None)[1:] == ("test", None, None)
+    assert real_data({"hyper_parameters": recipe}, "test", None)[1:] == ("test", None, None, True)
+
+
+def test_metrics_of_test_images_find_them_with_split_test(tmp_path: Path) -> None:
+    evaluation = looking(tmp_path, is_test=True)
+    assert evaluation.test is evaluation.data
+    validation, test, split = evaluation.validation_and_test()
+    assert split == "a random sixth of test"
+    rows = [set(part.rows.tolist()) for part in (validation, test, evaluation.held_out) if part.rows is not None]
+    assert len(rows) == 3 and sum(map(len, rows)) == len(set.union(*rows))
 
 
 def rare(root: Path) -> Path:

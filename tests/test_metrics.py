@@ -165,6 +165,16 @@ def test_precision_falls_for_bad_samples_and_recall_for_missing_modes() -> None:
     assert extra["density"] < 0.7
 
 
+def test_precision_has_the_published_k_and_density_its_own() -> None:
+    real, fake = normal(300, 6, 0), normal(300, 6, 1, sd=0.8)
+    found = Prdc()(sample(real), sample(fake))
+    three, five = prdc(real, fake, 3), prdc(real, fake, 5)
+    expected = {name: (three if name in ("precision", "recall") else five)[name] for name in found}
+    order = torch.randperm(300, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(found, prdc(real[order], fake[order], 3, 5))
+    assert found == pytest.approx(expected)
+
+
 def test_prdc_equals_its_definition() -> None:
     real, fake, k = normal(40, 3, 0), normal(30, 3, 1, sd=1.5), 3
     among = [torch.cdist(x, x).sort(1).values[:, k] for x in (real, fake)]
@@ -196,6 +206,17 @@ def test_inception_score_has_its_known_extremes() -> None:
     assert InceptionScore(1)(sample(sure), sample(sure, sure))["inception_score"] == pytest.approx(10)
     one_class = sure[:1].repeat(1000, 1)
     assert InceptionScore(1)(sample(sure), sample(sure, one_class))["inception_score"] == pytest.approx(1)
+
+
+def test_inception_score_names_the_extractor_that_suits_the_data() -> None:
+    pixels = normal(60, 4, 0)
+    for label, suitable in (
+        (torch.arange(60) % 3, "use extractor=classifier"),
+        (torch.zeros(60, dtype=torch.long), "use data with labels, or extractor=inception"),
+        (None, "use data with labels, or extractor=inception"),
+    ):
+        with pytest.raises(UserError, match=suitable):
+            InceptionScore()(sample(pixels, label=label), sample(pixels))
 
 
 def test_diversity_has_its_known_extremes() -> None:
@@ -329,6 +350,15 @@ def test_copies_are_found_in_feature_space() -> None:
 def test_duplicates_are_at_distance_zero() -> None:
     real = images(60, 0).pixels
     assert (nearest(real, torch.cat([real, real]), 2).distance == 0).all()
+
+
+def test_vendi_has_no_better_direction() -> None:
+    """Noise, which no real image is like, raises it: it is best near that of real images."""
+    real = normal(600, 3, 0) @ normal(3, 12, 1)
+    noisy = real + 2 * normal(600, 12, 2)
+    numbers = [Diversity()(sample(real), sample(images))["vendi"] for images in (real, noisy)]
+    assert numbers[1] > 1.2 * numbers[0]
+    assert Diversity.better["vendi"] == "baseline"
 
 
 def test_diversity_of_identical_images_is_refused() -> None:

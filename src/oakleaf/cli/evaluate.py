@@ -54,11 +54,17 @@ def evaluate_checkpoint(options: Any) -> Any:
     changes = {"model.game.prior.truncation": options["truncation"]} if options["truncation"] else {}
     content = read_checkpoint(file)
     module = module_from_checkpoint(content, changes).to(resolve_device(options["device"]))
-    data, split, test, not_trained_on = real_data(content, options["split"], options["root"])
+    data, split, test, not_trained_on, is_test = real_data(content, options["split"], options["root"])
     metrics = {name: instantiate_allowed(node) for name, node in options["metric"].items()}
     fake = sample_count(options["fake"], metrics)
     counts = {"fake": fake, "real": options["real"], "resamples": options["resamples"]}
-    how = {"ema": options["ema"], "seed": options["seed"], "with_baseline": options["baseline"], **counts}
+    how = {
+        "is_test": is_test,
+        "ema": options["ema"],
+        "seed": options["seed"],
+        "with_baseline": options["baseline"],
+        **counts,
+    }
     extractor = instantiate_allowed(options["extractor"])
     evaluation = EvaluationData(module, data, extractor, test=test, not_trained_on=not_trained_on, **how)
     results = evaluate_metrics(metrics, evaluation)

@@ -41,6 +41,7 @@ class EvaluationData:
             split.
         not_trained_on: returns a data module and the indices of those of its images [N] that belong to the training
             split but were not trained on; None if the run was trained on all of the split.
+        is_test: whether `data` is the test split of the set that the run was trained on.
         with_baseline: hold out a third of the real images, and compute every number for them too.
         resamples: how many random halves of the samples are used for standard errors; 0: none are computed.
 
@@ -60,11 +61,12 @@ class EvaluationData:
         seed: int = 0,
         test: Callable[[], ImageDataModule] | None = None,
         not_trained_on: Callable[[], tuple[ImageDataModule, Tensor]] | None = None,
+        is_test: bool = False,
         with_baseline: bool = True,
         resamples: int = 20,
     ) -> None:
         self.module, self.data, self.extractor = module, data, extractor
-        self._test, self._not_trained_on = test, not_trained_on
+        self._test, self._not_trained_on, self.is_test = test, not_trained_on, is_test
         if resamples == 1:
             raise UserError("resamples=1: 0, or at least 2, as one half of the samples has no standard deviation")
         self.with_baseline, self.resamples = with_baseline, resamples
@@ -245,6 +247,8 @@ class EvaluationData:
     @cached_property
     def test(self) -> ImageDataModule | None:
         """The data module of the test split, or None."""
+        if self.is_test:
+            return self.data
         return self._test() if self._test else None
 
     def validation_and_test(self) -> tuple[ImageSet, ImageSet, str]:
@@ -266,7 +270,7 @@ class EvaluationData:
             raise UserError(
                 f"{len(images)} real images are too few to hold out a sixth of them for testing: at least 12 are needed"
             )
-        if self.test is not None:
+        if self.test is not None and not self.is_test:
             data, rows = self._not_trained_on() if self._not_trained_on else (self.data, torch.empty(0))
             if len(rows):
                 return self._without_features(data, rows), self._without_features(self.test), "test"
@@ -276,7 +280,7 @@ class EvaluationData:
         order = shuffled(len(images)).flip(0)  # the held-out images are taken from the other end of this order
         self.reserved |= set(order[: 2 * sixth].tolist())
         validation, test = (self._without_features(self.data, order[i : i + sixth]) for i in (0, sixth))
-        return validation, test, "none: a random sixth of the real images"
+        return validation, test, "a random sixth of test" if self.is_test else "none: a random sixth of the real images"
 
     def training_and_test(self) -> tuple[ImageSet, ImageSet, str]:
         """Select real images for training a classifier and for testing it; neither set has features.
@@ -289,7 +293,7 @@ class EvaluationData:
             UserError: there are fewer than 12 real images.
         """
         _, test, split = self.validation_and_test()
-        if self.test is not None:
+        if self.test is not None and not self.is_test:
             return self._without_features(self.data), test, split
         training = torch.ones(len(self.data.rows["image"]), dtype=torch.bool)
         training[sorted(self.reserved)] = False
@@ -298,7 +302,8 @@ class EvaluationData:
     def _without_features(self, data: ImageDataModule, rows: Tensor | None = None) -> ImageSet:
         """The images of these rows (None: all) as a set without features."""
         part = {name: values if rows is None else values[rows] for name, values in data.rows.items()}
-        return ImageSet(Features(torch.empty(len(part["image"]), 0), None), part["image"], part.get("label"))
+        rows = torch.arange(len(part["image"])) if rows is None else rows
+        return ImageSet(Features(torch.empty(len(part["image"]), 0), None), part["image"], part.get("label"), rows)
 
     def _extract(self, pixels: Tensor) -> Features:
         """Apply the extractor batch by batch; features [N, 0] if there is none."""

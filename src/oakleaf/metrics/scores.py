@@ -61,7 +61,7 @@ class EvaluationResults:
     Attributes:
         scores: all numbers.
         failures: for each metric that could not be computed, the reason.
-        notes: for each metric without a real-data baseline, the reason.
+        notes: for each metric without a real-data baseline, the reason, or what its baseline is.
         pictures: pictures by file name without its ending.
     """
 
@@ -167,7 +167,10 @@ def _compare(
         fake = evaluation.fake if metric.fixed_count or not metric.uses_samples else evaluation.matched
         try:
             baseline = metric.baseline(evaluation)
-            return fake, metric(evaluation.real, fake), baseline
+            numbers = metric(evaluation.real, fake)
+            if metric.baseline_is:
+                results.notes[name] = f"the baseline is {metric.baseline_is}"
+            return fake, numbers, baseline
         except UserError as error:
             numbers = metric(evaluation.real, evaluation.fake)
             results.notes[name] = f"no baseline: {error}"
@@ -180,9 +183,10 @@ def _errors(metric: Metric, evaluation: EvaluationData, fake: ImageSet) -> dict[
     if not (evaluation.resamples and metric.has_errors and metric.uses_samples):
         return {}
     try:
-        return standard_errors(metric.resampler(evaluation.real, fake), len(fake), evaluation.resamples)
+        errors = standard_errors(metric.resampler(evaluation.real, fake), len(fake), evaluation.resamples)
     except UserError:  # half of the samples are too few
         return {}
+    return {name: error for name, error in errors.items() if metric.better[name]}
 
 
 def held_out_description(evaluation: EvaluationData) -> str:

@@ -69,6 +69,10 @@ class Segmentation(Metric):
             raise UserError("needs pairs in which one side is a label map (data.source.classes): data=facades")
         if not evaluation.module.game.translates:
             raise UserError(NO_TRANSLATOR)
+        if evaluation.is_test:
+            raise UserError(
+                "segmentation takes the test images by itself, and the training images too: leave out split="
+            )
         if test is None:
             raise UserError("needs a test split, and these data have none (data.source.split)")
         self.into_labels = not train.decoded_images.source.mixes
