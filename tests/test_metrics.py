@@ -268,7 +268,8 @@ def samples_of(pixels: Tensor) -> ImageSet:
 
 def memorisation(real: ImageSet, mirrors: bool = False, **options: int) -> Memorisation:
     evaluation = mock.Mock()
-    evaluation.data.rows, evaluation.data.mirrors = {"image": real.pixels}, mirrors
+    evaluation.data.count, evaluation.data.mirrors = len(real), mirrors
+    evaluation.data.images = lambda rows: real.pixels[rows]
     measure = Memorisation(**options)
     measure.prepare(evaluation)
     return measure

@@ -11,8 +11,8 @@ from torch import Tensor
 from helpers.composing import SMALL, composed
 from oakleaf.builder.build import build
 from oakleaf.errors import UserError
-from oakleaf.metrics import classifier as classifiers
-from oakleaf.metrics.classifier import Training
+from oakleaf.frozen import classifier as classifiers
+from oakleaf.frozen.classifier import Training
 from oakleaf.metrics.diversity import Diversity
 from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.extractors import Classifier, Extractor, Pixels

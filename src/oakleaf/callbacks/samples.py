@@ -35,6 +35,8 @@ class Samples(Callback):
         count: samples in a grid.
     """
 
+    needs_gan = True
+
     def __init__(self, folder: str, every: PositiveInt | None = None, count: PositiveInt = 64) -> None:
         self.folder, self.count = Path(folder), count
         self.interval = Interval(every, parts=40)

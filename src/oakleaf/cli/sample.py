@@ -32,7 +32,7 @@ def sample(config: DictConfig) -> None:
     import numpy as np
 
     from oakleaf.builder.instantiate import instantiate_allowed
-    from oakleaf.builder.load import module_from_checkpoint
+    from oakleaf.builder.load import gan_from_checkpoint
     from oakleaf.image_grid import are_points, render, to_bytes
     from oakleaf.runtime.checkpoint_io import read_checkpoint
     from oakleaf.sampling.conditions import requested_condition
@@ -41,7 +41,7 @@ def sample(config: DictConfig) -> None:
     options: Any = OmegaConf.to_container(config, resolve=True)
     _validate(options)
     content = read_checkpoint(options["checkpoint"])
-    module = module_from_checkpoint(content).to(resolve_device(options["device"]))
+    module = gan_from_checkpoint(content).to(resolve_device(options["device"]))
     mode = instantiate_allowed(options["mode"])
     mode.set_data(lambda: real_data(content, options["split"], options["root"])[0])
     with module.ema_scope(options["ema"]) as game:

@@ -41,9 +41,7 @@ class Descriptors(Extractor):
 
     def prepare(self, data: ImageDataModule, device: Any, rows: Tensor | None = None) -> None:
         super().prepare(data, device, rows)
-        images = data.rows["image"]
-        rows = torch.arange(len(images)) if rows is None else rows
-        found = torch.cat([descriptors(images[batch].to(device)) for batch in rows.split(BATCH_SIZE)])
+        found = torch.cat([descriptors(images.to(device)) for images in data.iter_images(BATCH_SIZE, rows)])
         if self.width > min(found.shape):
             raise UserError(f"width={self.width}: {len(found)} images have {min(found.shape)} components at most")
         self.mean = found.mean(0)

@@ -78,7 +78,7 @@ class EvaluationData:
         """Prepare the extractor; if that fails, keep the reason, and leave the images without features."""
         try:
             if self.extractor.prepared_for != (self.data.digest, str(self.device)):
-                self.extractor.prepare(self.data, self.device, fitting_rows(self._count))
+                self.extractor.prepare(self.data, self.device, fitting_rows(self.data.count))
                 self.extractor.prepared_for = self.data.digest, str(self.device)
             self.missing_features_reason = ""
         except UserError as error:
@@ -112,7 +112,7 @@ class EvaluationData:
             "data": self.data.name,
             "data_digest": self.data.hash,
             **self.data.resize_protocol,
-            "shape": list(self.data.rows["image"].shape[1:]),
+            "shape": [self.data.channels, *self.data.size],
             "fake": fake,
             "real": len(self.real),
             "conditions": self._conditions,
@@ -151,7 +151,7 @@ class EvaluationData:
         if rows is not None:
             inputs["row"] = rows  # the conditions are read batch by batch: input images are large
             conditioned_on_labels = self.module.game.condition.key == "label"  # type: ignore[union-attr]
-            label = self.data.rows["label"][rows] if conditioned_on_labels else None
+            label = self.data.column("label", rows) if conditioned_on_labels else None
         local = {name: values.tensor_split(world)[rank] for name, values in inputs.items()}
         pixels = self._generate(local)
         features = all_gather_features(self._extract(pixels))
@@ -178,12 +178,12 @@ class EvaluationData:
         samples as among the data. None if the model has no condition, or if the data do not have it: then the
         condition's own distribution is sampled.
         """
-        condition, rows = self.module.game.condition, self.data.rows
-        if condition is None or condition.key not in self.data.keys:
+        condition = self.module.game.condition
+        if condition is None or condition.key not in ("image", *self.data.keys):
             return None
-        available = torch.arange(len(rows["image"]))
+        available = torch.arange(self.data.count)
         if condition.key == "label":
-            available = available[rows["label"] >= 0]
+            available = available[self.data.column("label") >= 0]
         if not len(available):
             return None
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "told"))
@@ -197,8 +197,9 @@ class EvaluationData:
             return inputs
         key = self.module.game.condition.key  # type: ignore[union-attr]
         rows = inputs["row"]
-        data = {key: self.data.rows[key][rows]} if key in self.data.rows and key != "input" else self.data.batch(rows)
-        return {name: values for name, values in inputs.items() if name != "row"} | {key: data[key]}
+        pictures = key in ("input", "image") or key not in self.data.columns
+        values = self.data.batch(rows)[key] if pictures else self.data.column(key, rows)
+        return {name: own for name, own in inputs.items() if name != "row"} | {key: values}
 
     @cached_property
     def real(self) -> ImageSet:
@@ -206,7 +207,7 @@ class EvaluationData:
 
         The first `real` of `evaluation_order`, but none of the held-out third if there is a baseline.
         """
-        count = len(fitting_rows(self._count)) if self.with_baseline else self._count
+        count = len(fitting_rows(self.data.count)) if self.with_baseline else self.data.count
         return self._real_images(0, min(count, self.real_count))
 
     @cached_property
@@ -215,10 +216,10 @@ class EvaluationData:
 
         As many as there are samples, or all of the held-out third that are not `reserved`.
         """
-        pool = held_out_rows(self._count).tolist()
+        pool = held_out_rows(self.data.count).tolist()
         free = torch.tensor([i for i, row in enumerate(pool) if row not in self.reserved], dtype=torch.long)
         free = free[: self.fake_count]
-        first = self._count - len(pool)
+        first = self.data.count - len(pool)
         return self._real_images(first, first + int(free[-1]) + 1)[free] if len(free) else self._real_images(0, 0)
 
     @cached_property
@@ -226,23 +227,22 @@ class EvaluationData:
         """The samples that are compared if there is a baseline: as many as there are held-out images."""
         return self.fake[: len(self.held_out)]
 
-    @property
-    def _count(self) -> int:
-        """The number of real images."""
-        return len(self.data.rows["image"])
-
     def _real_images(self, start: int, stop: int) -> ImageSet:
         """The real images `start` to `stop` of `evaluation_order`; their features are cached on disk."""
-        order = evaluation_order(self._count)
+        order = evaluation_order(self.data.count)
         rows = order[start:stop]
-        label = self.data.rows["label"][rows] if "label" in self.data.rows else None
-        pixels = self.data.rows["image"][rows]
+        label = self.data.column("label", rows) if "label" in self.data.columns else None
         if self.missing_features_reason:
-            return ImageSet(self._extract(pixels), pixels, label, rows)
+            features = Features(torch.zeros(len(rows), 0, device=self.device), None)
+            return ImageSet(features, self.data.images, label, rows)
         key = (self.data.digest, self.extractor.protocol())
         cache = FeatureCache(self.data.cache, key, order, self.device)
-        features = cache(start, stop, lambda missing: self._extract(self.data.rows["image"][missing]))
-        return ImageSet(features, pixels, label, rows)
+        return ImageSet(cache(start, stop, self._extract_rows), self.data.images, label, rows)
+
+    def _extract_rows(self, rows: Tensor) -> Features:
+        """The features of real images, which are read batch by batch."""
+        batches = [self.extractor(images) for images in self.data.iter_images(BATCH_SIZE, rows)]
+        return concatenate(batches or [self.extractor(self.data.images(rows))])
 
     @cached_property
     def test(self) -> ImageDataModule | None:
@@ -264,20 +264,20 @@ class EvaluationData:
         Raises:
             UserError: there are fewer than 12 real images.
         """
-        images = self.data.rows["image"]
-        sixth = len(images) // 6
+        count = self.data.count
+        sixth = count // 6
         if sixth < 2:
             raise UserError(
-                f"{len(images)} real images are too few to hold out a sixth of them for testing: at least 12 are needed"
+                f"{count} real images are too few to hold out a sixth of them for testing: at least 12 are needed"
             )
         if self.test is not None and not self.is_test:
             data, rows = self._not_trained_on() if self._not_trained_on else (self.data, torch.empty(0))
             if len(rows):
                 return self._without_features(data, rows), self._without_features(self.test), "test"
-            rows = torch.arange(len(images) - sixth, len(images))
+            rows = torch.arange(count - sixth, count)
             self.reserved |= set(rows.tolist())
             return self._without_features(self.data, rows), self._without_features(self.test), "test"
-        order = shuffled(len(images)).flip(0)  # the held-out images are taken from the other end of this order
+        order = shuffled(count).flip(0)  # the held-out images are taken from the other end of this order
         self.reserved |= set(order[: 2 * sixth].tolist())
         validation, test = (self._without_features(self.data, order[i : i + sixth]) for i in (0, sixth))
         return validation, test, "a random sixth of test" if self.is_test else "none: a random sixth of the real images"
@@ -295,15 +295,16 @@ class EvaluationData:
         _, test, split = self.validation_and_test()
         if self.test is not None and not self.is_test:
             return self._without_features(self.data), test, split
-        training = torch.ones(len(self.data.rows["image"]), dtype=torch.bool)
+        training = torch.ones(self.data.count, dtype=torch.bool)
         training[sorted(self.reserved)] = False
         return self._without_features(self.data, torch.nonzero(training).flatten()), test, split
 
     def _without_features(self, data: ImageDataModule, rows: Tensor | None = None) -> ImageSet:
         """The images of these rows (None: all) as a set without features."""
-        part = {name: values if rows is None else values[rows] for name, values in data.rows.items()}
-        rows = torch.arange(len(part["image"])) if rows is None else rows
-        return ImageSet(Features(torch.empty(len(part["image"]), 0), None), part["image"], part.get("label"), rows)
+        pixels: Any = data.images() if rows is None else data.images  # all images are not copied
+        rows = torch.arange(data.count) if rows is None else rows
+        label = data.column("label", rows) if "label" in data.columns else None
+        return ImageSet(Features(torch.empty(len(rows), 0), None), pixels, label, rows)
 
     def _extract(self, pixels: Tensor) -> Features:
         """Apply the extractor batch by batch; features [N, 0] if there is none."""

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oakleaf.metrics.cache import cache_path
 from oakleaf.metrics.image_set import Features
 from oakleaf.runtime import distributed
+from oakleaf.runtime.cache import cache_path
 from oakleaf.runtime.run_dir import atomic_write
 
 log = logging.getLogger(__name__)

@@ -54,8 +54,8 @@ class Memorisation(Metric):
     def prepare(self, evaluation: EvaluationData) -> None:
         if not evaluation.is_training_data:
             raise UserError("needs the images that the run was trained on, and these are others")
-        images = evaluation.data.rows["image"]
-        self.search = CopySearch(lambda rows: images[rows], len(images), evaluation.data.mirrors)
+        data = evaluation.data
+        self.search = CopySearch(data.images, data.count, data.mirrors)
         self.real_distance: Tensor | None = None
 
     def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
