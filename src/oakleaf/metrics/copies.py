@@ -83,18 +83,15 @@ def distance_over_shifts(queries: Tensor, candidates: Tensor) -> Tensor:
     """
     height, width = queries.shape[2:]
     dy, dx = height // SHIFT, width // SHIFT
-    centre = pooled(queries[:, :, dy : height - dy, dx : width - dx])
+    pool = POOL if min(height, width) >= 4 * POOL else 1
+    rows, columns = ((side - 2 * shift) // pool for side, shift in ((height, dy), (width, dx)))
+    centre = avg_pool2d(queries[:, :, dy:, dx:], pool)[:, None, :, :rows, :columns]
+    means = avg_pool2d(candidates.flatten(0, 1), pool, stride=1).unflatten(0, candidates.shape[:2])  # at every pixel
     best = torch.full(candidates.shape[:2], torch.inf)
     for y, x in product(range(2 * dy + 1), range(2 * dx + 1)):
-        window = candidates[:, :, :, y : y + height - 2 * dy, x : x + width - 2 * dx]
-        difference = centre[:, None] - pooled(window.flatten(0, 1)).unflatten(0, window.shape[:2])
-        best = torch.minimum(best, difference.square().flatten(2).mean(2).sqrt())
-    return best
-
-
-def pooled(images: Tensor) -> Tensor:
-    """Average images [B, C, H, W] over 2 x 2 px; images of fewer than 8 px stay as they are."""
-    return avg_pool2d(images, POOL) if min(images.shape[2:]) >= 4 * POOL else images
+        window = means[:, :, :, y : y + rows * pool : pool, x : x + columns * pool : pool]
+        best = torch.minimum(best, (centre - window).square().flatten(2).mean(2))
+    return best.sqrt()
 
 
 def shrink(images: Tensor, side: int) -> Tensor:
