@@ -9,12 +9,15 @@ import torch
 from torch import Tensor
 
 from oakleaf.errors import UserError
+from oakleaf.metrics.cmmd import EmbeddingMMD
 from oakleaf.metrics.colours import Colours, histograms
 from oakleaf.metrics.conditional import ConditionalAccuracy
 from oakleaf.metrics.diversity import Diversity, class_entropy, vendi
 from oakleaf.metrics.fid import FrechetDistance, frechet_distance
+from oakleaf.metrics.fid_infinity import FrechetInfinity, intercept
 from oakleaf.metrics.image_set import Features, ImageSet, Moments, moments
 from oakleaf.metrics.inception_score import InceptionScore
+from oakleaf.metrics.intra_fid import IntraFrechetDistance
 from oakleaf.metrics.kid import KernelDistance
 from oakleaf.metrics.memorization import Copies, Memorisation
 from oakleaf.metrics.modes import count_modes, reverse_kl
@@ -426,3 +429,55 @@ def test_conditional_accuracy_needs_labels() -> None:
     assert measure(told, told)["conditional_accuracy"] == 0.75
     with pytest.raises(UserError, match="this generator is not conditioned on labels"):
         measure(told, sample(logits, logits))
+
+
+# --- Frechet distances of more samples, of classes, and of embeddings
+
+
+def test_fid_infinity_has_no_bias_from_few_samples() -> None:
+    real = sample(normal(20_000, 16, 0))
+    plain, extrapolated = [], []
+    for seed in range(12):
+        fake = sample(normal(400, 16, 10 + seed))  # its true distance is 0
+        plain.append(FrechetDistance()(real, fake)["fid"])
+        extrapolated.append(FrechetInfinity()(real, fake)["fid_infinity"])
+    assert np.mean(plain) > 0.15
+    assert abs(np.mean(extrapolated)) < 0.04
+    line = torch.tensor([1.0, 2.0, 4.0]).double()
+    assert intercept(line, 3 - 2 * line) == pytest.approx(3)
+    with pytest.raises(UserError, match="the extrapolation with 16 features needs at least 128"):
+        FrechetInfinity()(real, sample(normal(60, 16, 1)))
+
+
+def test_intra_fid_is_the_distance_of_each_class() -> None:
+    label = torch.arange(6000) % 3
+    real, fake = sample(normal(6000, 4, 0), label=label), sample(normal(6000, 4, 1), label=label)
+    fake.features[label == 2] += 3.0
+    measure = IntraFrechetDistance()
+    measure.prepare(mock.Mock(data=mock.Mock(classes=["a", "b", "c"])))
+    found = measure(real, fake)
+    assert found["intra_fid_worst"] == pytest.approx(36, rel=0.05)  # 4 x 3^2
+    assert found["intra_fid"] == pytest.approx(12, rel=0.05)
+    assert measure.protocol()["by_class"]["a"] < 0.05
+    swapped = sample(fake.features, label=(label + 1) % 3)
+    assert measure(real, swapped)["intra_fid"] == pytest.approx(12, rel=0.05)  # 36, 0, 0
+    few = sample(normal(20, 4, 1), label=torch.tensor([0] * 10 + [1] * 8 + [2] * 2))
+    with pytest.raises(UserError, match="class 'c' has 2 images, and the covariance of 4 features needs 5"):
+        measure(real, few)
+    with pytest.raises(UserError, match="not conditioned on labels"):
+        measure(real, sample(fake.features))
+
+
+def test_cmmd_is_the_formula_of_its_code() -> None:
+    x, y = normal(60, 16, 0), normal(45, 16, 1, mean=0.5)
+    found = EmbeddingMMD()(sample(x), sample(y))["cmmd"]
+    a, b = (v.double().numpy() / np.linalg.norm(v.double().numpy(), axis=1, keepdims=True) for v in (x, y))
+    squared = {
+        name: np.square(one).sum(1)[:, None] + np.square(two).sum(1) - 2 * one @ two.T
+        for name, one, two in (("aa", a, a), ("bb", b, b), ("ab", a, b))
+    }
+    kernel = {name: np.exp(-distance / (2 * 10.0**2)).mean() for name, distance in squared.items()}
+    assert found == pytest.approx(1000 * (kernel["aa"] + kernel["bb"] - 2 * kernel["ab"]), rel=1e-9)
+    one, opposite = torch.tensor([[3.0, 0.0]]).repeat(20, 1), torch.tensor([[-0.1, 0.0]]).repeat(20, 1)
+    closed = 1000 * 2 * (1 - np.exp(-4 / 200))  # two points of length 1 at distance 2
+    assert EmbeddingMMD()(sample(one), sample(opposite))["cmmd"] == pytest.approx(closed, rel=1e-9)
