@@ -14,7 +14,7 @@ WORTH_SAYING = 10.0  # seconds that are left
 
 
 class ExpectedDuration(Callback):
-    """Log once, after the first seconds, how long the run is expected to take, or how far `trainer.max_time` lets it go.
+    """Log once, after the first seconds, how long the run will take, or how far `trainer.max_time` lets it go.
 
     The first iteration does not count, since libraries prepare themselves in it.
     """
@@ -42,7 +42,8 @@ class ExpectedDuration(Callback):
         left = (total - module.images_seen) / speed if total else None
         if limit is not None and (left is None or limit < left):
             images = module.images_seen + int(speed * limit)
-            return f"{speed:,.0f} images/s: trainer.max_time ends the run after about {images:,} images{_share(images, total)}"
+            end = f"about {images:,} images{_share(images, total)}"
+            return f"{speed:,.0f} images/s: trainer.max_time ends the run after {end}"
         if left is None or left < WORTH_SAYING:
             return ""
         return f"{speed:,.0f} images/s: about {duration(left)} left for {total - module.images_seen:,} images"
