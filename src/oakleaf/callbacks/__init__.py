@@ -5,6 +5,7 @@
 | `Interruption` | saves and ends the run on SIGTERM, SIGUSR1 and Ctrl-C |
 | `LogScalars` | logs losses, accuracies and gradient norms every `log_every` iterations |
 | `TrainingMonitor` | checks samples and scalars for failures of GAN training, and raises alarms |
+| `Overfitting` | scores held-out images beside training images (`callbacks=overfitting`) |
 | `Samples` | draws a sample grid from fixed latents, and joins the grids to an animation |
 | `Checkpoint` | saves `checkpoints/last.ckpt` |
 | `Compiling` | compiles the players' losses with `torch.compile` |
@@ -22,6 +23,7 @@ from oakleaf.callbacks.compiling import Compiling
 from oakleaf.callbacks.expected_duration import ExpectedDuration
 from oakleaf.callbacks.interruption import Interruption
 from oakleaf.callbacks.log_scalars import LogScalars
+from oakleaf.callbacks.overfitting import Overfitting
 from oakleaf.callbacks.profile import Profile
 from oakleaf.callbacks.progress import Progress
 from oakleaf.callbacks.samples import Samples
@@ -33,6 +35,7 @@ __all__ = [
     "ExpectedDuration",
     "Interruption",
     "LogScalars",
+    "Overfitting",
     "Profile",
     "Progress",
     "Samples",

@@ -21,12 +21,14 @@ class RealData(NamedTuple):
         test: makes the data module of the test split, if `data` is the training split; else None.
         not_trained_on: makes the data module of the whole training split and the rows [N] that the run was not trained
             on, if it was trained on the first images only; else None.
+        is_test: whether `data` is the test split, and the run was trained on the training split.
     """
 
     data: Any
     split: str | None
     test: Callable[[], Any] | None = None
     not_trained_on: Callable[[], tuple[Any, Any]] | None = None
+    is_test: bool = False
 
 
 def real_data(content: dict[str, Any], split: str | None, root: str | None) -> RealData:
@@ -51,7 +53,7 @@ def real_data(content: dict[str, Any], split: str | None, root: str | None) -> R
     if split == trained and (changed := changed_data(content, data)):
         log.warning("%s", changed)
     if split != "train" or trained == "all":  # then the training has seen the test split
-        return RealData(data, split)
+        return RealData(data, split, is_test=split == "test" and trained == "train")
     not_trained_on = stored.not_trained_on if stored.source.get("first") else None
     return RealData(data, split, lambda: stored.ready("test", entire=True), not_trained_on)
 
