@@ -190,7 +190,7 @@ def phases() -> dict[str, tuple[Any, str]]:
     from oakleaf.data import Images
 
     return {
-        "composing": (main, "with_data_name"),
+        "composing": (main, "for_new_classes"),
         "importing torch": (train, "import_torch"),
         "building": (recipe, "validate"),
         "decoding": (cache, "_decode_all"),
