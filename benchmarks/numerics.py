@@ -2,8 +2,9 @@
 
 First the losses of 100 turns of a small DCGAN on digits, from equal weights, latents and batches, beside the plainest
 way of computing them: fp32, contiguous, eager, an optimizer that goes from tensor to tensor. Then the quality of
-samples of a shortened `experiment=digits_dcgan`, in fp32 and with bf16 autocast, by the classifier's distance. On a GPU where
-there is one: there "plain, repeated" shows the effect of sums in another order, and convolutions in fp32 are TF32.
+samples of a shortened `experiment=digits_dcgan`, in fp32 and with bf16 autocast, by a classifier's distance. On a GPU
+where there is one: there "plain, repeated" shows the effect of sums in another order, and convolutions in fp32 are
+TF32.
 """
 
 import argparse
@@ -121,7 +122,8 @@ def main() -> None:
         }
         for precision, each in found.items()
     ]
-    record("numerics quality", f"fid-classifier of experiment=digits_dcgan after {a.images_seen} images, by precision", rows)
+    title = f"fid-classifier of experiment=digits_dcgan after {a.images_seen} images, by precision"
+    record("numerics quality", title, rows)
 
 
 if __name__ == "__main__":
