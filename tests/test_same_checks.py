@@ -20,7 +20,7 @@ CHANGED = (
 )
 COMMANDS = {
     "train": ["resume=run", "max_images=64"],
-    "evaluate": ["checkpoint=run", "metric=kid", "extractor=pixels", "fake=8", "out=out"],
+    "evaluate": ["checkpoint=run", "metric=kid", "extractor=pixels", "fake=12", "out=out"],
     "sample": ["checkpoint=run", "mode=reconstruct", "out=out"],
     "export": ["checkpoint=run", "format=safetensors", "out=out"],
 }
