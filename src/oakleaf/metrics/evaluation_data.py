@@ -16,6 +16,7 @@ from oakleaf.games import Batch
 from oakleaf.gan import GAN
 from oakleaf.metrics.extractors import Extractor
 from oakleaf.metrics.image_set import Features, ImageSet
+from oakleaf.metrics.independence import require_independent
 from oakleaf.metrics.neighbours import shuffled
 from oakleaf.runtime import distributed
 from oakleaf.runtime.cache import cache_path
@@ -81,6 +82,8 @@ class EvaluationData:
             if self.extractor.prepared_for != (self.data.digest, str(self.device)):
                 self.extractor.prepare(self.data, self.device)
                 self.extractor.prepared_for = self.data.digest, str(self.device)
+            judge, frozen = self.extractor.provenance(), self.module.game.frozen
+            require_independent(judge, frozen, self.extractor.alternative)
             self.missing_features_reason = ""
         except UserError as error:
             self.missing_features_reason = str(error)

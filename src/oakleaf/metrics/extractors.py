@@ -1,6 +1,7 @@
 """Feature extractors: the networks, or the pixels, by whose outputs most metrics compare images."""
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -12,8 +13,9 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 from oakleaf.config.types import PositiveInt
 from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.errors import UserError, first_line
-from oakleaf.frozen.classifier import Training, cached_classifier, scaled
-from oakleaf.frozen.tasks import Attributes, Labels, Rotations, Task
+from oakleaf.frozen.classifier import Training, cached_classifier, nine_tenths, scaled
+from oakleaf.frozen.provenance import Provenance, of_weights
+from oakleaf.frozen.tasks import Attributes, Labels, Part, Rotations, Task
 from oakleaf.metrics.image_set import Features
 from oakleaf.runtime.cache import hash_weights
 
@@ -29,10 +31,12 @@ class Extractor(ABC):
         prepared_for: digest of the data and name of the device that it is prepared for; None before.
         suffix: appended to the names of the numbers that depend on this extractor, for example "fid-pixels". Only the
             numbers of Inception keep the published names.
+        alternative: what to use instead, if a run was trained against its network.
     """
 
     prepared_for: tuple[str, str] | None = None
     suffix: str
+    alternative = "extractor=classifier, or extractor=pixels"
 
     def prepare(self, data: ImageDataModule, device: Any) -> None:
         """Load or train what the extractor needs; called once for data and device, before any images are passed.
@@ -53,6 +57,10 @@ class Extractor(ABC):
     @abstractmethod
     def protocol(self) -> dict[str, Any]:
         """Return the extractor's name, the hash of its weights, and how it resizes images."""
+
+    def provenance(self) -> Provenance | None:
+        """Return what identifies its network, once it is prepared; None without a network."""
+        return None
 
 
 class Pixels(Extractor):
@@ -84,19 +92,25 @@ class Classifier(Extractor):
 
     Args:
         training: the network's widths and the training's length.
+        seed: of its weights and batches.
+        part: train on all rows, or on those of even or odd number. A run with a frozen network that was trained on the
+            even rows is judged by one of the odd rows.
     """
 
     suffix = "-classifier"
+    alternative = "another extractor.seed= or extractor.part=, or extractor=pixels"
 
-    def __init__(self, training: Training) -> None:
-        self.training = training
+    def __init__(self, training: Training, seed: int = 0, part: Part = "all") -> None:
+        self.training, self.seed, self.part = training, seed, part
 
     def prepare(self, data: ImageDataModule, device: Any) -> None:
         super().prepare(data, device)
         task = _task_of(data)
         self.kind = task.kind
-        arguments = (data.images(), task, self.training, data.digest, data.cache, device)
+        rows = None if self.part == "all" else nine_tenths(task.part(data.count, self.part))
+        arguments = (data.images(), task, self.training, data.digest, data.cache, device, rows, self.seed)
         self.network, self.accuracy, self.hash = cached_classifier(*arguments)
+        self.trained_on: dict[str, Any] = {"data": data.hash, "part": self.part, "seed": self.seed, "task": task.kind}
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Features:
@@ -107,9 +121,14 @@ class Classifier(Extractor):
         return {
             "name": f"classifier of {self.kind}",
             "hash": self.hash,
+            "seed": self.seed,
+            "part": self.part,
             "held_out_accuracy": None if self.accuracy is None else round(self.accuracy, 4),
             "resize": "none",
         }
+
+    def provenance(self) -> Provenance:
+        return replace(of_weights(f"the classifier of {self.kind}", self.network), **self.trained_on)
 
 
 def _task_of(data: ImageDataModule) -> Task:
@@ -134,6 +153,10 @@ class _Pretrained(Extractor):
             )
         self.network = self.load().eval().requires_grad_(False).to(device)
         self.hash = hash_weights(self.network)
+
+    def provenance(self) -> Provenance:
+        file = getattr(self, "weights", None)
+        return of_weights(self.protocol()["name"], self.network, Path(file).expanduser() if file else None)
 
     @abstractmethod
     def load(self) -> nn.Module:
