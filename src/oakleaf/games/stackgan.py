@@ -53,8 +53,8 @@ class StackGAN(Matching):
         first: Run = self.frozen["stage1"]
         return first
 
-    def generate_from(self, z: Tensor, y: Tensor) -> GeneratorOutput:
-        return generator_output(self.generator(z, y, self.first_image(z, y)))
+    def generate_from(self, z: Tensor, y: Tensor, **options: Tensor) -> GeneratorOutput:
+        return generator_output(self.generator(z, y, self.first_image(z, y), **options))
 
     @torch.no_grad()
     def first_image(self, z: Tensor, y: Tensor) -> Tensor:

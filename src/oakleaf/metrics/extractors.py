@@ -16,6 +16,7 @@ from oakleaf.errors import UserError, first_line
 from oakleaf.frozen.classifier import Training, cached_classifier, nine_tenths, scaled
 from oakleaf.frozen.provenance import Provenance, of_weights
 from oakleaf.frozen.tasks import Attributes, Labels, Part, Rotations, Task
+from oakleaf.image_grid import as_bytes
 from oakleaf.metrics.image_set import Features
 from oakleaf.runtime.cache import hash_weights
 
@@ -38,17 +39,22 @@ class Extractor(ABC):
     suffix: str
     alternative = "extractor=classifier, or extractor=pixels"
 
-    def prepare(self, data: ImageDataModule, device: Any) -> None:
+    def prepare(self, data: ImageDataModule, device: Any, rows: Tensor | None = None) -> None:
         """Load or train what the extractor needs; called once for data and device, before any images are passed.
 
         Args:
             data: the real images.
             device: where the features are computed.
+            rows: the rows of the images that the extractor may be trained on [M]; None: all.
 
         Raises:
             UserError: weights are missing, or the extractor does not support these images.
         """
         self.device = device
+
+    def number_name(self, number: str) -> str:
+        """Return the name of a metric's number that is computed from these features."""
+        return number + self.suffix
 
     @abstractmethod
     def __call__(self, images: Tensor) -> Features:
@@ -103,14 +109,22 @@ class Classifier(Extractor):
     def __init__(self, training: Training, seed: int = 0, part: Part = "all") -> None:
         self.training, self.seed, self.part = training, seed, part
 
-    def prepare(self, data: ImageDataModule, device: Any) -> None:
-        super().prepare(data, device)
+    def prepare(self, data: ImageDataModule, device: Any, rows: Tensor | None = None) -> None:
+        super().prepare(data, device, rows)
         task = _task_of(data)
         self.kind = task.kind
-        rows = None if self.part == "all" else nine_tenths(task.part(data.count, self.part))
+        rows = self._rows(task, data.count, rows)
         arguments = (data.images(), task, self.training, data.digest, data.cache, device, rows, self.seed)
         self.network, self.accuracy, self.hash = cached_classifier(*arguments)
-        self.trained_on: dict[str, Any] = {"data": data.hash, "part": self.part, "seed": self.seed, "task": task.kind}
+        self.trained_on = "nine tenths of the real images" if rows is None else f"{len(rows)} real images"
+        self.origin: dict[str, Any] = {"data": data.hash, "part": self.part, "seed": self.seed, "task": task.kind}
+
+    def _rows(self, task: Task, count: int, rows: Tensor | None) -> Tensor | None:
+        """Return those of the rows that belong to the part of the data; None: a random nine tenths of all."""
+        if self.part == "all":
+            return rows
+        part = task.part(count, self.part)
+        return nine_tenths(part) if rows is None else part[torch.isin(part, rows)]
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Features:
@@ -123,12 +137,13 @@ class Classifier(Extractor):
             "hash": self.hash,
             "seed": self.seed,
             "part": self.part,
+            "trained_on": self.trained_on,
             "held_out_accuracy": None if self.accuracy is None else round(self.accuracy, 4),
             "resize": "none",
         }
 
     def provenance(self) -> Provenance:
-        return replace(of_weights(f"the classifier of {self.kind}", self.network), **self.trained_on)
+        return replace(of_weights(f"the classifier of {self.kind}", self.network), **self.origin)
 
 
 def _task_of(data: ImageDataModule) -> Task:
@@ -145,8 +160,8 @@ class _Pretrained(Extractor):
     network: nn.Module
     hash: str
 
-    def prepare(self, data: ImageDataModule, device: Any) -> None:
-        super().prepare(data, device)
+    def prepare(self, data: ImageDataModule, device: Any, rows: Tensor | None = None) -> None:
+        super().prepare(data, device, rows)
         if data.channels not in (1, 3):
             raise UserError(
                 f"{type(self).__name__} supports 1 or 3 channels, not {data.channels} channels: extractor=pixels"
@@ -201,7 +216,7 @@ class Inception(_Pretrained):
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Features:
-        x = images.to(self.device).expand(-1, 3, -1, -1)
+        x = as_bytes(images.to(self.device)).expand(-1, 3, -1, -1)
         features, logits = self.network(x)
         return Features(features, logits)
 
@@ -244,7 +259,7 @@ class DINOv2(_Pretrained):
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Features:
-        x = images.to(self.device).expand(-1, 3, -1, -1).float() / 255
+        x = as_bytes(images.to(self.device)).expand(-1, 3, -1, -1).float() / 255
         x = interpolate(x, (224, 224), mode="bicubic", antialias=True).clamp(0, 1)
         mean, sd = (
             torch.tensor(v, device=x.device)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
