@@ -381,7 +381,7 @@ def test_retrieval_of_random_features_is_at_chance() -> None:
 def test_retrieval_finds_copies_and_not_shuffled_images(fit: Fit, captions: Path, tmp_path: Path) -> None:
     options = [*condition_options("gan_cls", captions), "data.source.group=null", "data.batch_size=8", "max_images=8"]
     module, _ = fit("model=gan_cls", *options)
-    data, _, test, _ = real_data(read_checkpoint(tmp_path / "checkpoints/last.ckpt"), None, None)
+    data, _, test, *_ = real_data(read_checkpoint(tmp_path / "checkpoints/last.ckpt"), None, None)
     evaluation = EvaluationData(
         module, data, instantiate_allowed({"_target_": "oakleaf.metrics.extractors.Pixels"}), 16, 32, test=test
     )

@@ -94,9 +94,11 @@ def short_run(max_images: int | None, recipe: dict[str, Any], data: Any, overrid
     try:
         own = compose_config("train", others)
         images = own.max_images or own.trainer.max_epochs * data.count
+        length = max_images or (recipe["trainer"]["max_epochs"] or 0) * data.count
     except (HydraException, OmegaConfBaseException, TypeError):  # a configuration of the user's own, or without an end
         return ""
-    length = max_images or (recipe["trainer"]["max_epochs"] or 0) * data.count
+    except KeyError:  # the data are not set up yet, so their number is not known
+        return ""
     if not 0 < length < SHORT * images:
         return ""
     return (
