@@ -9,6 +9,7 @@
 | `Samples` | draws a sample grid from fixed latents, and joins the grids to an animation |
 | `Checkpoint` | saves `checkpoints/last.ckpt` |
 | `Compiling` | compiles the players' losses with `torch.compile` |
+| `ExpectedDuration` | says after the first seconds how long the run takes |
 | `Progress` | shows a progress bar |
 | `Profile` | records a few iterations with torch's profiler |
 
@@ -19,6 +20,7 @@ not imported here: it imports every metric, and most runs need none.
 
 from oakleaf.callbacks.checkpoint import Checkpoint
 from oakleaf.callbacks.compiling import Compiling
+from oakleaf.callbacks.expected_duration import ExpectedDuration
 from oakleaf.callbacks.interruption import Interruption
 from oakleaf.callbacks.log_scalars import LogScalars
 from oakleaf.callbacks.overfitting import Overfitting
@@ -30,6 +32,7 @@ from oakleaf.callbacks.training_monitor import TrainingMonitor
 __all__ = [
     "Checkpoint",
     "Compiling",
+    "ExpectedDuration",
     "Interruption",
     "LogScalars",
     "Overfitting",
