@@ -154,8 +154,8 @@ def changed_data(content: dict[str, Any], data: Any) -> str:
     if not trained_on or data.hash == trained_on:
         return ""
     return (
-        f"data={data.name} has not the pictures of the training: some were added, removed or changed, or they are "
-        "cropped or resized in another way"
+        f"data={data.name}: these are not the pictures of the training: some were added, removed or changed, or they "
+        "are cropped or resized in another way"
     )
 
 

@@ -132,10 +132,15 @@ def torchvision_set(
         first: take only this many pictures, in the original order; null takes all.
 
     Raises:
-        UserError: the data set is missing and the download fails.
+        UserError: the data set is missing and the download fails; torch and torchvision do not fit together.
     """
-    from torchvision import datasets
-
+    try:
+        from torchvision import datasets
+    except (RuntimeError, ImportError, OSError) as error:
+        raise UserError(
+            f"torchvision does not fit this torch ({first_line(error)}); install both from the same place: "
+            "pip install --force-reinstall torch torchvision"
+        ) from error
     dataset_class: Any = getattr(datasets, name)
     try:
         dataset = dataset_class(root, train=split == "train", download=False)
