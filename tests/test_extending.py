@@ -83,7 +83,7 @@ def test_a_run_of_the_package_is_evaluated_sampled_and_exported(run: Path, tmp_p
     assert result.returncode == 0, result.stderr
     (score,) = json.loads((run / "metrics.json").read_text())
     assert score["name"] == "brightness_gap"
-    assert 0 <= score["real"] < 100
+    assert 0 <= score["baseline"] < 100
     assert command("sample", f"checkpoint={run}", "count=4", folder=tmp_path).returncode == 0
     assert (tmp_path / "samples/grid.png").is_file()
     result = command("export", f"checkpoint={run}", "out=exported", folder=tmp_path)

@@ -15,10 +15,10 @@ from oakleaf.builder.load import module_from_checkpoint, require_gan, resolve_re
 from oakleaf.cli import evaluate as evaluate_command
 from oakleaf.cli.error_messages import error_message
 from oakleaf.cli.quoting import quote_argument
-from oakleaf.cli.train import train_in
+from oakleaf.cli.train import run_folder, train_in
 from oakleaf.errors import UserError, one_line
 from oakleaf.runtime.checkpoint_io import checkpoint_path, read_checkpoint
-from oakleaf.runtime.run_dir import remove_if_not_started, run_dir, run_dir_of
+from oakleaf.runtime.run_dir import run_dir, run_dir_of
 from oakleaf.sampling.conditions import requested_condition
 from oakleaf.sampling.latents import sample_in_batches, seeded_inputs
 
@@ -139,9 +139,9 @@ def train(overrides: Sequence[str] = ()) -> Run:
         logging.basicConfig(format="%(message)s")
     logging.getLogger("oakleaf").setLevel(logging.INFO)
     folder.mkdir(parents=True, exist_ok=True)
-    with remove_if_not_started(folder, "train.log"):
-        train_in(folder, config, list(overrides), groups)
-    return Run(folder)
+    with run_folder(folder, config) as owned:
+        train_in(owned, config, list(overrides), groups)
+    return Run(owned)
 
 
 def _compose(name: str, overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:

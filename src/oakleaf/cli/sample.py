@@ -80,7 +80,3 @@ def _write_npy(rows: Any, path: Any) -> None:
     with atomic_write(path) as part, part.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(rows))
         file.write(rows.data)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,6 @@
-"""Overrides that name a class, in the form that Hydra needs. Nothing here imports torch."""
+"""Overrides that name a class, in the form that Hydra needs, and values in quotes. Nothing here imports torch."""
 
+import re
 from collections.abc import Sequence
 
 TARGET = "._target_"
@@ -35,3 +36,14 @@ def for_new_classes(overrides: Sequence[str]) -> list[str]:
 
 def _is_below(key: str, nodes: Sequence[str]) -> bool:
     return any(key.startswith(f"{node}.") for node in nodes)
+
+
+def quote(value: object) -> str:
+    """Return a value in quotes, as Hydra's grammar reads any text.
+
+    Between quotes a backslash is a backslash, except before the quotation mark and at the end.
+    """
+    text = str(value)
+    mark = "'" if '"' in text and "'" not in text else '"'
+    escaped = re.sub(rf"(\\*)({mark}|$)", lambda found: 2 * found[1] + ("\\" if found[2] else "") + found[2], text)
+    return f"{mark}{escaped}{mark}"

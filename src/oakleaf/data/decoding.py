@@ -1,6 +1,9 @@
 """Decoding all pictures of a source into one file, on all processor cores."""
 
 import multiprocessing
+import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -18,6 +21,7 @@ from oakleaf.data.resize import CropResize, PictureTooSmall
 from oakleaf.data.sources import Source
 from oakleaf.data.values import Observed, OtherValues, array_of, is_channels_last
 from oakleaf.errors import UserError
+from oakleaf.runtime.signals import leave_signals_to_parent
 from oakleaf.runtime.threads import available_cores
 
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, UnidentifiedImageError, Image.DecompressionBombError)
@@ -188,21 +192,32 @@ def _parallel_map(
             worker.close()
         return
     fork = multiprocessing.get_context("fork")  # children inherit the source unpickled, and use no accelerator
-    with ProcessPoolExecutor(cores, fork, initializer=_start_process, initargs=(new_worker,)) as pool:
-        try:
-            yield partial(pool.map, _work_in_process)
-        except BrokenProcessPool as error:
-            raise UserError(
-                f"decoding: a process was killed; {cores} of them may need more memory than there is"
-            ) from error
+    pool = ProcessPoolExecutor(cores, fork, initializer=_start_process, initargs=(new_worker, os.getpid()))
+    try:
+        yield partial(pool.map, _work_in_process)
+    except BrokenProcessPool as error:
+        raise UserError(
+            f"decoding: a process was killed; {cores} of them may need more memory than there is"
+        ) from error
+    finally:  # after an error or a signal, pictures that were not begun are left
+        pool.shutdown(cancel_futures=True)
 
 
 _process_worker: _Worker | None = None  # the worker of a child process
 
 
-def _start_process(new_worker: Callable[[], _Worker]) -> None:
+def _start_process(new_worker: Callable[[], _Worker], parent: int) -> None:
     global _process_worker
+    leave_signals_to_parent()
+    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     _process_worker = new_worker()
+
+
+def _end_with_parent(parent: int) -> None:
+    """End this process soon after its parent, which may have been killed; it would wait for work forever."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _work_in_process(indices: range) -> list[Any]:

@@ -26,8 +26,8 @@ class Descriptors(Extractor):
 
     Four descriptors are each scaled to length 1 and concatenated: histograms of oriented gradients on 8 x 8 and 4 x 4
     cells, and the square roots of colour histograms, of 4^3 colours on 4 x 4 cells and of 5^3 colours on the whole
-    image. The principal components are those of the real images. Labels and captions are not used, so features of
-    training images and of other images are comparable.
+    image. The principal components are those of the real images that are not held out. Labels and captions are not
+    used, so features of training images and of other images are comparable.
 
     Args:
         width: the number of principal components.
@@ -40,15 +40,16 @@ class Descriptors(Extractor):
     def __init__(self, width: PositiveInt = 256) -> None:
         self.width = width
 
-    def prepare(self, data: ImageDataModule, device: Any) -> None:
-        super().prepare(data, device)
-        found = torch.cat([descriptors(images.to(device)) for images in data.iter_images(BATCH_SIZE)])
+    def prepare(self, data: ImageDataModule, device: Any, rows: Tensor | None = None) -> None:
+        super().prepare(data, device, rows)
+        found = torch.cat([descriptors(images.to(device)) for images in data.iter_images(BATCH_SIZE, rows)])
         if self.width > min(found.shape):
             raise UserError(f"width={self.width}: {len(found)} images have {min(found.shape)} components at most")
         self.mean = found.mean(0)
         centred = (found - self.mean).double()
         self.axes = torch.linalg.eigh(centred.T @ centred).eigenvectors.flip(1)[:, : self.width].float()
         self.digest = data.digest
+        self.fitted_on = len(found)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Features:
@@ -56,7 +57,13 @@ class Descriptors(Extractor):
         return Features(torch.cat([(descriptors(batch) - self.mean) @ self.axes for batch in batches]), None)
 
     def protocol(self) -> dict[str, Any]:
-        return {"name": "descriptors", "width": self.width, "axes": self.digest, "resize": "none"}
+        return {
+            "name": "descriptors",
+            "width": self.width,
+            "axes": self.digest,
+            "fitted_on": self.fitted_on,
+            "resize": "none",
+        }
 
 
 def descriptors(images: Tensor) -> Tensor:
