@@ -177,7 +177,7 @@ MISTAKES = [
     (["data=celeba", "data.root=/nowhere"], ["img_align_celeba"]),
     (["data.size=17"], ["nearest: 16"]),
     (["data.batch_size=0"], ["data.batch_size=0: should be greater than 0"]),
-    (["trainer.gradient_clip_val=1"], ["optim.discriminator.clip=1"]),
+    (["trainer.gradient_clip_val=1"], ["optim.<player>.clip=1"]),
     (["+trainer.max_steps=9"], ["max_images="]),
     (["trainer.accumulate_grad_batches=2"], ["data.batch_size"]),
     (["trainer.accelerator=abacus"], ["trainer: ", "trainer=auto"]),
@@ -187,7 +187,7 @@ MISTAKES = [
     (["trainer.overfit_batches=1"], ["data.root=FOLDER"]),
     (["trainer.precision=16-mixed"], ["bf16-mixed"]),
     (["trainer.strategy=ddp"], ["trainer=ddp"]),
-    (["augment=noise", "augment.sd=null"], ["augment.sd=null: a value is required"]),
+    (["augment=noise", "augment.sd=null"], ["augment.sd=null: should be a valid number"]),
     (["optim.generator.schedules=null"], ["optim.generator.schedules"]),
     (["optim=sgd", "optim.generator.optimizer.momentum=-1"], ["optimizer.momentum=-1: should be greater"]),
     (
