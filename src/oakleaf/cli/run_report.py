@@ -111,6 +111,7 @@ def summary(module: Any, data: Any, trainer: Any, recipe: dict[str, Any]) -> str
         for name, network in _networks(module).items()
     )
     is_gan = hasattr(module, "game")
+    understood = f"{data.summary}\n" if data.summary else ""
     system = recipe["model"]["name"] if is_gan else type(module).__name__
     loss = f"loss {recipe['loss']['name']}, " if is_gan else ""
     height, width = data.size
@@ -118,7 +119,7 @@ def summary(module: Any, data: Any, trainer: Any, recipe: dict[str, Any]) -> str
     length = f"until {module.max_images:,} images are seen" if module.max_images else f"for {epochs} epochs"
     return (
         f"{system} on {recipe['data']['name']} ({data.channels} x {height} x {width}), "
-        f"{loss}seed {recipe['seed']}\n{parameters}\n"
+        f"{loss}seed {recipe['seed']}\n{understood}{parameters}\n"
         f"{trainer.strategy.root_device}, {_batch(data.batch_size, trainer.world_size)}, {trainer.precision}, "
         f"{length}, into {recipe['folder']}"
     )
