@@ -38,6 +38,7 @@ class ImageDataModule(LightningDataModule, ABC):
         mirrors: whether training mirrors images at random.
         pairs: whether the input and the image of the same row belong together.
         cache: the folder of what is computed once about these data and kept.
+        modes: means of the modes of points in the plane, [K, 2] in the units of `image`; None if they are not known.
     """
 
     size: tuple[int, int]
@@ -48,6 +49,7 @@ class ImageDataModule(LightningDataModule, ABC):
     pairs: bool = True
     keys: Sequence[str] = ()
     classes: Sequence[str] = ()
+    modes: Tensor | None = None
 
     def __init__(self, name: str, batch_size: int, epochs: int, seed: int) -> None:
         super().__init__()

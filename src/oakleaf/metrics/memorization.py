@@ -8,7 +8,8 @@ from torch import Tensor
 
 from oakleaf.config.types import PositiveInt
 from oakleaf.errors import UserError
-from oakleaf.image_grid import from_bytes, render
+from oakleaf.figures.grid import Layout, Panel, draw_grid
+from oakleaf.image_grid import are_points, from_bytes
 from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.image_set import ImageSet
 from oakleaf.metrics.metric import Metric, require_images
@@ -91,11 +92,13 @@ class Memorisation(Metric):
         return merge_nearest(neighbours, Nearest(others.distance, others.row + len(real)), k)
 
     def pictures(self, real: ImageSet, fake: ImageSet) -> dict[str, Image.Image]:
+        if are_points(fake.pixels):
+            return {}
         samples = fake.pixels[shuffled(len(fake), self.most)]
         neighbours = self._nearest(real, samples, min(self.neighbours, len(real)))
         order = neighbours.distance[:, 0].argsort()[: self.shown].tolist()
         rows = [torch.cat([samples[i][None], *[self._image(real, n) for n in neighbours.row[i]]]) for i in order]
-        return {"neighbours": render(from_bytes(torch.cat(rows)), columns=neighbours.row.shape[1] + 1)}
+        return {"neighbours": neighbours_figure(torch.cat(rows), neighbours.row.shape[1])}
 
     def _image(self, real: ImageSet, index: Tensor) -> Tensor:
         """The training image with this index, [1, C, H, W]."""
@@ -104,6 +107,18 @@ class Memorisation(Metric):
 
     def protocol(self) -> dict[str, Any]:
         return {"most": self.most, "distance": "Euclidean, pixels", "mirrored": self.mirrors}
+
+
+def neighbours_figure(pixels: Tensor, neighbours: int) -> Image.Image:
+    """Draw samples beside their nearest training images.
+
+    Args:
+        pixels: a row for each sample, the sample and its neighbours as stored: [N * (1 + neighbours), C, H, W].
+        neighbours: training images beside each sample.
+    """
+    names = ["sample", *["nearest training images"] * neighbours]
+    panel = Panel(columns=1 + neighbours, column_names=names)
+    return draw_grid(from_bytes(pixels), Layout((panel,), "Samples nearest to training images", "distance in pixels"))
 
 
 def _without_self(neighbours: Nearest, own: Tensor, k: int) -> Nearest:

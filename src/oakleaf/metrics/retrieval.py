@@ -15,7 +15,7 @@ from oakleaf.config.types import PositiveInt
 from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.data.vocabulary import bag_of_words
 from oakleaf.errors import UserError
-from oakleaf.image_grid import captioned_grid
+from oakleaf.figures.grid import captioned_grid
 from oakleaf.metrics.classifier import Training, cached_classifier, predict
 from oakleaf.metrics.classifier_targets import Task
 from oakleaf.metrics.evaluation_data import BATCH_SIZE, EvaluationData
