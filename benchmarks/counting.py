@@ -84,6 +84,6 @@ def played(module: Any, player: str, batch: dict[str, torch.Tensor]) -> tuple[fl
 
     with FlopCounterMode(display=False) as counter:
         with saved_tensors_hooks(note, lambda tensor: tensor):
-            losses, _ = module.game.player_losses(player, batch, 0, 0)
+            losses, _ = module.game.player_losses(player, batch, 0)
         sum(losses.values()).backward()
     return float(counter.get_total_flops()), float(sum(kept.values()))

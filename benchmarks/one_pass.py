@@ -30,11 +30,11 @@ HALF = best_precision("auto") == "bf16-mixed"  # without its instructions it is 
 
 def iteration(game: Game, batch: Batch, jointly: bool) -> float:
     """Seconds."""
-    game.batched = jointly
+    game.batched["discriminator"] = jointly
     game.get_submodule("discriminator").zero_grad()
     begin = time.perf_counter()
     with torch.autocast(DEVICE, torch.bfloat16, enabled=HALF):
-        losses, _ = game.player_losses("discriminator", batch, 0, 0)
+        losses, _ = game.player_losses("discriminator", batch, 0)
     torch.stack(list(losses.values())).sum().backward()
     if DEVICE == "cuda":
         torch.cuda.synchronize()

@@ -17,6 +17,7 @@ from helpers.commands import quick
 from helpers.composing import FP32, choices, composed
 from helpers.composing import SMALL as NARROW
 from helpers.training import Fit, built
+from oakleaf.augment.noise import Noise
 from oakleaf.builder.load import load
 from oakleaf.cli.real_data import real_data
 from oakleaf.conditioning.priors import Normal, Uniform
@@ -24,7 +25,7 @@ from oakleaf.errors import UserError
 from oakleaf.games import Bidirectional, Game
 from oakleaf.games.bidirectional import pairs
 from oakleaf.losses import divergences, objectives
-from oakleaf.losses.loss import Loss, with_instance_noise
+from oakleaf.losses.loss import Loss
 from oakleaf.losses.penalties import GradientPenalty
 from oakleaf.metrics.encoder import EncoderOneNN
 from oakleaf.metrics.evaluation_data import EvaluationData
@@ -99,7 +100,7 @@ def test_the_encoder_loss_equals_its_formula(name: str) -> None:
     encoder_game = game(objective)
     s, t = S([0.3, -1.2, 2.0], requires_grad=True), S([-0.5, 0.8, 0.1])
     round = Round(s, t, lambda score: CriticOutput(score))
-    loss = encoder_game.adversarial("encoder", round)
+    loss = encoder_game.adversarial("encoder", round, objective)
     expected = formula(s, t).mean()
     torch.testing.assert_close(loss, expected)
     gradients = [torch.autograd.grad(each, s)[0] for each in (loss, expected)]
@@ -114,7 +115,11 @@ def test_every_loss_trains_the_encoder_against_the_discriminator(loss: str, tmp_
     s, t = torch.tensor([0.1, 0.3], requires_grad=True), torch.tensor([-0.2, 0.1], requires_grad=True)
     real, fake = (
         torch.autograd.grad(
-            module.game.adversarial(player, Round(s, t, lambda score: CriticOutput(score, features=score[:, None]))),
+            module.game.adversarial(
+                player,
+                Round(s, t, lambda score: CriticOutput(score, features=score[:, None])),
+                module.game.loss.objective,
+            ),
             scores,
         )[0]
         for player, scores in (("encoder", s), ("generator", t))
@@ -127,7 +132,8 @@ def test_for_reflecting_divergences_the_saturating_encoder_loss_is_a_part_of_the
     s = S([0.3, -1.2, 2.0])
     round = Round(s, s, lambda score: CriticOutput(score))
     for divergence in (divergences.GAN(), divergences.JensenShannon(), divergences.SquaredHellinger()):
-        loss = game(f_gan(divergence, "saturating")).adversarial("encoder", round)
+        objective = f_gan(divergence, "saturating")
+        loss = game(objective).adversarial("encoder", round, objective)
         torch.testing.assert_close(loss, divergence.activation(s).mean())
 
 
@@ -165,18 +171,24 @@ def test_the_discriminator_scores_pairs() -> None:
     assert round.real.shape == round.fake.shape == (3, 4 + 2)
     torch.testing.assert_close(round.on_real.score, bidirectional.discriminator(x, bidirectional.encoder(x)).score)
     torch.testing.assert_close(round.on_fake.score, bidirectional.discriminator(bidirectional.generator(z), z).score)
-    assert bidirectional.diagnostics([round]).keys() == {"D(x)", "D(G(z))", "accuracy/real", "accuracy/fake"}
+    assert bidirectional.diagnostics([round], "discriminator").keys() == {
+        "D(x)",
+        "D(G(z))",
+        "accuracy/real",
+        "accuracy/fake",
+    }
 
 
-def test_penalties_and_noise_act_on_pairs() -> None:
+def test_penalties_act_on_pairs_and_noise_on_their_images() -> None:
     bidirectional = game(objectives.NonSaturating())
     (round,) = bidirectional.play({"image": torch.randn(3, 1, 2, 2)})
     squared_norm = 1 + 4 + 1 + 0.25 + 9 + 4  # of `Score`, in x and in z
     for at in ("real", "fake", "between"):
         assert GradientPenalty(at, weight=1.0).measure(round).item() == pytest.approx(squared_norm)  # type: ignore[arg-type]
-    noisy = with_instance_noise(bidirectional.play({"image": torch.randn(20_000, 1, 2, 2)})[0], torch.tensor(0.5))
+    (noisy,) = bidirectional.play({"image": torch.randn(20_000, 1, 2, 2)})
+    noisy.critic = noisy.critic.changed(augment=Noise(0.5))
     spread = (noisy.critic(noisy.fake).score - bidirectional.discriminator(*_parts(noisy.fake)).score).std()
-    assert spread.item() == pytest.approx(0.5 * math.sqrt(squared_norm), rel=0.02)
+    assert spread.item() == pytest.approx(0.5 * math.sqrt(1 + 4 + 1 + 0.25), rel=0.02)
 
 
 def _parts(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -212,7 +224,7 @@ def test_the_encoder_learns_to_invert_the_generator() -> None:
     for iteration in range(350):
         x = torch.rand(128, 2, 1, 1) * 1.6 - 0.8
         for name, adam in adams.items():
-            losses, _ = bidirectional.player_losses(name, {"image": x}, iteration, 0)
+            losses, _ = bidirectional.player_losses(name, {"image": x}, iteration)
             adam.zero_grad()
             torch.stack([*losses.values()]).sum().backward()
             adam.step()
@@ -283,7 +295,7 @@ def test_the_encoder_has_the_generators_optimizer_with_every_optim(optim: str, f
     generator, encoder = (module.players[name] for name in ("generator", "encoder"))
     for number in ("lr", "every", "clip", "unrolled"):
         assert getattr(generator, number) == getattr(encoder, number)
-    one, two = (player.build(nn.Linear(1, 1)) for player in (generator, encoder))
+    one, two = (player.build([*nn.Linear(1, 1).named_parameters()]) for player in (generator, encoder))
     assert type(one) is type(two)
     assert one.defaults == two.defaults
     assert [*module.players] == ["discriminator", "generator", "encoder"]
@@ -307,10 +319,10 @@ def test_the_command_line_overrides_what_the_encoder_takes_from_the_generator(mo
     generator, encoder = (module.players[name] for name in ("generator", "encoder"))
     assert (encoder.lr, encoder.clip, encoder.every, [*encoder.schedules]) == (1e-5, 2.0, 3, ["lr"])
     assert (generator.lr, generator.clip, [*generator.schedules]) == (1e-4, None, [])
-    assert encoder.build(nn.Linear(1, 1)).defaults["betas"] == (0.3, 0.9)
+    assert encoder.build([*nn.Linear(1, 1).named_parameters()]).defaults["betas"] == (0.3, 0.9)
     replacement = "optim.encoder.optimizer={_target_: torch.optim.SGD, _partial_: true, momentum: 0.1}"
     module, *_ = built(*FP32, f"model={model}", replacement, folder=tmp_path)
-    assert isinstance(module.players["encoder"].build(nn.Linear(1, 1)), torch.optim.SGD)
+    assert isinstance(module.players["encoder"].build([*nn.Linear(1, 1).named_parameters()]), torch.optim.SGD)
     with pytest.raises(ConfigCompositionException):  # said, not lost
         composed(f"model={model}", "optim.encoder.optimizer.betas=[0.3,0.9]", folder=tmp_path)
 

@@ -82,7 +82,7 @@ def test_the_matching_aware_loss_is_the_papers() -> None:
     """Reed 2016, Algorithm 1: log s_r + (log(1 - s_w) + log(1 - s_f)) / 2, s_w: real images with others' texts."""
     game, rows = matching(), batch()
     torch.manual_seed(1)
-    losses, _ = game.player_losses("discriminator", rows, 1, 0)
+    losses, _ = game.player_losses("discriminator", rows, 1)
     torch.manual_seed(1)
     x, y = rows["image"], game.condition(rows)  # type: ignore[misc]
     fake = game.generator(torch.randn(6, 4), y)
@@ -94,7 +94,7 @@ def test_the_matching_aware_loss_is_the_papers() -> None:
 
 def test_without_mismatches_it_is_a_conditional_gan() -> None:
     game, rows = matching(mismatched=False, interpolated=False), batch()
-    losses, _ = game.player_losses("discriminator", rows, 1, 0)
+    losses, _ = game.player_losses("discriminator", rows, 1)
     round = game.play(rows)[0]
     assert len(game.rounds_for("discriminator", [round])) == len(game.rounds_for("generator", [round])) == 1
     assert losses.keys() == {"adversarial"}
@@ -115,7 +115,7 @@ def test_the_generator_is_trained_on_texts_between_texts() -> None:
     game, rows = matching(), batch()
     y = game.condition(rows)  # type: ignore[misc]
     torch.manual_seed(1)
-    losses, _ = game.player_losses("generator", rows, 1, 0)
+    losses, _ = game.player_losses("generator", rows, 1)
     conditions = game.generator.conditions  # type: ignore[union-attr]
     torch.testing.assert_close(conditions[1], (y[:3] + y[3:]) / 2)
     torch.manual_seed(1)
@@ -125,7 +125,7 @@ def test_the_generator_is_trained_on_texts_between_texts() -> None:
         terms.append(softplus(-game.discriminator(fake, condition).score).mean())
     torch.testing.assert_close(losses["adversarial"], sum(terms) / 2)
     conditions.clear()
-    game.player_losses("discriminator", rows, 1, 0)
+    game.player_losses("discriminator", rows, 1)
     assert len(conditions) == 1
 
 
@@ -305,7 +305,7 @@ def test_the_augmentation_term_is_twice_the_mean_divergence(captions: Path) -> N
     module, _, _ = build(composed("model=stackgan", *condition_options("stackgan", captions), folder="x"))
     game: Any = module.game
     rows = {"image": torch.rand(4, 3, 16, 16), "caption": torch.randint(0, 9, (4, 3))}
-    losses, _ = game.player_losses("generator", rows, 1, 0)
+    losses, _ = game.player_losses("generator", rows, 1)
     divergence = game.generator.augmentation.divergence(game.condition(rows)).mean() / 128
     torch.testing.assert_close(losses["kl"], 2 * divergence)
     assert losses.keys() == {"adversarial", "kl"}

@@ -187,7 +187,7 @@ MISTAKES = [
     (["trainer.overfit_batches=1"], ["data.root=FOLDER"]),
     (["trainer.precision=16-mixed"], ["bf16-mixed"]),
     (["trainer.strategy=ddp"], ["trainer=ddp"]),
-    (["loss.instance_noise=null"], ["loss.instance_noise=null: a value is required"]),
+    (["augment=noise", "augment.sd=null"], ["augment.sd=null: a value is required"]),
     (["optim.generator.schedules=null"], ["optim.generator.schedules"]),
     (["optim=sgd", "optim.generator.optimizer.momentum=-1"], ["optimizer.momentum=-1: should be greater"]),
     (

@@ -24,7 +24,7 @@ BOTH_PENALTIES = 16  # an iteration on which every lazy term is computed
 SYSTEMS = [
     ["model=dcgan"],
     ["model=dcgan", "loss=wasserstein_gp"],
-    ["model=dcgan", "loss=relativistic", "loss.instance_noise.sd=0.1"],  # drawn once for score and input gradient
+    ["model=dcgan", "loss=relativistic", "augment=noise"],  # drawn once for score and input gradient
     ["model=dragan"],
     ["model=sngan", "loss=relativistic"],  # one step of the power iteration
     ["model=infogan"],
@@ -38,7 +38,7 @@ def iteration(module: GAN, player: str, batch: dict[str, Tensor]) -> tuple[float
         for weight in weights:
             weight.requires_grad_(other == player)
     torch.manual_seed(3)
-    losses, _ = module.game.player_losses(player, batch, BOTH_PENALTIES, 0)
+    losses, _ = module.game.player_losses(player, batch, BOTH_PENALTIES)
     total = torch.stack([*losses.values()]).sum()
     gradients = torch.autograd.grad(total, module.weights[player], allow_unused=True)
     return total.item(), [g for g in gradients if g is not None]

@@ -14,6 +14,7 @@ from oakleaf.builder.load import load
 from oakleaf.errors import UserError
 from oakleaf.losses.energy import Equilibrium, Margin
 from oakleaf.losses.objectives import discriminator_probability
+from oakleaf.losses.stateful import Stateful
 from oakleaf.losses.terms import PullAway
 from oakleaf.networks import mlp
 from oakleaf.networks.autoencoder_critic import ConvAutoEncoder, Decoder, MLPAutoEncoder, began_stages
@@ -116,10 +117,10 @@ def test_a_resumed_run_has_the_same_k_bit_for_bit(fit: Fit, tmp_path: Path) -> N
     ks = []
     for cut in (3, 4):  # between D's update and G's, and after both
         checkpoint = tmp_path / "a" / "checkpoints" / f"{cut * 20:012d}.ckpt"
-        ks.append(load(checkpoint).game.objective.k.item())
+        ks.append(load(checkpoint).game.loss.objective.k.item())
         again, _ = fit(*run, "max_images=160", checkpoint=checkpoint, folder=tmp_path / f"b{cut}")
         assert all(torch.equal(a, b) for a, b in zip(uninterrupted.state_dict().values(), again.state_dict().values()))
-    assert len({0.0, *ks, uninterrupted.game.objective.k.item()}) == 4
+    assert len({0.0, *ks, uninterrupted.game.loss.objective.k.item()}) == 4
 
 
 def test_k_is_never_less_than_fp32() -> None:
@@ -170,7 +171,8 @@ def test_a_player_loss_compiles_as_one_graph_and_updates_the_same_state(
 ) -> None:
     module, *_ = built(*FP32, *options, folder=tmp_path)
     batch = {"image": torch.rand(8, 1, 16, 16) * 2 - 1}
-    if stateful := module.game.objective:
+    stateful = module.game.loss.objective if isinstance(module.game.loss.objective, Stateful) else None
+    if stateful:
         stateful.k.fill_(0.3)
     start = copy.deepcopy(module.game.state_dict())
     found = []
@@ -182,7 +184,7 @@ def test_a_player_loss_compiles_as_one_graph_and_updates_the_same_state(
         torch.manual_seed(3)
         for name in ("discriminator", "generator"):
             module.network(name).requires_grad_(name == player)
-        terms, _ = losses(player, batch, 1, 0)
+        terms, _ = losses(player, batch, 1)
         gradients = torch.autograd.grad(sum(terms.values()), list(module.network(player).parameters()))
         if stateful:
             module.game.update_state()

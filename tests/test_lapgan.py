@@ -52,7 +52,7 @@ def test_the_discriminator_loss_is_the_papers_formula(tmp_path, conditional: boo
     batch = {"image": torch.rand(4, 1, 16, 16) * 2 - 1, "label": torch.tensor([0, 3, 3, 9])}
     y = [torch.eye(10)[batch["label"]]] if conditional else []
     torch.manual_seed(1)
-    loss = game.player_losses("discriminator", batch, 1, 0)[0]["adversarial"]
+    loss = game.player_losses("discriminator", batch, 1)[0]["adversarial"]
     torch.manual_seed(1)
     z = (torch.rand(4, 256 + 64 + 100) * 2 - 1).split([256, 64, 100], 1)
     real, expected = batch["image"], torch.zeros(())
@@ -123,7 +123,7 @@ def test_only_the_requested_levels_are_trained(tmp_path, optim: str) -> None:
 
 @pytest.mark.slow
 def test_it_trains_in_colour_in_bfloat16_and_packed(fit: Fit) -> None:
-    packed = ["model.game.packing=2", "loss=wasserstein_gp", "loss.instance_noise.sd=0.1"]
+    packed = ["model.game.packing=2", "loss=wasserstein_gp", "augment=noise"]
     options = ["data.channels=3", "data.size=[16,24]", "log_every=1"]
     module, _ = fit(*TINY, *options, *packed, "trainer.precision=bf16-mixed")
     images = module.sample(module.game.sample_inputs(2))

@@ -24,6 +24,7 @@ ORDER = [  # from the lowest: a package may import those of earlier lines
     ("data",),
     ("conditioning",),
     ("losses",),
+    ("augment",),
     ("games",),
     ("gan",),
     ("builder",),

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
+from oakleaf.augment.noise import Noise
 from oakleaf.losses import objectives
 from oakleaf.losses.constraints import WeightClipping
-from oakleaf.losses.loss import InstanceNoise, with_instance_noise
 from oakleaf.round import CriticOutput, Round
 
 REAL, FAKE = torch.tensor([2.0, -0.5, 0.3]), torch.tensor([-1.0, 0.7, 0.1])
@@ -79,9 +79,11 @@ def test_clipping_keeps_every_weight_within_its_limit() -> None:
 
 
 def test_instance_noise_falls_to_zero_and_is_drawn_anew_for_each_critic_pass() -> None:
-    noise = InstanceNoise(sd=0.4, images=1000)
+    noise = Noise(sd=0.4, images=1000)
     assert [noise.sd_at(images) for images in (0, 500, 1000, 5000)] == pytest.approx([0.4, 0.2, 0.0, 0.0])
     torch.manual_seed(0)
-    round = with_instance_noise(round_of(torch.zeros(20_000), torch.zeros(20_000)), torch.tensor(noise.sd_at(500)))
+    noise.prepare(500)
+    round = round_of(torch.zeros(20_000), torch.zeros(20_000))
+    round.critic = round.critic.changed(augment=noise)
     assert round.on_real.score.std().item() == pytest.approx(0.2, rel=0.03)
     assert not torch.equal(round.on_real.score, round.on_fake.score)

@@ -41,7 +41,7 @@ class BlockingCopies(TorchDispatchMode):
 
 
 def test_a_training_step_on_a_gpu_waits_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = ["data.flip=true", "data.jitter=2", "data/input=edges", "loss.instance_noise.sd=0.1"]
+    options = ["data.flip=true", "data.jitter=2", "data/input=edges", "augment=noise"]
     module, data, *_ = built(*FP32, *SMALL, *options, "data.labelled=20", folder=tmp_path)
     data.prepare_data()
     data.setup()

@@ -56,8 +56,10 @@ def test_schedules_are_functions_of_images_seen() -> None:
 def test_a_schedule_sets_any_number_of_the_optimizer() -> None:
     network = nn.Linear(2, 2)
     schedules = {"lr": Linear(to=0, over=100), "momentum": Linear(to=0.7, over=100)}
-    player = Player(lambda weights, lr: torch.optim.SGD(weights, lr, momentum=0.5), lr=0.1, schedules=schedules)
-    optimizer = player.build(network)
+    player = Player(
+        lambda weights, lr: torch.optim.SGD(weights, lr, momentum=0.5), lr=0.1, role="critic", schedules=schedules
+    )
+    optimizer = player.build([*network.named_parameters()])
     for images, lr, momentum in ((0, 0.1, 0.5), (50, 0.05, 0.6), (100, 0.0, 0.7), (50, 0.05, 0.6)):
         player.apply_schedule(optimizer, images)  # the last one after a resume: no state, so no drift
         assert optimizer.param_groups[0]["lr"] == pytest.approx(lr)
@@ -67,10 +69,10 @@ def test_a_schedule_sets_any_number_of_the_optimizer() -> None:
 def test_each_player_has_its_own_gradient_clipping() -> None:
     gradients = [torch.full((3, 3), 4.0), torch.full((7,), -2.0)]
     norm = torch.cat([g.flatten() for g in gradients]).norm()
-    Player(adam, lr=1.0, clip=0.5).clip_(gradients, norm)
+    Player(adam, lr=1.0, role="critic", clip=0.5).clip_(gradients, norm)
     assert torch.cat([g.flatten() for g in gradients]).norm().item() == pytest.approx(0.5, rel=1e-5)
     small = [torch.full((2,), 0.1)]
-    Player(adam, lr=1.0, clip=0.5).clip_(small, torch.tensor(0.1 * 2**0.5))
+    Player(adam, lr=1.0, role="critic", clip=0.5).clip_(small, torch.tensor(0.1 * 2**0.5))
     assert small[0].tolist() == pytest.approx([0.1, 0.1])
 
 

@@ -143,10 +143,10 @@ def test_real_and_fake_are_scored_in_one_pass_if_that_changes_nothing(
         critic.register_forward_hook(lambda *_: calls.append(1))
     gradients, counts = [], []
     for jointly in (None, False):  # None: to be found out
-        game.batched = jointly
+        game.batched["discriminator"] = jointly
         torch.manual_seed(3)
         calls.clear()
-        terms, _ = game.player_losses("discriminator", batch, 0, 0)
+        terms, _ = game.player_losses("discriminator", batch, 0)
         counts.append(len(calls))
         gradients.append(torch.autograd.grad(sum(terms.values()), list(game.discriminator.parameters())))
     assert counts[0] == passes

@@ -30,7 +30,7 @@ def equal(one: GAN, two: GAN, optimizers) -> bool:
     [
         [],
         pytest.param(
-            ["loss=wasserstein_gp", "optim=wgan_gp", "loss.instance_noise.sd=0.1", "loss.instance_noise.images=6000"],
+            ["loss=wasserstein_gp", "optim=wgan_gp", "augment=noise", "augment.images=6000"],
             marks=pytest.mark.slow,
         ),
         pytest.param(

@@ -107,9 +107,9 @@ def test_the_discriminator_loss_is_twice_the_loss_of_the_authors_code(tmp_path: 
     x, few, label = torch.rand(50, 1, 16, 16), torch.rand(50, 1, 16, 16), torch.arange(50) % 10
     batch = {"image": x, "label": torch.full((50,), -1), "labelled_image": few, "labelled_label": label}
     game = module.game
-    game.player_losses("discriminator", batch, 1, 0)  # from here on its scales stay
+    game.player_losses("discriminator", batch, 1)  # from here on its scales stay
     torch.manual_seed(2)
-    terms, _ = game.player_losses("discriminator", batch, 1, 0)
+    terms, _ = game.player_losses("discriminator", batch, 1)
     torch.manual_seed(2)
     fake = game.generate(game.sample_inputs(50))
     real_lse, fake_lse = (game.discriminator(images).classes.logsumexp(1) for images in (x, fake))

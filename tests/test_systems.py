@@ -94,7 +94,7 @@ def test_dcgan_with_every_loss_and_one_eighth_of_the_other_model_and_loss_pairs_
 @pytest.mark.parametrize("loss", slow_except(["wasserstein_gp"], choices("loss")))
 @pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
 def test_dcgan_trains_with_every_loss_in_other_precisions(fit: Fit, loss: str, precision: str) -> None:
-    options = [f"loss={loss}", f"trainer.precision={precision}", "loss.instance_noise.sd=0.1"]
+    options = [f"loss={loss}", f"trainer.precision={precision}", "augment=noise"]
     module, _ = fit(*options, "data.batch_size=8", "max_images=16", "log_every=1")
     assert all(torch.isfinite(w).all() for w in module.parameters())
 

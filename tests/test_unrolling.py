@@ -37,7 +37,7 @@ def test_unrolled_weights_equal_those_of_the_optimizer(make: Callable, before: i
     weights = {name: weight.requires_grad_() for name, weight in weights.items()}
     optimizer = make(weights.values())
 
-    player = Player(lr=0.1, optimizer=torch.optim.Adam, clip=0.5)
+    player = Player(lr=0.1, role="critic", optimizer=torch.optim.Adam, clip=0.5)
     bound = WeightClipping(1.5)
 
     def step() -> None:

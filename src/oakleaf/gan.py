@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -16,13 +17,13 @@ from oakleaf.errors import UserError
 from oakleaf.games import Batch, Game
 from oakleaf.optim.ema import EMA, AveragedNetwork
 from oakleaf.optim.player import Player, total_norm
+from oakleaf.optim.scheduled import scheduled_numbers
 from oakleaf.optim.unrolled import unrolled_weights
 from oakleaf.runtime import distributed, memory
 from oakleaf.runtime.nonfinite import NonFiniteGuard, repair_buffers
 from oakleaf.runtime.running_means import RunningMeans
 from oakleaf.runtime.seeds import derive_seed, seed_generators
 
-DISCRIMINATOR = "discriminator"  # the player whose steps can be unrolled
 Losses = dict[str, Tensor]
 
 
@@ -47,6 +48,8 @@ class GAN(LightningModule):
         log_every: iterations between two rows of logged scalars.
         max_images: length of the run in images seen; None: `trainer.max_epochs` decides.
         guard: what to do about losses or gradients that are NaN or infinite.
+        schedules: schedules of any numbers of loss, model, augmentation or EMA, in nested mappings with the recipe's
+            keys (`oakleaf.optim.scheduled`).
 
     Attributes:
         iteration: training steps so far.
@@ -70,6 +73,7 @@ class GAN(LightningModule):
         log_every: PositiveInt = 50,
         max_images: PositiveInt | None = None,
         guard: NonFiniteGuard | None = None,
+        schedules: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -77,6 +81,7 @@ class GAN(LightningModule):
         self.players = dict(players)
         averaged = ema.players(self.players) if ema else []
         self._check_players(averaged)
+        game.roles = {name: player.role for name, player in self.players.items()}
         self.ema = nn.ModuleDict({name: AveragedNetwork(self.network(name), ema) for name in averaged} if ema else {})
         self.seed, self.log_every, self.max_images = seed, log_every, max_images
         self.guard = guard or NonFiniteGuard()
@@ -86,21 +91,27 @@ class GAN(LightningModule):
         self.running_means = RunningMeans()
         self.last_scalars: dict[str, float] = {}
         self.log_next = set(self.players)
-        self.weights = {name: list(self.network(name).parameters()) for name in self.players}
+        self.trained = {name: player.trained(game.parameters_of(name)) for name, player in self.players.items()}
+        self.weights = {name: [parameter for _, parameter in named] for name, named in self.trained.items()}
+        roots = {"loss": game.loss, "model": {"game": game, "critics": game.further}, "augment": game.augment}
+        numbers = scheduled_numbers(schedules or {}, {**roots, "optim": {"ema": ema, **self.players}})
+        self.scheduled = list(numbers)
         self.to(memory_format=torch.channels_last)  # convolutions are faster in this layout
 
     def _check_players(self, averaged: list[str]) -> None:
         if unknown := [name for name in averaged if name not in self.players]:
             raise UserError(f"optim.ema.of={unknown[0]}: no such player; the players are {' and '.join(self.players)}")
-        unrolled = [name for name, player in self.players.items() if player.unrolled]
-        if DISCRIMINATOR in unrolled:
-            raise UserError(
-                "optim.discriminator.unrolled: only another player can unroll the discriminator; set it to 0"
-            )
-        if unrolled and DISCRIMINATOR not in self.players:
-            raise UserError(
-                "optim.generator.unrolled: there is no discriminator whose steps can be unrolled; set it to 0"
-            )
+        for name, player in self.players.items():
+            if not isinstance(getattr(self.game, name, None), nn.Module):
+                networks = " and ".join(self.game.roles)
+                raise UserError(f"optim.{name}: model.game has no network of this name; it has {networks}")
+            if player.unrolled and player.role == "critic":
+                raise UserError(f"optim.{name}.unrolled: only another player can unroll a critic's steps; set it to 0")
+            if player.unrolled and not self._critics():
+                raise UserError(f"optim.{name}.unrolled: there is no critic whose steps can be unrolled; set it to 0")
+
+    def _critics(self) -> list[str]:
+        return [name for name, player in self.players.items() if player.role == "critic"]
 
     def network(self, player: str) -> nn.Module:
         """Return the network of a player."""
@@ -108,8 +119,9 @@ class GAN(LightningModule):
 
     @property
     def generator_ema(self) -> AveragedNetwork | None:
-        """The moving average of the generator, or None if the run keeps none."""
-        return dict(self.ema.items()).get("generator")  # type: ignore[return-value]
+        """The moving average of the (first) generator, or None if the run keeps none."""
+        generators = [name for name, player in self.players.items() if player.role == "generator"]
+        return next((self.ema[name] for name in generators if name in self.ema), None)  # type: ignore[return-value]
 
     @property
     def total_images(self) -> int | None:
@@ -126,7 +138,7 @@ class GAN(LightningModule):
 
     def configure_optimizers(self) -> list[Optimizer]:
         """Build one optimizer for each player."""
-        return [player.build(self.network(name)) for name, player in self.players.items()]
+        return [player.build(self.trained[name]) for name, player in self.players.items()]
 
     def on_fit_start(self) -> None:
         """Read class names from the data and fit the condition to them, before any callback samples."""
@@ -148,15 +160,17 @@ class GAN(LightningModule):
             self.game.initialize_from_data(data.rows)
             for name, average in self.ema.items():
                 average.network.load_state_dict(self.network(name).state_dict())  # type: ignore[union-attr]
-        for optimizer in self._optimizers():
-            for group in optimizer.param_groups:
-                group.update({name: value for name, value in optimizer.defaults.items() if name in group})
+        for player, optimizer in zip(self.players.values(), self._optimizers()):
+            player.set_numbers(optimizer.optimizer, self.images_seen)
 
     def training_step(self, batch: Batch, _: int) -> None:
         """Update each player that is due in this iteration."""
         seed_generators(derive_seed(self.seed, self.iteration, self.global_rank), self.device)
         self.iteration += 1
         self.global_batch_size = len(next(iter(batch.values()))) * self.trainer.world_size
+        self.game.prepare(self.images_seen)
+        for number in self.scheduled:
+            number.set(self.images_seen)
         for (name, player), optimizer in zip(self.players.items(), self._optimizers()):
             if self.iteration % player.every == 0:
                 with self._out_of_memory_advice(batch):
@@ -187,10 +201,9 @@ class GAN(LightningModule):
             optimizer: Lightning's wrapper of its optimizer.
             batch: rows of the data on the device.
         """
-        losses, diagnostics = self._losses(name, player, batch)
+        losses, diagnostics, gradients = self._losses_and_gradients(name, player, batch)
         if not losses:  # no term of this player is active in this iteration
             return
-        gradients = self._gradients(name, losses)
         norm = self._update(name, player, optimizer, losses, gradients)
         self._check_skipped(batch)
         self.game.update_state()
@@ -199,29 +212,48 @@ class GAN(LightningModule):
             self.log_next.discard(name)
             self.running_means.add("", {**diagnostics, f"gradient_norm/{name}": norm})
 
-    def _losses(self, name: str, player: Player, batch: Batch) -> tuple[Losses, Losses]:
-        """Compute the player's losses. Only its own parameters require gradients, so no game has to detach anything."""
+    def _losses_and_gradients(self, name: str, player: Player, batch: Batch) -> tuple[Losses, Losses, list[Tensor]]:
+        """Compute the player's losses and the gradients of their sum, averaged over all processes.
+
+        With `accumulate`, the batch is divided into micro-batches one after the other. Each micro-batch counts by its
+        share of the images, so the losses and gradients are the means over the whole batch.
+        """
+        self._require_gradients(name)
+        losses: Losses = {}
+        diagnostics: Losses = {}
+        for micro_batch, share in micro_batches(batch, player.accumulate):
+            found, diagnostics = self._losses(name, player, micro_batch)
+            found = {key: loss * share for key, loss in found.items()} if share < 1 else found
+            self._backward(name, found)
+            losses = {key: losses[key] + loss.detach() if key in losses else loss for key, loss in found.items()}
+        gradients = [parameter.grad for parameter in self.weights[name] if parameter.grad is not None]
+        distributed.all_reduce_mean(gradients)
+        return losses, diagnostics, gradients
+
+    def _require_gradients(self, name: str) -> None:
+        """Let only this player's parameters require gradients, so no game has to detach anything, and clear them."""
         for other, parameters in self.weights.items():
             for parameter in parameters:
                 parameter.requires_grad_(other == name)
-        arguments = (name, batch, self.iteration // player.every, self.images_seen, name in self.log_next)
+        for parameter in self.weights[name]:
+            parameter.grad = None
+
+    def _losses(self, name: str, player: Player, batch: Batch) -> tuple[Losses, Losses]:
+        """Compute the player's losses."""
+        arguments = (name, batch, self.iteration // player.every, name in self.log_next)
         if player.unrolled:
             return functional_call(self.game, self._unrolled_weights(player.unrolled, batch), arguments)
         return self.game.player_losses(*arguments)
 
-    def _gradients(self, name: str, losses: Losses) -> list[Tensor]:
-        """Compute the gradients of the sum of the losses, averaged over all processes.
+    def _backward(self, name: str, losses: Losses) -> None:
+        """Add the gradients of the sum of the losses to those of the player's parameters.
 
         This is not Lightning's `manual_backward`: no loss is scaled here, and the hooks around it took as long as a
         small network. Autocast is off because the backward pass takes its precision from the forward pass.
         """
-        for parameter in self.weights[name]:
-            parameter.grad = None
-        with torch.autocast(self.device.type, enabled=False):
-            torch.autograd.backward(sum(losses.values()), inputs=self.weights[name])  # type: ignore[arg-type]
-        gradients = [parameter.grad for parameter in self.weights[name] if parameter.grad is not None]
-        distributed.all_reduce_mean(gradients)
-        return gradients
+        if losses:
+            with torch.autocast(self.device.type, enabled=False):
+                torch.autograd.backward(sum(losses.values()), inputs=self.weights[name])  # type: ignore[arg-type]
 
     def _update(self, name: str, player: Player, optimizer: Any, losses: Losses, gradients: list[Tensor]) -> Tensor:
         """Take the optimizer's step if losses and gradients are finite, then apply weight constraints.
@@ -265,18 +297,24 @@ class GAN(LightningModule):
                 repair_buffers(self.network(name), average.network if average else None)  # type: ignore[arg-type]
 
     def _unrolled_weights(self, steps: int, batch: Batch) -> dict[str, Tensor]:
-        """Return the discriminator's weights after `steps` more of its own steps on this batch, by their names in the
-        game. The generator's loss is differentiated through these steps (Metz 2016, arXiv:1611.02163)."""
-        player = self.players[DISCRIMINATOR]
-        optimizer = self._optimizers()[list(self.players).index(DISCRIMINATOR)]
-        weights = {f"{DISCRIMINATOR}.{name}": weight for name, weight in self.network(DISCRIMINATOR).named_parameters()}
+        """Return the critics' weights after `steps` more of their own steps on this batch, by their names in the game.
+        The generator's loss is differentiated through these steps (Metz 2016, arXiv:1611.02163)."""
+        unrolled: dict[str, Tensor] = {}
+        for name in self._critics():
+            unrolled |= self._unrolled_critic(name, steps, batch)
+        return unrolled
+
+    def _unrolled_critic(self, name: str, steps: int, batch: Batch) -> dict[str, Tensor]:
+        player = self.players[name]
+        optimizer = self._optimizers()[list(self.players).index(name)]
+        weights = {f"{name}.{key}": weight for key, weight in self.network(name).named_parameters()}
 
         def loss(weights: dict[str, Tensor]) -> Tensor:
-            arguments = (DISCRIMINATOR, batch, self.iteration // player.every, self.images_seen)
-            losses, _ = functional_call(self.game, weights, arguments)
+            losses, _ = functional_call(self.game, weights, (name, batch, self.iteration // player.every))
             return torch.stack(list(losses.values())).sum()
 
-        return unrolled_weights(loss, weights, optimizer.optimizer, steps, player.clipped, self.game.loss.project)
+        project = self.game.loss_of(name).project
+        return unrolled_weights(loss, weights, optimizer.optimizer, steps, player.clipped, project)
 
     @contextmanager
     def _out_of_memory_advice(self, batch: Batch) -> Iterator[None]:
@@ -330,3 +368,18 @@ class GAN(LightningModule):
         inputs = {name: value.to(self.dtype) if value.is_floating_point() else value for name, value in batch.items()}
         with self.ema_scope(ema) as game:
             return (generate(game, inputs) if generate else game.generate(inputs)).float()
+
+
+def micro_batches(batch: Batch, count: int) -> Iterator[tuple[Batch, float]]:
+    """Divide a batch into `count` micro-batches of nearly equal size, fewer if it has fewer images.
+
+    Yields:
+        A micro-batch, and its share of the images.
+    """
+    if count == 1:
+        yield batch, 1.0
+        return
+    images = len(next(iter(batch.values())))
+    bounds = [images * i // count for i in range(count + 1)]
+    for start, end in pairwise(sorted(set(bounds))):
+        yield {name: rows[start:end] for name, rows in batch.items()}, (end - start) / images

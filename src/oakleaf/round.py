@@ -1,7 +1,8 @@
 """A Round: the result of running the networks on one batch. All losses are functions of a Round."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from copy import copy
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,9 +28,92 @@ class CriticOutput(NamedTuple):
     features: Tensor | None = None
 
 
-Critic = Callable[[Tensor], CriticOutput]
+class GeneratorOutput(NamedTuple):
+    """The output of a generator that returns more than an image.
+
+    Attributes:
+        image: images [B, C, H, W] in [-1, 1].
+        extras: what terms need besides the image, by name: w of a mapping network, smaller scales, patches, codes.
+    """
+
+    image: Tensor
+    extras: Mapping[str, Any] = {}
+
+
+Critic = Callable[[Tensor], "CriticOutput | Tensor"]
 Rows = Mapping[str, Tensor]
 EMPTY: Rows = {}
+
+
+def generator_output(output: "GeneratorOutput | Tensor") -> GeneratorOutput:
+    """Return what a generator returned as a `GeneratorOutput`; a generator may return a tensor of images alone."""
+    return GeneratorOutput(output) if isinstance(output, Tensor) else output
+
+
+def critic_output(output: "CriticOutput | Tensor") -> CriticOutput:
+    """Return what a critic returned as a `CriticOutput`; a critic may return a tensor of scores [B] or [B, 1] alone."""
+    if not isinstance(output, Tensor):
+        return output
+    return CriticOutput(output.squeeze(1) if output.dim() == 2 and output.shape[1] == 1 else output)
+
+
+class BoundCritic:
+    """A critic network as a function of images alone: `bound(x)` is `network(augment(x), condition)`.
+
+    Args:
+        network: maps images, and the condition where there is one, to a `CriticOutput` or a tensor of scores.
+        condition: the encoded condition [B, ...] of the images; None without one. If x holds several batches one after
+            the other (the joint pass), the condition is repeated for each.
+        packing: images in a pack; x is then [B / packing, packing * C, H, W], and so is the condition.
+        transform: applied to all images before the network, such as a blur; None for none.
+        augment: maps images and condition to augmented ones; None for none (`oakleaf.augment`).
+    """
+
+    def __init__(
+        self,
+        network: Callable[..., Any],
+        condition: Tensor | None = None,
+        packing: int = 1,
+        transform: Callable[[Tensor], Tensor] | None = None,
+        augment: Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor | None]] | None = None,
+    ) -> None:
+        self.network, self.condition, self.packing = network, condition, packing
+        self.transform, self.augment = transform, augment
+
+    def __call__(self, x: Tensor) -> CriticOutput:
+        condition = self.condition
+        if condition is not None and len(x) != len(condition):
+            condition = condition.repeat(len(x) // len(condition), *[1] * (condition.dim() - 1))
+        if self.augment is not None:
+            x, condition = self.augmented(x, condition)
+        if self.transform is not None:
+            x = self.transform(x)
+        return critic_output(self.run(x, condition))
+
+    def run(self, x: Tensor, condition: Tensor | None) -> "CriticOutput | Tensor":
+        """Run the network on images that are augmented already."""
+        return self.network(x) if condition is None else self.network(x, condition)  # type: ignore[no-any-return]
+
+    def augmented(self, x: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Augment images, and a condition that is a picture by the same geometry; each image of a pack by itself."""
+        assert self.augment is not None
+        if self.packing == 1:
+            return self.augment(x, condition)
+        images, picture = self.augment(self._unpacked(x), condition if condition is None else self._unpacked(condition))
+        return self._packed(images), picture if picture is None else self._packed(picture)
+
+    def _unpacked(self, rows: Tensor) -> Tensor:
+        return rows.unflatten(1, (self.packing, -1)).flatten(0, 1)
+
+    def _packed(self, rows: Tensor) -> Tensor:
+        return rows.unflatten(0, (-1, self.packing)).flatten(1, 2)
+
+    def changed(self, **attributes: Any) -> "BoundCritic":
+        """Return a copy with other attributes, such as another network."""
+        bound = copy(self)
+        for name, value in attributes.items():
+            setattr(bound, name, value)
+        return bound
 
 
 class Round:
@@ -40,9 +124,9 @@ class Round:
 
     Joint pass. With `batched = True` the real and the fake images go through the critic as one batch of 2B images,
     which is faster than two batches of B. This is correct only for a critic that scores each image by itself: batch
-    normalisation, minibatch discrimination and similar layers would mix real and fake images (see `is_per_sample`). It
-    is also skipped where a penalty needs the input gradient of one side only, because the double backward pass would
-    then run through both.
+    normalisation, minibatch discrimination and similar layers would mix real and fake images, so a network has to say
+    that it allows it (see `is_per_sample`). It is also skipped where a penalty needs the input gradient of one side
+    only, because the double backward pass would then run through both.
 
     Input gradients. A penalty that needs the gradient of the critic at the real or fake images themselves (R1, R2)
     calls `retain_input_gradient` before the objective reads the outputs. The objective's forward pass then also
@@ -53,17 +137,31 @@ class Round:
     Args:
         real: images [B, C, H, W] in [-1, 1].
         fake: images [B, C, H, W] in [-1, 1].
-        critic: maps images to a `CriticOutput`.
+        critic: maps images to a `CriticOutput` or a tensor of scores. A function that is no `BoundCritic` becomes one.
         batch: the rows of the data that `real` is from.
         fake_inputs: the rows (latents, condition) that `fake` was generated from.
+        extras: what the generator returned besides the fakes (`GeneratorOutput.extras`).
+
+    Attributes:
+        networks: the networks of the players by name; the game sets them.
+        frozen: the frozen networks by name; the game sets them.
     """
 
     batched = False
+    networks: Mapping[str, nn.Module] = {}
+    frozen: Mapping[str, nn.Module] = {}
 
     def __init__(
-        self, real: Tensor, fake: Tensor, critic: Critic, batch: Rows = EMPTY, fake_inputs: Rows = EMPTY
+        self,
+        real: Tensor,
+        fake: Tensor,
+        critic: Critic,
+        batch: Rows = EMPTY,
+        fake_inputs: Rows = EMPTY,
+        extras: Mapping[str, Any] = EMPTY,
     ) -> None:
-        self.real, self.fake, self.critic, self.batch, self.fake_inputs = real, fake, critic, batch, fake_inputs
+        self.real, self.fake, self.batch, self.fake_inputs, self.extras = real, fake, batch, fake_inputs, extras
+        self.critic = critic if isinstance(critic, BoundCritic) else BoundCritic(critic)
         self._on_real: CriticOutput | None = None
         self._on_fake: CriticOutput | None = None
         self._input_gradients: dict[str, Tensor | None] = {}
@@ -102,6 +200,12 @@ class Round:
         self._on_real, self._on_fake = (CriticOutput(*half) for half in halves)
         return True
 
+    def scored_by(self, critic: BoundCritic) -> "Round":
+        """Return a round of the same images with another critic."""
+        other = copy(self)
+        other.critic, other._on_real, other._on_fake, other._input_gradients = critic, None, None, {}
+        return other
+
     def retain_input_gradient(self, side: str) -> None:
         """Keep the critic's gradient with respect to the images of one side. Call it before `on_real` or `on_fake`.
 
@@ -124,7 +228,7 @@ class Round:
         return self._input_gradients.get(side)
 
 
-def output_and_input_gradient(critic: Critic, x: Tensor) -> tuple[CriticOutput, Tensor]:
+def output_and_input_gradient(critic: Callable[[Tensor], CriticOutput], x: Tensor) -> tuple[CriticOutput, Tensor]:
     """Run the critic and return also the gradient of each score with respect to its image.
 
     The gradient is differentiable, as a gradient penalty needs. Eagerly it is `torch.autograd.grad` with
@@ -156,9 +260,10 @@ def output_and_input_gradient(critic: Critic, x: Tensor) -> tuple[CriticOutput, 
 def is_per_sample(critic: nn.Module) -> bool:
     """Whether the critic's output for one image does not depend on the other images of the batch.
 
-    A layer that does depend on them is a BatchNorm or says so by an attribute `mixes_images = True`.
+    A network has to say so by an attribute `per_sample = True`. It is not per sample all the same if it contains a
+    BatchNorm or a layer with the attribute `mixes_images = True`, which some of its options may add.
     """
-    return not any(
+    return bool(getattr(critic, "per_sample", False)) and not any(
         isinstance(layer, BATCH_NORMS) or getattr(layer, "mixes_images", False) for layer in critic.modules()
     )
 
@@ -179,23 +284,24 @@ class CycleRound(Round):
     """
 
     def __init__(self, real: Tensor, x: Tensor, generator: nn.Module, inverse: nn.Module, critic: Critic) -> None:
-        super().__init__(real, generator(x), critic)
+        fake, extras = generator_output(generator(x))
+        super().__init__(real, fake, critic, extras=extras)
         self.x, self.generator, self.inverse = x, generator, inverse
 
     def reconstruction(self) -> Tensor:
         """Return F(G(x)), [B, C', H, W]; the cycle loss compares it with x (eq. (2))."""
-        return self.inverse(self.fake)
+        return generator_output(self.inverse(self.fake)).image
 
     def identity(self) -> Tensor:
         """Return G(y), [B, C, H, W]; the identity loss compares it with y (section 5.2)."""
-        return self.generator(self.real)
+        return generator_output(self.generator(self.real)).image
 
 
 class ConditionalRound(Round):
     """A round whose fakes are G(z, y); terms can read the generator and y.
 
     Args:
-        real, fake, critic, batch, fake_inputs: as for `Round`.
+        real, fake, critic, batch, fake_inputs, extras: as for `Round`.
         generator: the network that made the fakes.
         y: the encoded condition [B, width].
     """
@@ -209,8 +315,9 @@ class ConditionalRound(Round):
         y: Tensor,
         batch: Rows = EMPTY,
         fake_inputs: Rows = EMPTY,
+        extras: Mapping[str, Any] = EMPTY,
     ) -> None:
-        super().__init__(real, fake, critic, batch, fake_inputs)
+        super().__init__(real, fake, critic, batch, fake_inputs, extras)
         self.generator, self.y = generator, y
 
 

@@ -19,6 +19,7 @@ from oakleaf.runtime.memory import build_on_meta
 
 PARTS = ("data", "loss", "optim", "model")
 NUMBERS = ("seed", "log_every", "max_images")
+OPTIONAL = ("augment", "schedules")
 
 
 def load(checkpoint: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> GAN:
@@ -87,7 +88,8 @@ def resolve_recipe(stored: Recipe, overrides: Mapping[str, Any] | None = None) -
         config = OmegaConf.create(stored)
         for key, value in (overrides or {}).items():
             OmegaConf.update(config, key, value)
-        return plain(OmegaConf.masked_copy(config, list(needed)))
+        optional = [key for key in OPTIONAL if key in stored]
+        return plain(OmegaConf.masked_copy(config, [*needed, *optional]))
     except OmegaConfBaseException as error:
         raise UserError(f"the stored recipe does not hold together ({first_line(error)})") from error
 

@@ -88,9 +88,13 @@ def build_module(recipe: Recipe) -> GAN:
         if "__init__()" not in str(error):
             raise
         raise UserError(f"model.game: {str(error).split('__init__()')[1].strip()}") from error  # missing or unexpected
+    model, augment = recipe["model"], recipe.get("augment") or None
+    critics, frozen = (instantiate_allowed(model.get(key) or {}) for key in ("critics", "frozen"))
+    game.attach(critics, frozen, instantiate_allowed(augment) if augment else None)
     ema = optim.pop("ema", None)
     guard = NonFiniteGuard(**recipe.get("nonfinite", {}))
-    return GAN(game, optim, ema, recipe["seed"], recipe["log_every"], recipe["max_images"], guard)
+    schedules = instantiate_allowed(recipe.get("schedules") or {})
+    return GAN(game, optim, ema, recipe["seed"], recipe["log_every"], recipe["max_images"], guard, schedules)
 
 
 def check_condition(module: GAN, data: Any, recipe: Recipe) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 ADVICE = {
-    "discriminator_dominates": "a lower optim.discriminator.lr, a penalty (loss=relativistic), or loss.instance_noise",
+    "discriminator_dominates": "a lower optim.discriminator.lr, a penalty (loss=relativistic), or augment=noise",
     "collapse": "loss=relativistic or wasserstein_gp, a lower optim.generator.lr, or model.game.packing=2",
     "memorisation": "more data or data.flip=true, a smaller network, or an earlier checkpoint",
     "oscillation": "a lower optim.generator.lr and optim.discriminator.lr",

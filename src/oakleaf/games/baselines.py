@@ -2,24 +2,26 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from oakleaf.conditioning.priors import Normal
 from oakleaf.errors import UserError
+from oakleaf.games.critics import FurtherCritic
 from oakleaf.games.game import Batch, Game, Scalars
-from oakleaf.losses.loss import InstanceNoise, Loss
+from oakleaf.losses.loss import Loss
 from oakleaf.losses.terms import Term
 from oakleaf.networks.density import CodeDensity
-from oakleaf.round import CriticOutput, Round
+from oakleaf.optim.player import Role
+from oakleaf.round import CriticOutput, Round, generator_output
 
 
 class NonAdversarial(Game):
     """A game with one player, `generator`, and no discriminator (`optim.discriminator: null`).
 
-    The generator minimises its terms. The objective, the penalties and the instance noise of `loss` are not used.
+    The generator minimises its terms. The objective and the penalties of `loss` are not used, and no augmentation.
     Latents are N(0, I).
 
     Args:
@@ -28,24 +30,40 @@ class NonAdversarial(Game):
         loss, terms: as for `Game`; the generator must have a term.
     """
 
-    diagnostics_player = "generator"
+    roles: Mapping[str, Role] = {"generator": "generator"}
+    diagnosed_role: Role = "generator"
 
     def __init__(
         self, generator: nn.Module, latent: int, loss: Loss, terms: Mapping[str, Mapping[str, Term]] | None
     ) -> None:
-        super().__init__(replace(loss, penalties={}, constraints={}, instance_noise=InstanceNoise()), terms)
-        if not self.terms.get("generator"):
+        super().__init__(Loss(loss.name, loss.objective), terms)
+        if not any((terms or {}).values()):
             raise UserError("model.game.terms.generator={}: without a discriminator the generator needs a term")
         self.generator, self.prior = generator, Normal(latent)
 
-    def adversarial(self, player: str, round: Round) -> None:
+    def attach(
+        self,
+        critics: Mapping[str, FurtherCritic] | None = None,
+        frozen: Mapping[str, nn.Module] | None = None,
+        augment: Any = None,
+    ) -> None:
+        """Add frozen networks; an augmentation has no critic to stand before.
+
+        Raises:
+            UserError: there are further critics.
+        """
+        if critics:
+            raise UserError(f"model.critics: {type(self).__name__} trains without a critic; leave it out")
+        super().attach(frozen=frozen)
+
+    def adversarial(self, player: str, round: Round, objective: Any) -> None:
         return None
 
     def sample_inputs(self, count: int, device: torch.device | str = "cpu") -> Batch:
         return {"latent": self.prior(count, device)}
 
     @abstractmethod
-    def diagnostics(self, rounds: list[Round]) -> Scalars:
+    def diagnostics(self, rounds: list[Round], player: str) -> Scalars:
         """Compute what is logged about a game without a discriminator."""
 
 
@@ -76,10 +94,10 @@ class Likelihood(NonAdversarial):
         return CriticOutput(self.generator.log_likelihood(x))  # type: ignore[operator]
 
     def generate(self, batch: Batch) -> Tensor:
-        return self.generator(batch["latent"])  # type: ignore[no-any-return]
+        return generator_output(self.generator(batch["latent"])).image
 
     @torch.no_grad()
-    def diagnostics(self, rounds: list[Round]) -> Scalars:
+    def diagnostics(self, rounds: list[Round], player: str) -> Scalars:
         """Return mean log-likelihoods in nats per image; for the model's own samples it is minus its entropy."""
         (round,) = rounds
         return {"log_likelihood/real": round.on_real.score.mean(), "log_likelihood/fake": round.on_fake.score.mean()}
@@ -123,7 +141,7 @@ class Reconstruction(NonAdversarial):
         return self.generator(self.density(latent) if self.density else latent)  # type: ignore[no-any-return]
 
     @torch.no_grad()
-    def diagnostics(self, rounds: list[Round]) -> Scalars:
+    def diagnostics(self, rounds: list[Round], player: str) -> Scalars:
         """Return the root mean squared error of a value; images are in [-1, 1]."""
         (round,) = rounds
         return {"reconstruction/rmse": (round.fake - round.real).float().square().mean().sqrt()}

@@ -1,7 +1,7 @@
 """Bidirectional GANs: an encoder maps images to latents, and the discriminator scores pairs of image and latent."""
 
 from collections.abc import Mapping
-from functools import partial
+from typing import Any
 
 import torch
 from torch import Size, Tensor, nn
@@ -13,14 +13,16 @@ from oakleaf.games.generation import Generation
 from oakleaf.losses.loss import Loss
 from oakleaf.losses.objectives import decision_threshold
 from oakleaf.losses.terms import Term
-from oakleaf.round import CriticOutput, EncoderRound, Round
+from oakleaf.optim.player import Role
+from oakleaf.round import BoundCritic, CriticOutput, EncoderRound, Round
 
 
 class Bidirectional(Generation):
     """BiGAN and ALI: D separates (x, E(x)) from (G(z), z); where it cannot, E inverts G.
 
     A Round's real and fake are pairs as rows [B, C*H*W + d] (with packing, of several images and their latents). So
-    gradient penalties and instance noise act on pairs; terms that look at images do not fit this game.
+    gradient penalties act on pairs; terms that look at images do not fit this game. An augmentation changes the images
+    of the pairs.
 
     The encoder minimises the generator's loss in the round with real and fake exchanged (`EncoderRound`). With s the
     score of (x, E(x)), that is:
@@ -43,6 +45,8 @@ class Bidirectional(Generation):
     eq. (1), where E draws from q(z | x).
     """
 
+    roles: Mapping[str, Role] = {"discriminator": "critic", "generator": "generator", "encoder": "encoder"}
+
     def __init__(
         self,
         generator: nn.Module,
@@ -61,23 +65,26 @@ class Bidirectional(Generation):
         inputs = self.latents(len(x), x.device)
         images = self.packed(x)
         real = pairs(images, self.packed(self.encoder(x)))
-        fake = pairs(self.packed(self.generate(inputs)), self.packed(inputs["latent"]))
-        return [Round(real, fake, partial(_score_pairs, self.discriminator, images.shape[1:]), batch, inputs)]
+        image, extras = self.run_generator(inputs)
+        fake = pairs(self.packed(image), self.packed(inputs["latent"]))
+        critic = PairCritic(self.discriminator, images.shape[1:], self.packing)
+        return [Round(real, fake, critic, batch, inputs, extras)]
 
     def encode(self, x: Tensor) -> Tensor:
         """Map images [B, C, H, W] to latents [B, d]."""
         return self.encoder(x)
 
-    def adversarial(self, player: str, round: Round) -> Tensor | None:
+    def adversarial(self, player: str, round: Round, objective: Any) -> Tensor | None:
         """Return the player's side of the objective; the encoder is a generator of the exchanged round.
 
         Scores are reflected about the objective's threshold. Where that is the middle of the batch (Wasserstein,
         relativistic), the objective depends on differences of scores only, and any point will do: 0.
         """
-        if player != "encoder":
-            return super().adversarial(player, round)
-        threshold = decision_threshold(self.loss.objective, round)
-        return self.loss.objective.generator(EncoderRound(round, 0.0 if isinstance(threshold, Tensor) else threshold))
+        if self.roles[player] != "encoder":
+            return super().adversarial(player, round, objective)
+        threshold = decision_threshold(objective, round)
+        encoder_round = EncoderRound(round, 0.0 if isinstance(threshold, Tensor) else threshold)
+        return objective.generator(encoder_round)  # type: ignore[no-any-return]
 
 
 def pairs(x: Tensor, z: Tensor) -> Tensor:
@@ -85,7 +92,27 @@ def pairs(x: Tensor, z: Tensor) -> Tensor:
     return torch.cat([x.flatten(1), z], 1)
 
 
-def _score_pairs(critic: nn.Module, shape: Size, rows: Tensor) -> CriticOutput:
-    """Split rows into images of this shape and latents, and run the critic on them."""
-    x, z = rows.tensor_split([shape.numel()], 1)
-    return critic(x.unflatten(1, shape), z)  # type: ignore[no-any-return]
+class PairCritic(BoundCritic):
+    """A critic of pairs of image and latent, as a function of rows.
+
+    Args:
+        network: maps images and latents to a `CriticOutput` or a tensor of scores.
+        shape: the shape [C, H, W] of an image, or of a pack of images.
+        packing: images in a pack.
+    """
+
+    def __init__(self, network: nn.Module, shape: Size, packing: int = 1) -> None:
+        super().__init__(network, packing=packing)
+        self.shape = shape
+
+    def split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Split rows [B, C*H*W + d] into images [B, C, H, W] and latents [B, d]."""
+        x, z = rows.tensor_split([self.shape.numel()], 1)
+        return x.unflatten(1, self.shape), z
+
+    def run(self, x: Tensor, condition: Tensor | None) -> CriticOutput | Tensor:
+        return self.network(*self.split(x))  # type: ignore[no-any-return]
+
+    def augmented(self, x: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        images, z = self.split(x)
+        return pairs(super().augmented(images, None)[0], z), None

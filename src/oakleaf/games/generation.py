@@ -1,7 +1,6 @@
 """Generation of images from latents, and from a condition where there is one."""
 
 from collections.abc import Mapping
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from oakleaf.errors import UserError
 from oakleaf.games.game import Batch, Game
 from oakleaf.losses.loss import Loss
 from oakleaf.losses.terms import Term
-from oakleaf.round import CriticOutput, Round
+from oakleaf.round import BoundCritic, GeneratorOutput, Round, generator_output
 
 
 class Generation(Game):
@@ -23,8 +22,8 @@ class Generation(Game):
     the conditions of its real images (Mirza 2014, arXiv:1411.1784, eq. (2)).
 
     Args:
-        generator: z [B, d], and y, to images [B, C, H, W] in [-1, 1].
-        discriminator: images, and y, to a `CriticOutput`.
+        generator: z [B, d], and y, to images [B, C, H, W] in [-1, 1], or to a `GeneratorOutput`.
+        discriminator: images, and y, to a `CriticOutput` or a tensor of scores.
         prior: distribution of the latents; None where the condition alone is mapped to images, G(y), as in translation
             (Isola 2016, arXiv:1611.07004, section 3).
         loss, terms, condition: as for `Game`.
@@ -44,15 +43,16 @@ class Generation(Game):
     ) -> None:
         super().__init__(loss, terms, condition)
         self.generator, self.discriminator, self.prior, self.packing = generator, discriminator, prior, packing
-        single = [name for named in self.terms.values() for name, term in named.items() if term.of_single_images]
+        own = (terms or {}).values()
+        single = [name for named in own for name, term in named.items() if term.of_single_images]
         if packing > 1 and single:
             raise UserError(f"model.game.packing={packing}: the term {single[0]} needs D's output for single images")
 
     def play(self, batch: Batch) -> list[Round]:
         real, inputs = batch["image"], self.fake_inputs(batch)
-        fake = self.generate(inputs)
+        fake, extras = self.run_generator(inputs)
         critic = self.conditioned_critic(inputs, self.discriminator)
-        return [Round(self.packed(real), self.packed(fake), critic, batch, inputs)]
+        return [Round(self.packed(real), self.packed(fake), critic, batch, inputs, extras)]
 
     def fake_inputs(self, batch: Batch) -> Batch:
         """Return the inputs of a batch's fakes: fresh latents, and the conditions of the real images."""
@@ -62,8 +62,12 @@ class Generation(Game):
         return inputs
 
     def generate(self, batch: Batch) -> Tensor:
+        return self.run_generator(batch).image
+
+    def run_generator(self, batch: Batch) -> GeneratorOutput:
+        """Run the generator on the inputs of a batch; the image and what it returns besides."""
         latent = (batch["latent"],) if self.prior else ()
-        return self.generator(*latent, *self.encode_condition(batch))
+        return generator_output(self.generator(*latent, *self.encode_condition(batch)))
 
     def sample_inputs(self, count: int, device: torch.device | str = "cpu") -> Batch:
         inputs = self.latents(count, device)
@@ -75,14 +79,14 @@ class Generation(Game):
         """Draw latents from the prior: {"latent": [count, d]}, or nothing without a prior."""
         return {"latent": self.prior(count, device)} if self.prior else {}
 
-    def conditioned_critic(self, batch: Batch, discriminator: nn.Module) -> "nn.Module | partial[CriticOutput]":
+    def conditioned_critic(self, batch: Batch, discriminator: nn.Module) -> BoundCritic:
         """Return a discriminator with the batch's condition bound, a function of images alone."""
         condition = self.encode_condition(batch)
-        return self.bind_condition(condition[0], discriminator) if condition else discriminator
+        return self.bind_condition(condition[0] if condition else None, discriminator)
 
-    def bind_condition(self, y: Tensor, discriminator: nn.Module) -> "partial[CriticOutput]":
+    def bind_condition(self, y: Tensor | None, discriminator: nn.Module) -> BoundCritic:
         """Return the discriminator as a function of images, with y [B, width] bound."""
-        return partial(_conditioned, discriminator, self.packed(y))
+        return BoundCritic(discriminator, None if y is None else self.packed(y), self.packing)
 
     def encode_condition(self, batch: Batch) -> tuple[Tensor, ...]:
         """Return what the networks get besides latents or images: (y,) with y [B, width, ...], or ()."""
@@ -96,9 +100,3 @@ class Generation(Game):
         if packs == 0:
             raise UserError(f"model.game.packing={self.packing}: a batch has only {len(rows)} images")
         return rows[: packs * self.packing].unflatten(0, (packs, self.packing)).flatten(1, 2)
-
-
-def _conditioned(critic: nn.Module, y: Tensor, x: Tensor) -> CriticOutput:
-    """Run the critic on x with y; x may be several batches one after the other, for each of which y is repeated."""
-    times = len(x) // len(y)
-    return critic(x, y if times == 1 else y.repeat(times, *[1] * (y.dim() - 1)))  # type: ignore[no-any-return]

@@ -12,7 +12,7 @@ from oakleaf.games.game import Batch, Scalars
 from oakleaf.games.generation import Generation
 from oakleaf.losses.loss import Loss
 from oakleaf.losses.terms import Term
-from oakleaf.round import ConditionalRound, MismatchedRound, Round
+from oakleaf.round import ConditionalRound, GeneratorOutput, MismatchedRound, Round, generator_output
 
 
 class Matching(Generation):
@@ -45,12 +45,12 @@ class Matching(Generation):
         super().__init__(generator, discriminator, prior, loss, terms, condition, packing)
         self.mismatched, self.interpolated = mismatched, interpolated
 
-    def generate(self, batch: Batch) -> Tensor:
-        return self.run_generator(batch["latent"], *self.encode_condition(batch))
+    def run_generator(self, batch: Batch) -> GeneratorOutput:
+        return self.generate_from(batch["latent"], *self.encode_condition(batch))
 
-    def run_generator(self, z: Tensor, y: Tensor) -> Tensor:
+    def generate_from(self, z: Tensor, y: Tensor) -> GeneratorOutput:
         """Generate images for latents z [B, d] and the encoded condition y [B, width]."""
-        return self.generator(z, y)
+        return generator_output(self.generator(z, y))
 
     def play(self, batch: Batch) -> list[Round]:
         inputs = self.fake_inputs(batch)
@@ -58,17 +58,17 @@ class Matching(Generation):
 
     def conditional_round(self, batch: Batch, inputs: Batch, y: Tensor) -> ConditionalRound:
         """Return a round whose fakes are generated from y [B, width] and scored with y."""
-        fake = self.run_generator(inputs["latent"], y)
+        fake, extras = self.generate_from(inputs["latent"], y)
         real, critic = self.packed(batch["image"]), self.bind_condition(y, self.discriminator)
-        return ConditionalRound(real, self.packed(fake), critic, self.generator, y, batch, inputs)
+        return ConditionalRound(real, self.packed(fake), critic, self.generator, y, batch, inputs, extras)
 
     def rounds_for(self, player: str, rounds: list[Round]) -> list[Round]:
-        """Add mismatched rounds for the discriminator and interpolated rounds for the generator."""
-        if player == "discriminator" and self.mismatched:
+        """Add mismatched rounds for a critic and interpolated rounds for the generator."""
+        if self.roles[player] == "critic" and self.mismatched:
             if any(len(round.real) < 2 for round in rounds):
                 raise UserError("data.batch_size: at least 2, since each image is also paired with another one's text")
             return [*rounds, *map(MismatchedRound, rounds)]
-        if player == "generator" and self.interpolated:
+        if self.roles[player] == "generator" and self.interpolated:
             return [*rounds, *(more for round in rounds for more in self.interpolated_rounds(round))]
         return rounds
 
@@ -82,12 +82,12 @@ class Matching(Generation):
         batch = {name: rows[:half] for name, rows in round.batch.items()}
         return [self.conditional_round(batch, self.latents(half, y.device), y)]
 
-    def diagnostics(self, rounds: list[Round]) -> Scalars:
+    def diagnostics(self, rounds: list[Round], player: str) -> Scalars:
         """Return `Game.diagnostics`, and the same numbers of mismatched pairs under their own names."""
         mismatched: list[Round] = [round for round in rounds if isinstance(round, MismatchedRound)]
-        found = super().diagnostics([round for round in rounds if not isinstance(round, MismatchedRound)])
+        found = super().diagnostics([round for round in rounds if not isinstance(round, MismatchedRound)], player)
         if mismatched:
-            other = super().diagnostics(mismatched)
+            other = super().diagnostics(mismatched, player)
             for fake, name in {"D(G(z))": "D(mismatched)", "score/fake": "score/mismatched"}.items():
                 if fake in other:
                     found[name] = other[fake]

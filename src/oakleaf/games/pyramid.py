@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from itertools import pairwise
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
 from oakleaf.conditioning.condition import Condition
@@ -16,7 +17,7 @@ from oakleaf.games.generation import Generation
 from oakleaf.losses.loss import Loss
 from oakleaf.losses.terms import Term
 from oakleaf.networks.pyramid import LevelNetworks
-from oakleaf.round import Round
+from oakleaf.round import GeneratorOutput, Round, generator_output
 
 
 class Pyramid(Generation):
@@ -81,11 +82,19 @@ class Pyramid(Generation):
         z, generator = batch["latent"].split(self.dims, 1)[k], self.generator.levels[k]
         condition = self.encode_condition(batch)
         if low is None:
-            return generator(z, *condition)  # type: ignore[no-any-return]
-        return low + generator(z, low, *condition)  # type: ignore[no-any-return]
+            return generator_output(generator(z, *condition)).image
+        return low + generator_output(generator(z, low, *condition)).image
 
-    def generate(self, batch: Batch) -> Tensor:
-        return self.grow(batch)[0]
+    def networks_of(self, critic: str, count: int) -> list[nn.Module]:
+        """Return the network of a further critic for each level; it is built as the game's own, by level."""
+        network = self.get_submodule(critic)
+        if not hasattr(network, "levels"):
+            raise UserError(f"model.critics.{critic}: a pyramid needs a critic with a network for each level")
+        levels: Any = network.levels
+        return [levels[k] for k in self.levels]
+
+    def run_generator(self, batch: Batch) -> GeneratorOutput:
+        return GeneratorOutput(self.grow(batch)[0])
 
     def grow(self, batch: Batch) -> list[Tensor]:
         """Generate the images of all levels, the finest first, each from the one after it; values stay in [-1, 1]."""
@@ -99,14 +108,14 @@ class Pyramid(Generation):
         return torch.stack(losses).sum()
 
     @torch.no_grad()
-    def diagnostics(self, rounds: list[Round]) -> Scalars:
+    def diagnostics(self, rounds: list[Round], player: str) -> Scalars:
         """Return the means over levels, and each level's numbers under `<name>/<width>px`."""
         levels = [
             (f"{name}/{round.real.shape[-1]}px", value)
             for round in rounds
-            for name, value in super(Pyramid, self).diagnostics([round]).items()
+            for name, value in super(Pyramid, self).diagnostics([round], player).items()
         ]
-        return {**super().diagnostics(rounds), **dict(levels)}
+        return {**super().diagnostics(rounds, player), **dict(levels)}
 
 
 def down(images: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from oakleaf.games.matching import Matching
 from oakleaf.losses.loss import Loss
 from oakleaf.losses.terms import Term
 from oakleaf.networks.stackgan import FrozenStage
+from oakleaf.round import GeneratorOutput, generator_output
 
 
 class StackGAN(Matching):
@@ -46,8 +47,8 @@ class StackGAN(Matching):
         self.stage1 = stage1
         self.load_run: Callable[[str], Any] | None = None
 
-    def run_generator(self, z: Tensor, y: Tensor) -> Tensor:
-        return self.generator(z, y, self.stage1(z, y))
+    def generate_from(self, z: Tensor, y: Tensor) -> GeneratorOutput:
+        return generator_output(self.generator(z, y, self.stage1(z, y)))
 
     def initialize_from_data(self, rows: Mapping[str, Tensor]) -> None:
         """Read the weights of stage I, the EMA generator where there is one.

@@ -14,7 +14,7 @@ from oakleaf.losses.loss import Loss
 from oakleaf.losses.terms import Term
 from oakleaf.networks.cyclegan import Critics, Translators
 from oakleaf.networks.layers import Size, height_width
-from oakleaf.round import CycleRound, Round
+from oakleaf.round import CycleRound, Round, generator_output
 
 
 class Unpaired(Game):
@@ -54,6 +54,15 @@ class Unpaired(Game):
             [ImagePool(pool, (count, *height_width(size))) for count in (channels, inputs)]
         )
 
+    def networks_of(self, critic: str, count: int) -> list[torch.nn.Module]:
+        """Return the network of a further critic for each direction; it is built as the game's own."""
+        network = self.get_submodule(critic)
+        if not isinstance(network, Critics):
+            raise UserError(
+                f"model.critics.{critic}: this game needs a critic with two networks (networks.cyclegan.Critics)"
+            )
+        return [network.of_images, network.of_inputs]
+
     def play(self, batch: Batch) -> list[Round]:
         if "input" not in batch:
             raise UserError("model=cyclegan needs input images, and these data have none: data=unpaired, data=facades")
@@ -65,13 +74,13 @@ class Unpaired(Game):
         ]
 
     def rounds_for(self, player: str, rounds: list[Round]) -> list[Round]:
-        """Replace some fakes by older ones for the discriminator."""
-        if player != "discriminator":
+        """Replace some fakes by older ones for a critic."""
+        if self.roles[player] != "critic":
             return rounds
         return [Round(round.real, pool(round.fake), round.critic) for round, pool in zip(rounds, self.pools)]
 
     def generate(self, batch: Batch) -> Tensor:
-        return self.generator.to_image(batch["input"])
+        return generator_output(self.generator.to_image(batch["input"])).image
 
     def sample_inputs(self, count: int, device: torch.device | str = "cpu") -> Batch:
         assert self.condition is not None

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import relu
 
 from oakleaf.config.types import NonNegativeFloat, PositiveFloat
-from oakleaf.losses.stateful import StatefulObjective
+from oakleaf.losses.stateful import Stateful
 from oakleaf.round import Round
 from oakleaf.runtime import distributed
 
@@ -39,7 +39,7 @@ class Margin:
         return -round.on_fake.score.mean()
 
 
-class Equilibrium(StatefulObjective):
+class Equilibrium(Stateful):
     """BEGAN: D minimises L(x) - k L(G(z)), G minimises L(G(z)), and k keeps E L(G(z)) at gamma times E L(x).
 
         k' = k + rate (gamma L(x) - L(G(z))), within [0, 1], from 0 on

@@ -7,7 +7,7 @@ over patches, for a PatchGAN).
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import relu, softplus
 
 from oakleaf.config.types import Fraction
@@ -93,7 +93,7 @@ class NonSaturating(_Logistic):
         return softplus(-round.on_fake.score).mean()
 
 
-class Minimax:
+class Minimax(nn.Module):
     """The zero-sum form of another objective: G minimises minus the whole loss of D, the real images' part included.
 
     For a fixed D, the real part has no gradient for G. With an unrolled D (`optim.generator.unrolled`) it has one,
@@ -107,6 +107,7 @@ class Minimax:
     """
 
     def __init__(self, of: Objective) -> None:
+        super().__init__()
         self.of = of
         if (probability := getattr(of, "discriminator_probability", None)) is not None:
             self.discriminator_probability = probability

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from oakleaf.config.types import NonNegativeFloat, PositiveInt
 from oakleaf.losses.terms import Term
-from oakleaf.round import Critic, Round, output_and_input_gradient
+from oakleaf.round import BoundCritic, Round, output_and_input_gradient
 
 Point = Literal["real", "fake", "between", "around"]
 
@@ -64,6 +64,6 @@ class GradientPenalty(Term):
         return real + share * 0.5 * real.std() * torch.rand_like(real)
 
 
-def input_gradient(critic: Critic, x: Tensor) -> Tensor:
+def input_gradient(critic: BoundCritic, x: Tensor) -> Tensor:
     """Return the gradient of each score with respect to its image, [B, C, H, W], itself differentiable."""
     return output_and_input_gradient(critic, x)[1]

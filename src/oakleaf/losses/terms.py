@@ -1,6 +1,6 @@
 """Terms: scalars that a player minimises besides the adversarial objective."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
 import torch
 from torch import Tensor
@@ -9,15 +9,21 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 from oakleaf.conditioning.priors import Codes
 from oakleaf.config.types import PositiveInt
 from oakleaf.errors import UserError
+from oakleaf.losses.stateful import Stateful
 from oakleaf.round import CriticOutput, Round, Rows, require
 
 
-class Term(ABC):
+class Term(Stateful):
     """One loss term: `weight * measure(round)`.
 
     Lazy regularisation: with `every = n` the term is computed in every n-th step of its player only, and is then n
     times as heavy, so that its mean over steps is the same (Karras 2019, arXiv:1912.04958, section 3.1). No correction
     of the learning rate is needed, because a lazy term shares the step of the other losses.
+
+    A term is a module. Its buffers are in checkpoints, and `update_state` changes them after each step; its parameters
+    are trained by the optimizer of the player that minimises the term. Besides images and scores, `measure` can read
+    the players' networks (`round.networks`), frozen networks (`round.frozen`) and whatever the generator returned
+    besides the image (`round.extras`).
 
     Args:
         weight: factor of the term.
@@ -36,12 +42,14 @@ class Term(ABC):
     of_single_images = False
 
     def __init__(self, weight: float = 1.0, every: PositiveInt = 1) -> None:
+        super().__init__()
         self.weight, self.every = weight, every
 
-    def __call__(self, round: Round) -> Tensor:
+    def forward(self, round: Round) -> Tensor:
+        """Return the weighted term of a round, a tensor []."""
         return self.weight * self.every * self.measure(round)
 
-    def prepare(self, round: Round) -> None:  # noqa: B027, most terms need nothing
+    def prepare(self, round: Round) -> None:
         """Request what the term needs from the critic's forward pass. Called before the critic runs."""
 
     @abstractmethod

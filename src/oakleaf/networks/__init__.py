@@ -16,9 +16,12 @@ Conventions that all networks follow:
 - `channels` and `size` describe images [B, C, H, W]; `size` is one number for square images or [H, W], in pixels.
 - Images are in [-1, 1]. Latents z are [B, latent]; conditions y are [B, condition width] or, in image-to-image
   translation, images [B, C, H, W].
-- A discriminator or critic returns an `oakleaf.round.CriticOutput`; a larger score means "more real".
-- A layer whose output for one sample depends on the other samples of the batch sets `mixes_images = True` (batch
-  normalisation is recognised without it), so that real and fake images are never put through it as one batch.
+- A generator returns images, or an `oakleaf.round.GeneratorOutput` where a term needs more than the images.
+- A discriminator or critic returns an `oakleaf.round.CriticOutput`, or a tensor of scores; a larger score means "more
+  real".
+- A critic whose output for one sample does not depend on the other samples of the batch sets `per_sample = True`; real
+  and fake images may then go through it as one batch. A layer that some option adds, and whose output does depend on
+  the others, sets `mixes_images = True` (batch normalisation is recognised without it).
 - A network that is initialised from real images has `initialization_images`, the number of images that it needs, and
   `initialize_from`, which receives them once, before the first iteration.
 

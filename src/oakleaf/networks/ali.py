@@ -146,6 +146,8 @@ class Discriminator(nn.Module):
     Reference: Dumoulin 2016, arXiv:1606.00704, appendix A.
     """
 
+    per_sample = True
+
     def __init__(
         self,
         latent: PositiveInt,

@@ -34,6 +34,8 @@ class AutoEncoder(nn.Module):
     Reference: Zhao 2016, arXiv:1609.03126, section 2.3.
     """
 
+    per_sample = True
+
     def __init__(self, encoder: nn.Module, decoder: nn.Module, error: Error) -> None:
         super().__init__()
         self.encoder, self.decoder, self.error = encoder, decoder, error

@@ -147,6 +147,8 @@ class Discriminator(nn.Module):
     Reference: Donahue 2016, arXiv:1605.09782, section 4.2.
     """
 
+    per_sample = True
+
     def __init__(
         self,
         latent: PositiveInt,

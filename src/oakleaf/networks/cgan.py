@@ -89,6 +89,8 @@ class Discriminator(nn.Module):
     Reference: Mirza & Osindero 2014, arXiv:1411.1784, section 4.1; maxout: Goodfellow 2013, arXiv:1302.4389.
     """
 
+    per_sample = True
+
     def __init__(
         self,
         classes: PositiveInt,

@@ -42,6 +42,8 @@ class Critics(nn.Module):
     Reference: Zhu 2017, arXiv:1703.10593, section 3.
     """
 
+    per_sample = True
+
     def __init__(self, network: Callable[..., nn.Module], inputs: PositiveInt, channels: PositiveInt) -> None:
         super().__init__()
         self.of_images = network(channels=channels)

@@ -145,6 +145,8 @@ class Discriminator(nn.Module):
     arXiv:1606.03657, appendix C.1; minibatch discrimination: Salimans 2016, arXiv:1606.03498, section 3.2.
     """
 
+    per_sample = True
+
     def __init__(
         self,
         channels: PositiveInt,

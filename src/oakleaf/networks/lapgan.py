@@ -75,6 +75,8 @@ class BaseDiscriminator(nn.Module):
     Reference: Denton 2015, arXiv:1506.05751, section 4.1.
     """
 
+    per_sample = True
+
     def __init__(
         self,
         channels: PositiveInt,
@@ -180,6 +182,8 @@ class DetailDiscriminator(nn.Module):
 
     Reference: Denton 2015, arXiv:1506.05751, section 4.1; code facebook/eyescream, cifar.
     """
+
+    per_sample = True
 
     def __init__(
         self,

@@ -90,6 +90,8 @@ class Discriminator(nn.Module):
     arXiv:1606.03498, section 3.2; maxout: Goodfellow 2013, arXiv:1302.4389.
     """
 
+    per_sample = True
+
     frequencies: Tensor  # [inputs, waves], radians per unit of length
 
     def __init__(
@@ -191,6 +193,8 @@ class MaxoutDiscriminator(nn.Module):
     Reference: Goodfellow 2014, arXiv:1406.2661, section 5; code goodfeli/adversarial, mnist.yaml; maxout: Goodfellow
     2013, arXiv:1302.4389.
     """
+
+    per_sample = True
 
     def __init__(
         self,

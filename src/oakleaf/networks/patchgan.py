@@ -36,6 +36,8 @@ class PatchGAN(nn.Module):
     Reference: Isola 2016, arXiv:1611.07004, sections 3.2.2, 4.4 and 6.1.2.
     """
 
+    per_sample = True
+
     def __init__(
         self,
         channels: PositiveInt,

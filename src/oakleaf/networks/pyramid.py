@@ -27,6 +27,8 @@ class LevelNetworks(nn.Module):
         UserError: a side is not divisible by 2^depth.
     """
 
+    per_sample = True
+
     def __init__(
         self,
         channels: PositiveInt,

@@ -169,6 +169,8 @@ class Discriminator(nn.Module):
     Reference: Salimans 2016, arXiv:1606.03498, sections 5 and 5.1; code train_mnist_feature_matching.py.
     """
 
+    per_sample = True
+
     def __init__(
         self,
         channels: PositiveInt,

@@ -70,6 +70,8 @@ class Discriminator(nn.Module):
     Reference: Miyato 2018, arXiv:1802.05957, appendix B.4, table 3.
     """
 
+    per_sample = True
+
     def __init__(
         self,
         channels: PositiveInt,

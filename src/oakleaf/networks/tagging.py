@@ -83,6 +83,8 @@ class Discriminator(nn.Module):
     Miyato & Koyama 2018, arXiv:1802.05637, eq. (3).
     """
 
+    per_sample = True
+
     def __init__(
         self,
         condition_width: PositiveInt,

@@ -130,6 +130,8 @@ class Discriminator(nn.Module):
     Reference: Reed 2016, arXiv:1605.05396, section 4.1.
     """
 
+    per_sample = True
+
     def __init__(
         self,
         condition_width: PositiveInt,

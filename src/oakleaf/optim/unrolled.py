@@ -41,14 +41,14 @@ def unrolled_weights(
     Raises:
         UserError: the update rule of this optimizer is not implemented.
     """
-    rule = _rule(optimizer)
+    rules = _rules(optimizer, list(weights.values()))
     names, current = list(weights), [weight.detach().requires_grad_() for weight in weights.values()]
     states = [_numbers(optimizer.state.get(weight, {})) for weight in weights.values()]
     for _ in range(steps):
         total = loss(dict(zip(names, current)))
         gradients = torch.autograd.grad(total, current, create_graph=True, materialize_grads=True)
-        updates = zip(current, clip([*gradients]), states)
-        current = [project(rule(weight, gradient, state)) for weight, gradient, state in updates]
+        updates = zip(rules, current, clip([*gradients]), states)
+        current = [project(rule(weight, gradient, state)) for rule, weight, gradient, state in updates]
     return dict(zip(names, current))
 
 
@@ -56,9 +56,18 @@ def _numbers(state: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in state.items() if isinstance(value, Tensor)}
 
 
-def _rule(optimizer: Optimizer) -> Rule:
-    """Return the optimizer's update rule as a function without in-place operations."""
-    (group,) = optimizer.param_groups
+def _rules(optimizer: Optimizer, weights: list[Tensor]) -> list[Rule]:
+    """Return the update rule of each weight; a weight that the optimizer does not train keeps its value."""
+    groups = {id(weight): _rule(optimizer, group) for group in optimizer.param_groups for weight in group["params"]}
+    return [groups.get(id(weight), _unchanged) for weight in weights]
+
+
+def _unchanged(weight: Tensor, gradient: Tensor, state: dict[str, Tensor]) -> Tensor:
+    return weight
+
+
+def _rule(optimizer: Optimizer, group: Mapping[str, Any]) -> Rule:
+    """Return the optimizer's update rule for one of its groups, as a function without in-place operations."""
     if unsupported := [name for name in ("amsgrad", "centered", "maximize", "nesterov") if group.get(name)]:
         raise UserError(
             f"optim.generator.unrolled: the discriminator's steps cannot be unrolled with {unsupported[0]}=true"

@@ -8,10 +8,13 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from oakleaf.augment import Augmentation
+from oakleaf.augment.noise import Noise
 from oakleaf.conditioning.priors import Normal
 from oakleaf.config.types import NonNegativeFloat, PositiveFloat, PositiveInt
 from oakleaf.games import Generation
 from oakleaf.losses.loss import Loss
+from oakleaf.losses.objectives import NonSaturating
 from oakleaf.round import CriticOutput
 from oakleaf.runtime.seeds import derive_seed
 from oakleaf.theory.dirac_losses import convergent_losses, non_convergent_losses
@@ -80,8 +83,9 @@ class Dirac:
         """Compute the trajectory of every loss, and check where it ends."""
         torch.manual_seed(derive_seed(self.seed, "dirac"))
         circling = {name: self._trajectory(loss) for name, loss in non_convergent_losses().items()}
-        losses = convergent_losses(self.gamma, self.noise)
-        converging = {name: self._trajectory(loss) for name, loss in losses.items()}
+        losses = convergent_losses(self.gamma)
+        converging = {"instance noise": self._trajectory(Loss("noise", NonSaturating()), Noise(self.noise))}
+        converging |= {name: self._trajectory(loss) for name, loss in losses.items()}
         table: list[Row] = [
             {
                 "loss": name,
@@ -97,16 +101,17 @@ class Dirac:
         checks += [self._check_slow_approach(circling["non-saturating"]), self._check_linear_rate(converging["R1"])]
         return LabResult(table, _figure(circling, converging), checks)
 
-    def _trajectory(self, loss: Loss) -> Tensor:
+    def _trajectory(self, loss: Loss, augment: Augmentation | None = None) -> Tensor:
         """Play the game and return (theta, psi) after each step, [steps + 1, 2]."""
         point, slope = Point(self.start), Slope(self.start)
         game = Generation(point, slope, Normal(1), loss)
+        game.attach(augment=augment)
         players = {"discriminator": slope.psi, "generator": point.theta}
         path = torch.empty(self.steps + 1, 2)
         path[0] = self.start
         for step in range(1, self.steps + 1):
             for player, weight in players.items():
-                losses, _ = game.player_losses(player, {"image": torch.zeros(self.batch, 1)}, step, 0)
+                losses, _ = game.player_losses(player, {"image": torch.zeros(self.batch, 1)}, step)
                 (gradient,) = torch.autograd.grad(sum(losses.values(), torch.zeros(())), weight)
                 weight.data.sub_(self.lr * gradient)
                 game.constrain(player)

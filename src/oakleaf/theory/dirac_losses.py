@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from oakleaf.losses.constraints import WeightClipping
-from oakleaf.losses.loss import InstanceNoise, Loss
+from oakleaf.losses.loss import Loss
 from oakleaf.losses.objectives import Hinge, NonSaturating, Relativistic, Saturating, Wasserstein
 from oakleaf.losses.penalties import GradientPenalty
 
@@ -34,12 +34,11 @@ def non_convergent_losses() -> Mapping[str, Loss]:
     }
 
 
-def convergent_losses(gamma: float, noise: float) -> Mapping[str, Loss]:
+def convergent_losses(gamma: float) -> Mapping[str, Loss]:
     """Return the losses under which the Dirac-GAN converges.
 
     Args:
         gamma: of R1 and R2.
-        noise: standard deviation of the instance noise.
 
     Reference: Mescheder 2018, arXiv:1801.04406, section 3; for the relativistic loss Huang 2024, arXiv:2501.05441,
     section 2.2.
@@ -47,7 +46,6 @@ def convergent_losses(gamma: float, noise: float) -> Mapping[str, Loss]:
     r1 = {"r1": GradientPenalty("real", gamma / 2)}
     r2 = {"r2": GradientPenalty("fake", gamma / 2)}
     return {
-        "instance noise": Loss("noise", NonSaturating(), instance_noise=InstanceNoise(noise)),
         "R1": Loss("R1", NonSaturating(), penalties=r1),
         "R2": Loss("R2", NonSaturating(), penalties=r2),
         "WGAN, R1": Loss("WGAN R1", Wasserstein(), penalties=r1),

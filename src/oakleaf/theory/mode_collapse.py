@@ -71,7 +71,7 @@ class ModeCollapse:
         Args:
             factor: 2 on the grid, 1 on the ring, for the lengths of the third and fourth game.
         """
-        noise = f"loss.instance_noise.images={self.points * factor // 2}"
+        noise = f"augment.images={self.points * factor // 2}"
         unrolled = f"optim.generator.unrolled={self.unrolled}"
         return {
             "GAN": (self.points, SLOW_DISCRIMINATOR),

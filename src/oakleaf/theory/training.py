@@ -44,7 +44,7 @@ class TrainedGAN:
         """Return the discriminator's accuracy on all real images and as many fake ones."""
         game = self.module.game
         with torch.no_grad():
-            _, diagnostics = game.player_losses("discriminator", {"image": self.real}, 1, 0, with_diagnostics=True)
+            _, diagnostics = game.player_losses("discriminator", {"image": self.real}, 1, with_diagnostics=True)
         return (diagnostics["accuracy/real"] + diagnostics["accuracy/fake"]).item() / 2
 
 
