@@ -11,6 +11,7 @@ from PIL import Image
 
 PALETTE_FRAMES = 8  # frames from which the shared palette is computed
 MIN_DURATION = 20  # ms of a frame; browsers slow down shorter ones
+NEARLY_WHITE = 235  # a palette's brightest colour above this becomes white
 INSTALL_VIDEO = "PyAV is not installed here: pip install 'oakleaf[video]'"
 
 
@@ -52,7 +53,8 @@ def shared_palette(images: Sequence[Image.Image]) -> Image.Image:
     palette = strip.reduce(2).quantize()
     colours = palette.getpalette() or []
     brightest = max(range(0, len(colours), 3), key=lambda i: sum(colours[i : i + 3]))
-    palette.putpalette([*colours[:brightest], 255, 255, 255, *colours[brightest + 3 :]])  # white paper stays white
+    if min(colours[brightest : brightest + 3]) > NEARLY_WHITE:  # white paper stays white
+        palette.putpalette([*colours[:brightest], 255, 255, 255, *colours[brightest + 3 :]])
     return palette
 
 

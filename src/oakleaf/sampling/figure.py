@@ -119,7 +119,8 @@ def critic_background(module: GAN) -> Background | None:
     """
     with module.ema_scope() as game:
         points = plane_points(BACKGROUND).to(next(game.parameters()))
-        if game.condition is not None or getattr(game, "discriminator", None) is None:
+        critics = [name for name, role in game.roles.items() if role == "critic" and name not in game.further]
+        if game.condition is not None or len(critics) != 1:
             return None
         rounds = game.play({"image": points})
         if len(rounds) != 1 or rounds[0].real.shape != points.shape:
