@@ -16,7 +16,7 @@ from oakleaf.data import Images
 from oakleaf.data.sources import torchvision_set
 from oakleaf.data.stacked_mnist import StackedMNIST
 from oakleaf.data.toy import Grid, Ring
-from oakleaf.metrics.classifier import Training
+from oakleaf.frozen.classifier import Training
 from oakleaf.metrics.image_set import Features, ImageSet
 from oakleaf.metrics.modes import StackedModes, count_modes
 from oakleaf.metrics.neighbours import flat, nearest, shuffled

@@ -28,11 +28,11 @@ from oakleaf.data.captions import CaptionTokens, CaptionWords
 from oakleaf.data.celeba_captions import REQUIRED_ATTRIBUTES, VOCABULARY, describe
 from oakleaf.data.vocabulary import tokenize, word_indices
 from oakleaf.errors import UserError
+from oakleaf.frozen.classifier import Training
 from oakleaf.games import Matching
 from oakleaf.image_grid import from_bytes
 from oakleaf.losses.loss import Loss
 from oakleaf.losses.objectives import NonSaturating
-from oakleaf.metrics.classifier import Training
 from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.retrieval import Retrieval, retrieval_accuracy
 from oakleaf.networks import text

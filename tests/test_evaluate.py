@@ -26,9 +26,9 @@ from oakleaf.callbacks.evaluate import Evaluate
 from oakleaf.cli.real_data import real_data
 from oakleaf.data.toy import Points, Ring
 from oakleaf.errors import UserError
+from oakleaf.frozen.classifier import Training, accuracy, train_classifier
+from oakleaf.frozen.tasks import Attributes, Labels
 from oakleaf.metrics import scores as scoring
-from oakleaf.metrics.classifier import Training, accuracy, train_classifier
-from oakleaf.metrics.classifier_targets import Attributes, Labels
 from oakleaf.metrics.conditional import GanTrainTest, OneNN
 from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.extractors import Classifier, DINOv2, Inception, Pixels
@@ -294,7 +294,7 @@ def test_features_depend_on_no_other_image(digits: tuple[Tensor, Tensor], tmp_pa
     extractor.prepare(data, "cpu")
     together, alone = extractor(digits[0][:64]).features, extractor(digits[0][:1]).features
     torch.testing.assert_close(together[:1], alone, rtol=1e-4, atol=1e-4)
-    with mock.patch("oakleaf.metrics.classifier.train_classifier") as learned:
+    with mock.patch("oakleaf.frozen.classifier.train_classifier") as learned:
         Classifier(QUICK).prepare(data, "cpu")
     learned.assert_not_called()  # it was kept
 

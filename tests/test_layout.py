@@ -22,6 +22,7 @@ ORDER = [  # from the lowest: a package may import those of earlier lines
     ("round",),  # networks return its CriticOutput
     ("networks",),
     ("data",),
+    ("frozen",),
     ("conditioning",),
     ("losses",),
     ("augment",),

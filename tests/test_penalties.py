@@ -142,8 +142,8 @@ def test_real_and_fake_are_scored_in_one_pass_if_that_changes_nothing(
     for critic in getattr(game.discriminator, "levels", [game.discriminator]):
         critic.register_forward_hook(lambda *_: calls.append(1))
     gradients, counts = [], []
-    for jointly in (None, False):  # None: to be found out
-        game.batched["discriminator"] = jointly
+    for batched in ({}, {"discriminator": False}):  # empty: to be found out
+        game.batched = dict(batched)
         torch.manual_seed(3)
         calls.clear()
         terms, _ = game.player_losses("discriminator", batch, 0)

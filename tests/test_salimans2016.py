@@ -135,7 +135,7 @@ def test_the_discriminator_is_initialized_from_real_images_alone(tmp_path: Path)
     data.setup()
     game = module.game.eval()
     torch.manual_seed(0)
-    game.initialize_from_data(data.rows)
+    game.initialize_from_data(data)
     first = game.discriminator.layers[1]
     on_real = first((from_bytes(data.rows["image"]).flatten(1) + 1) / 2)
     on_fake = first((game.generate(game.sample_inputs(500)).flatten(1) + 1) / 2)

@@ -1,9 +1,16 @@
-"""Oakleaf: experiments with generative adversarial networks, on PyTorch Lightning and Hydra."""
+"""Oakleaf: experiments with generative adversarial networks, on PyTorch Lightning and Hydra.
+
+Import it before torch: it sets how torch's threads wait for each other (`oakleaf.runtime.threads`), which torch reads
+when it is imported.
+"""
 
 from importlib import import_module
 from typing import Any
 
+from oakleaf.runtime import threads
 from oakleaf.runtime.version import VERSION
+
+threads.configure()
 
 __version__ = VERSION
 __all__ = ["Run", "build", "from_pretrained", "load", "push_to_hub", "train"]

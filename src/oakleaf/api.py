@@ -11,13 +11,12 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from oakleaf.builder.compose import compose_config
-from oakleaf.builder.load import module_from_checkpoint, resolve_recipe
+from oakleaf.builder.load import module_from_checkpoint, require_gan, resolve_recipe
 from oakleaf.cli import evaluate as evaluate_command
 from oakleaf.cli.error_messages import error_message
 from oakleaf.cli.quoting import quote_argument
 from oakleaf.cli.train import train_in
 from oakleaf.errors import UserError, one_line
-from oakleaf.gan import GAN
 from oakleaf.runtime.checkpoint_io import checkpoint_path, read_checkpoint
 from oakleaf.runtime.run_dir import remove_if_not_started, run_dir, run_dir_of
 from oakleaf.sampling.conditions import requested_condition
@@ -33,7 +32,7 @@ class Run:
     Attributes:
         checkpoint: path of the checkpoint.
         folder: the run's folder.
-        module: the `oakleaf.gan.GAN`, in eval mode.
+        module: the `oakleaf.gan.GAN`, or the run's other LightningModule, in eval mode.
         config: the resolved configuration of model, data, loss and optim.
 
     Raises:
@@ -48,7 +47,7 @@ class Run:
         self.checkpoint = checkpoint_path(place)
         self.folder = run_dir_of(self.checkpoint)
         content = read_checkpoint(self.checkpoint)
-        self.module: GAN = module_from_checkpoint(content)
+        self.module: Any = module_from_checkpoint(content)
         self.config: dict[str, Any] = resolve_recipe(content["hyper_parameters"])
 
     def sample(self, count: int, seed: int = 0, condition: int | str | None = None, ema: bool = True) -> Tensor:
@@ -64,15 +63,16 @@ class Run:
             Images [count, C, H, W] in [-1, 1] on the CPU.
 
         Raises:
-            UserError: the generator has no such condition.
+            UserError: the generator has no such condition, or the module is no GAN.
         """
+        module = require_gan(self.module)
         if count < 1:
             raise UserError(f"count={count}: at least 1")
-        inputs = seeded_inputs(self.module.game, count, seed)
+        inputs = seeded_inputs(module.game, count, seed)
         if condition is not None:
-            key, rows = requested_condition(self.module, condition, count)
+            key, rows = requested_condition(module, condition, count)
             inputs[key] = rows
-        return sample_in_batches(self.module, inputs, ema)
+        return sample_in_batches(module, inputs, ema)
 
     def evaluate(self, overrides: Sequence[str] = ()) -> dict[str, float]:
         """Compute metrics as `python evaluate.py` does, and write metrics.json beside the run.

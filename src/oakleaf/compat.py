@@ -94,6 +94,14 @@ def optimizer_step(trainer: Any, optimizer: Any) -> None:
     progress.increment_completed()
 
 
+def logged_metrics(trainer: Any) -> dict[str, Any]:
+    """Values that `log` of modules and callbacks has recorded in this step, or at the end of an epoch in that epoch.
+
+    Lightning 2.6's public dictionaries, such as `Trainer.callback_metrics`, also keep the values of earlier steps.
+    """
+    return dict(trainer._logger_connector.metrics["callback"])
+
+
 def disable_nvml_check(device: Any) -> None:
     """On a CPU, keep each optimizer step from opening the GPU driver's library.
 
@@ -110,6 +118,7 @@ def silence_lightning() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
+        ".*smaller than the logging interval.*",  # rows are logged over images, not per epoch
         ".*your dataloader is not resumable.*",  # ours resumes by the iteration
         ".*isinstance.treespec, LeafSpec.*",  # inside Lightning
         ".*in eval mode at the start of training.*",  # the EMA networks always are
@@ -164,6 +173,13 @@ def lower_backward_with_forward() -> None:
     import torch
 
     torch._functorch.config.force_non_lazy_backward_lowering = True
+
+
+def grid_sample_has_second_derivatives() -> bool:
+    """Whether torch can differentiate `grid_sample` twice, which gradient penalties need: not in 2.11, but in 2.15."""
+    import torch
+
+    return tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 15)
 
 
 def shutdown_workers(loader: Any) -> None:

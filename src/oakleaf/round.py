@@ -145,11 +145,13 @@ class Round:
     Attributes:
         networks: the networks of the players by name; the game sets them.
         frozen: the frozen networks by name; the game sets them.
+        generate: generates images from the rows that `fake_inputs` has, as the game does; the game sets it.
     """
 
     batched = False
     networks: Mapping[str, nn.Module] = {}
     frozen: Mapping[str, nn.Module] = {}
+    generate: Callable[[dict[str, Tensor]], Tensor] | None = None
 
     def __init__(
         self,
@@ -161,10 +163,19 @@ class Round:
         extras: Mapping[str, Any] = EMPTY,
     ) -> None:
         self.real, self.fake, self.batch, self.fake_inputs, self.extras = real, fake, batch, fake_inputs, extras
-        self.critic = critic if isinstance(critic, BoundCritic) else BoundCritic(critic)
+        self.critic = critic  # type: ignore[assignment]  # the setter makes it a BoundCritic
         self._on_real: CriticOutput | None = None
         self._on_fake: CriticOutput | None = None
         self._input_gradients: dict[str, Tensor | None] = {}
+
+    @property
+    def critic(self) -> BoundCritic:
+        """The critic as a function of images."""
+        return self._critic
+
+    @critic.setter
+    def critic(self, critic: Critic) -> None:
+        self._critic = critic if isinstance(critic, BoundCritic) else BoundCritic(critic)
 
     @property
     def on_real(self) -> CriticOutput:

@@ -15,7 +15,7 @@ class WeightNorm(Callback):
         if pl_module.iteration % pl_module.log_every:
             return
         norms = {f"weight_norm/{name}": norm(pl_module.network(name)) for name in pl_module.players}
-        log_scalars(trainer.loggers, norms, pl_module.images_seen)
+        log_scalars(trainer, norms)
 
 
 def norm(network: torch.nn.Module) -> float:

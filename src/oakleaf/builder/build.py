@@ -1,28 +1,33 @@
 """From a composed configuration to a module and its data."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lightning.pytorch import LightningDataModule
 from omegaconf import DictConfig, OmegaConf
 
+from oakleaf.builder.data_node import with_adapter
 from oakleaf.builder.load import load
+from oakleaf.builder.module import is_gan
 from oakleaf.builder.recipe import (
     Recipe,
     build_data,
     build_module,
     check_condition,
+    check_groups,
     data_facts,
     stored_recipe,
     validated_recipe,
 )
 from oakleaf.builder.resolvers import register
-from oakleaf.gan import GAN
 
 
 class Build(NamedTuple):
-    """What `build` returns: the module, the data module, and the resolved recipe."""
+    """What `build` returns: the module, the data module, and the resolved recipe.
 
-    module: GAN
+    The module is a `GAN`, unless `module._target_` names another LightningModule.
+    """
+
+    module: Any
     data: LightningDataModule
     recipe: Recipe
 
@@ -34,13 +39,16 @@ def build(config: DictConfig) -> Build:
         UserError: a value that makes no sense, or data that are not there.
     """
     register()
+    check_groups(config)
+    config = with_adapter(config)
     data = build_data(config)
     config = OmegaConf.merge(config, {"data": data_facts(data)})  # type: ignore[assignment]
     recipe = validated_recipe(config, data)
     module = build_module(recipe)
-    if hasattr(module.game, "load_run"):
-        module.game.load_run = load  # type: ignore[assignment]
-    check_condition(module, data, recipe)
-    module.configure_optimizers()  # raises for numbers that an optimizer refuses, before anything begins
-    module.save_hyperparameters(stored_recipe(config, recipe), logger=False)
+    module.recipe = stored_recipe(config, recipe)
+    if is_gan(recipe):
+        if hasattr(module.game, "load_run"):
+            module.game.load_run = load
+        check_condition(module, data, recipe)
+        module.configure_optimizers()  # raises for numbers that an optimizer refuses, before anything begins
     return Build(module, data, recipe)

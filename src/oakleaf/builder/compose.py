@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from oakleaf import compat
 from oakleaf.builder.resolvers import register
+from oakleaf.config.overrides import name_classes, with_data_name
 from oakleaf.config.paths import conf_dir
 
 
@@ -23,4 +24,9 @@ def compose_config(name: str, overrides: Sequence[str] = (), with_hydra: bool = 
     """
     register()
     with compat.second_hydra(), initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return compose(name, overrides=list(overrides), return_hydra_config=with_hydra)
+        config = compose(name, overrides=with_data_name(overrides), return_hydra_config=with_hydra)
+    if name_classes(overrides):
+        from oakleaf.builder.replace import drop_replaced_options  # imports torch
+
+        drop_replaced_options(config, overrides)
+    return config

@@ -6,36 +6,62 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hydra.errors import InstantiationException
+from lightning.pytorch import LightningModule
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from oakleaf.builder.module import DEFAULT
 from oakleaf.builder.recipe import Recipe, build_module, plain, refers_to
 from oakleaf.builder.resolvers import register
 from oakleaf.config.validate import validate
 from oakleaf.errors import UserError, first_line, one_line
 from oakleaf.gan import GAN
 from oakleaf.runtime.checkpoint_io import read_checkpoint
+from oakleaf.runtime.clock import Clock
 from oakleaf.runtime.memory import build_on_meta
 
 PARTS = ("data", "loss", "optim", "model")
 NUMBERS = ("seed", "log_every", "max_images")
-OPTIONAL = ("augment", "schedules")
+OPTIONAL = ("augment", "module", "schedules")
 
 
 def load(checkpoint: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> GAN:
-    """Load the module of a checkpoint, in eval mode on the CPU. The data are not needed.
+    """Load the GAN of a checkpoint, in eval mode on the CPU. The data are not needed.
 
     Args:
         checkpoint: a checkpoint file or a run's folder.
         overrides: values by dotted key that replace those of the stored recipe.
 
     Raises:
-        UserError: no such file, or not a checkpoint of Oakleaf's.
+        UserError: no such file, not a checkpoint of Oakleaf's, or of a module that is no GAN.
     """
-    return module_from_checkpoint(read_checkpoint(checkpoint), overrides)
+    return gan_from_checkpoint(read_checkpoint(checkpoint), overrides)
 
 
-def module_from_checkpoint(content: dict[str, Any], overrides: Mapping[str, Any] | None = None) -> GAN:
+def gan_from_checkpoint(content: dict[str, Any], overrides: Mapping[str, Any] | None = None) -> GAN:
+    """Build the GAN of a checkpoint's content and load its weights; in eval mode.
+
+    Raises:
+        UserError: the module is no GAN, the recipe cannot be built, or the weights do not fit it.
+    """
+    return require_gan(module_from_checkpoint(content, overrides))
+
+
+def require_gan(module: LightningModule) -> GAN:
+    """Return a module that is a GAN.
+
+    Raises:
+        UserError: it is none.
+    """
+    if not isinstance(module, GAN):
+        name = f"{type(module).__module__}.{type(module).__name__}"
+        raise UserError(
+            f"the run's module is {name}, and only an oakleaf.gan.GAN can be sampled, evaluated or exported"
+        )
+    return module
+
+
+def module_from_checkpoint(content: dict[str, Any], overrides: Mapping[str, Any] | None = None) -> LightningModule:
     """Build the module of a checkpoint's content and load its weights; in eval mode.
 
     Raises:
@@ -50,7 +76,7 @@ def module_from_checkpoint(content: dict[str, Any], overrides: Mapping[str, Any]
 
 def build_from_stored(
     stored: Recipe, overrides: Mapping[str, Any] | None = None, check: Callable[[Any], None] | None = None
-) -> GAN:
+) -> Any:
     """Build the module of a stored recipe, with new weights.
 
     Args:
@@ -89,26 +115,28 @@ def resolve_recipe(stored: Recipe, overrides: Mapping[str, Any] | None = None) -
         for key, value in (overrides or {}).items():
             OmegaConf.update(config, key, value)
         optional = [key for key in OPTIONAL if key in stored]
-        return plain(OmegaConf.masked_copy(config, [*needed, *optional]))
+        return {"module": DEFAULT} | plain(OmegaConf.masked_copy(config, [*needed, *optional]))
     except OmegaConfBaseException as error:
         raise UserError(f"the stored recipe does not hold together ({first_line(error)})") from error
 
 
-def load_weights(module: GAN, content: dict[str, Any]) -> None:
+def load_weights(module: LightningModule, content: dict[str, Any]) -> None:
     """Load a checkpoint's weights and clock into a module.
 
     Raises:
         UserError: the weights or the classes do not fit.
     """
     module.on_load_checkpoint(content)
+    if not isinstance(module, GAN):
+        Clock.restore(module, content)
     _load_state_dict(module, content)
 
 
 def _load_state_dict(module: Any, content: dict[str, Any]) -> None:
-    recipe, condition = content["hyper_parameters"], module.game.condition
+    recipe, condition = content["hyper_parameters"], module.game.condition if isinstance(module, GAN) else None
     stored, here = recipe["data"].get("classes"), condition.classes if condition else 0
     if not here and refers_to(recipe["model"], "data.classes"):
-        here = module.hparams.get("data", {}).get("classes")  # a network has an output or an input for each class
+        here = module.recipe.get("data", {}).get("classes")  # a network has an output or an input for each class
     if here and stored is not None and stored != here:
         kind = "words" if condition and condition.key == "caption" else "classes"
         raise UserError(f"the checkpoint was trained with {stored} {kind}, and this data has {here}")

@@ -11,12 +11,16 @@ import torch
 from lightning.pytorch import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
+from oakleaf.builder.callbacks import check_callbacks
 from oakleaf.builder.instantiate import instantiate_allowed
+from oakleaf.builder.module import instantiate_module, is_gan, missing_parts
 from oakleaf.config.allowlist import is_safe_interpolation
 from oakleaf.config.paths import conf_dir
+from oakleaf.config.suggest import trainer_alternative
 from oakleaf.config.validate import validate
 from oakleaf.errors import UserError
 from oakleaf.gan import GAN
+from oakleaf.runtime.clock import Clock
 from oakleaf.runtime.memory import build_on_meta
 from oakleaf.runtime.nonfinite import NonFiniteGuard
 from oakleaf.runtime.run_dir import redact_home
@@ -25,17 +29,25 @@ from oakleaf.runtime.seeds import derive_seed
 Recipe = dict[str, Any]
 
 
+def check_groups(config: DictConfig) -> None:
+    """Check that the configuration has the groups that every run needs.
+
+    Raises:
+        UserError: a group is missing.
+    """
+    if missing := [key for key in ("data", "loss", "optim", "model", "trainer") if config.get(key) is None]:
+        raise UserError(f"{missing[0]}= is missing; every run needs it")
+    if is_gan(plain(config, resolve=False)) and not isinstance(config.model.get("game"), DictConfig):
+        raise UserError("model.game= is missing; every run needs it")
+
+
 def build_data(config: DictConfig) -> Any:
     """Build the data module.
 
     Raises:
-        UserError: a group of the configuration is missing, a value is wrong, or the data are not there.
+        UserError: a value is wrong, or the data are not there.
     """
-    if missing := [key for key in ("data", "loss", "optim", "model", "trainer") if config.get(key) is None]:
-        raise UserError(f"{missing[0]}= is missing; every run needs it")
-    if not isinstance(config.model.get("game"), DictConfig):
-        raise UserError("model.game= is missing; every run needs it")
-    validate({key: config[key] for key in ("seed", "max_images", "log_every", "compile", "profile")})
+    validate({key: config[key] for key in ("seed", "max_images", "log_every", "compile", "threads", "profile")})
     arguments = plain(config.data)
     validate(arguments, "data")
     seed_everything(derive_seed(config.seed) % 2**32, verbose=False)
@@ -73,13 +85,43 @@ def validated_recipe(config: DictConfig, data: Any) -> Recipe:
         )
     recipe = plain(config)
     validate(recipe)
+    if is_gan(recipe):
+        _check_for_gan(recipe)
     build_on_meta(lambda: build_module(recipe), copies=4)
     return recipe
 
 
-def build_module(recipe: Recipe) -> GAN:
-    """Build the module from a resolved recipe, with new weights. Data are not needed."""
+def _check_for_gan(recipe: Recipe) -> None:
+    """Check that no argument of the Trainer and no callback needs Lightning's own optimization of a single loss.
+
+    Raises:
+        UserError: there is one.
+    """
+    for name in recipe["trainer"]:
+        if message := trainer_alternative(f"trainer.{name}"):
+            raise UserError(message)
+    check_callbacks(recipe.get("callbacks") or {})
+
+
+def build_module(recipe: Recipe) -> Any:
+    """Build the module from a resolved recipe, with new weights. Data are not needed.
+
+    Returns:
+        A `GAN`, or the module of another class that `module._target_` names, with a `Clock`'s attributes.
+    """
     torch.manual_seed(derive_seed(recipe["seed"], "weights"))
+    parts = {name: recipe[name] for name in ("seed", "log_every", "max_images")}
+    parts["guard"] = NonFiniteGuard(**recipe.get("nonfinite", {}))
+    if missing_parts(recipe) & {"game", "players", "ema"}:
+        parts |= _build_game(recipe)
+    module = instantiate_module(recipe, parts)
+    if not is_gan(recipe):
+        Clock.attach(module, recipe)
+    return module
+
+
+def _build_game(recipe: Recipe) -> dict[str, Any]:
+    """Build the game, its players, their moving averages and the schedules."""
     loss = instantiate_allowed(recipe["loss"])
     optim = instantiate_allowed(recipe["optim"])
     try:
@@ -91,10 +133,8 @@ def build_module(recipe: Recipe) -> GAN:
     model, augment = recipe["model"], recipe.get("augment") or None
     critics, frozen = (instantiate_allowed(model.get(key) or {}) for key in ("critics", "frozen"))
     game.attach(critics, frozen, instantiate_allowed(augment) if augment else None)
-    ema = optim.pop("ema", None)
-    guard = NonFiniteGuard(**recipe.get("nonfinite", {}))
     schedules = instantiate_allowed(recipe.get("schedules") or {})
-    return GAN(game, optim, ema, recipe["seed"], recipe["log_every"], recipe["max_images"], guard, schedules)
+    return {"game": game, "ema": optim.pop("ema", None), "players": optim, "schedules": schedules}
 
 
 def check_condition(module: GAN, data: Any, recipe: Recipe) -> None:
@@ -107,7 +147,7 @@ def check_condition(module: GAN, data: Any, recipe: Recipe) -> None:
     if condition is None:
         return
     model, name = recipe["model"]["name"], recipe["data"]["name"]
-    if condition.key not in data.keys:
+    if condition.key not in ("image", *data.keys):
         choices = [key for key in data.keys if (conf_dir() / "model/condition" / f"{key}.yaml").is_file()]
         rows = " and ".join(f"`{key}` (model/condition={key})" for key in choices) or "no rows for a condition"
         hint = f"; {condition.source_hint}" if condition.source_hint else ""

@@ -25,7 +25,7 @@ class Checkpoint(LightningCheckpoint):
     """
 
     def __init__(self, folder: str, every: PositiveInt | None = None, keep_every: PositiveInt | None = None) -> None:
-        self.folder = Path(folder)
+        self.folder, self.saved_images = Path(folder), -1
         self.interval = Interval(every, parts=20)
         self.keep_interval = Interval(keep_every) if keep_every else None
 
@@ -39,7 +39,16 @@ class Checkpoint(LightningCheckpoint):
         if self.keep_interval and self.keep_interval.is_due(pl_module):
             trainer.save_checkpoint(self.folder / f"{pl_module.images_seen:012d}.ckpt")
         if self.interval.is_due(pl_module) or self._is_last_iteration(trainer):
-            trainer.save_checkpoint(self.folder / LAST.name)
+            self._save(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Save the run if a callback has ended it at the end of an epoch."""
+        if trainer.should_stop and self.saved_images != pl_module.images_seen:
+            self._save(trainer, pl_module)
+
+    def _save(self, trainer: Trainer, module: Any) -> None:
+        trainer.save_checkpoint(self.folder / LAST.name)
+        self.saved_images = module.images_seen
 
     @staticmethod
     def _is_last_iteration(trainer: Trainer) -> bool:

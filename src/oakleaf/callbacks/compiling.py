@@ -56,6 +56,8 @@ class Compiling(Callback):
             minutes are left, and never on a CPU, where compiled graphs were slower (docs/performance.md); false: never.
     """
 
+    needs_gan = True
+
     def __init__(self, choice: Choice) -> None:
         self.choice = choice
         self.clock: tuple[int, float] | None = None  # iteration and time at which the clock started

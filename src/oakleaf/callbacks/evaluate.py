@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 
+from oakleaf.callbacks.interruption import Interruption
 from oakleaf.callbacks.interval import Interval
 from oakleaf.config.types import PositiveInt
 from oakleaf.errors import UserError
@@ -43,6 +44,8 @@ class Evaluate(Callback):
         record: the best value so far.
     """
 
+    needs_gan = True
+
     def __init__(
         self,
         folder: str,
@@ -56,6 +59,7 @@ class Evaluate(Callback):
         self.folder, self.extractor, self.metric, self.best = Path(folder), extractor, dict(metric), best
         self.fake, self.real, self.interval = fake, real, Interval(every, parts=10)
         self.record: float | None = None
+        self.evaluated_images = -1  # images seen at the last evaluation
         self.ignore_full_disk = IgnoreFullDisk()
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
@@ -76,8 +80,24 @@ class Evaluate(Callback):
         if self.interval.is_due(pl_module):
             self.evaluate(trainer, pl_module)
 
+    def on_early_end(self, trainer: Trainer, pl_module: GAN) -> None:
+        """Evaluate a run that `EarlyStopping` or the time ends early, but not one that a signal ends."""
+        interrupted = any(one.received for one in trainer.callbacks if isinstance(one, Interruption))  # type: ignore
+        if not interrupted and self.evaluated_images != pl_module.images_seen:
+            self.evaluate(trainer, pl_module)
+
+    @property
+    def scalar_names(self) -> set[str]:
+        """The names of the scalars that the metrics log."""
+        return {
+            f"metric/{name}{self.extractor.suffix if metric.uses_extractor else ''}"
+            for metric in self.metric.values()
+            for name in metric.better
+        }
+
     def evaluate(self, trainer: Trainer, module: GAN) -> None:
         """Compute the metrics, log and write their values, and save the checkpoint if it is the best one."""
+        self.evaluated_images = module.images_seen
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         fake = sample_count(self.fake, self.metric)
         evaluation = EvaluationData(module, data, self.extractor, fake, self.real, seed=module.seed)
@@ -85,7 +105,7 @@ class Evaluate(Callback):
         for name, reason in result.failures.items():
             log.warning("%s: %s", name, reason)
         scalars = {f"metric/{score.name}": score.value for score in result.scores}
-        log_scalars(trainer.loggers, scalars, module.images_seen)
+        log_scalars(trainer, scalars)
         if trainer.is_global_zero:
             with self.ignore_full_disk(scores := self.folder / "scores"):
                 write(result, scores, versions())

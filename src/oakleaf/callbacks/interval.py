@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from oakleaf.gan import GAN
 
+ENDLESS = 1000  # batches that count as an epoch where an epoch has no known length
+
 
 @dataclass
 class Interval:
@@ -11,7 +13,7 @@ class Interval:
 
     Args:
         every: images seen between two actions; null: the run's length divided by `parts`, or once an epoch where the
-            run has no end.
+            run has no end (once in 1,000 batches where the epoch has no known length).
         parts: how often the action happens in the whole run, if `every` is null.
     """
 
@@ -24,5 +26,6 @@ class Interval:
         return module.images_seen // every > (module.images_seen - module.global_batch_size) // every
 
     def _default(self, module: GAN) -> int:
-        total = module.total_images or module.trainer.num_training_batches * module.global_batch_size * self.parts
+        batches = min(module.trainer.num_training_batches, ENDLESS)
+        total = module.total_images or batches * module.global_batch_size * self.parts
         return max(1, int(total // self.parts))

@@ -17,6 +17,8 @@ class LogScalars(Callback):
     images seen. All names are listed in `docs/reference/logged_names.md`.
     """
 
+    needs_gan = True
+
     def __init__(self) -> None:
         self.last_time = 0.0
         self.last_images = 0
@@ -29,7 +31,7 @@ class LogScalars(Callback):
             self.write_row(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        if pl_module.iteration % pl_module.log_every:
+        if pl_module.images_seen > self.last_images or pl_module.running_means:
             self.write_row(trainer, pl_module)
 
     def write_row(self, trainer: Trainer, module: GAN) -> None:
@@ -37,9 +39,10 @@ class LogScalars(Callback):
         scalars = module.running_means.pop()  # waits for the device, so the time below includes all work
         scalars |= {f"nonfinite_steps/{player}": float(count) for player, count in module.guard.skipped.items()}
         module.log_next = set(module.players)
-        now = time.perf_counter()
-        scalars["images_per_second"] = (module.images_seen - self.last_images) / max(now - self.last_time, 1e-9)
+        now, images = time.perf_counter(), module.images_seen - self.last_images
+        if images:
+            scalars["images_per_second"] = images / max(now - self.last_time, 1e-9)
         scalars["epoch"] = float(trainer.current_epoch)
         self.last_time, self.last_images = now, module.images_seen
         module.last_scalars = scalars
-        log_scalars(trainer.loggers, scalars, module.images_seen)
+        log_scalars(trainer, scalars)

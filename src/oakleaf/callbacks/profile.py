@@ -48,7 +48,7 @@ class Profile(Callback):
         """Compute the first and the last iteration of the recording."""
         self.gpu = pl_module.device.type == "cuda"
         self.start = pl_module.iteration + (self.after or (AFTER_GPU if self.gpu else AFTER))
-        cycle = math.lcm(*(player.every for player in pl_module.players.values()))
+        cycle = math.lcm(*(player.every for player in getattr(pl_module, "players", {}).values()))
         self.stop = self.start + cycle * math.ceil(self.iterations / cycle)
         self.enabled = self.enabled and trainer.is_global_zero
 

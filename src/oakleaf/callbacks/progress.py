@@ -10,7 +10,8 @@ from oakleaf.gan import GAN
 
 
 class Progress(Callback):
-    """Show one bar for the whole run: images seen, images per second, time left, and the adversarial losses.
+    """Show one bar for the whole run: images seen, images per second, time left, the adversarial losses, and what
+    `self.log(..., prog_bar=True)` has logged.
 
     Without a terminal it prints one line every half minute.
     """
@@ -25,7 +26,7 @@ class Progress(Callback):
             self.bar = self._open(pl_module)
         self.bar.update(pl_module.global_batch_size)
         if pl_module.iteration % pl_module.log_every == 0:
-            self.bar.set_postfix_str(_losses(pl_module.last_scalars), refresh=False)
+            self.bar.set_postfix_str(_postfix(trainer, pl_module), refresh=False)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         self._close()
@@ -48,6 +49,12 @@ class Progress(Callback):
         if self.bar is not None:
             self.bar.close()
             self.bar = None
+
+
+def _postfix(trainer: Trainer, module: Any) -> str:
+    """The adversarial losses, and what was logged by `self.log(..., prog_bar=True)`."""
+    logged = [f"{name} {value:.3g}" for name, value in trainer.progress_bar_metrics.items()]
+    return "  ".join(filter(None, [_losses(getattr(module, "last_scalars", {})), *logged]))
 
 
 def _losses(scalars: dict[str, float]) -> str:

@@ -36,6 +36,8 @@ class Samples(Callback):
         captions: whether a grid has a title with the number of images seen, and headings; without them it is plain.
     """
 
+    needs_gan = True
+
     def __init__(
         self, folder: str, every: PositiveInt | None = None, count: PositiveInt = 64, captions: bool = True
     ) -> None:

@@ -3,7 +3,7 @@
 import logging
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
@@ -20,6 +20,7 @@ from oakleaf.sampling.latents import seeded_inputs
 
 log = logging.getLogger(__name__)
 
+HEALTH = ("health/diversity", "health/coverage", "health/copied", "health/ema_lag", "health/sample_change")
 LOSS, GRADIENT_NORM = "loss/discriminator/adversarial", "gradient_norm/generator"
 MIN_IMAGES_PER_SAMPLE = 40  # images seen for each sample drawn, if `every` is null: checks cost about 2 % of the run
 CHANGE_ITERATIONS = 10  # iterations after which the same latents are drawn again
@@ -62,6 +63,9 @@ class TrainingMonitor(Callback):
             than this, and larger than 1.5 times the generator's own change since the previous check.
         patience: checks of samples in a row that raise one of the last four alarms.
     """
+
+    needs_gan: ClassVar[bool] = True
+    scalar_names: ClassVar[tuple[str, ...]] = (*HEALTH, *(f"alarm/{name}" for name in ADVICE))
 
     every: PositiveInt | None = None
     count: PositiveInt = 128
@@ -149,7 +153,7 @@ class TrainingMonitor(Callback):
             message = f"samples of the EMA generator and of G differ by {lag:.2f} of the distance between real images"
             self._update_alarm(trainer, module, "ema_lag", bad, message)
         self.previous, self.checked_images, self.checked_iteration = live, module.images_seen, module.iteration
-        log_scalars(trainer.loggers, scalars, module.images_seen)
+        log_scalars(trainer, scalars)
 
     def check_sample_change(self, trainer: Trainer, module: GAN) -> None:
         """Check for oscillation: draw the samples of the last check again, a few iterations later."""
@@ -159,7 +163,7 @@ class TrainingMonitor(Callback):
         within = f"within {CHANGE_ITERATIONS} iterations"
         message = f"G's samples change {within} by {change:.2f} of the distance between real images"
         self._update_alarm(trainer, module, "oscillation", bad, message)
-        log_scalars(trainer.loggers, {"health/sample_change": change}, module.images_seen)
+        log_scalars(trainer, {"health/sample_change": change})
 
     def _check_collapse(self, trainer: Trainer, module: GAN, diversity: float, coverage: float) -> None:
         second_half = 2 * module.images_seen > (module.total_images or math.inf)
@@ -179,13 +183,12 @@ class TrainingMonitor(Callback):
             log.warning("%s: %s; try: %s", name, message, ADVICE[name])
             send_alert(trainer.loggers, name, f"{message}; try: {ADVICE[name]}")
         if alarm.raised != raised_before:
-            log_scalars(trainer.loggers, {f"alarm/{name}": float(alarm.raised)}, module.images_seen)
+            log_scalars(trainer, {f"alarm/{name}": float(alarm.raised)})
 
     def _pixel_statistics(self, trainer: Trainer) -> PixelStatistics:
         if self.statistics is None:
             data: Any = trainer.datamodule  # type: ignore[attr-defined]
-            rows = data.rows["image"]
-            self.statistics = PixelStatistics(rows[shuffled(len(rows), self.max_real)], data.mirrors)
+            self.statistics = PixelStatistics(data.images(shuffled(data.count, self.max_real)), data.mirrors)
         return self.statistics
 
     def _samples(self, trainer: Trainer, module: GAN, ema: bool = True) -> Tensor:

@@ -43,7 +43,7 @@ def evaluate_checkpoint(options: Any) -> Any:
     """
     import_torch()
     from oakleaf.builder.instantiate import instantiate_allowed
-    from oakleaf.builder.load import module_from_checkpoint
+    from oakleaf.builder.load import gan_from_checkpoint
     from oakleaf.image_grid import from_bytes
     from oakleaf.metrics.evaluation_data import EvaluationData
     from oakleaf.metrics.scores import SHOWN, evaluate_metrics, sample_count, table, versions, write
@@ -53,7 +53,7 @@ def evaluate_checkpoint(options: Any) -> Any:
     file = checkpoint_path(options["checkpoint"])
     changes = {"model.game.prior.truncation": options["truncation"]} if options["truncation"] else {}
     content = read_checkpoint(file)
-    module = module_from_checkpoint(content, changes).to(resolve_device(options["device"]))
+    module = gan_from_checkpoint(content, changes).to(resolve_device(options["device"]))
     data, split, test, not_trained_on = real_data(content, options["split"], options["root"])
     metrics = {name: instantiate_allowed(node) for name, node in options["metric"].items()}
     fake = sample_count(options["fake"], metrics)
@@ -103,7 +103,7 @@ def _named_metrics() -> bool:
 def _protocol(evaluation: Any, uses_samples: bool) -> str:
     """The protocol as text for people."""
     module, data = evaluation.module, evaluation.data
-    shape = " x ".join(str(side) for side in data.rows["image"].shape[1:])
+    shape = " x ".join(str(side) for side in (data.channels, *data.size))
     network = "the EMA generator" if evaluation.ema and module.generator_ema else "the generator"
     samples, after = f"{len(evaluation.fake):,} samples ({shape}) of {network}", f"after {module.images_seen:,} images"
     if not uses_samples:

@@ -24,7 +24,7 @@ def export(config: DictConfig) -> None:
         raise UserError("checkpoint= is missing: name a run's folder or a checkpoint file")
     import_torch()
     from oakleaf.builder.instantiate import instantiate_allowed
-    from oakleaf.builder.load import module_from_checkpoint, resolve_recipe
+    from oakleaf.builder.load import gan_from_checkpoint, resolve_recipe
     from oakleaf.config.validate import validate
     from oakleaf.export import model_card
     from oakleaf.export.formats import Format
@@ -47,7 +47,7 @@ def export(config: DictConfig) -> None:
         one.ready()
     file = checkpoint_path(options["checkpoint"])
     content = read_checkpoint(file)
-    module = module_from_checkpoint(content)
+    module = gan_from_checkpoint(content)
     with module.ema_scope(options["ema"]) as game:
         generator = ExportedGenerator(game)
     card = model_card.model_card(module, generator, resolve_recipe(content["hyper_parameters"]), file, options["ema"])

@@ -17,6 +17,7 @@ from oakleaf import compat
 from oakleaf.builder.resolvers import register
 from oakleaf.cli.error_messages import error_message, one_line_text
 from oakleaf.cli.quoting import quote_argument
+from oakleaf.config.overrides import name_classes, with_data_name
 from oakleaf.config.paths import conf_dir
 
 OPTIONS_WITH_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p")
@@ -36,6 +37,7 @@ def run_command(name: str, task: Task) -> None:
     register()
     logging.raiseExceptions = False  # a full disk loses a line of the log file, without a traceback
     sys.argv[1:] = [one if before in OPTIONS_WITH_VALUE else quote_argument(one) for before, one in pairwise(sys.argv)]
+    sys.argv[1:] = with_data_name(sys.argv[1:])
     with compat.hydra_raises_errors() as users_value:
         job = _Job(name, task, users_value)
         try:
@@ -65,6 +67,7 @@ class _Job:
         register()  # a launcher may run this in another process
         compat.set_environment(compat.HYDRA_FULL_ERROR, self.users_value)  # for processes that the task starts
         try:
+            _drop_replaced_options(config)
             self.task(config)
         except Exception as error:
             if self.users_value != "1" and HydraConfig.get().mode != RunMode.MULTIRUN:
@@ -72,6 +75,15 @@ class _Job:
             raise
         finally:
             compat.set_environment(compat.HYDRA_FULL_ERROR, "1")
+
+
+def _drop_replaced_options(config: DictConfig) -> None:
+    """Remove the options of classes that the command line replaces."""
+    overrides = list(HydraConfig.get().overrides.task)
+    if name_classes(overrides):
+        from oakleaf.builder.replace import drop_replaced_options  # imports torch
+
+        drop_replaced_options(config, overrides)
 
 
 def _exit_with(error: Exception, config: str) -> NoReturn:

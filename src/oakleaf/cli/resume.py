@@ -88,7 +88,7 @@ def resumed_config(
             OmegaConf.update(config_of_run, key, override.value(), force_add=True)
             if key == "seed":
                 config_of_run.data.seed = config_of_run.seed
-    if not any(override.startswith("data.classes=") for override in changed):
+    if "dataset" not in config_of_run.data and not any(override.startswith("data.classes=") for override in changed):
         config_of_run.data.classes = None  # read from the data again, and compared with the checkpoint's
     return config_of_run  # type: ignore[no-any-return]
 

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.errors import UserError
-from oakleaf.runtime.run_dir import CONFIG, LAST, OVERRIDES, atomic_write, canonical_overrides, redact_home
+from oakleaf.runtime.run_dir import CONFIG, LAST, OVERRIDES, PROFILE, atomic_write, canonical_overrides, redact_home
 from oakleaf.sweeps.status import status
 
 log = logging.getLogger(__name__)
@@ -57,6 +57,10 @@ def begin(
     if trainer.is_global_zero:
         record(recipe, folder, overrides, new)
         log.info("%s", summary(module, data, trainer, recipe))
+        if recipe["trainer"].get("enable_model_summary"):
+            from oakleaf.runtime.model_summary import model_summary
+
+            log.info("%s", model_summary(_networks(module)))
 
 
 def record(recipe: dict[str, Any], folder: Path, overrides: Sequence[str], new: bool) -> None:
@@ -72,17 +76,28 @@ def record(recipe: dict[str, Any], folder: Path, overrides: Sequence[str], new: 
 def summary(module: Any, data: Any, trainer: Any, recipe: dict[str, Any]) -> str:
     """Return the first lines of a run: system, data, loss, seed, sizes, device, batch, length, folder."""
     parameters = "  ".join(
-        f"{name} {_millions(sum(w.numel() for w in weights))} weights" for name, weights in module.weights.items()
+        f"{name} {_millions(sum(w.numel() for w in network.parameters()))} weights"
+        for name, network in _networks(module).items()
     )
+    is_gan = hasattr(module, "game")
+    system = recipe["model"]["name"] if is_gan else type(module).__name__
+    loss = f"loss {recipe['loss']['name']}, " if is_gan else ""
     height, width = data.size
     epochs = recipe["trainer"]["max_epochs"]
     length = f"until {module.max_images:,} images are seen" if module.max_images else f"for {epochs} epochs"
     return (
-        f"{recipe['model']['name']} on {recipe['data']['name']} ({data.channels} x {height} x {width}), "
-        f"loss {recipe['loss']['name']}, seed {recipe['seed']}\n{parameters}\n"
+        f"{system} on {recipe['data']['name']} ({data.channels} x {height} x {width}), "
+        f"{loss}seed {recipe['seed']}\n{parameters}\n"
         f"{trainer.strategy.root_device}, {_batch(data.batch_size, trainer.world_size)}, {trainer.precision}, "
         f"{length}, into {recipe['folder']}"
     )
+
+
+def _networks(module: Any) -> dict[str, Any]:
+    """The players' networks by name; of a module that is no GAN, its networks."""
+    if hasattr(module, "players"):
+        return {name: module.network(name) for name in module.players}
+    return {name: network for name, network in module.named_children() if any(True for _ in network.parameters())}
 
 
 def _millions(count: int) -> str:
@@ -122,6 +137,7 @@ def _last_lines(module: Any, folder: str) -> str:
     files = {
         "samples": "samples/  samples of the same latents through the run, and animation.gif",
         "metrics.csv": "metrics.csv  losses and diagnostics",
+        PROFILE: f"{PROFILE}/  where the time went",
         str(LAST): f"{LAST}  to resume, or to sample from: python sample.py checkpoint={folder}",
     }
     lines = [f"  {text}" for name, text in files.items() if (Path(folder) / name).exists()]

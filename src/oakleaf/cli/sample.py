@@ -38,14 +38,14 @@ def sample(config: DictConfig) -> None:
         raise UserError("checkpoint= is missing: name a run's folder or a checkpoint file")
     import_torch()
     from oakleaf.builder.instantiate import instantiate_allowed
-    from oakleaf.builder.load import module_from_checkpoint
+    from oakleaf.builder.load import gan_from_checkpoint
     from oakleaf.runtime.checkpoint_io import read_checkpoint
     from oakleaf.sampling.sampler import Sampler
 
     options: Any = OmegaConf.to_container(config, resolve=True)
     _validate(options)
     content = read_checkpoint(options["checkpoint"])
-    module = module_from_checkpoint(content).to(resolve_device(options["device"]))
+    module = gan_from_checkpoint(content).to(resolve_device(options["device"]))
     mode = instantiate_allowed(options["mode"])
     mode.set_data(lambda: real_data(content, options["split"], options["root"])[0])
     chosen = {key: options[key] for key in ("seed", "condition", "ema", "captions")}

@@ -76,8 +76,7 @@ class Caption(Condition):
         return self.texts(batch[self.key])
 
     def fit(self, data: ImageDataModule) -> None:
-        rows = data.rows[self.key]
-        self.stored_rows = rows[random_rows(len(rows), STORED_ROWS)].clone()
+        self.stored_rows = data.column(self.key, random_rows(data.count, STORED_ROWS)).clone()
         self.words = list(data.classes)
 
     def get_extra_state(self) -> dict[str, object]:

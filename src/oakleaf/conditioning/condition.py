@@ -205,13 +205,13 @@ class Vector(Condition):
         return self.stored_rows.cpu()[index].expand(count, -1)
 
     def fit(self, data: ImageDataModule) -> None:
-        rows = data.rows[self.key]
+        rows = data.column(self.key, random_rows(data.count, STORED_ROWS))
         if rows.dim() != 2 or rows.shape[1] != self.width:
             raise UserError(
                 f"{self.key}: {self.width} numbers for each image are expected, the data have {list(rows.shape[1:])}"
                 + (f": model.game.condition.width={rows.shape[1]}" if rows.dim() == 2 else "")
             )
-        self.stored_rows.copy_(rows[random_rows(len(rows), STORED_ROWS)])
+        self.stored_rows.copy_(rows)
 
 
 class Picture(Condition):
@@ -250,7 +250,7 @@ class Picture(Condition):
         return from_bytes(self.stored_rows.cpu()[index]).expand(count, -1, -1, -1)
 
     def fit(self, data: ImageDataModule) -> None:
-        rows = random_rows(len(data.rows["image"]), STORED_PICTURES)
+        rows = random_rows(data.count, STORED_PICTURES)
         self.stored_rows.copy_(to_bytes(data.batch(rows)[self.key]))
 
     def preview(self, batch: Mapping[str, Tensor]) -> Tensor:

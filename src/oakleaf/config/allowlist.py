@@ -23,8 +23,8 @@ from oakleaf.errors import UserError, first_line
 
 TRUST = "OAKLEAF_TRUST"  # environment variable: further allowed packages, `mine,yours.networks`; no file can set it
 ALLOWED_MODULES = {  # by package: the modules in which the allowed classes are defined
-    "oakleaf": "augment callbacks conditioning data export.formats games losses metrics networks optim "
-    "runtime.distributed runtime.loggers sampling theory",
+    "oakleaf": "augment callbacks conditioning data export.formats frozen games gan losses metrics networks "
+    "optim runtime.distributed runtime.loggers sampling theory",
     "torch": "nn optim",
     "torchvision": "ops transforms",
     "torchmetrics": "aggregation classification image regression",

@@ -5,17 +5,27 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-TRAINER_ALTERNATIVES = {  # arguments of Lightning's Trainer that manual optimization excludes, and what to use
-    "gradient_clip_val": "each player has its own: optim.discriminator.clip=1 optim.generator.clip=1",
-    "gradient_clip_algorithm": "gradients are clipped by norm: optim.discriminator.clip=1 optim.generator.clip=1",
-    "accumulate_grad_batches": "choose a larger data.batch_size, or more trainer.devices",
-    "max_steps": "it would count the steps of both optimizers; set the length by max_images= or trainer.max_epochs=",
-    "min_steps": "it would count the steps of both optimizers; set the length by max_images= or trainer.max_epochs=",
+TRAINER_ALTERNATIVES = {  # arguments of Lightning's Trainer that Oakleaf sets itself, and what to use
     "logger": "loggers are a group of their own: logger=wandb, csv or tensorboard",
     "callbacks": "callbacks are a group of their own: callbacks.samples.every=10000",
     "enable_checkpointing": "a callback saves checkpoints: ~callbacks.checkpoint removes it",
-    "overfit_batches": "to train on few images use a folder with few images: data=folder data.root=FOLDER",
     "log_every_n_steps": "scalars are logged every log_every= iterations",
+    "overfit_batches": "the order of the images is Oakleaf's own; to train on few images use a folder with few images: "
+    "data=folder data.root=FOLDER",
+}
+GAN_ALTERNATIVES = {  # arguments that need Lightning's own optimization of one loss, or a validation loop
+    "gradient_clip_val": "each player has its own clipping: optim.<player>.clip=1",
+    "gradient_clip_algorithm": "each player's gradients are clipped by their norm: optim.<player>.clip=1",
+    "accumulate_grad_batches": "each player accumulates by itself: optim.<player>.accumulate=2; a larger "
+    "data.batch_size or more trainer.devices do the same where memory suffices",
+    "max_steps": "it would count the steps of all players; set the length by max_images= or trainer.max_epochs=",
+    "min_steps": "it would count the steps of all players; set the length by max_images= or trainer.max_epochs=",
+    "val_check_interval": "a GAN has no validation loop; callbacks=scored computes metrics every "
+    "callbacks.evaluate.every= images",
+    "check_val_every_n_epoch": "a GAN has no validation loop; callbacks=scored computes metrics every "
+    "callbacks.evaluate.every= images",
+    "limit_val_batches": "a GAN has no validation loop; callbacks.evaluate.fake= and callbacks.evaluate.real= say how "
+    "many images the metrics of callbacks=scored compare",
 }
 
 KEYS_OF_0_1 = frozenset(  # keys that Oakleaf 0.2 renamed; those that also have another meaning are left out
@@ -38,19 +48,19 @@ KEYS_OF_0_1 = frozenset(  # keys that Oakleaf 0.2 renamed; those that also have 
 )
 
 
-def trainer_alternative(key: str) -> str | None:
-    """Return the error message for an argument of the Trainer that a GAN cannot use.
+def trainer_alternative(key: str, of_a_gan: bool = True) -> str | None:
+    """Return the error message for an argument of the Trainer that has no effect or a wrong one.
 
     Args:
         key: dotted key of an option, such as `trainer.max_steps`.
+        of_a_gan: whether a GAN is trained; another LightningModule may use Lightning's own optimization.
 
     Returns:
         One sentence that names the alternative; None if the key is not such an argument.
     """
     parent, _, name = key.rpartition(".")
-    if parent != "trainer" or name not in TRAINER_ALTERNATIVES:
-        return None
-    return f"{key} does not work with the two optimizers of a GAN; {TRAINER_ALTERNATIVES[name]}"
+    alternatives = TRAINER_ALTERNATIVES | (GAN_ALTERNATIVES if of_a_gan else {})
+    return f"{key} is not used here: {alternatives[name]}" if parent == "trainer" and name in alternatives else None
 
 
 def unknown_key_message(key: str, known: Iterable[Any]) -> str:

@@ -15,12 +15,16 @@ __all__ = [
     "NonNegativeInt",
     "PositiveFloat",
     "PositiveInt",
+    "Probability",
     "Size",
     "height_width",
 ]
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 """A number in [0, 1), such as a momentum, a dropout probability or a smoothing amount."""
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+"""A number in [0, 1]."""
 
 Size = PositiveInt | tuple[PositiveInt, PositiveInt]
 """Size of an image in pixels: one number for a square, or (height, width)."""

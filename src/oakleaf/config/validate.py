@@ -19,11 +19,12 @@ Fixed = Mapping[str, Mapping[str, Any]]  # by dotted key of a mapping without a 
 
 TRAIN_KEYS: Fixed = {  # the mappings of conf/train.yaml that are not the arguments of a class
     "": dict.fromkeys(("data", "loss", "optim", "model", "nonfinite", "trainer", "callbacks", "logger", "sweep"), Any)
-    | dict.fromkeys(("augment", "schedules"), Any)
+    | dict.fromkeys(("augment", "module", "schedules"), Any)
     | {
         "seed": int,
         "max_images": PositiveInt | None,
         "log_every": PositiveInt,
+        "threads": PositiveInt | None,
         "resume": str | None,
         "folder": str | None,
     }
@@ -73,7 +74,7 @@ def validate(node: Any, path: str = "", fixed: Fixed = TRAIN_KEYS) -> None:
             raise UserError(f"{key_path}={value}: should be true or false")
         if str(key).startswith("_"):
             continue
-        if message := trainer_alternative(key_path):
+        if message := trainer_alternative(key_path, of_a_gan=False):
             raise UserError(message)
         if annotations is not None and key not in annotations:
             raise UserError(unknown_key_message(key_path, annotations))

@@ -3,10 +3,11 @@
 import hashlib
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
@@ -17,10 +18,12 @@ log = logging.getLogger(__name__)
 
 
 class ImageDataModule(LightningDataModule, ABC):
-    """A training set as rows of equal number, of which each batch is a selection.
+    """A training set, of which each batch is a selection, and the images that metrics, alarms and conditions ask for.
 
-    A subclass fills `rows` in `setup` and provides `train_dataloader`. Networks are built from `size`, `channels`,
-    `classes` and `input_channels`, so these must be known after the constructor, before any picture is decoded.
+    Networks are built from `size`, `channels`, `classes` and `input_channels`, so these must be known after the
+    constructor, before any picture is decoded. Whatever else looks at real images asks by `images`, `column` and
+    `batch`, each for certain rows. A set that is in memory fills `rows` in `setup`, and the three methods of this class
+    select from them; data that are read item by item (`oakleaf.data.adapter`) have methods of their own.
 
     Args:
         name: of the data set.
@@ -29,7 +32,8 @@ class ImageDataModule(LightningDataModule, ABC):
         seed: of the order of the images and of random transforms.
 
     Attributes:
-        rows: the data by name, on the CPU, as they are stored: `image` [N, C, H, W], `label` [N], ...; from `setup` on.
+        rows: the data in memory by name, on the CPU, as they are stored: `image` [N, C, H, W], `label` [N], ...; from
+            `setup` on.
         size: (H, W) of the image in a batch.
         channels: C of the image in a batch.
         keys: the names of the other rows in a batch.
@@ -82,6 +86,50 @@ class ImageDataModule(LightningDataModule, ABC):
             [B, C, H, W] on the CPU: uint8 for images, float32 for points and vectors.
         """
 
+    @property
+    def count(self) -> int:
+        """The number of images, N; from `setup` on."""
+        return len(self.rows["image"])
+
+    @property
+    def columns(self) -> Collection[str]:
+        """The names of the rows beside `image` that `column` returns."""
+        return [name for name in self.rows if name != "image"]
+
+    def images(self, rows: Tensor | None = None) -> Tensor:
+        """Return images as they are stored.
+
+        Args:
+            rows: [B] int64, row numbers; None: all, which are not copied if they are in memory.
+
+        Returns:
+            [B, C, H, W]: uint8, or float32 in [-1, 1].
+        """
+        return self.rows["image"] if rows is None else self.rows["image"][rows]
+
+    def column(self, name: str, rows: Tensor | None = None) -> Tensor:
+        """Return the labels, attributes, captions, ... that belong to images.
+
+        Args:
+            name: one of `columns`.
+            rows: [B] int64, row numbers; None: all.
+
+        Returns:
+            [B, ...].
+        """
+        return self.rows[name] if rows is None else self.rows[name][rows]
+
+    def iter_images(self, batch_size: int, rows: Tensor | None = None) -> Iterator[Tensor]:
+        """Return an iterator over `images` in batches of a size.
+
+        Args:
+            batch_size: images in a batch; the last one may have fewer.
+            rows: row numbers; None: all.
+        """
+        if rows is None:
+            rows = torch.arange(self.count)
+        return (self.images(part) for part in rows.split(batch_size))
+
     def batch(self, rows: Tensor) -> Rows:
         """Return certain rows as a batch, without any random transform.
 
@@ -118,7 +166,7 @@ class ImageDataModule(LightningDataModule, ABC):
         Raises:
             UserError: there are fewer images than processes.
         """
-        count = len(self.rows["image"])
+        count = self.count
         batch = min(self.batch_size, count // world)
         if batch < 1:
             raise UserError(f"data={self.name}: {count} pictures are too few for {world} processes")

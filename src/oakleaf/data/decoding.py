@@ -1,7 +1,6 @@
 """Decoding all pictures of a source into one file, on all processor cores."""
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -17,6 +16,7 @@ from tqdm import tqdm
 from oakleaf.data.resize import CropResize, PictureTooSmall
 from oakleaf.data.sources import Source
 from oakleaf.errors import UserError
+from oakleaf.runtime.threads import available_cores
 
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, UnidentifiedImageError, Image.DecompressionBombError)
 CHUNK_BYTES = 1 << 22  # bytes of decoded images that a process writes at a time; at least one image
@@ -47,7 +47,7 @@ def decode_into_file(source: Source, resize: CropResize, path: Path, offset: int
         OSError: the file cannot be written.
     """
     new_decoder = partial(_Decoder, source, resize, path, offset)
-    count, cores = len(source), os.cpu_count() or 1
+    count, cores = len(source), available_cores()
     bar = tqdm(total=count, desc="decoding", unit="img", leave=False, disable=None)  # None: only in a terminal
     per_process = count // (4 * cores)  # chunks small enough that each process has work, also with few pictures
     chunk = max(1, min(CHUNK_BYTES // (resize.channels * resize.height * resize.width), per_process))

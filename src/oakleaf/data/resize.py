@@ -69,7 +69,15 @@ class CropResize:
             least = self.jpeg_scale * max(self.height, self.width)  # of both sides, as EXIF may rotate the picture
             picture.draft(None, (least, least))
         ImageOps.exif_transpose(picture, in_place=True)
-        picture = to_8bit(picture, self.channels)
+        picture = self.cropped_and_resized(to_8bit(picture, self.channels))
+        return np.ascontiguousarray(np.atleast_3d(np.asarray(picture)).transpose(2, 0, 1))
+
+    def cropped_and_resized(self, picture: Image.Image) -> Image.Image:
+        """Crop and resize a picture of any mode that can be resized.
+
+        Raises:
+            PictureTooSmall: the picture has fewer pixels than the image, and `upscale` is False.
+        """
         if isinstance(self.crop, int):
             picture = _center_crop(picture, self.crop)
         width, height = picture.size
@@ -77,9 +85,21 @@ class CropResize:
         if not self.upscale and (all(too_small) if self.crop == "pad" else any(too_small)):
             message = f"{width} x {height} pixels, smaller than the {self.width} x {self.height} requested"
             raise PictureTooSmall(message, "Choose a smaller data.size or enlarge with data.source.upscale=true")
-        if picture.size != (self.width, self.height):
-            picture = self._resized(picture)
-        return np.ascontiguousarray(np.atleast_3d(np.asarray(picture)).transpose(2, 0, 1))
+        return picture if picture.size == (self.width, self.height) else self._resized(picture)
+
+    def values(self, values: np.ndarray) -> np.ndarray:
+        """Crop and resize an array channel by channel, with the same filters as a picture.
+
+        Args:
+            values: [C, H, W] float32; black is 0, which is also the border of `crop` "pad".
+
+        Returns:
+            [C, height, width] float32, within the range of the values.
+        """
+        if values.shape[1:] == (self.height, self.width) and not isinstance(self.crop, int):
+            return values
+        channels = [np.asarray(self.cropped_and_resized(Image.fromarray(channel))) for channel in values]
+        return np.stack(channels).clip(values.min(), values.max())  # bicubic and Lanczos filters go beyond
 
     def _resized(self, picture: Image.Image) -> Image.Image:
         size = (self.width, self.height)

@@ -113,13 +113,13 @@ class Tags(ImageDataModule):
         self.source, self.root, self.extractor, self.width = source, root, extractor, width
         self.pixels, self.least, self.target = pixels, least, target
         self.channels, self.cache = channels, Path(cache)
-        self.images = self._images()
-        self.classes = self.images.classes
+        self.captioned = self._images()
+        self.classes = self.captioned.classes
         self.check_declared(classes, input_channels)
 
     @property
     def digest(self) -> str:
-        return repr((self.images.digest, self.classes, self.channels, self.least, self.target, self.width))
+        return repr((self.captioned.digest, self.classes, self.channels, self.least, self.target, self.width))
 
     def stored(self, images: Tensor) -> Tensor:
         return images.float().cpu()
@@ -139,7 +139,7 @@ class Tags(ImageDataModule):
         if features.shape[1] != self.width:
             raise UserError(f"data.width={self.width}: the extractor has {features.shape[1]} features for a picture")
         self.mean = features.mean(0)
-        tagged = self._tagged_images(self.images)
+        tagged = self._tagged_images(self.captioned)
         words = tagged.words[:, : len(self.vectors)].float()
         row, word = torch.nonzero(words, as_tuple=True)
         target = self.vectors[word]

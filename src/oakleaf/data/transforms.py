@@ -82,8 +82,9 @@ class BatchTransform:
 
 
 def normalize(images: Tensor, dtype: torch.dtype) -> Tensor:
-    """Convert bytes [B, C, H, W] to values in [-1, 1], channels last."""
-    return images.contiguous(memory_format=torch.channels_last).to(dtype).div_(127.5).sub_(1)
+    """Convert stored images [B, C, H, W] to values in [-1, 1], channels last; floating point is in this range."""
+    images = images.contiguous(memory_format=torch.channels_last)
+    return images.to(dtype) if images.is_floating_point() else images.to(dtype).div_(127.5).sub_(1)
 
 
 def random_flip(images: Tensor, mirrored: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ built (`oakleaf.config.allowlist`).
 from pathlib import Path
 from typing import Any
 
-from oakleaf.builder.load import build_from_stored
+from oakleaf.builder.load import build_from_stored, require_gan
 from oakleaf.config.allowlist import scan_untrusted
 from oakleaf.errors import UserError, first_line
 from oakleaf.export import model_card
@@ -56,7 +56,7 @@ def build_generator(card: dict[str, Any], source: str) -> ExportedGenerator:
         UserError: the recipe is not valid, or it names a class that no recipe may build.
     """
     scan_untrusted(card["recipe"], source)
-    generator = ExportedGenerator(build_from_stored(card["recipe"]).game)
+    generator = ExportedGenerator(require_gan(build_from_stored(card["recipe"])).game)
     if hasattr(generator.game.condition, "words"):
         generator.game.condition.words = card.get("words") or []  # type: ignore[union-attr]
     generator.card = card

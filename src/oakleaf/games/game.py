@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from oakleaf.conditioning.condition import Condition
+from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.errors import UserError
 from oakleaf.games.critics import FurtherCritic
 from oakleaf.image_grid import from_bytes
@@ -69,7 +70,7 @@ class Game(nn.Module, ABC):
         self.loss = loss
         self.terms = nn.ModuleDict({player: nn.ModuleDict(named) for player, named in (terms or {}).items()})
         self.augment: Any = None
-        self.frozen = nn.ModuleDict()
+        self.frozen: Any = nn.ModuleDict()
         self.further: dict[str, FurtherCritic] = {}
         self.compiled: dict[str, Callable[..., Scalars]] = {}
         self.batched: dict[str, bool] = {}
@@ -81,6 +82,10 @@ class Game(nn.Module, ABC):
         augment: Any = None,
     ) -> None:
         """Add what any game can have besides its own networks: further critics, frozen networks, an augmentation.
+
+        A condition, a critic or another part of the game that has a method `use_frozen(networks)` gets the frozen
+        networks by it. It may build layers for the shapes of theirs there, since no optimizer exists yet. It must keep
+        them outside of its submodules, in a tuple for example, because its own weights are trained and averaged.
 
         Raises:
             UserError: a critic has the name of something else in the game.
@@ -94,6 +99,9 @@ class Game(nn.Module, ABC):
             critic.loss = critic.loss or deepcopy(self.loss)
         self.further_losses = nn.ModuleDict({name: self.loss_of(name) for name in self.further})
         self.roles = {**self.roles, **dict.fromkeys(self.further, "critic")}  # type: ignore[dict-item]
+        for module in self.modules():
+            if hasattr(module, "use_frozen"):
+                module.use_frozen(self.frozen)  # type: ignore[operator]
 
     @property
     def translates(self) -> bool:
@@ -126,19 +134,21 @@ class Game(nn.Module, ABC):
     def sample_inputs(self, count: int, device: torch.device | str = "cpu") -> Batch:
         """Draw inputs for `generate`: latents from the prior, and conditions where the game has one."""
 
-    def initialize_from_data(self, rows: Mapping[str, Tensor]) -> None:
+    def initialize_from_data(self, data: ImageDataModule) -> None:
         """Initialise networks from real images, once, before the first iteration of a new run.
 
-        A network with an attribute `initialization_images` gets that many images by its method `initialize_from`.
+        Frozen networks get their weights. A network with an attribute `initialization_images` gets that many images by
+        its method `initialize_from`.
 
         Args:
-            rows: the data as they are stored; `image` is [N, C, H, W], uint8 for images.
+            data: the training data, after `setup`.
         """
-        images = rows["image"]
+        for network in self.frozen.values():
+            network.initialize(data)  # type: ignore[operator]
         for network in self.children():
             if count := getattr(network, "initialization_images", 0):
-                indices = torch.randperm(len(images))[:count]
-                network.initialize_from(from_bytes(images[indices.sort().values]))  # type: ignore[operator]
+                indices = torch.randperm(data.count)[:count]
+                network.initialize_from(from_bytes(data.images(indices.sort().values)))  # type: ignore[operator]
 
     def forward(self, *arguments: Any) -> tuple[Scalars, Scalars]:
         """Call `player_losses` without compiled graphs.
@@ -156,6 +166,9 @@ class Game(nn.Module, ABC):
         """Prepare an iteration, after `images` images were seen."""
         if self.augment is not None:
             self.augment.prepare(images)
+        for loss in (self.loss, *(self.loss_of(name) for name in self.further)):
+            if (prepare := getattr(loss.objective, "prepare", None)) is not None:
+                prepare(images)
 
     def player_losses(
         self, player: str, batch: Batch, step: int, with_diagnostics: bool = False
@@ -201,6 +214,7 @@ class Game(nn.Module, ABC):
         networks = {name: self.get_submodule(name) for name in self.roles}
         for round in rounds:
             round.networks, round.frozen = networks, dict(self.frozen.items())
+            round.generate = round.generate or self.generate
             # only a critic's losses always need both outputs
             round.batched = self.roles[player] == "critic" and self.batched[player]
             if self.augment is not None:
@@ -232,7 +246,7 @@ class Game(nn.Module, ABC):
         for name, term in terms.items():
             losses[name] = self.reduce([term(round) for round in rounds])
         if self.augment is not None and self.roles[player] == "critic" and player not in self.further:
-            self.augment.observe(rounds[0])
+            self.augment.observe(rounds[0], decision_threshold(self.loss_of(player).objective, rounds[0]))
         return losses
 
     def adversarial_losses(self, player: str, rounds: list[Round]) -> Scalars:

@@ -60,7 +60,9 @@ class Matching(Generation):
         """Return a round whose fakes are generated from y [B, width] and scored with y."""
         fake, extras = self.generate_from(inputs["latent"], y)
         real, critic = self.packed(batch["image"]), self.bind_condition(y, self.discriminator)
-        return ConditionalRound(real, self.packed(fake), critic, self.generator, y, batch, inputs, extras)
+        round = ConditionalRound(real, self.packed(fake), critic, self.generator, y, batch, inputs, extras)
+        round.generate = lambda rows: self.generate_from(rows["latent"], y).image  # y may be of no row of the data
+        return round
 
     def rounds_for(self, player: str, rounds: list[Round]) -> list[Round]:
         """Add mismatched rounds for a critic and interpolated rounds for the generator."""

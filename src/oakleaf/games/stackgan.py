@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from oakleaf.conditioning.condition import Condition
 from oakleaf.conditioning.priors import Prior
 from oakleaf.config.types import PositiveInt
+from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.errors import UserError, one_line
 from oakleaf.games.matching import Matching
 from oakleaf.losses.loss import Loss
@@ -50,13 +51,13 @@ class StackGAN(Matching):
     def generate_from(self, z: Tensor, y: Tensor) -> GeneratorOutput:
         return generator_output(self.generator(z, y, self.stage1(z, y)))
 
-    def initialize_from_data(self, rows: Mapping[str, Tensor]) -> None:
+    def initialize_from_data(self, data: ImageDataModule) -> None:
         """Read the weights of stage I, the EMA generator where there is one.
 
         Raises:
             UserError: no run is named, or its networks or words are not those of this game.
         """
-        super().initialize_from_data(rows)
+        super().initialize_from_data(data)
         if self.stage1.run is None or self.load_run is None:
             raise UserError("model.game.stage1.run= is missing: name a run of stage I (experiment=stackgan_emoji_1)")
         module = self.load_run(self.stage1.run)

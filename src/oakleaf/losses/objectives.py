@@ -17,11 +17,12 @@ from oakleaf.round import Round, require
 class Objective(Protocol):
     """The losses of both players.
 
-    Two methods are enough. Two more are optional and only used for logging and for the encoder of a bidirectional GAN;
-    `discriminator_probability` and `decision_threshold` of this module give their defaults:
+    Two methods are enough. Three more are optional. `discriminator_probability` and `decision_threshold` are used for
+    logging, for ADA and for the encoder of a bidirectional GAN; functions of this module give their defaults:
 
     - `discriminator_probability(score) -> Tensor`: D(x) as a probability, if the objective defines one.
     - `decision_threshold(round) -> Tensor | float`: the score above which the discriminator decides for "real".
+    - `prepare(images: int) -> None`: called before each training step, with the images seen.
     """
 
     def discriminator(self, round: Round) -> Tensor:

@@ -5,8 +5,8 @@ from typing import Any
 from torch import Tensor
 
 from oakleaf.errors import UserError
-from oakleaf.metrics.classifier import Training, predict, train_classifier
-from oakleaf.metrics.classifier_targets import Labels
+from oakleaf.frozen.classifier import Training, predict, train_classifier
+from oakleaf.frozen.tasks import Labels
 from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.image_set import ImageSet
 from oakleaf.metrics.metric import Metric, labelled_rows

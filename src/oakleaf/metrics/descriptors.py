@@ -41,7 +41,7 @@ class Descriptors(Extractor):
 
     def prepare(self, data: ImageDataModule, device: Any) -> None:
         super().prepare(data, device)
-        found = torch.cat([descriptors(images.to(device)) for images in data.rows["image"].split(BATCH_SIZE)])
+        found = torch.cat([descriptors(images.to(device)) for images in data.iter_images(BATCH_SIZE)])
         if self.width > min(found.shape):
             raise UserError(f"width={self.width}: {len(found)} images have {min(found.shape)} components at most")
         self.mean = found.mean(0)

@@ -14,11 +14,11 @@ from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.errors import UserError
 from oakleaf.games import Batch
 from oakleaf.gan import GAN
-from oakleaf.metrics.cache import cache_path
 from oakleaf.metrics.extractors import Extractor
 from oakleaf.metrics.image_set import Features, ImageSet
 from oakleaf.metrics.neighbours import shuffled
 from oakleaf.runtime import distributed
+from oakleaf.runtime.cache import cache_path
 from oakleaf.runtime.run_dir import atomic_write
 from oakleaf.runtime.seeds import derive_seed
 from oakleaf.sampling.latents import seeded_inputs
@@ -113,7 +113,7 @@ class EvaluationData:
             "data": self.data.name,
             "data_digest": self.data.hash,
             **self.data.resize_protocol,
-            "shape": list(self.data.rows["image"].shape[1:]),
+            "shape": [self.data.channels, *self.data.size],
             "fake": self.fake_count,
             "real": len(self.real),
             "conditions": self._conditions,
@@ -155,7 +155,7 @@ class EvaluationData:
         if rows is not None:
             inputs["row"] = rows  # the conditions are read batch by batch: input images are large
             conditioned_on_labels = self.module.game.condition.key == "label"  # type: ignore[union-attr]
-            label = self.data.rows["label"][rows] if conditioned_on_labels else None
+            label = self.data.column("label", rows) if conditioned_on_labels else None
         local = {name: values.tensor_split(world)[rank] for name, values in inputs.items()}
         pixels = self._generate(local)
         features = _all_gather_features(self._extract(pixels))
@@ -182,12 +182,12 @@ class EvaluationData:
         samples as among the data. None if the model has no condition, or if the data do not have it: then the
         condition's own distribution is sampled.
         """
-        condition, rows = self.module.game.condition, self.data.rows
-        if condition is None or condition.key not in self.data.keys:
+        condition = self.module.game.condition
+        if condition is None or condition.key not in ("image", *self.data.keys):
             return None
-        available = torch.arange(len(rows["image"]))
+        available = torch.arange(self.data.count)
         if condition.key == "label":
-            available = available[rows["label"] >= 0]
+            available = available[self.data.column("label") >= 0]
         if not len(available):
             return None
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "told"))
@@ -201,20 +201,21 @@ class EvaluationData:
             return inputs
         key = self.module.game.condition.key  # type: ignore[union-attr]
         rows = inputs["row"]
-        data = {key: self.data.rows[key][rows]} if key in self.data.rows and key != "input" else self.data.batch(rows)
-        return {name: values for name, values in inputs.items() if name != "row"} | {key: data[key]}
+        pictures = key in ("input", "image") or key not in self.data.columns
+        values = self.data.batch(rows)[key] if pictures else self.data.column(key, rows)
+        return {name: own for name, own in inputs.items() if name != "row"} | {key: values}
 
     @cached_property
     def rows(self) -> Tensor:
         """The row indices of the real images that are used, ascending, [at most `real`]."""
-        return shuffled(len(self.data.rows["image"]), self.real_count).sort().values
+        return shuffled(self.data.count, self.real_count).sort().values
 
     @cached_property
     def real(self) -> ImageSet:
         """The real images; their features are cached on disk."""
-        images, rows = self.data.rows["image"], self.rows
-        pixels = images if len(rows) == len(images) else images[rows]
-        label = self.data.rows["label"][rows] if "label" in self.data.rows else None
+        rows = self.rows
+        pixels = self.data.images(None if len(rows) == self.data.count else rows)
+        label = self.data.column("label", rows) if "label" in self.data.columns else None
         return ImageSet(self._cached_features(pixels), pixels, label)
 
     def _cached_features(self, pixels: Tensor) -> Features:
@@ -268,20 +269,20 @@ class EvaluationData:
         Raises:
             UserError: there are fewer than 12 real images.
         """
-        images = self.data.rows["image"]
-        sixth = len(images) // 6
+        count = self.data.count
+        sixth = count // 6
         if sixth < 2:
             raise UserError(
-                f"{len(images)} real images are too few to hold out a sixth of them for testing: at least 12 are needed"
+                f"{count} real images are too few to hold out a sixth of them for testing: at least 12 are needed"
             )
         if self.test is not None:
             data, rows = self._not_trained_on() if self._not_trained_on else (self.data, torch.empty(0))
             if len(rows):
                 return self._without_features(data, rows), self._without_features(self.test), "test"
-            rows = torch.arange(len(images) - sixth, len(images))
+            rows = torch.arange(count - sixth, count)
             self.reserved |= set(rows.tolist())
             return self._without_features(self.data, rows), self._without_features(self.test), "test"
-        order = shuffled(len(images)).flip(0)  # `rows` are taken from the other end of this order
+        order = shuffled(count).flip(0)  # `rows` are taken from the other end of this order
         self.reserved |= set(order[: 2 * sixth].tolist())
         validation, test = (self._without_features(self.data, order[i : i + sixth]) for i in (0, sixth))
         return validation, test, "none: a random sixth of the real images"
@@ -299,14 +300,15 @@ class EvaluationData:
         _, test, split = self.validation_and_test()
         if self.test is not None:
             return self._without_features(self.data), test, split
-        training = torch.ones(len(self.data.rows["image"]), dtype=torch.bool)
+        training = torch.ones(self.data.count, dtype=torch.bool)
         training[sorted(self.reserved)] = False
         return self._without_features(self.data, torch.nonzero(training).flatten()), test, split
 
     def _without_features(self, data: ImageDataModule, rows: Tensor | None = None) -> ImageSet:
         """The images of these rows (None: all) as a set without features."""
-        part = {name: values if rows is None else values[rows] for name, values in data.rows.items()}
-        return ImageSet(Features(torch.empty(len(part["image"]), 0), None), part["image"], part.get("label"))
+        pixels = data.images(rows)
+        label = data.column("label", rows) if "label" in data.columns else None
+        return ImageSet(Features(torch.empty(len(pixels), 0), None), pixels, label)
 
     def _extract(self, pixels: Tensor) -> Features:
         """Apply the extractor batch by batch; features [N, 0] if there is none."""

@@ -12,10 +12,10 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 from oakleaf.config.types import PositiveInt
 from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.errors import UserError, first_line
-from oakleaf.metrics.cache import hash_weights
-from oakleaf.metrics.classifier import Training, cached_classifier, scaled
-from oakleaf.metrics.classifier_targets import Attributes, Labels, Rotations, Task
+from oakleaf.frozen.classifier import Training, cached_classifier, scaled
+from oakleaf.frozen.tasks import Attributes, Labels, Rotations, Task
 from oakleaf.metrics.image_set import Features
+from oakleaf.runtime.cache import hash_weights
 
 INCEPTION = (
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
@@ -95,7 +95,7 @@ class Classifier(Extractor):
         super().prepare(data, device)
         task = _task_of(data)
         self.kind = task.kind
-        arguments = (data.rows["image"], task, self.training, data.digest, data.cache, device)
+        arguments = (data.images(), task, self.training, data.digest, data.cache, device)
         self.network, self.accuracy, self.hash = cached_classifier(*arguments)
 
     @torch.no_grad()
@@ -107,14 +107,14 @@ class Classifier(Extractor):
         return {
             "name": f"classifier of {self.kind}",
             "hash": self.hash,
-            "held_out_accuracy": round(self.accuracy, 4),
+            "held_out_accuracy": None if self.accuracy is None else round(self.accuracy, 4),
             "resize": "none",
         }
 
 
 def _task_of(data: ImageDataModule) -> Task:
     """The labels of the data if there are two classes or more, else the attributes, else rotations."""
-    label, attributes = data.rows.get("label"), data.rows.get("attributes")
+    label, attributes = (data.column(name) if name in data.columns else None for name in ("label", "attributes"))
     if label is not None and len(given := label[label >= 0]) and given.max() > given.min():
         return Labels(label, len(data.classes))
     return Rotations(data.size) if attributes is None else Attributes(attributes)

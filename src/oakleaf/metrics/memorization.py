@@ -51,9 +51,10 @@ class Memorisation(Metric):
         if not evaluation.is_training_data:
             raise UserError("needs the images that the run was trained on, and these are others")
         self.mirrors = evaluation.data.mirrors
-        unused = torch.ones(len(evaluation.data.rows["image"]), dtype=torch.bool)
+        unused = torch.ones(evaluation.data.count, dtype=torch.bool)
         unused[evaluation.rows] = False
-        self.other_pixels = evaluation.data.rows["image"][unused]  # training images outside `real` may be copied too
+        # training images outside `real` may be copied too
+        self.other_pixels = evaluation.data.images(torch.nonzero(unused).flatten())
 
     def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
         require_images(10, real, "memorisation")

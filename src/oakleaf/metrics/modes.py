@@ -14,8 +14,8 @@ from oakleaf.data.sources import torchvision_set
 from oakleaf.data.stacked_mnist import StackedMNIST
 from oakleaf.data.toy import Mixture, Points
 from oakleaf.errors import UserError
-from oakleaf.metrics.classifier import Training, accuracy, cached_classifier, predict
-from oakleaf.metrics.classifier_targets import Labels
+from oakleaf.frozen.classifier import Training, accuracy, cached_classifier, predict
+from oakleaf.frozen.tasks import Labels
 from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.image_set import ImageSet
 from oakleaf.metrics.metric import Metric, require_images
@@ -120,11 +120,11 @@ class StackedModes(Metric):
         if not isinstance(data, Images) or not isinstance(data.source, StackedMNIST):
             raise UserError(f"stacked_modes can be counted on data=stacked_mnist alone, not on {data.name}")
         train, test = (_single_digits(split, data.source.root, data) for split in ("train", "test"))
-        labels = Labels(train.rows["label"], 10)
-        arguments = (train.rows["image"], labels, self.training, train.digest, train.cache, evaluation.device)
+        labels = Labels(train.column("label"), 10)
+        arguments = (train.images(), labels, self.training, train.digest, train.cache, evaluation.device)
         self.classifier, _, self.classifier_hash = cached_classifier(*arguments)
-        images, rows = test.rows["image"], torch.arange(len(test.rows["image"]))
-        self.accuracy = accuracy(self.classifier, images, Labels(test.rows["label"], 10), rows, evaluation.device)
+        images, rows = test.images(), torch.arange(test.count)
+        self.accuracy = accuracy(self.classifier, images, Labels(test.column("label"), 10), rows, evaluation.device)
         if self.accuracy < MIN_ACCURACY:
             log.warning(
                 "stacked_modes: the classifier of digits has an accuracy of %.1f %% on MNIST's test images, and the "

@@ -57,7 +57,7 @@ class ReconstructionError(Metric):
         transform: Any = getattr(getattr(data, "transform", None), "input", None)
         self.masked = isinstance(transform, Masked)
         errors, baseline_errors = [], []
-        count = min(self.most, len(data.rows["image"]))
+        count = min(self.most, data.count)
         for batch, translated in translate_test_images(evaluation, count, BATCH_SIZE, "likeness"):
             image = batch["image"]
             counted = batch["input"][:, -1:] > 0 if self.masked else torch.ones_like(image[:, :1]).bool()

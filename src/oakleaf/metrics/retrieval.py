@@ -16,8 +16,8 @@ from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.data.vocabulary import bag_of_words
 from oakleaf.errors import UserError
 from oakleaf.figures.grid import captioned_grid
-from oakleaf.metrics.classifier import Training, cached_classifier, predict
-from oakleaf.metrics.classifier_targets import Task
+from oakleaf.frozen.classifier import Training, cached_classifier, predict
+from oakleaf.frozen.tasks import Task
 from oakleaf.metrics.evaluation_data import BATCH_SIZE, EvaluationData
 from oakleaf.metrics.image_set import ImageSet
 from oakleaf.metrics.metric import Metric
@@ -100,14 +100,14 @@ class Retrieval(Metric):
 
     def prepare(self, evaluation: EvaluationData) -> None:
         self.evaluation, data = evaluation, evaluation.data
-        if "caption" not in data.rows:
+        if "caption" not in data.columns:
             raise UserError(f"data={data.name} has no captions: data=emoji_captions, data=celeba_captions")
         condition = evaluation.module.game.condition
         if condition is None or condition.key not in ("caption", "sentence"):
             raise UserError("needs a generator that is conditioned on captions")
         self.names, self.word_count = data.classes, len(data.classes)
-        task = CaptionTarget(bag_of_words(data.rows["caption"], self.word_count))
-        arguments = (data.rows["image"], task, self.training, data.digest, data.cache, evaluation.device)
+        task = CaptionTarget(bag_of_words(data.column("caption"), self.word_count))
+        arguments = (data.images(), task, self.training, data.digest, data.cache, evaluation.device)
         self.classifier, self.accuracy, self.classifier_hash = cached_classifier(*arguments)
         self.data = {"retrieval": data} | ({"retrieval_held_out": evaluation.test} if evaluation.test else {})
         self.rows = {name: self._choose_rows(part) for name, part in self.data.items()}
@@ -118,7 +118,7 @@ class Retrieval(Metric):
         return {name: self._accuracy(name, pixels) for name, pixels in self.generated.items()}
 
     def baseline(self, evaluation: EvaluationData) -> dict[str, float]:
-        return {name: self._accuracy(name, self.data[name].rows["image"][rows]) for name, rows in self.rows.items()}
+        return {name: self._accuracy(name, self.data[name].images(rows)) for name, rows in self.rows.items()}
 
     def protocol(self) -> dict[str, Any]:
         return {
@@ -135,17 +135,18 @@ class Retrieval(Metric):
         pixels, lines = [], []
         for name, rows in self.rows.items():
             first = rows[: self.shown // len(self.rows)]
-            data = self.data[name].rows
-            pairs = torch.stack([data["image"][first], self.generated[name][: len(first)]], 1).flatten(0, 1)
+            data = self.data[name]
+            pairs = torch.stack([data.images(first), self.generated[name][: len(first)]], 1).flatten(0, 1)
             pixels.append(pairs.expand(-1, 3, -1, -1))
             prefix = "held out: " if name.endswith("held_out") else ""
-            texts = [" ".join(self.names[word - 1] for word in row if word) for row in data["caption"][first].tolist()]
+            captions = data.column("caption", first).tolist()
+            texts = [" ".join(self.names[word - 1] for word in row if word) for row in captions]
             lines += [[f"{prefix}{kind}{text}"] for text in texts for kind in ("", "generated: ")]
         return {"captions": captioned_grid(torch.cat(pixels), lines)}
 
     def _choose_rows(self, data: ImageDataModule) -> Tensor:
         """Random rows whose captions have words, all of them known, [at most `images`]."""
-        caption = data.rows["caption"]
+        caption = data.column("caption")
         rows = torch.nonzero((caption >= 0).all(1) & (caption > 0).any(1)).flatten()
         if len(rows) < self.among:
             raise UserError(f"among={self.among}: only {len(rows)} captions of {data.name} have no unknown words")
@@ -157,7 +158,7 @@ class Retrieval(Metric):
         assert module.game.condition is not None
         key = module.game.condition.key
         torch.manual_seed(derive_seed(self.evaluation.seed, name))
-        inputs = {**module.game.sample_inputs(len(rows)), key: self.data[name].rows[key][rows]}
+        inputs = {**module.game.sample_inputs(len(rows)), key: self.data[name].column(key, rows)}
         images = []
         for start in range(0, len(rows), BATCH_SIZE):
             batch = {k: values[start : start + BATCH_SIZE].to(module.device) for k, values in inputs.items()}
@@ -165,7 +166,7 @@ class Retrieval(Metric):
         return torch.cat(images)
 
     def _accuracy(self, name: str, pixels: Tensor) -> float:
-        words = bag_of_words(self.data[name].rows["caption"][self.rows[name]], self.word_count)
+        words = bag_of_words(self.data[name].column("caption", self.rows[name]), self.word_count)
         return retrieval_accuracy(predict(self.classifier, pixels, self.evaluation.device).cpu(), words, self.among)
 
 

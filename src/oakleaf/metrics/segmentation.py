@@ -11,14 +11,14 @@ from torch.nn.functional import cross_entropy
 from oakleaf.config.types import PositiveInt
 from oakleaf.data.images import Images
 from oakleaf.errors import UserError
-from oakleaf.metrics.cache import cache_path, hash_weights, save
-from oakleaf.metrics.classifier import minimise, scaled
+from oakleaf.frozen.classifier import minimise, scaled
 from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.image_set import ImageSet
 from oakleaf.metrics.metric import Metric
 from oakleaf.metrics.reconstruction import NO_TRANSLATOR, translate_test_images
 from oakleaf.networks.unet import UNet
 from oakleaf.runtime import distributed
+from oakleaf.runtime.cache import cache_path, hash_weights, save
 from oakleaf.runtime.seeds import derive_seed
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class Segmentation(Metric):
         return torch.cat([self.segmenter(scaled(batch, device)).argmax(1).cpu() for batch in batches])
 
     def _pairs(self, data: Any) -> Pairs:
-        image, given = data.rows["image"], data.rows["input"]
+        image, given = data.images(), data.column("input")
         return (given, image) if self.into_labels else (image, given)
 
     def _scores(self, predicted: Tensor) -> dict[str, float]:

@@ -4,6 +4,7 @@ Every function works in a single process too, where no process group exists.
 """
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from lightning.pytorch.strategies import DDPStrategy
@@ -11,6 +12,8 @@ from torch import Tensor, distributed
 
 from oakleaf import compat
 from oakleaf.errors import UserError
+
+T = TypeVar("T")
 
 
 class AllReduceStrategy(DDPStrategy):
@@ -120,3 +123,22 @@ def broadcast_scalar(value: float, device: torch.device) -> float:
     decide differently, and one would wait for the others forever.
     """
     return float(all_gather(torch.tensor([value], device=device, dtype=torch.float32))[0])
+
+
+def broadcast_tensors(tensors: list[Tensor]) -> None:
+    """Replace tensors by rank 0's, in place.
+
+    Args:
+        tensors: of the same shapes and types in every process.
+    """
+    if rank_and_world_size()[1] > 1:
+        for tensor in tensors:
+            distributed.broadcast(tensor.detach(), src=0)
+
+
+def broadcast_object(value: T) -> T:
+    """Return rank 0's value, any object that can be pickled, in every process."""
+    values = [value]
+    if rank_and_world_size()[1] > 1:
+        distributed.broadcast_object_list(values)
+    return values[0]

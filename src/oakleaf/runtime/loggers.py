@@ -1,18 +1,21 @@
 """Loggers for scalars and images. They can be combined with Lightning's own loggers.
 
-The step of every logger is the number of images seen, not Lightning's `global_step`.
+The step of every logger is the number of images seen (`log_over_images`), not Lightning's count of batches or steps.
 """
 
 import csv
+import functools
 import logging
 import os
 import socket
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+import torch
+from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
@@ -26,12 +29,15 @@ class MetricsCSV(Logger):
     """Logger that writes `metrics.csv` in the run's folder, one row for each logging step.
 
     The first column `images` is the number of images seen; a scalar that a row does not have is an empty cell. When a
-    resumed run writes its first row, the rows of the same or later steps are removed, since it will write them again;
-    Lightning's CSVLogger starts an empty file. If the disk is full, the row is left out, which is logged once, and
-    training continues.
+    resumed run writes its first row, the rows that it will write again are removed; Lightning's CSVLogger starts an
+    empty file. If the disk is full, the row is left out, which is logged once, and training continues.
 
     Args:
         folder: the run's folder.
+
+    Attributes:
+        start: images seen when the training started or resumed; None if it is not known, and then the rows of the same
+            or more images than the first row's are those that are removed.
     """
 
     name, version = "csv", ""
@@ -39,6 +45,7 @@ class MetricsCSV(Logger):
     def __init__(self, folder: str) -> None:
         super().__init__()
         self.path = Path(folder) / "metrics.csv"
+        self.start: int | None = None
         self.columns: list[str] | None = None
         self.ignore_full_disk = IgnoreFullDisk()
 
@@ -73,7 +80,7 @@ class MetricsCSV(Logger):
         old: list[dict[str, str]] = []
         if self.path.exists():
             with self.path.open(newline="") as file:
-                old = [r for r in csv.DictReader(file) if self.columns or _images_of(r["images"]) < row["images"]]
+                old = [r for r in csv.DictReader(file) if self.columns or self._stays(r, row)]
         columns = list(dict.fromkeys([*(name for r in old[:1] for name in r), *row]))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(self.path) as temporary, temporary.open("w", newline="") as file:
@@ -81,6 +88,16 @@ class MetricsCSV(Logger):
             writer.writeheader()
             writer.writerows(old)
         self.columns = columns
+
+    def _stays(self, old: Mapping[str, str], row: Mapping[str, Any]) -> bool:
+        """Tell whether this run will not write an old row again; `row` is its first one."""
+        images = _images_of(old["images"])
+        if self.start is None or row["images"] != self.start:
+            return images < row["images"]
+        # written before the first iteration, as learning rates are: of the same images, the other rows are complete
+        return images < self.start or (
+            images == self.start and not any(old.get(name) for name in row if name != "images")
+        )
 
 
 def _images_of(text: str | None) -> float:
@@ -277,16 +294,40 @@ def _is_reachable(seconds: float = 3.0) -> bool:
         return False
 
 
-def log_scalars(loggers: Iterable[Logger], scalars: Mapping[str, float], images: int) -> None:
-    """Log scalars to every logger.
+def log_over_images(trainer: Trainer) -> None:
+    """Make the images seen the step of everything that the Trainer's loggers receive.
+
+    Lightning itself (`self.log`) and callbacks such as `LearningRateMonitor` pass a count of batches.
 
     Args:
-        loggers: the Trainer's loggers.
-        scalars: values by logged name.
-        images: images seen, the step.
+        trainer: its loggers' method `log_metrics` is replaced.
     """
-    for logger in loggers:
-        logger.log_metrics(dict(scalars), step=images)
+    for logger in trainer.loggers:
+        logger.log_metrics = _over_images(logger.log_metrics, trainer)  # type: ignore[method-assign]
+
+
+def _over_images(log_metrics: Callable[..., None], trainer: Trainer) -> Callable[..., None]:
+    @functools.wraps(log_metrics)
+    def log(metrics: Mapping[str, float], step: int | None = None) -> None:
+        log_metrics(metrics, step=getattr(trainer.lightning_module, "images_seen", step))
+
+    return log
+
+
+def log_scalars(trainer: Trainer, scalars: Mapping[str, float]) -> None:
+    """Log scalars to every logger over the images seen, and put them into `trainer.callback_metrics`.
+
+    Callbacks that monitor one of them, as `EarlyStopping` and `ModelCheckpoint` do, check it at the end of the
+    iteration (`oakleaf.runtime.monitors`). For a value of a single iteration `GAN.log_scalar` is cheaper.
+
+    Args:
+        trainer: the run's Trainer.
+        scalars: values by logged name.
+    """
+    images = trainer.lightning_module.images_seen
+    for logger in trainer.loggers:
+        logger.log_metrics(dict(scalars), step=images)  # type: ignore[arg-type]
+    trainer.callback_metrics.update({name: torch.tensor(value) for name, value in scalars.items()})
 
 
 def log_image(loggers: Iterable[Any], name: str, path: Path, images: int) -> None:

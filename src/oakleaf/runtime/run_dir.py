@@ -20,6 +20,7 @@ LENGTH_OVERRIDES = ("max_images=", "trainer.max_epochs=", "trainer.max_time=")
 LAST = Path("checkpoints") / "last.ckpt"
 BEST = Path("checkpoints") / "best.ckpt"
 CONFIG = "config.yaml"  # the composed configuration
+PROFILE = "profile"  # the folder of profiles
 OVERRIDES = "overrides.txt"  # the overrides of the command that started it, in canonical form
 
 

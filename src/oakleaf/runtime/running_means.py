@@ -29,6 +29,10 @@ class RunningMeans:
         self._sums[names] = self._sums[names] + stacked if names in self._sums else stacked
         self._counts[names] = self._counts.get(names, 0) + 1
 
+    def __bool__(self) -> bool:
+        """Return whether there are scalars since the last row."""
+        return bool(self._sums)
+
     def pop(self) -> dict[str, float]:
         """Return the means since the last call, by name, and forget them.
 

@@ -51,8 +51,8 @@ class Reconstruct(Mode):
         encode, reconstruct = getattr(game, "encode", None), _reconstruction_function(game)
         if self.data is None or not (encode or reconstruct):
             raise UserError("mode=reconstruct: nothing in this checkpoint reconstructs images; model=bigan, ali, ebgan")
-        images = self.data().rows["image"]
-        self.originals = from_bytes(images[_random_rows(len(images), self.count, seed, "reconstruct")])
+        data = self.data()
+        self.originals = from_bytes(data.images(_random_rows(data.count, self.count, seed, "reconstruct")))
         columns = 2 * max(1, round(math.sqrt(self.count / 2)))
         x = self.originals.to(next(game.parameters()).device)
         with torch.no_grad():
@@ -94,7 +94,7 @@ class Translate(Mode):
         data = self.data() if self.data else None
         if data is None or not game.translates:
             raise UserError("mode=translate: the generator of this checkpoint is given no pictures; model=pix2pix")
-        batch = data.batch(_random_rows(len(data.rows["image"]), self.count, seed, "translate"))
+        batch = data.batch(_random_rows(data.count, self.count, seed, "translate"))
         self.targets = [batch["image"]] if data.pairs else []
         width = 2 + len(self.targets)
         return {"input": batch["input"]}, width * max(1, round(math.sqrt(self.count / width)))

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from oakleaf.builder.instantiate import instantiate_allowed
-from oakleaf.builder.load import module_from_checkpoint
+from oakleaf.builder.load import gan_from_checkpoint
 from oakleaf.data.decoding import UNREADABLE
 from oakleaf.data.inputs import Input
 from oakleaf.data.resize import CropResize, Resample, to_8bit
@@ -54,7 +54,7 @@ class Translator:
         device: str = "cpu",
     ) -> None:
         content = read_checkpoint(checkpoint)
-        self.module = module_from_checkpoint(content).to(device)
+        self.module = gan_from_checkpoint(content).to(device)
         self.ema, self.inverse, self.size = ema, inverse, size
         data = content["hyper_parameters"]["data"]
         if not self.module.game.translates:

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from oakleaf.runtime.threads import available_cores
 from oakleaf.sweeps.locks import file_lock
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -57,4 +58,4 @@ def visible_gpus() -> list[str]:
 
 def parallel_jobs() -> int:
     """Return how many jobs of one device to run at once: one for each GPU; without GPUs one for each two CPU cores."""
-    return len(visible_gpus()) or max(1, (os.cpu_count() or 2) // 2)
+    return len(visible_gpus()) or max(1, available_cores() // 2)

@@ -26,6 +26,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.runtime.run_dir import LAST, relative_to_cwd
+from oakleaf.runtime.threads import CORES, available_cores
 from oakleaf.sweeps.devices import reserve_gpus
 from oakleaf.sweeps.job_state import LOCK, STOP, Job, images_at_end, images_seen, read_job, read_scores, write_job
 from oakleaf.sweeps.locks import file_lock
@@ -60,7 +61,8 @@ def run(config: DictConfig, hydra: Any) -> None:
             place = relative_to_cwd(folder, cwd)
             task = {"folder": place, "overrides": job.overrides, "train": train, "evaluate": evaluation}
             with reserve_gpus(config.trainer) as devices:
-                variables = {**wandb_variables(folder, job), **devices, JOB_VARIABLE: json.dumps(task)}
+                shared = {**wandb_variables(folder, job), **core_variables(hydra.launcher), **devices}
+                variables = {**shared, JOB_VARIABLE: json.dumps(task)}
                 command = _command(hydra, job.overrides, (folder / LAST).is_file(), place)
                 code, last_line = _run_process(command, variables, cwd, folder, lock)
         except KeyboardInterrupt:
@@ -90,6 +92,17 @@ def wandb_variables(folder: Path, job: Job) -> dict[str, str]:
         "WANDB_TAGS": ",".join(override[:64] for override in ["sweep", *job.swept]),
     }
     return {name: value for name, value in variables.items() if not os.environ.get(name)}
+
+
+def core_variables(launcher: Any) -> dict[str, str]:
+    """Return the environment variable by which jobs that run at the same time share the cores of this machine.
+
+    Args:
+        launcher: Hydra's configuration of the launcher; `n_jobs` is joblib's number of parallel jobs, -1 for one on
+            each core. Schedulers limit a job's cores by themselves.
+    """
+    cores, jobs = available_cores(), launcher.get("n_jobs") or 1
+    return {CORES: str(max(1, cores // jobs if jobs > 0 else 1))}
 
 
 @contextlib.contextmanager

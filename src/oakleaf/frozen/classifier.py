@@ -1,11 +1,11 @@
-"""A small classifier that is trained once for a data set and cached: features that need no download."""
+"""A small recognition network that is trained once for a data set and cached: features that need no download."""
 
 import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,16 +14,15 @@ from tqdm import tqdm
 
 from oakleaf.config.types import PositiveFloat, PositiveInt
 from oakleaf.errors import UserError
+from oakleaf.frozen.tasks import Task
 from oakleaf.image_grid import from_bytes
-from oakleaf.metrics.cache import cache_path, hash_weights, save
-from oakleaf.metrics.classifier_targets import Task
 from oakleaf.runtime import distributed
+from oakleaf.runtime.cache import cache_path, hash_weights, save
 from oakleaf.runtime.seeds import derive_seed
 
 log = logging.getLogger(__name__)
 
 BATCH_SIZE = 512  # images that are classified at once
-MAX_SIDE = 32  # px; the first convolution reduces larger images to this
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,8 @@ class Training:
         lr: the peak of the learning rate.
         width: channels of the first convolution.
         features: units of the hidden layer, whose activations are the features.
+        side: in pixels; the first convolution reduces larger images to this.
+        mirror: whether each image is mirrored with probability 1/2; right for faces, wrong for digits.
     """
 
     images: PositiveInt = 400_000
@@ -45,6 +46,8 @@ class Training:
     lr: PositiveFloat = 2e-3
     width: PositiveInt = 32
     features: PositiveInt = 128
+    side: PositiveInt = 32
+    mirror: bool = False
 
 
 class Network(nn.Module):
@@ -55,13 +58,16 @@ class Network(nn.Module):
     Args:
         channels: C of the images.
         size: (H, W) of the images.
-        outputs: the number of logits.
+        head: the layer from features to logits; None for features alone.
         training: the widths of the layers.
+        rectified: whether the features go through a ReLU.
     """
 
-    def __init__(self, channels: int, size: tuple[int, int], outputs: int, training: Training) -> None:
+    def __init__(
+        self, channels: int, size: tuple[int, int], head: nn.Module | None, training: Training, rectified: bool = True
+    ) -> None:
         super().__init__()
-        stride = max(1, -(-max(size) // MAX_SIDE))
+        stride = max(1, -(-max(size) // training.side))
         layers, width, side = [_convolution(channels, training.width, stride)], training.width, -(-max(size) // stride)
         while side > 7:
             layers.append(_convolution(width, min(2 * width, 4 * training.width), 2))
@@ -70,13 +76,20 @@ class Network(nn.Module):
         with torch.no_grad():
             flat = self.maps.eval()(torch.zeros(1, channels, *size)).numel()
         self.train()
-        self.hidden = nn.Sequential(nn.Linear(flat, training.features), nn.BatchNorm1d(training.features), nn.ReLU())
-        self.outputs = nn.Linear(training.features, outputs)
+        hidden = [nn.Linear(flat, training.features), nn.BatchNorm1d(training.features)]
+        self.hidden = nn.Sequential(*hidden, *([nn.ReLU()] if rectified else []))
+        self.outputs = head
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return features [B, d] and logits [B, K] of images [B, C, H, W] in [-1, 1]."""
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return features [B, d] and logits [B, K] (None without a head) of images [B, C, H, W] in [-1, 1]."""
         features = self.hidden(self.maps(x).flatten(1))
-        return features, self.outputs(features)
+        return features, None if self.outputs is None else self.outputs(features)
+
+
+def network_for(pixels: Tensor, task: Task, training: Training) -> Network:
+    """Build an untrained network for images [N, C, H, W] and a task."""
+    size = (pixels.shape[2], pixels.shape[3])
+    return Network(pixels.shape[1], size, task.build_head(training.features), training, task.rectified)
 
 
 def _convolution(inputs: int, outputs: int, stride: int) -> nn.Module:
@@ -112,17 +125,15 @@ def train_classifier(
         raise UserError(f"training.batch={training.batch}: batch normalisation needs at least 2 images")
     rows = torch.arange(len(pixels)) if rows is None else rows
     iterations = max(1, min(training.images, training.epochs * len(rows)) // training.batch)
-    size = (pixels.shape[2], pixels.shape[3])
     cuda = [torch.cuda.current_device()] if torch.device(device).type == "cuda" else []
     with torch.random.fork_rng(cuda):
         torch.manual_seed(derive_seed(seed, "classifier"))
-        network = Network(pixels.shape[1], size, task.outputs, training)
-        network = network.to(memory_format=torch.channels_last).to(device)
+        network = network_for(pixels, task, training).to(memory_format=torch.channels_last).to(device)
         batches = _shuffled_batches(len(rows), training.batch)
 
         def loss() -> Tensor:
             batch = rows[next(batches)]
-            x, target = task.make_batch(_random_shift(scaled(pixels[batch], device)), batch)
+            x, target = task.make_batch(_augmented(scaled(pixels[batch], device), training.mirror), batch)
             return task.loss(network(x.contiguous(memory_format=torch.channels_last))[1], target)
 
         minimise(loss, network, iterations, training.lr, "classifier", weight_decay=1e-5)
@@ -168,6 +179,14 @@ def _shuffled_batches(count: int, batch: int) -> Iterator[Tensor]:
         order = order[batch:]
 
 
+def _augmented(x: Tensor, mirror: bool) -> Tensor:
+    """Shift the whole batch, and mirror each image with probability 1/2 if `mirror` is true."""
+    x = _random_shift(x)
+    if not mirror:
+        return x
+    return torch.where(torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5, x.flip(3), x)
+
+
 def _random_shift(x: Tensor) -> Tensor:
     """Shift the whole batch by at most a sixteenth of its sides, and repeat its edges."""
     margins = [x.shape[3] // 16, x.shape[2] // 16]
@@ -195,10 +214,23 @@ def accuracy(network: Network, pixels: Tensor, task: Task, rows: Tensor, device:
     return float(torch.stack(correct).sum() / len(rows))
 
 
-def cached_classifier(
-    pixels: Tensor, task: Task, training: Training, key: str, cache: Path, device: Any
-) -> tuple[Network, float, str]:
-    """Load the classifier for a data set from the cache; train it on nine tenths of the images if it is not there.
+class CachedClassifier(NamedTuple):
+    """A classifier from the cache.
+
+    Attributes:
+        network: in eval mode.
+        accuracy: its share of correct predictions on the images that were held out; None if none of them has a target.
+        hash: of its weights.
+    """
+
+    network: Network
+    accuracy: float | None
+    hash: str
+
+
+@dataclass
+class ClassifierJob:
+    """The training of a classifier for a data set, and the file in the cache that keeps its result.
 
     Args:
         pixels: images [N, C, H, W] as stored.
@@ -207,34 +239,90 @@ def cached_classifier(
         key: identifies the images.
         cache: `data.cache`.
         device: where to train, and the device of the result.
+        rows: the images to train on [M]; None: a random nine tenths.
+        held_out: the images of the accuracy; None: all that are not trained on.
+        seed: of the weights and the batches.
+    """
 
-    Returns:
-        The network in eval mode, its accuracy on the tenth that was held out, and the hash of its weights.
+    pixels: Tensor
+    task: Task
+    training: Training
+    key: str
+    cache: Path
+    device: Any
+    rows: Tensor | None = None
+    held_out: Tensor | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        usable = self.task.rows(len(self.pixels))
+        fitting = nine_tenths(usable) if self.rows is None else usable[torch.isin(usable, self.rows)]
+        others = usable[~torch.isin(usable, fitting)]
+        self.fitting = fitting
+        self.others = others if self.held_out is None else others[torch.isin(others, self.held_out)]
+
+    @property
+    def file(self) -> Path:
+        """The path of the file in the cache."""
+        digests = [None if values is None else _hash(values) for values in (self.task.targets(), self.fitting)]
+        about = (self.task.kind, self.task.outputs, self.task.settings, *digests, astuple(self.training), self.seed)
+        return cache_path(self.cache, "classifiers", (3, self.key, *about))
+
+    def train(self) -> None:
+        """Train the classifier and save it, unless the file exists.
+
+        Raises:
+            UserError: there are too few images, or the file cannot be written.
+        """
+        file, fitting, others = self.file, self.fitting, self.others
+        if file.is_file():
+            return
+        if len(fitting) < 2:
+            usable = len(fitting) + len(others)
+            raise UserError(f"{usable} images are too few to train a classifier and hold out others: extractor=pixels")
+        kind, count = self.task.kind, f"{len(fitting):,}"
+        log.info("training a classifier of %s on %s images, once; it is saved in %s", kind, count, file.parent)
+        network = train_classifier(self.pixels, self.task, self.training, self.device, fitting, self.seed)
+        share = accuracy(network, self.pixels, self.task, others, self.device) if len(others) else None
+        save({"weights": network.state_dict(), "accuracy": share}, file, "classifier")
+
+    def load(self) -> CachedClassifier:
+        """Read the classifier from the file."""
+        content = torch.load(self.file, map_location="cpu", weights_only=True)
+        network = network_for(self.pixels, self.task, self.training)
+        network.load_state_dict(content["weights"])
+        network = network.to(memory_format=torch.channels_last).to(self.device).eval().requires_grad_(False)
+        return CachedClassifier(network, content["accuracy"], hash_weights(network))
+
+
+def cached_classifier(
+    pixels: Tensor,
+    task: Task,
+    training: Training,
+    key: str,
+    cache: Path,
+    device: Any,
+    rows: Tensor | None = None,
+    seed: int = 0,
+) -> CachedClassifier:
+    """Load the classifier for a data set from the cache; train it if it is not there.
+
+    With several processes the first one trains, and the others wait for its file. The arguments are those of
+    `ClassifierJob`.
 
     Raises:
-        UserError: a single image is no training set, or the file cannot be written.
+        UserError: there are too few images, or the file cannot be written.
     """
-    targets = task.targets()
-    digest = None if targets is None else hashlib.blake2b(targets.numpy().tobytes(), digest_size=16).hexdigest()
-    file = cache_path(cache, "classifiers", (2, key, task.kind, task.outputs, digest, astuple(training)))
-    distributed.run_on_rank_zero(
-        lambda: None if file.is_file() else _train_and_save(pixels, task, training, file, device)
-    )
-    content = torch.load(file, map_location="cpu", weights_only=True)
-    network = Network(pixels.shape[1], (pixels.shape[2], pixels.shape[3]), task.outputs, training)
-    network.load_state_dict(content["weights"])
-    network = network.to(memory_format=torch.channels_last).to(device).eval().requires_grad_(False)
-    return network, content["accuracy"], hash_weights(network)
+    job = ClassifierJob(pixels, task, training, key, cache, device, rows, seed=seed)
+    distributed.run_on_rank_zero(job.train)
+    return job.load()
 
 
-def _train_and_save(pixels: Tensor, task: Task, training: Training, file: Path, device: Any) -> None:
-    rows = task.rows(len(pixels))
-    if len(rows) < 2:
-        raise UserError("a single image is too little to train a classifier: extractor=pixels")
+def nine_tenths(rows: Tensor) -> Tensor:
+    """Return nine tenths of row numbers [M] in a random order, which is the same in each run."""
     order = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))]
-    held_out = max(1, len(order) // 10)
-    count = f"{len(order) - held_out:,}"
-    log.info("training a classifier of %s on %s images, once; it is saved in %s", task.kind, count, file.parent)
-    network = train_classifier(pixels, task, training, device, order[held_out:])
-    held_out_accuracy = accuracy(network, pixels, task, order[:held_out], device)
-    save({"weights": network.state_dict(), "accuracy": held_out_accuracy}, file, "classifier")
+    return order[max(1, len(order) // 10) :]
+
+
+def _hash(values: Tensor) -> str:
+    return hashlib.blake2b(values.contiguous().numpy().tobytes(), digest_size=16).hexdigest()
