@@ -32,6 +32,7 @@ ORDER = [  # from the lowest: a package may import those of earlier lines
     ("sampling",),
     ("metrics",),
     ("callbacks", "export", "theory"),
+    ("report",),
     ("sweeps",),
     ("cli",),
     ("api",),

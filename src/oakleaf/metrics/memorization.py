@@ -99,7 +99,8 @@ class Memorisation(Metric):
         neighbours = self._nearest(real, samples, min(self.neighbours, len(real)))
         order = neighbours.distance[:, 0].argsort()[: self.shown].tolist()
         rows = [torch.cat([samples[i][None], *[self._image(real, n) for n in neighbours.row[i]]]) for i in order]
-        return {"neighbours": neighbours_figure(torch.cat(rows), neighbours.row.shape[1])}
+        title, note = "Samples nearest to training images", "distance in pixels"
+        return {"neighbours": neighbours_figure(torch.cat(rows), neighbours.row.shape[1], title, note)}
 
     def _image(self, real: ImageSet, index: Tensor) -> Tensor:
         """The training image with this index, [1, C, H, W]."""
@@ -110,16 +111,18 @@ class Memorisation(Metric):
         return {"most": self.most, "distance": "Euclidean, pixels", "mirrored": self.mirrors}
 
 
-def neighbours_figure(pixels: Tensor, neighbours: int) -> Image.Image:
+def neighbours_figure(pixels: Tensor, neighbours: int, title: str, note: str = "") -> Image.Image:
     """Draw samples beside their nearest training images.
 
     Args:
         pixels: a row for each sample, the sample and its neighbours as stored: [N * (1 + neighbours), C, H, W].
         neighbours: training images beside each sample.
+        title: text above the picture.
+        note: text in the title's line, on the right.
     """
     names = ["sample", *["nearest training images"] * neighbours]
     panel = Panel(columns=1 + neighbours, column_names=names)
-    return draw_grid(from_bytes(pixels), Layout((panel,), "Samples nearest to training images", "distance in pixels"))
+    return draw_grid(from_bytes(pixels), Layout((panel,), title, note))
 
 
 def _without_self(neighbours: Nearest, own: Tensor, k: int) -> Nearest:

@@ -20,6 +20,7 @@ LENGTH_OVERRIDES = ("max_images=", "trainer.max_epochs=", "trainer.max_time=")
 LAST = Path("checkpoints") / "last.ckpt"
 BEST = Path("checkpoints") / "best.ckpt"
 CONFIG = "config.yaml"  # the composed configuration
+RUN = "run.json"  # commands, commit, versions and machine (`oakleaf.report.provenance`)
 PROFILE = "profile"  # the folder of profiles
 OVERRIDES = "overrides.txt"  # the overrides of the command that started it, in canonical form
 
@@ -68,7 +69,7 @@ def remove_if_not_started(folder: Path, log_file: str) -> Iterator[None]:
     try:
         yield
     except (UserError, OSError):
-        first_files = {log_file, CONFIG, OVERRIDES}
+        first_files = {log_file, CONFIG, OVERRIDES, RUN}
         if folder.is_dir() and {path.name for path in folder.iterdir()} <= first_files:
             for name in first_files:
                 (folder / name).unlink(missing_ok=True)
