@@ -5,6 +5,7 @@
 | `Interruption` | saves and ends the run on SIGTERM, SIGUSR1 and Ctrl-C |
 | `LogScalars` | logs losses, accuracies and gradient norms every `log_every` iterations |
 | `TrainingMonitor` | checks samples and scalars for failures of GAN training, and raises alarms |
+| `Report` | writes `report.html` during the run, and `curves.png` at its end |
 | `Samples` | draws a sample grid from fixed latents, and joins the grids to an animation |
 | `Checkpoint` | saves `checkpoints/last.ckpt` |
 | `Compiling` | compiles the players' losses with `torch.compile` |
@@ -22,7 +23,18 @@ from oakleaf.callbacks.interruption import Interruption
 from oakleaf.callbacks.log_scalars import LogScalars
 from oakleaf.callbacks.profile import Profile
 from oakleaf.callbacks.progress import Progress
+from oakleaf.callbacks.report import Report
 from oakleaf.callbacks.samples import Samples
 from oakleaf.callbacks.training_monitor import TrainingMonitor
 
-__all__ = ["Checkpoint", "Compiling", "Interruption", "LogScalars", "Profile", "Progress", "Samples", "TrainingMonitor"]
+__all__ = [
+    "Checkpoint",
+    "Compiling",
+    "Interruption",
+    "LogScalars",
+    "Profile",
+    "Progress",
+    "Report",
+    "Samples",
+    "TrainingMonitor",
+]

@@ -219,9 +219,9 @@ def _head(layout: Layout, sizes: Sizes, total: int) -> Image.Image:
         return Image.new("RGB", (total, size // 2), "white")
     room = total - size
     note = shorten(layout.note, size, room)
-    beside = text_width(layout.title, size, bold=True) + text_width(note, size) + 2 * size <= room
+    fits = text_width(layout.title, size, bold=True) + text_width(note, size) + 2 * size <= room
     lines = wrap(layout.title, size, room, most=2, bold=True)
-    own_line = bool(note) and not (beside and lines)
+    own_line = bool(note) and not (fits and lines)
     height = (len(lines) + own_line) * line_height(size) + size
     head = Image.new("RGB", (total, height), "white")
     draw = ImageDraw.Draw(head)
