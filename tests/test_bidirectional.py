@@ -438,7 +438,7 @@ def test_one_nn_of_the_encoder_is_that_of_scikit_learn(run: Path, tmp_path: Path
     pixels = rows["image"].float() / 127.5 - 1
     with module.ema_scope() as game:
         features = game.encoder.features(pixels)
-    for x, found in ((features, entry["value"]), (pixels.flatten(1), entry["real"])):
+    for x, found in ((features, entry["value"]), (pixels.flatten(1), entry["baseline"])):
         x = x.double().numpy()
         by_class = [
             KNeighborsClassifier(1).fit(x[rows_of_class], np.zeros(len(rows_of_class))).kneighbors(x[test])[0]

@@ -18,7 +18,7 @@ from oakleaf.conditioning.condition import Label
 from oakleaf.conditioning.priors import Codes as CodesPrior
 from oakleaf.errors import UserError
 from oakleaf.losses.terms import Classification, MutualInformation
-from oakleaf.metrics.codes import assignment_error
+from oakleaf.metrics.codes import assignment_error, chance_level
 from oakleaf.networks import dcgan
 from oakleaf.networks.layers import ConditionalNorm
 from oakleaf.round import CriticOutput, Round
@@ -155,6 +155,13 @@ def test_assignment_is_the_best_of_all_permutations() -> None:
     by_hand = min(float((torch.tensor(p)[code] != label).float().mean()) for p in permutations(range(4)))
     assert assignment_error(code, label) == pytest.approx(by_hand)
     assert assignment_error(torch.tensor([1, 2, 0]), torch.tensor([0, 1, 2])) == 0
+
+
+def test_the_chance_level_of_a_code_is_that_of_values_in_random_order() -> None:
+    label = torch.arange(10).repeat(200)
+    chance = chance_level(label.roll(3), label)  # the code itself has an error of 0
+    assert 0.85 < chance < 0.9  # below 1 - 1 / 10, as the best of all matchings is chosen
+    assert chance_level(torch.zeros(2000, dtype=torch.long), label) == pytest.approx(0.9)
 
 
 @pytest.mark.parametrize("model", ["cgan", "acgan", "projection"])

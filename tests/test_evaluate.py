@@ -72,17 +72,20 @@ def test_every_score_has_its_protocol_and_its_real_data_baseline(run: Path, tmp_
     assert "fid" not in found  # only Inception's is FID
     for name, entry in found.items():
         assert name in result.stdout
-        assert entry["real"] is not None, name
+        assert entry["baseline"] is not None, name
+        assert (entry["interval"] is None) == name.endswith(("_sd", "_sd-classifier")), name
         protocol = entry["protocol"]
         expected = {"data", "data_digest", "crop", "resample", "shape", "fake", "real", "ema", "truncation", "seed"}
         expected |= {"images_seen", "split", "torch"}
         assert expected <= protocol.keys()
-        assert (protocol["fake"], protocol["real"], protocol["ema"]) == (300, 1797, True)
+        assert (protocol["fake"], protocol["real"], protocol["ema"]) == (300, 1198, True)
         assert protocol["images_seen"] == 320
-        assert "898 held-out" not in protocol["baseline"]  # as many as there are samples
-        assert "300 held-out" in protocol["baseline"]
-    assert {"name", "hash", "resize", "held_out_accuracy"} <= found["fid-classifier"]["protocol"]["extractor"].keys()
-    assert found["fid-classifier"]["value"] > 3 * found["fid-classifier"]["real"]  # an untrained G is far off
+        assert "300 real images, held out" in protocol["baseline"]  # as many as there are samples
+    extractor = found["fid-classifier"]["protocol"]["extractor"]
+    assert {"name", "hash", "resize", "trained_on", "held_out_accuracy"} <= extractor.keys()
+    assert extractor["trained_on"] == "1198 real images"
+    assert found["fid-classifier"]["value"] > 3 * found["fid-classifier"]["baseline"]  # an untrained G is far off
+    assert found["fid-classifier"]["interval"][0] > 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"metrics.json", "neighbours.png", "samples.png"}
 
 
@@ -150,7 +153,8 @@ def test_a_metric_that_cannot_be_computed_is_reported_and_the_others_are_compute
         (["split=test"], "data=digits has no splits"),
         (["metric=fidd"], "Did you mean metric=fid?"),
         (["fake=0"], "fake=0"),
-        (["truncation=1"], "truncation"),  # the run's prior is uniform
+        (["truncation=0.7"], "its latents are Uniform, not Normal"),
+        (["truncation=1.5"], "truncation=1.5: should be less than or equal to 1"),
     ],
 )
 def test_user_errors_of_evaluate_are_sentences(run: Path, tmp_path: Path, arguments: list[str], reason: str) -> None:
@@ -208,15 +212,15 @@ def test_only_as_many_samples_are_drawn_as_metrics_need() -> None:
         scoring.sample_count(10_000, {"likeness": likeness}) == 100
         and scoring.sample_count(50, {"likeness": likeness}) == 50
     )
-    evaluation = mock.Mock(real=mock.sentinel.real, fake=mock.sentinel.fake)
-    evaluation.protocol.return_value = {"fake": 100}
+    evaluation = mock.Mock(real=mock.sentinel.real, fake=range(100), with_baseline=False, resamples=0)
+    evaluation.protocol.side_effect = lambda with_extractor, fake: {"fake": fake}
     for one, drawn in ((likeness, None), (stacked, 100)):
         with (
             mock.patch.object(type(one), "__call__", return_value={next(iter(one.better)): 1.0}),
             mock.patch.object(type(one), "prepare"),
             mock.patch.object(type(one), "protocol", return_value={}),
         ):
-            (score,) = scoring.evaluate_metrics({"one": one}, evaluation, with_baseline=False).scores
+            (score,) = scoring.evaluate_metrics({"one": one}, evaluation).scores
         assert score.protocol["fake"] == drawn
 
 
@@ -434,14 +438,17 @@ def test_two_processes_score_like_one(tmp_path: Path) -> None:
     )
     options = ["model=cdcgan", *NARROW, "data.batch_size=12", f"data.cache={tmp_path}/cache", *score]
     folder = train_in_two_processes(tmp_path, *options)
-    (kept,) = (tmp_path / "cache" / "features").iterdir()
+    kept = list((tmp_path / "cache" / "features").iterdir())
+    assert len(kept) == 2  # 1,797 images in chunks of 1,024
     _, data, _ = build(composed(folder="x"))
     data.prepare_data()
     data.setup()
-    evaluation = EvaluationData(load(folder), data, Pixels(16), 63, 10_000, seed=0)
-    findings = scoring.evaluate_metrics({"kid": KernelDistance(), "one_nn": OneNN()}, evaluation, with_baseline=False)
+    how: Any = {"seed": 0, "with_baseline": False, "resamples": 0}
+    evaluation = EvaluationData(load(folder), data, Pixels(16), 63, 10_000, **how)
+    findings = scoring.evaluate_metrics({"kid": KernelDistance(), "one_nn": OneNN()}, evaluation)
     alone = {one.name: one.value for one in findings.scores}
-    assert np.array_equal(np.load(kept)["features"], evaluation.real.features)
+    stored = np.concatenate([np.load(file)["features"] for file in kept])
+    assert sorted(map(bytes, stored)) == sorted(map(bytes, evaluation.real.features.numpy()))
     for name in ("kid-pixels", "one_nn_error"):
         assert list(kept_scores(folder, name).values())[-1] == pytest.approx(alone[name], rel=1e-4)
 
@@ -481,17 +488,32 @@ def looking(folder: Path, extractor: Pixels | None = None, fake: int = 300, **mo
 
 def test_processes_share_the_real_images_and_one_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluation = looking(tmp_path)
-    features, (kept,) = evaluation.real.features, (tmp_path / "features").iterdir()
+    features, kept = evaluation.real.features, list((tmp_path / "features").iterdir())
+    for file in kept:
+        file.unlink()
     monkeypatch.setattr(distributed, "all_gather", lambda mine: mine)  # the others have nothing to say
-    monkeypatch.setattr(distributed, "all_true", lambda *_: False)  # but that they do not find it
+    extracted: list[int] = []
+    monkeypatch.setattr(Pixels, "__call__", counting(Pixels.__call__, extracted))
     shares = []
     for rank in range(7):
+        extracted.clear()
         monkeypatch.setattr(distributed, "rank_and_world_size", lambda rank=rank: (rank, 7))
-        shares.append(evaluation._cached_features(evaluation.real.pixels).features)
-        assert kept.is_file() == (rank == 0)
-        kept.unlink(missing_ok=True)
-    assert {len(share) for share in shares} == {600 // 7, 600 // 7 + 1}
-    assert torch.equal(torch.cat(shares), features)
+        with pytest.raises(IndexError):  # the features of the others are missing here
+            _ = evaluation._real_images(1020, 1024).features[3]
+        shares.append(sum(extracted))
+        assert (len(list((tmp_path / "features").iterdir())) > 0) == (rank == 0)
+        for file in (tmp_path / "features").iterdir():
+            file.unlink()
+    assert sum(shares) == 1024 and set(shares) == {1024 // 7, 1024 // 7 + 1}
+    assert len(features) == 600
+
+
+def counting(call: Any, counts: list[int]) -> Any:
+    def counted(extractor: Pixels, images: Tensor) -> Features:
+        counts.append(len(images))
+        return call(extractor, images)
+
+    return counted
 
 
 @pytest.mark.parametrize("rank", [0, 6])
@@ -503,19 +525,6 @@ def test_fewer_samples_than_processes_are_refused_by_all(
     monkeypatch.setattr(distributed, "rank_and_world_size", lambda: (rank, 7))
     with pytest.raises(UserError, match="fake=6: fewer samples than the 7 processes"):
         _ = evaluation.fake
-
-
-@pytest.mark.parametrize("fake", [10, 300, 898])
-@pytest.mark.slow
-def test_images_that_a_metric_reserves_leave_others_for_the_baseline(tmp_path: Path, fake: int) -> None:
-    evaluation = looking(tmp_path, fake=fake)
-    evaluation.validation_and_test()
-    reference, held_out = evaluation.baseline
-    assert (len(reference), len(held_out)) == (len(evaluation.rows) - fake, fake)
-    images = evaluation.data.rows["image"]
-    reserved = {images[row].numpy().tobytes() for row in evaluation.reserved}
-    assert len(evaluation.reserved) == 2 * (1797 // 6)
-    assert not reserved & {image.numpy().tobytes() for image in held_out.pixels}
 
 
 def test_the_best_checkpoint_is_chosen_on_images_that_the_run_did_not_see(tmp_path: Path) -> None:
@@ -544,7 +553,16 @@ def test_a_run_on_the_first_images_has_not_seen_the_others(monkeypatch: pytest.M
     data, rows = reals.not_trained_on()
     assert rows.tolist() == [10, 11] and data.rows["image"][rows, 0, 0, 0].tolist() == [10, 11]
     assert (len(reals.data.rows["image"]), len(reals.test().rows["image"])) == (10, 3)
-    assert real_data({"hyper_parameters": recipe}, "test", None)[1:] == ("test", None, None)
+    assert real_data({"hyper_parameters": recipe}, "test", None)[1:] == ("test", None, None, True)
+
+
+def test_metrics_of_test_images_find_them_with_split_test(tmp_path: Path) -> None:
+    evaluation = looking(tmp_path, is_test=True)
+    assert evaluation.test is evaluation.data
+    validation, test, split = evaluation.validation_and_test()
+    assert split == "a random sixth of test"
+    rows = [set(part.rows.tolist()) for part in (validation, test, evaluation.held_out) if part.rows is not None]
+    assert len(rows) == 3 and sum(map(len, rows)) == len(set.union(*rows))
 
 
 def rare(root: Path) -> Path:
@@ -562,7 +580,7 @@ def test_conditions_of_samples_have_the_frequencies_of_the_data(fit: Fit, tmp_pa
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     evaluation = EvaluationData(module, data, Pixels(), fake=250, real=100)
     assert torch.bincount(evaluation.fake.label[:200]).tolist() == [20, 180]  # type: ignore[index]
-    assert evaluation.protocol(False, False)["conditions"] == "of the data"
+    assert evaluation.protocol(False, 250)["conditions"] == "of the data"
     half = EvaluationData(module, data, Pixels(), fake=100, real=100)
     latent_inputs = seeded_inputs(module.game, 250, 0, with_condition=False)["latent"]
     assert torch.equal(seeded_inputs(module.game, 100, 0)["latent"], latent_inputs[:100])
@@ -640,13 +658,13 @@ def test_points_are_fixed_and_measured_in_their_own_units(tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_toy_data_train_and_are_evaluated(tmp_path: Path, mixture: str) -> None:
     options = ["data=toy", f"data/mixture={mixture}", "model=toy", "max_images=2000", "trainer=cpu", "logger=csv"]
-    result = quick("train", *options, "data.points=6000", folder=tmp_path)
+    result = quick("train", *options, "data.points=9000", folder=tmp_path)
     assert result.returncode == 0, result.stderr
     (run,) = tmp_path.glob("outputs/*/*")
     assert run.parent.name == f"toy-{mixture}"
     measured = quick("evaluate", f"checkpoint={run}", "metric=modes", "fake=2500", folder=tmp_path)
     assert measured.returncode == 0, measured.stderr + measured.stdout
-    assert scores(run)["modes"]["real"] == {"ring": 8, "grid": 25, "two_gaussians": 2}[mixture]
+    assert scores(run)["modes"]["baseline"] == {"ring": 8, "grid": 25, "two_gaussians": 2}[mixture]
 
 
 def test_stacked_digits_match_their_label() -> None:

@@ -9,18 +9,22 @@ import torch
 from torch import Tensor
 
 from oakleaf.errors import UserError
+from oakleaf.metrics.cmmd import EmbeddingMMD
 from oakleaf.metrics.colours import Colours, histograms
 from oakleaf.metrics.conditional import ConditionalAccuracy
 from oakleaf.metrics.diversity import Diversity, class_entropy, vendi
 from oakleaf.metrics.fid import FrechetDistance, frechet_distance
+from oakleaf.metrics.fid_infinity import FrechetInfinity, intercept
 from oakleaf.metrics.image_set import Features, ImageSet, Moments, moments
 from oakleaf.metrics.inception_score import InceptionScore
+from oakleaf.metrics.intra_fid import IntraFrechetDistance
 from oakleaf.metrics.kid import KernelDistance
-from oakleaf.metrics.memorization import Memorisation, TwoSample
+from oakleaf.metrics.memorization import Copies, Memorisation
 from oakleaf.metrics.modes import count_modes, reverse_kl
 from oakleaf.metrics.neighbours import nearest
 from oakleaf.metrics.parzen import log_likelihood
 from oakleaf.metrics.precision_recall import Prdc, prdc
+from oakleaf.metrics.two_sample import TwoSample
 
 
 def normal(count: int, dims: int, seed: int, mean: float = 0.0, sd: float = 1.0) -> Tensor:
@@ -164,6 +168,16 @@ def test_precision_falls_for_bad_samples_and_recall_for_missing_modes() -> None:
     assert extra["density"] < 0.7
 
 
+def test_precision_has_the_published_k_and_density_its_own() -> None:
+    real, fake = normal(300, 6, 0), normal(300, 6, 1, sd=0.8)
+    found = Prdc()(sample(real), sample(fake))
+    three, five = prdc(real, fake, 3), prdc(real, fake, 5)
+    expected = {name: (three if name in ("precision", "recall") else five)[name] for name in found}
+    order = torch.randperm(300, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(found, prdc(real[order], fake[order], 3, 5))
+    assert found == pytest.approx(expected)
+
+
 def test_prdc_equals_its_definition() -> None:
     real, fake, k = normal(40, 3, 0), normal(30, 3, 1, sd=1.5), 3
     among = [torch.cdist(x, x).sort(1).values[:, k] for x in (real, fake)]
@@ -195,6 +209,17 @@ def test_inception_score_has_its_known_extremes() -> None:
     assert InceptionScore(1)(sample(sure), sample(sure, sure))["inception_score"] == pytest.approx(10)
     one_class = sure[:1].repeat(1000, 1)
     assert InceptionScore(1)(sample(sure), sample(sure, one_class))["inception_score"] == pytest.approx(1)
+
+
+def test_inception_score_names_the_extractor_that_suits_the_data() -> None:
+    pixels = normal(60, 4, 0)
+    for label, suitable in (
+        (torch.arange(60) % 3, "use extractor=classifier"),
+        (torch.zeros(60, dtype=torch.long), "use data with labels, or extractor=inception"),
+        (None, "use data with labels, or extractor=inception"),
+    ):
+        with pytest.raises(UserError, match=suitable):
+            InceptionScore()(sample(pixels, label=label), sample(pixels))
 
 
 def test_diversity_has_its_known_extremes() -> None:
@@ -230,61 +255,114 @@ def test_two_sample_test_separates_what_differs() -> None:
     assert TwoSample()(sample(real), sample(normal(600, 5, 1, mean=50.0)))["two_sample"] == 1.0
     order = torch.randperm(600, generator=torch.Generator().manual_seed(3))
     assert TwoSample()(sample(real), sample(real[order]))["two_sample"] < 0.1  # copies
+    assert set(TwoSample.better.values()) == {"0.5"}
 
 
-def images(count: int, seed: int) -> ImageSet:
-    pixels = torch.randint(0, 256, (count, 1, 6, 6), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
-    return ImageSet(Features(torch.zeros(count, 1), None), pixels)
+def images(count: int, seed: int, side: int = 16) -> ImageSet:
+    """Smooth random images, so that a shift of a pixel changes them a little."""
+    coarse = torch.rand(count, 1, side // 4, side // 4, generator=torch.Generator().manual_seed(seed))
+    pixels = (255 * torch.nn.functional.interpolate(coarse, size=(side, side), mode="bicubic").clamp(0, 1)).byte()
+    return ImageSet(Features(torch.zeros(count, 1), None), pixels, rows=torch.arange(count))
+
+
+def samples_of(pixels: Tensor) -> ImageSet:
+    return ImageSet(Features(torch.zeros(len(pixels), 1), None), pixels)
+
+
+def memorisation(real: ImageSet, mirrors: bool = False, **options: int) -> Memorisation:
+    evaluation = mock.Mock()
+    evaluation.data.count, evaluation.data.mirrors = len(real), mirrors
+    evaluation.data.images = lambda rows: real.pixels[rows]
+    measure = Memorisation(**options)
+    measure.prepare(evaluation)
+    return measure
 
 
 def test_memorisation_finds_copies_and_shows_them() -> None:
-    real, new = images(400, 0), images(300, 1)
-    measure = Memorisation(shown=3, neighbours=2)
-    evaluation = mock.Mock(rows=torch.arange(250))  # copies are found also of images that other metrics do not use
-    evaluation.data.rows, evaluation.data.mirrors = {"image": real.pixels}, False
-    measure.prepare(evaluation)
-    looked_at = real[torch.arange(250)]
+    real, new = images(400, 0), samples_of(images(300, 1).pixels)
+    measure = memorisation(real, shown=3, neighbours=2)
+    looked_at = real[torch.arange(250)]  # copies are found also of images that other metrics do not use
     found = measure(looked_at, new)
     assert found["nearest_training"] == pytest.approx(1, abs=0.1)
     assert found["copied"] < 0.05
-    near = ImageSet(new.extracted, real.pixels[:300].clone())
+    near = samples_of(real.pixels[:300].clone())
     near.pixels[:, 0, 0, 0] ^= 1
     copies = measure(looked_at, near)
     assert copies["nearest_training"] < 0.02
     assert copies["copied"] == 1
     assert measure.pictures(looked_at, near)["neighbours"].size[0] >= 512
-    turned = ImageSet(near.extracted, near.pixels.flip(3))
+    turned = samples_of(near.pixels.flip(3))
     assert measure(looked_at, turned)["copied"] < 0.05
-    evaluation.data.mirrors = True
-    measure.prepare(evaluation)
-    assert [measure(looked_at, subject)["copied"] for subject in (near, turned)] == [1, 1]
-    assert measure(looked_at, new)["copied"] < 0.05
-    row = int(measure._nearest(looked_at, turned.pixels[290:291], 2).row[0, 0])
-    assert row == 290  # the numbers of `other_pixels` follow those of `real`
-    evaluation.is_training_data = False
+    mirrored = memorisation(real, mirrors=True)
+    assert [mirrored(looked_at, subject)["copied"] for subject in (near, turned)] == [1, 1]
+    assert mirrored(looked_at, new)["copied"] < 0.05
+    evaluation = mock.Mock(is_training_data=False)
     with pytest.raises(UserError, match="these are others"):
         measure.prepare(evaluation)
+
+
+def test_shifted_and_noisy_copies_are_found() -> None:
+    real = images(400, 0, side=28)
+    measure = memorisation(real)
+    source = real.pixels[:200].float()
+    noise = 25 * torch.randn(source.shape, generator=torch.Generator().manual_seed(2))
+    shifted = {shift: source.roll(shift, (2, 3)).byte() for shift in [(1, 0), (0, -1), (2, 1)]}
+    assert {shift: measure(real, samples_of(pixels))["copied"] for shift, pixels in shifted.items()} == dict.fromkeys(
+        shifted, 1.0
+    )
+    assert measure(real, samples_of((source + noise).clamp(0, 255).byte()))["copied"] > 0.9
+    assert measure(real, samples_of(images(200, 1, side=28).pixels))["copied"] < 0.05
+    far = samples_of(source.roll((9, 9), (2, 3)).byte())
+    assert measure(real, far)["copied"] < 0.05  # no small shift
+
+
+def test_real_images_are_no_copies_of_themselves() -> None:
+    real = images(600, 0)
+    measure = memorisation(real)
+    held_out = real[torch.arange(400, 600)]
+    assert measure(real[torch.arange(400)], held_out)["copied"] < 0.05
+    assert measure(real[torch.arange(400)], samples_of(held_out.pixels))["copied"] == 1
 
 
 def test_memorisation_with_duplicates_and_small_sets() -> None:
     real = images(200, 0)
     real.pixels[100:120] = real.pixels[:20]
-    evaluation = mock.Mock(rows=torch.arange(200))
-    evaluation.data.rows, evaluation.data.mirrors = {"image": real.pixels}, False
-    measure = Memorisation()
-    measure.prepare(evaluation)
-    assert measure(real, real[torch.arange(100)])["copied"] == 1  # though each of 40 is as near to another
+    assert memorisation(real)(real, samples_of(real.pixels[:100]))["copied"] == 1  # though 40 are as near to another
     few = real[torch.arange(12)]
-    evaluation = mock.Mock(rows=torch.arange(12))
-    evaluation.data.rows, evaluation.data.mirrors = {"image": few.pixels}, False
-    measure.prepare(evaluation)
-    assert set(found := measure(few, few)) == {"nearest_training"}
+    found = memorisation(few)(few, samples_of(few.pixels))
+    assert set(found) == {"nearest_training"}
     assert found["nearest_training"] == 0
+
+
+def test_shifts_of_points_and_small_images_are_none() -> None:
+    points = ImageSet(Features(torch.zeros(300, 1), None), normal(300, 2, 0)[:, :, None, None], rows=torch.arange(300))
+    found = memorisation(points)(points, samples_of(normal(200, 2, 1)[:, :, None, None]))
+    assert found["copied"] < 0.05
+    row = memorisation(points).search(points.pixels[7:9], 1).row[:, 0]
+    assert row.tolist() == [7, 8]
+
+
+def test_copies_are_found_in_feature_space() -> None:
+    real, new = sample(normal(500, 8, 0)), sample(normal(300, 8, 1))
+    copied = sample(real.features[:300] + 1e-3 * normal(300, 8, 2))
+    assert Copies()(real, copied)["copied"] == 1
+    assert Copies()(real, new)["copied"] < 0.05
+    twice = sample(torch.cat([real.features, real.features[:100]]))
+    assert Copies()(twice, new)["copied"] < 0.05  # duplicates among the real images set no threshold
 
 
 def test_duplicates_are_at_distance_zero() -> None:
     real = images(60, 0).pixels
     assert (nearest(real, torch.cat([real, real]), 2).distance == 0).all()
+
+
+def test_vendi_has_no_better_direction() -> None:
+    """Noise, which no real image is like, raises it: it is best near that of real images."""
+    real = normal(600, 3, 0) @ normal(3, 12, 1)
+    noisy = real + 2 * normal(600, 12, 2)
+    numbers = [Diversity()(sample(real), sample(images))["vendi"] for images in (real, noisy)]
+    assert numbers[1] > 1.2 * numbers[0]
+    assert Diversity.better["vendi"] == "baseline"
 
 
 def test_diversity_of_identical_images_is_refused() -> None:
@@ -351,3 +429,55 @@ def test_conditional_accuracy_needs_labels() -> None:
     assert measure(told, told)["conditional_accuracy"] == 0.75
     with pytest.raises(UserError, match="this generator is not conditioned on labels"):
         measure(told, sample(logits, logits))
+
+
+# --- Frechet distances of more samples, of classes, and of embeddings
+
+
+def test_fid_infinity_has_no_bias_from_few_samples() -> None:
+    real = sample(normal(20_000, 16, 0))
+    plain, extrapolated = [], []
+    for seed in range(12):
+        fake = sample(normal(400, 16, 10 + seed))  # its true distance is 0
+        plain.append(FrechetDistance()(real, fake)["fid"])
+        extrapolated.append(FrechetInfinity()(real, fake)["fid_infinity"])
+    assert np.mean(plain) > 0.15
+    assert abs(np.mean(extrapolated)) < 0.04
+    line = torch.tensor([1.0, 2.0, 4.0]).double()
+    assert intercept(line, 3 - 2 * line) == pytest.approx(3)
+    with pytest.raises(UserError, match="the extrapolation with 16 features needs at least 128"):
+        FrechetInfinity()(real, sample(normal(60, 16, 1)))
+
+
+def test_intra_fid_is_the_distance_of_each_class() -> None:
+    label = torch.arange(6000) % 3
+    real, fake = sample(normal(6000, 4, 0), label=label), sample(normal(6000, 4, 1), label=label)
+    fake.features[label == 2] += 3.0
+    measure = IntraFrechetDistance()
+    measure.prepare(mock.Mock(data=mock.Mock(classes=["a", "b", "c"])))
+    found = measure(real, fake)
+    assert found["intra_fid_worst"] == pytest.approx(36, rel=0.05)  # 4 x 3^2
+    assert found["intra_fid"] == pytest.approx(12, rel=0.05)
+    assert measure.protocol()["by_class"]["a"] < 0.05
+    swapped = sample(fake.features, label=(label + 1) % 3)
+    assert measure(real, swapped)["intra_fid"] == pytest.approx(12, rel=0.05)  # 36, 0, 0
+    few = sample(normal(20, 4, 1), label=torch.tensor([0] * 10 + [1] * 8 + [2] * 2))
+    with pytest.raises(UserError, match="class 'c' has 2 images, and the covariance of 4 features needs 5"):
+        measure(real, few)
+    with pytest.raises(UserError, match="not conditioned on labels"):
+        measure(real, sample(fake.features))
+
+
+def test_cmmd_is_the_formula_of_its_code() -> None:
+    x, y = normal(60, 16, 0), normal(45, 16, 1, mean=0.5)
+    found = EmbeddingMMD()(sample(x), sample(y))["cmmd"]
+    a, b = (v.double().numpy() / np.linalg.norm(v.double().numpy(), axis=1, keepdims=True) for v in (x, y))
+    squared = {
+        name: np.square(one).sum(1)[:, None] + np.square(two).sum(1) - 2 * one @ two.T
+        for name, one, two in (("aa", a, a), ("bb", b, b), ("ab", a, b))
+    }
+    kernel = {name: np.exp(-distance / (2 * 10.0**2)).mean() for name, distance in squared.items()}
+    assert found == pytest.approx(1000 * (kernel["aa"] + kernel["bb"] - 2 * kernel["ab"]), rel=1e-9)
+    one, opposite = torch.tensor([[3.0, 0.0]]).repeat(20, 1), torch.tensor([[-0.1, 0.0]]).repeat(20, 1)
+    closed = 1000 * 2 * (1 - np.exp(-4 / 200))  # two points of length 1 at distance 2
+    assert EmbeddingMMD()(sample(one), sample(opposite))["cmmd"] == pytest.approx(closed, rel=1e-9)

@@ -260,6 +260,16 @@ def test_a_size_that_does_not_fit_is_refused_with_the_nearest_that_does(model: s
     assert ratio.min() >= 0.5 and ratio.max() < 2
 
 
+@pytest.mark.parametrize("size", [(112, 92), (92, 112), (27, 33), (100, 250), (15, 90), 61])
+def test_a_suggested_size_is_accepted_and_not_larger(size: Any) -> None:
+    """Pictures are not enlarged, so a suggestion above their size would be refused, too."""
+    with pytest.raises(UserError, match="nearest: ") as error:
+        dcgan_stages(size)
+    nearest = height_width(literal_eval(str(error.value).split("nearest: ")[1]))
+    dcgan_stages(nearest)
+    assert all(side <= max(limit, 16) for side, limit in zip(nearest, height_width(size)))
+
+
 def test_dcgan_refuses_other_sizes() -> None:
     for size in (4, 8, 15, 36, 100):
         with pytest.raises(UserError, match="nearest"):

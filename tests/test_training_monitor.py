@@ -3,7 +3,9 @@
 import csv
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from helpers.composing import LONG, SMALL, composed, input_options
 from helpers.training import Fit, built
 from oakleaf.callbacks.alarms import ADVICE, Alarm
 from oakleaf.callbacks.pixel_statistics import PixelStatistics, small
+from oakleaf.callbacks.training_monitor import TrainingMonitor
 from oakleaf.runtime.loggers import WeightsAndBiases, send_alert
 
 QUIET = ["callbacks.samples=null", "callbacks.checkpoint=null", "trainer.enable_progress_bar=false"]
@@ -68,6 +71,36 @@ def test_alarm_collapse_if_g_ignores_its_latents(tmp_path: Path, alarms: Any) ->
     toy = ["model=toy", "data=toy", "max_images=20000", *QUIET, "callbacks.training_monitor.every=1000"]
     spoiled(tmp_path, 10_000, deaf, *toy)
     assert alarms().count("collapse") == 1
+
+
+def test_alarm_collapse_of_a_run_that_was_collapsed_from_the_start(tmp_path: Path, alarms: Any) -> None:
+    """All samples are one point, and no earlier value is there to compare with."""
+    toy = ["model=toy", "data=toy", "max_images=20000", *QUIET, "callbacks.training_monitor.every=1000"]
+    spoiled(tmp_path, 0, deaf, *toy, "callbacks.training_monitor.collapse_warmup_images=2000")
+    assert alarms() == ["collapse"]
+
+
+@pytest.mark.parametrize(
+    ("coverage", "diversity", "alarm"),
+    [
+        ([0.01, 0.03, 0.05, 0.02, 0.04, 0.03, 0.05, 0.02, 0.01, 0.03], [0.2] * 10, True),  # few images cover the grid
+        ([0.3] * 10, [0.01] * 10, True),
+        (
+            [0.02, 0.04, 0.15, 0.22, 0.4, 0.5, 0.5, 0.5, 0.5, 0.5],
+            [0.13, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.0],
+            False,
+        ),
+    ],
+)
+def test_samples_are_compared_with_real_images_whatever_the_run_had_before(
+    coverage: list[float], diversity: list[float], alarm: bool, alarms: Any
+) -> None:
+    monitor = TrainingMonitor()
+    trainer = mock.MagicMock(loggers=[])
+    for check, values in enumerate(zip(diversity, coverage), 1):
+        module = SimpleNamespace(images_seen=10_000 * check, total_images=100_000)
+        monitor._check_collapse(trainer, module, *values)  # type: ignore[arg-type]
+    assert alarms() == (["collapse"] if alarm else [])
 
 
 def test_mirrored_copies_are_recognised_if_training_mirrors() -> None:

@@ -14,6 +14,13 @@ def from_bytes(pixels: Tensor) -> Tensor:
     return pixels.float() / 127.5 - 1 if pixels.dtype == torch.uint8 else pixels
 
 
+def as_bytes(pixels: Tensor) -> Tensor:
+    """Return images as they are stored as uint8, on their device; floating point is in [-1, 1]."""
+    if pixels.dtype == torch.uint8:
+        return pixels
+    return pixels.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+
+
 def are_points(images: Tensor) -> bool:
     """Return whether the rows are points of a space, [B, d, 1, 1], and not images."""
     return images.shape[2:] == (1, 1)

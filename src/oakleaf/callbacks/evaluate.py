@@ -17,7 +17,7 @@ from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.extractors import Extractor
 from oakleaf.metrics.metric import Metric
 from oakleaf.metrics.scores import evaluate_metrics, sample_count, versions, write
-from oakleaf.runtime import distributed
+from oakleaf.runtime import distributed, signals
 from oakleaf.runtime.loggers import log_scalars
 from oakleaf.runtime.run_dir import BEST, IgnoreFullDisk
 
@@ -68,9 +68,10 @@ class Evaluate(Callback):
         Raises:
             UserError: no configured metric gives a value of that name, or the value has no better direction.
         """
-        directions = {name: direction for metric in self.metric.values() for name, direction in metric.better.items()}
-        if self.best is not None and not directions.get(self.best):
-            known = ", ".join(sorted(name for name, direction in directions.items() if direction))
+        better = [pair for metric in self.metric.values() for pair in metric.better.items()]
+        directions = {name: direction for name, direction in better if direction in ("lower", "higher")}
+        if self.best is not None and self.best not in directions:
+            known = ", ".join(sorted(directions))
             raise UserError(
                 f"callbacks.evaluate.best={self.best}: no metric here gives this value; choose among {known}"
             )
@@ -100,8 +101,14 @@ class Evaluate(Callback):
         self.evaluated_images = module.images_seen
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         fake = sample_count(self.fake, self.metric)
-        evaluation = EvaluationData(module, data, self.extractor, fake, self.real, seed=module.seed)
-        result = evaluate_metrics(self.metric, evaluation, with_baseline=False)
+        how: Any = {"seed": module.seed, "with_baseline": False, "resamples": 0}
+        evaluation = EvaluationData(module, data, self.extractor, fake, self.real, **how)
+        try:
+            with signals.interruptible():
+                result = evaluate_metrics(self.metric, evaluation)
+        except signals.Interrupted:
+            log.warning("the evaluation is left out")
+            return
         for name, reason in result.failures.items():
             log.warning("%s: %s", name, reason)
         scalars = {f"metric/{score.name}": score.value for score in result.scores}
@@ -110,10 +117,7 @@ class Evaluate(Callback):
             with self.ignore_full_disk(scores := self.folder / "scores"):
                 write(result, scores, versions())
         by_name = {score.name: score for score in result.scores}
-        names = (
-            self.best,
-            f"{self.best}{self.extractor.suffix}",
-        )  # values that depend on the extractor have its suffix
+        names = (self.best, self.extractor.number_name(self.best or ""))
         best = next((by_name[name] for name in names if name in by_name), None)
         value = distributed.broadcast_scalar(best.value if best else nan, module.device)
         if best and not isnan(value):

@@ -25,6 +25,7 @@ LOSS, GRADIENT_NORM = "loss/discriminator/adversarial", "gradient_norm/generator
 MIN_IMAGES_PER_SAMPLE = 40  # images seen for each sample drawn, if `every` is null: checks cost about 2 % of the run
 CHANGE_ITERATIONS = 10  # iterations after which the same latents are drawn again
 MIN_VALUES = 16  # per image; with fewer, as for points in the plane, samples are close to training data by chance
+COLLAPSE_WARMUP = 0.1  # fraction of the run during which diversity and coverage may be those of an untrained generator
 MIN_BEST = 0.2  # diversity and coverage up to this are of an untrained generator, and a fall from there says nothing
 
 
@@ -52,7 +53,10 @@ class TrainingMonitor(Callback):
         min_fraction_of_run: and for this fraction of the run.
         collapse_fraction: `collapse`, if the diversity or the coverage of the generator's samples is below this
             fraction of its best value (values above 1, that of real images, count as 1),
-        min_diversity: or if the diversity is below this after half of the run.
+        min_diversity: or if the diversity is below this,
+        min_coverage: or the coverage is below this, compared with real images (1), whatever the run had before;
+        collapse_warmup_images: both only after so many images and a tenth of the run, because an untrained generator
+            has similar values.
         copy_distance: `memorisation`: a sample is a copy if its distance to the nearest training image is at most this
             fraction of that image's distance to its own nearest other one.
         max_copied: The alarm is raised if more than this share of the samples are copies.
@@ -76,6 +80,8 @@ class TrainingMonitor(Callback):
     min_fraction_of_run: Fraction = 0.03
     collapse_fraction: Fraction = 0.33
     min_diversity: Fraction = 0.05
+    min_coverage: Fraction = 0.06
+    collapse_warmup_images: NonNegativeInt = 20_000
     copy_distance: PositiveFloat = 0.33
     max_copied: Fraction = 0.3
     max_change: PositiveFloat = 0.5
@@ -84,7 +90,7 @@ class TrainingMonitor(Callback):
     patience: PositiveInt = 3
 
     def __post_init__(self) -> None:
-        self.interval = Interval(self.every, parts=20)
+        self.interval = Interval(self.every, parts=20, limited=True)
         self.alarms = {name: Alarm(self.patience) for name in ADVICE}
         self.alarms["discriminator_dominates"].patience = self.min_checks
         self.largest = dict.fromkeys((LOSS, GRADIENT_NORM, "diversity", "coverage"), 0.0)  # values so far
@@ -108,7 +114,8 @@ class TrainingMonitor(Callback):
             self.check_discriminator(trainer, pl_module)
         affordable = pl_module.images_seen - self.checked_images >= MIN_IMAGES_PER_SAMPLE * self.count
         if self.interval.is_due(pl_module) and (self.every or affordable):
-            self.check_samples(trainer, pl_module)
+            with self.interval.timed():
+                self.check_samples(trainer, pl_module)
         elif (
             self.previous is not None
             and pl_module.iteration == self.checked_iteration + CHANGE_ITERATIONS
@@ -166,8 +173,8 @@ class TrainingMonitor(Callback):
         log_scalars(trainer, {"health/sample_change": change})
 
     def _check_collapse(self, trainer: Trainer, module: GAN, diversity: float, coverage: float) -> None:
-        second_half = 2 * module.images_seen > (module.total_images or math.inf)
-        bad = diversity < self.min_diversity and second_half
+        warmup = max(self.collapse_warmup_images, COLLAPSE_WARMUP * (module.total_images or 0))
+        bad = module.images_seen >= warmup and (diversity < self.min_diversity or coverage < self.min_coverage)
         for name, value in (("diversity", diversity), ("coverage", coverage)):
             best = self.largest[name] = max(self.largest[name], value)
             bad |= best > MIN_BEST and value < self.collapse_fraction * min(best, 1.0)

@@ -46,21 +46,29 @@ def evaluate_checkpoint(options: Any) -> Any:
     from oakleaf.builder.load import gan_from_checkpoint
     from oakleaf.image_grid import from_bytes
     from oakleaf.metrics.evaluation_data import EvaluationData
-    from oakleaf.metrics.scores import SHOWN, evaluate_metrics, sample_count, table, versions, write
+    from oakleaf.metrics.scores import SHOWN, sample_count, table, truncated_results, versions, write
     from oakleaf.runtime.checkpoint_io import checkpoint_path, file_hash, read_checkpoint
 
     _validate(options)
     file = checkpoint_path(options["checkpoint"])
-    changes = {"model.game.prior.truncation": options["truncation"]} if options["truncation"] else {}
     content = read_checkpoint(file)
-    module = gan_from_checkpoint(content, changes).to(resolve_device(options["device"]))
-    data, split, test, not_trained_on = real_data(content, options["split"], options["root"])
+    module = gan_from_checkpoint(content).to(resolve_device(options["device"]))
+    data, split, test, not_trained_on, is_test = real_data(content, options["split"], options["root"])
     metrics = {name: instantiate_allowed(node) for name, node in options["metric"].items()}
     fake = sample_count(options["fake"], metrics)
-    real = max(options["real"], 2 * fake)  # as many may be held out for the real-data baseline
-    extractor, ema, seed = instantiate_allowed(options["extractor"]), options["ema"], options["seed"]
-    evaluation = EvaluationData(module, data, extractor, fake, real, ema, seed, test, not_trained_on)
-    results = evaluate_metrics(metrics, evaluation)
+    counts = {"fake": fake, "real": options["real"], "resamples": options["resamples"]}
+    how = {
+        "is_test": is_test,
+        "ema": options["ema"],
+        "seed": options["seed"],
+        "with_baseline": options["baseline"],
+        **counts,
+    }
+    extractor = instantiate_allowed(options["extractor"])
+    evaluation = EvaluationData(module, data, extractor, test=test, not_trained_on=not_trained_on, **how)
+    truncations = options["truncation"] if isinstance(options["truncation"], list) else [options["truncation"]]
+    evaluation.truncation = truncations[0]
+    results = truncated_results(metrics, evaluation, truncations)
     if results.scores:
         results.pictures["samples"] = _sample_figure(evaluation, from_bytes(evaluation.fake.pixels), SHOWN)
     out = make_output_dir(options["out"] or run_dir_of(file))
@@ -83,13 +91,14 @@ def _sample_figure(evaluation: Any, images: Any, most: int) -> Any:
 
 
 def _validate(options: Any) -> None:
-    from oakleaf.config.types import PositiveFloat, PositiveInt
+    from oakleaf.config.types import NonNegativeInt, PositiveInt, Truncation
     from oakleaf.config.validate import validate
 
     if not options.get("metric"):
         raise UserError("metric= is empty: name one, or several as metric=[fid,kid]")
     texts: dict[str, Any] = {"checkpoint": str, "device": str, "split": str | None, "root": str | None}
-    numbers = {"fake": PositiveInt, "real": PositiveInt, "seed": int, "truncation": PositiveFloat | None, "ema": bool}
+    numbers: dict[str, Any] = {"fake": PositiveInt, "real": PositiveInt, "resamples": NonNegativeInt, "seed": int}
+    numbers |= {"truncation": Truncation | list[Truncation | None] | None, "ema": bool, "baseline": bool}
     validate(options, fixed={"": {**texts, **numbers, "out": str | None, "extractor": Any, "metric": Any}})
 
 
@@ -102,18 +111,21 @@ def _named_metrics() -> bool:
 
 def _protocol(evaluation: Any, uses_samples: bool) -> str:
     """The protocol as text for people."""
+    from oakleaf.metrics.scores import held_out_description
+
     module, data = evaluation.module, evaluation.data
     shape = " x ".join(str(side) for side in (data.channels, *data.size))
     network = "the EMA generator" if evaluation.ema and module.generator_ema else "the generator"
     samples, after = f"{len(evaluation.fake):,} samples ({shape}) of {network}", f"after {module.images_seen:,} images"
     if not uses_samples:
         return f"{after}, seed {evaluation.seed}, on {data.name}; {samples} for the picture\nextractor: none"
-    reference, held_out = evaluation.baseline
-    return (
-        f"{samples} {after}, seed {evaluation.seed}, against {len(evaluation.real):,} real images of {data.name}; "
-        f"real: {len(held_out):,} held-out real images against {len(reference):,}\n"
-        f"extractor: {_extractor(evaluation)}"
-    )
+    compared = f"against {len(evaluation.real):,} real images of {data.name}"
+    if evaluation.with_baseline and len(evaluation.held_out) < len(evaluation.fake):
+        compared += f"; {len(evaluation.matched):,} of them where there is a baseline (baseline=false: all)"
+    lines = [f"{samples} {after}, seed {evaluation.seed}, {compared}"]
+    if evaluation.with_baseline:
+        lines.append(f"baseline: {held_out_description(evaluation)}, unless metrics.json says otherwise")
+    return "\n".join([*lines, f"extractor: {_extractor(evaluation)}"])
 
 
 def _extractor(evaluation: Any) -> str:
@@ -122,7 +134,3 @@ def _extractor(evaluation: Any) -> str:
     known = evaluation.extractor.protocol()
     about = ", ".join(f"{name} {value}" for name, value in known.items() if name != "name")
     return f"{known['name']} ({about})"
-
-
-if __name__ == "__main__":
-    main()

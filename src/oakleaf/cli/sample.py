@@ -31,8 +31,9 @@ def _is_list_of_seeds(argument: str) -> bool:
 def sample(config: DictConfig) -> None:
     """Generate images, and write `grid.png`, and `samples.npy` or a PNG file for each image, into the folder `out`.
 
-    samples.npy holds uint8 [N, H, W, C] for images, float32 [N, d] for points. A mode that moves through latent space
-    is also written as `animation.gif` and `animation.mp4`.
+    samples.npy holds uint8 [N, H, W, C] for images, float32 [N, d] for points; uint16 or float32, in the values of the
+    pictures, if these have more than 8 bits. A mode that moves through latent space is also written as `animation.gif`
+    and `animation.mp4`.
     """
     if OmegaConf.is_missing(config, "checkpoint"):
         raise UserError("checkpoint= is missing: name a run's folder or a checkpoint file")
@@ -47,9 +48,10 @@ def sample(config: DictConfig) -> None:
     content = read_checkpoint(options["checkpoint"])
     module = gan_from_checkpoint(content).to(resolve_device(options["device"]))
     mode = instantiate_allowed(options["mode"])
+    mode.truncation = options["truncation"]
     mode.set_data(lambda: real_data(content, options["split"], options["root"])[0])
     chosen = {key: options[key] for key in ("seed", "condition", "ema", "captions")}
-    sampler = Sampler(module, mode, **chosen)
+    sampler = Sampler(module, mode, content["hyper_parameters"]["data"], **chosen)
     out = make_output_dir(options["out"])
     files = sampler.write(out, _formats(options.get("format")))
     files += [sampler.draw_grid(out, _true_modes(content)), *sampler.draw_animation(out)]

@@ -20,6 +20,7 @@ MAX_WIDTH = 2048  # pixels; rows of more than ten images that are wider are brok
 UNBROKEN = 10  # images in a row that are never broken
 PADDING, MAX_GAP = 2, 8  # pixels between two images: so many, enlarged like the images, but at most so many
 MIN_TEXT, MAX_TEXT = 12, 28  # size of the font in pixels; in between it is in proportion to the picture's width
+MAX_CHANNELS, MAX_CHANNEL_ROWS = 8, 32  # of images with other channels than grey, colour and opacity
 CAPTION_LINES = 3  # below an image, at most
 SMALLEST = 10  # size of the font where there is little room
 WIDTH_PER_TEXT = 45  # width of the picture divided by the size of its font
@@ -139,12 +140,14 @@ def draw_grid(images: Tensor, layout: Layout | None = None, captions: bool = Tru
     Small images are enlarged by an integer factor, and the text is as large as suits the picture.
 
     Args:
-        images: the images, row by row, [B, C, H, W] in [-1, 1]; of other numbers of channels than 1, 3 and 4 the first
-            one, or the first three, are shown.
+        images: the images, row by row, [B, C, H, W] in [-1, 1]. With other channels than grey, colour and opacity, each
+            image has a row of its own, with a column for each channel.
         layout: panels, headings and title; None: a square without any.
         captions: whether titles and headings are drawn; without them the panels are plain tiles.
     """
     layout = layout or Layout()
+    if images.shape[1] not in (1, 3, 4):
+        images, layout = _channels_apart(images, layout)
     height, width = images.shape[2:]
     blocks = list(_blocks(len(images), layout.panels, width))
     sizes = _sizes(blocks, layout.title + layout.note, height, width, captions)
@@ -159,6 +162,14 @@ def draw_grid(images: Tensor, layout: Layout | None = None, captions: bool = Tru
         _draw_block(canvas, block, pictures, sizes, top)
         top += _block_height(block, sizes)
     return canvas
+
+
+def _channels_apart(images: Tensor, layout: Layout) -> tuple[Tensor, Layout]:
+    """Return the channels of images as grey images, a row for each image."""
+    channels = min(images.shape[1], MAX_CHANNELS)
+    of = f" of {images.shape[1]}" if images.shape[1] > channels else ""
+    panel = Panel(columns=channels, column_names=[f"channel {number}{of}" for number in range(channels)])
+    return images[:MAX_CHANNEL_ROWS, :channels].flatten(0, 1)[:, None], Layout((panel,), layout.title, layout.note)
 
 
 def _blocks(count: int, panels: Sequence[Panel], width: int) -> Iterator[Block]:
@@ -297,9 +308,7 @@ def _block_height(block: Block, sizes: Sizes) -> int:
 
 def _pictures(images: Tensor, zoom: int) -> list[Image.Image]:
     """Convert images to enlarged pictures in colour."""
-    channels = images.shape[1]
-    shown = images if channels in (1, 3, 4) else images[:, : 1 if channels < 3 else 3]
-    pixels = to_bytes(shown).permute(0, 2, 3, 1).numpy().repeat(zoom, 1).repeat(zoom, 2)
+    pixels = to_bytes(images).permute(0, 2, 3, 1).numpy().repeat(zoom, 1).repeat(zoom, 2)
     pictures = [Image.fromarray(np.ascontiguousarray(one.squeeze(2) if one.shape[2] == 1 else one)) for one in pixels]
     return [picture.convert("RGB") if picture.mode == "L" else picture for picture in pictures]
 

@@ -19,8 +19,9 @@ class CodeError(Metric):
     """The classification error on real test images of the first categorical code, `argmax Q(c_1 | x)`.
 
     Each value of the code is matched to one class by the assignment with the fewest errors (the Hungarian method, Kuhn
-    1955); the labels are used for nothing else. The metric uses no samples, so it does not depend on their quality, and
-    has no real-data baseline.
+    1955); the labels are used for nothing else. The baseline is the chance level: the error of the same values in a
+    random order, which is below 1 - 1/K because the matching chooses the best assignment. The metric uses no samples,
+    so it does not depend on their quality.
 
     Reference: Chen 2016 (InfoGAN), arXiv:1606.03657, section 7.2.
     """
@@ -28,7 +29,7 @@ class CodeError(Metric):
     better = {"code_error": "lower"}
     uses_extractor = False
     uses_samples = False
-    has_baseline = False
+    baseline_is = "the chance level, that of a code that does not depend on the image"
 
     def prepare(self, evaluation: EvaluationData) -> None:
         prior = getattr(evaluation.module.game, "prior", None)
@@ -44,6 +45,9 @@ class CodeError(Metric):
 
     def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
         return {"code_error": assignment_error(self.predicted, self.label)}
+
+    def baseline(self, evaluation: EvaluationData) -> dict[str, float]:
+        return {"code_error": chance_level(self.predicted, self.label)}
 
     def protocol(self) -> dict[str, Any]:
         return {"test": len(self.label), "test_split": self.split, "matching": "Hungarian"}
@@ -61,3 +65,10 @@ def assignment_error(predicted: Tensor, label: Tensor) -> float:
     counts.index_put_((predicted, label), torch.ones_like(label), accumulate=True)
     values, classes = linear_sum_assignment(counts.numpy(), maximize=True)
     return 1 - float(counts[values, classes].sum()) / len(label)
+
+
+def chance_level(predicted: Tensor, label: Tensor, orders: int = 20) -> float:
+    """Compute the mean assignment error of the same values in random orders, which do not depend on the label."""
+    generator = torch.Generator().manual_seed(0)
+    shuffles = [predicted[torch.randperm(len(predicted), generator=generator)] for _ in range(orders)]
+    return sum(assignment_error(shuffled, label) for shuffled in shuffles) / orders

@@ -68,6 +68,7 @@ class GanTrainTest(LabelledTestMetric):
     """
 
     better = {"gan_train": "higher", "gan_test": "higher"}
+    has_errors = False
 
     def __init__(self, training: Training) -> None:
         self.training = training
@@ -101,6 +102,7 @@ class OneNN(LabelledTestMetric):
     """
 
     better = {"one_nn_error": "lower"}
+    has_errors = False
 
     def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
         rows, labels = labelled_rows(fake, NO_SAMPLE_LABELS)

@@ -13,6 +13,7 @@ from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, normalize, pad
 from oakleaf.config.types import PositiveInt
 from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.errors import UserError
+from oakleaf.image_grid import as_bytes
 from oakleaf.metrics.extractors import Extractor
 from oakleaf.metrics.image_set import Features
 
@@ -25,8 +26,8 @@ class Descriptors(Extractor):
 
     Four descriptors are each scaled to length 1 and concatenated: histograms of oriented gradients on 8 x 8 and 4 x 4
     cells, and the square roots of colour histograms, of 4^3 colours on 4 x 4 cells and of 5^3 colours on the whole
-    image. The principal components are those of the real images. Labels and captions are not used, so features of
-    training images and of other images are comparable.
+    image. The principal components are those of the real images that are not held out. Labels and captions are not
+    used, so features of training images and of other images are comparable.
 
     Args:
         width: the number of principal components.
@@ -39,15 +40,16 @@ class Descriptors(Extractor):
     def __init__(self, width: PositiveInt = 256) -> None:
         self.width = width
 
-    def prepare(self, data: ImageDataModule, device: Any) -> None:
-        super().prepare(data, device)
-        found = torch.cat([descriptors(images.to(device)) for images in data.iter_images(BATCH_SIZE)])
+    def prepare(self, data: ImageDataModule, device: Any, rows: Tensor | None = None) -> None:
+        super().prepare(data, device, rows)
+        found = torch.cat([descriptors(images.to(device)) for images in data.iter_images(BATCH_SIZE, rows)])
         if self.width > min(found.shape):
             raise UserError(f"width={self.width}: {len(found)} images have {min(found.shape)} components at most")
         self.mean = found.mean(0)
         centred = (found - self.mean).double()
         self.axes = torch.linalg.eigh(centred.T @ centred).eigenvectors.flip(1)[:, : self.width].float()
         self.digest = data.digest
+        self.fitted_on = len(found)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Features:
@@ -55,12 +57,18 @@ class Descriptors(Extractor):
         return Features(torch.cat([(descriptors(batch) - self.mean) @ self.axes for batch in batches]), None)
 
     def protocol(self) -> dict[str, Any]:
-        return {"name": "descriptors", "width": self.width, "axes": self.digest, "resize": "none"}
+        return {
+            "name": "descriptors",
+            "width": self.width,
+            "axes": self.digest,
+            "fitted_on": self.fitted_on,
+            "resize": "none",
+        }
 
 
 def descriptors(images: Tensor) -> Tensor:
     """Compute the four descriptors, [B, 1869], of uint8 images [B, 1 or 3, H, W]."""
-    images = images.expand(-1, 3, -1, -1)
+    images = as_bytes(images).expand(-1, 3, -1, -1)
     gradients = oriented_gradients(images.float() / 255)
     parts = [
         gradient_histograms(gradients, 8),

@@ -31,7 +31,7 @@ class Diversity(Metric):
     Reference: Friedman & Dieng 2022, arXiv:2210.02410, definition 3.1.
     """
 
-    better = {"class_entropy": "higher", "spread": "", "vendi": "higher"}
+    better = {"class_entropy": "higher", "spread": "baseline", "vendi": "baseline"}
 
     def __init__(self, most: PositiveInt = 2000) -> None:
         self.most = most

@@ -27,6 +27,7 @@ class EncoderOneNN(Metric):
     better = {"encoder_one_nn": "higher"}
     uses_extractor = False
     uses_samples = False
+    baseline_is = "the same accuracy in raw pixels"
 
     def prepare(self, evaluation: EvaluationData) -> None:
         if not hasattr(getattr(evaluation.module.game, "encoder", None), "features"):
@@ -56,5 +57,4 @@ class EncoderOneNN(Metric):
         return {"encoder_one_nn": float((predicted == self.test_labels).float().mean())}
 
     def protocol(self) -> dict[str, Any]:
-        sizes = {"references": len(self.training), "test": len(self.test), "test_split": self.split}
-        return {**sizes, "baseline": "the same in raw pixels"}
+        return {"references": len(self.training), "test": len(self.test), "test_split": self.split}

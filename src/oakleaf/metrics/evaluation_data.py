@@ -1,12 +1,10 @@
 """The data of one evaluation: samples and real images with their features, computed once for all metrics."""
 
-import logging
 from collections.abc import Callable
+from copy import copy
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,15 +13,13 @@ from oakleaf.errors import UserError
 from oakleaf.games import Batch
 from oakleaf.gan import GAN
 from oakleaf.metrics.extractors import Extractor
+from oakleaf.metrics.feature_cache import FeatureCache, all_gather_features, concatenate
+from oakleaf.metrics.held_out import evaluation_order, fitting_rows, held_out_rows
 from oakleaf.metrics.image_set import Features, ImageSet
 from oakleaf.metrics.neighbours import shuffled
 from oakleaf.runtime import distributed
-from oakleaf.runtime.cache import cache_path
-from oakleaf.runtime.run_dir import atomic_write
 from oakleaf.runtime.seeds import derive_seed
 from oakleaf.sampling.latents import seeded_inputs
-
-log = logging.getLogger(__name__)
 
 BATCH_SIZE = 256  # images that are generated, or passed through a network, at once
 
@@ -39,18 +35,24 @@ class EvaluationData:
         data: the real images.
         extractor: the feature extractor.
         fake: the number of samples.
-        real: the maximal number of real images, a fixed random selection from the set.
+        real: the maximal number of real images to compare with, a fixed random selection from the set.
         ema: generate with the EMA weights, if the model has them.
         seed: seed of the samples.
         test: returns the data module of the test split, called when a metric needs it; None if the set has no test
             split.
         not_trained_on: returns a data module and the indices of those of its images [N] that belong to the training
             split but were not trained on; None if the run was trained on all of the split.
+        is_test: whether `data` is the test split of the set that the run was trained on.
+        with_baseline: hold out a third of the real images, and compute every number for them too.
+        resamples: how many random halves of the samples are used for standard errors; 0: none are computed.
 
     Attributes:
         reserved: row indices of real images that a metric chooses or tests by; the baseline does not use them.
         missing_features_reason: why there are no features; empty if there are.
+        truncation: of the samples; see `oakleaf.sampling.truncation`.
     """
+
+    truncation: float | None = None
 
     def __init__(
         self,
@@ -63,23 +65,31 @@ class EvaluationData:
         seed: int = 0,
         test: Callable[[], ImageDataModule] | None = None,
         not_trained_on: Callable[[], tuple[ImageDataModule, Tensor]] | None = None,
+        is_test: bool = False,
+        with_baseline: bool = True,
+        resamples: int = 20,
     ) -> None:
-        self.module, self.data, self.extractor, self._test, self._not_trained_on = (
-            module,
-            data,
-            extractor,
-            test,
-            not_trained_on,
-        )
+        self.module, self.data, self.extractor = module, data, extractor
+        self._test, self._not_trained_on, self.is_test = test, not_trained_on, is_test
+        if resamples == 1:
+            raise UserError("resamples=1: 0, or at least 2, as one half of the samples has no standard deviation")
+        self.with_baseline, self.resamples = with_baseline, resamples
         self.fake_count, self.real_count, self.ema, self.seed = fake, real, ema, seed
         self.reserved: set[int] = set()
         self.missing_features_reason = "no metric of this evaluation uses an extractor"
+
+    def truncated(self, truncation: float | None) -> "EvaluationData":
+        """Return the same evaluation with other samples and without baselines; the real images are shared."""
+        other = copy(self)
+        other.truncation, other.with_baseline = truncation, False
+        other.__dict__.pop("fake", None)
+        return other
 
     def prepare(self) -> None:
         """Prepare the extractor; if that fails, keep the reason, and leave the images without features."""
         try:
             if self.extractor.prepared_for != (self.data.digest, str(self.device)):
-                self.extractor.prepare(self.data, self.device)
+                self.extractor.prepare(self.data, self.device, fitting_rows(self.data.count))
                 self.extractor.prepared_for = self.data.digest, str(self.device)
             self.missing_features_reason = ""
         except UserError as error:
@@ -102,29 +112,26 @@ class EvaluationData:
         """Whether the model was trained on these real images; True if the checkpoint does not record the data."""
         return self.module.trained_on in ("", self.data.hash)
 
-    def protocol(self, with_extractor: bool, with_baseline: bool) -> dict[str, Any]:
+    def protocol(self, with_extractor: bool, fake: int) -> dict[str, Any]:
         """Return what is needed to compare numbers: properties of the samples and the real images.
 
         Args:
             with_extractor: include the extractor's protocol.
-            with_baseline: include the sizes of the two sets of the baseline.
+            fake: the number of samples that are compared.
         """
         protocol: dict[str, Any] = {
             "data": self.data.name,
             "data_digest": self.data.hash,
             **self.data.resize_protocol,
             "shape": [self.data.channels, *self.data.size],
-            "fake": self.fake_count,
+            "fake": fake,
             "real": len(self.real),
             "conditions": self._conditions,
             "ema": self.ema and self.module.generator_ema is not None,
-            "truncation": getattr(getattr(self.module.game, "prior", None), "truncation", None),
+            "truncation": self.truncation or getattr(getattr(self.module.game, "prior", None), "truncation", None),
             "seed": self.seed,
             "images_seen": self.module.images_seen,
         }
-        if with_baseline:
-            reference, held_out = self.baseline
-            protocol["baseline"] = f"{len(held_out)} held-out real images against {len(reference)}"
         return {**protocol, "extractor": self.extractor.protocol()} if with_extractor else protocol
 
     @property
@@ -150,7 +157,7 @@ class EvaluationData:
         if self.fake_count < world:
             raise UserError(f"fake={self.fake_count}: fewer samples than the {world} processes that draw them")
         rows = self.condition_rows
-        inputs = seeded_inputs(self.module.game, self.fake_count, self.seed, with_condition=rows is None)
+        inputs = seeded_inputs(self.module.game, self.fake_count, self.seed, rows is None, self.truncation)
         label = inputs.get("label")
         if rows is not None:
             inputs["row"] = rows  # the conditions are read batch by batch: input images are large
@@ -158,7 +165,7 @@ class EvaluationData:
             label = self.data.column("label", rows) if conditioned_on_labels else None
         local = {name: values.tensor_split(world)[rank] for name, values in inputs.items()}
         pixels = self._generate(local)
-        features = _all_gather_features(self._extract(pixels))
+        features = all_gather_features(self._extract(pixels))
         pixels = distributed.all_gather(pixels.to(self.device)).cpu() if world > 1 else pixels
         return ImageSet(features, pixels, label)
 
@@ -206,54 +213,53 @@ class EvaluationData:
         return {name: own for name, own in inputs.items() if name != "row"} | {key: values}
 
     @cached_property
-    def rows(self) -> Tensor:
-        """The row indices of the real images that are used, ascending, [at most `real`]."""
-        return shuffled(self.data.count, self.real_count).sort().values
-
-    @cached_property
     def real(self) -> ImageSet:
-        """The real images; their features are cached on disk."""
-        rows = self.rows
-        pixels = self.data.images(None if len(rows) == self.data.count else rows)
-        label = self.data.column("label", rows) if "label" in self.data.columns else None
-        return ImageSet(self._cached_features(pixels), pixels, label)
+        """The reference: the real images that samples and held-out images are compared with.
 
-    def _cached_features(self, pixels: Tensor) -> Features:
-        """Read features of real images from the cache, or compute and save them.
-
-        The cache is used if all processes find the file; otherwise each process computes a part.
+        The first `real` of `evaluation_order`, but none of the held-out third if there is a baseline.
         """
-        if self.missing_features_reason:
-            return self._extract(pixels)
-        key = (self.data.digest, self.extractor.protocol(), len(pixels))
-        file = cache_path(self.data.cache, "features", key, ".npz")
-        if not distributed.all_true(file.is_file(), self.device):
-            rank, world = distributed.rank_and_world_size()
-            features = _all_gather_features(self._extract(pixels.tensor_split(world)[rank]))
-            if rank == 0:
-                _save_features(file, features)
-            return features
-        with np.load(file) as content:
-            arrays = {name: torch.from_numpy(content[name]).to(self.device) for name in content.files}
-        return Features(arrays["features"], arrays.get("logits"))
+        count = len(fitting_rows(self.data.count)) if self.with_baseline else self.data.count
+        return self._real_images(0, min(count, self.real_count))
 
     @cached_property
-    def baseline(self) -> tuple[ImageSet, ImageSet]:
-        """The two sets of the real-data baseline: the reference images, and held-out ones in place of the samples.
+    def held_out(self) -> ImageSet:
+        """Real images in place of the samples, for the baseline: no extractor was trained on them.
 
-        As many images are held out as there are samples, but at most half of the real images, and none that is
-        `reserved`.
+        As many as there are samples, or all of the held-out third that are not `reserved`.
         """
-        free = [i for i, row in enumerate(self.rows.tolist()) if row not in self.reserved]
-        count = min(self.fake_count, len(self.rows) // 2, len(free))
-        held_out = torch.tensor(free, dtype=torch.long)[shuffled(len(free), count)]
-        reference = torch.ones(len(self.rows), dtype=torch.bool)
-        reference[held_out] = False
-        return self.real[torch.nonzero(reference).flatten()], self.real[held_out]
+        pool = held_out_rows(self.data.count).tolist()
+        free = torch.tensor([i for i, row in enumerate(pool) if row not in self.reserved], dtype=torch.long)
+        free = free[: self.fake_count]
+        first = self.data.count - len(pool)
+        return self._real_images(first, first + int(free[-1]) + 1)[free] if len(free) else self._real_images(0, 0)
+
+    @cached_property
+    def matched(self) -> ImageSet:
+        """The samples that are compared if there is a baseline: as many as there are held-out images."""
+        return self.fake[: len(self.held_out)]
+
+    def _real_images(self, start: int, stop: int) -> ImageSet:
+        """The real images `start` to `stop` of `evaluation_order`; their features are cached on disk."""
+        order = evaluation_order(self.data.count)
+        rows = order[start:stop]
+        label = self.data.column("label", rows) if "label" in self.data.columns else None
+        if self.missing_features_reason:
+            features = Features(torch.zeros(len(rows), 0, device=self.device), None)
+            return ImageSet(features, self.data.images, label, rows)
+        key = (self.data.digest, self.extractor.protocol())
+        cache = FeatureCache(self.data.cache, key, order, self.device)
+        return ImageSet(cache(start, stop, self._extract_rows), self.data.images, label, rows)
+
+    def _extract_rows(self, rows: Tensor) -> Features:
+        """The features of real images, which are read batch by batch."""
+        batches = [self.extractor(images) for images in self.data.iter_images(BATCH_SIZE, rows)]
+        return concatenate(batches or [self.extractor(self.data.images(rows))])
 
     @cached_property
     def test(self) -> ImageDataModule | None:
         """The data module of the test split, or None."""
+        if self.is_test:
+            return self.data
         return self._test() if self._test else None
 
     def validation_and_test(self) -> tuple[ImageSet, ImageSet, str]:
@@ -275,17 +281,17 @@ class EvaluationData:
             raise UserError(
                 f"{count} real images are too few to hold out a sixth of them for testing: at least 12 are needed"
             )
-        if self.test is not None:
+        if self.test is not None and not self.is_test:
             data, rows = self._not_trained_on() if self._not_trained_on else (self.data, torch.empty(0))
             if len(rows):
                 return self._without_features(data, rows), self._without_features(self.test), "test"
             rows = torch.arange(count - sixth, count)
             self.reserved |= set(rows.tolist())
             return self._without_features(self.data, rows), self._without_features(self.test), "test"
-        order = shuffled(count).flip(0)  # `rows` are taken from the other end of this order
+        order = shuffled(count).flip(0)  # the held-out images are taken from the other end of this order
         self.reserved |= set(order[: 2 * sixth].tolist())
         validation, test = (self._without_features(self.data, order[i : i + sixth]) for i in (0, sixth))
-        return validation, test, "none: a random sixth of the real images"
+        return validation, test, "a random sixth of test" if self.is_test else "none: a random sixth of the real images"
 
     def training_and_test(self) -> tuple[ImageSet, ImageSet, str]:
         """Select real images for training a classifier and for testing it; neither set has features.
@@ -298,7 +304,7 @@ class EvaluationData:
             UserError: there are fewer than 12 real images.
         """
         _, test, split = self.validation_and_test()
-        if self.test is not None:
+        if self.test is not None and not self.is_test:
             return self._without_features(self.data), test, split
         training = torch.ones(self.data.count, dtype=torch.bool)
         training[sorted(self.reserved)] = False
@@ -306,33 +312,13 @@ class EvaluationData:
 
     def _without_features(self, data: ImageDataModule, rows: Tensor | None = None) -> ImageSet:
         """The images of these rows (None: all) as a set without features."""
-        pixels = data.images(rows)
+        pixels: Any = data.images() if rows is None else data.images  # all images are not copied
+        rows = torch.arange(data.count) if rows is None else rows
         label = data.column("label", rows) if "label" in data.columns else None
-        return ImageSet(Features(torch.empty(len(pixels), 0), None), pixels, label)
+        return ImageSet(Features(torch.empty(len(rows), 0), None), pixels, label, rows)
 
     def _extract(self, pixels: Tensor) -> Features:
         """Apply the extractor batch by batch; features [N, 0] if there is none."""
         if self.missing_features_reason:
             return Features(torch.zeros(len(pixels), 0, device=self.device), None)
-        batches = [self.extractor(batch) for batch in pixels.split(BATCH_SIZE)]
-        logits = [batch.logits for batch in batches if batch.logits is not None]
-        return Features(torch.cat([batch.features for batch in batches]), torch.cat(logits) if logits else None)
-
-
-def _all_gather_features(features: Features) -> Features:
-    """Concatenate the features of all processes."""
-    logits = None if features.logits is None else distributed.all_gather(features.logits)
-    return Features(distributed.all_gather(features.features), logits)
-
-
-def _save_features(file: Path, features: Features) -> None:
-    """Write features to disk; if that fails, log a warning."""
-    arrays: dict[str, Any] = {"features": features.features}
-    if features.logits is not None:
-        arrays["logits"] = features.logits
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(file) as part:
-            np.savez(part, **{name: values.cpu().numpy() for name, values in arrays.items()})
-    except OSError as error:
-        log.warning("features of real images are not cached: %s: %s", file.parent, error.strerror)
+        return concatenate([self.extractor(batch) for batch in pixels.split(BATCH_SIZE)])

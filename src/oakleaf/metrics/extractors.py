@@ -14,6 +14,7 @@ from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.errors import UserError, first_line
 from oakleaf.frozen.classifier import Training, cached_classifier, scaled
 from oakleaf.frozen.tasks import Attributes, Labels, Rotations, Task
+from oakleaf.image_grid import as_bytes
 from oakleaf.metrics.image_set import Features
 from oakleaf.runtime.cache import hash_weights
 
@@ -34,17 +35,22 @@ class Extractor(ABC):
     prepared_for: tuple[str, str] | None = None
     suffix: str
 
-    def prepare(self, data: ImageDataModule, device: Any) -> None:
+    def prepare(self, data: ImageDataModule, device: Any, rows: Tensor | None = None) -> None:
         """Load or train what the extractor needs; called once for data and device, before any images are passed.
 
         Args:
             data: the real images.
             device: where the features are computed.
+            rows: the rows of the images that the extractor may be trained on [M]; None: all.
 
         Raises:
             UserError: weights are missing, or the extractor does not support these images.
         """
         self.device = device
+
+    def number_name(self, number: str) -> str:
+        """Return the name of a metric's number that is computed from these features."""
+        return number + self.suffix
 
     @abstractmethod
     def __call__(self, images: Tensor) -> Features:
@@ -91,12 +97,13 @@ class Classifier(Extractor):
     def __init__(self, training: Training) -> None:
         self.training = training
 
-    def prepare(self, data: ImageDataModule, device: Any) -> None:
-        super().prepare(data, device)
+    def prepare(self, data: ImageDataModule, device: Any, rows: Tensor | None = None) -> None:
+        super().prepare(data, device, rows)
         task = _task_of(data)
         self.kind = task.kind
-        arguments = (data.images(), task, self.training, data.digest, data.cache, device)
+        arguments = (data.images(), task, self.training, data.digest, data.cache, device, rows)
         self.network, self.accuracy, self.hash = cached_classifier(*arguments)
+        self.trained_on = "nine tenths of the real images" if rows is None else f"{len(rows)} real images"
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Features:
@@ -107,6 +114,7 @@ class Classifier(Extractor):
         return {
             "name": f"classifier of {self.kind}",
             "hash": self.hash,
+            "trained_on": self.trained_on,
             "held_out_accuracy": None if self.accuracy is None else round(self.accuracy, 4),
             "resize": "none",
         }
@@ -126,8 +134,8 @@ class _Pretrained(Extractor):
     network: nn.Module
     hash: str
 
-    def prepare(self, data: ImageDataModule, device: Any) -> None:
-        super().prepare(data, device)
+    def prepare(self, data: ImageDataModule, device: Any, rows: Tensor | None = None) -> None:
+        super().prepare(data, device, rows)
         if data.channels not in (1, 3):
             raise UserError(
                 f"{type(self).__name__} supports 1 or 3 channels, not {data.channels} channels: extractor=pixels"
@@ -178,7 +186,7 @@ class Inception(_Pretrained):
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Features:
-        x = images.to(self.device).expand(-1, 3, -1, -1)
+        x = as_bytes(images.to(self.device)).expand(-1, 3, -1, -1)
         features, logits = self.network(x)
         return Features(features, logits)
 
@@ -221,7 +229,7 @@ class DINOv2(_Pretrained):
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Features:
-        x = images.to(self.device).expand(-1, 3, -1, -1).float() / 255
+        x = as_bytes(images.to(self.device)).expand(-1, 3, -1, -1).float() / 255
         x = interpolate(x, (224, 224), mode="bicubic", antialias=True).clamp(0, 1)
         mean, sd = (
             torch.tensor(v, device=x.device)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

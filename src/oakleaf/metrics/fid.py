@@ -1,15 +1,23 @@
 """The Frechet distance between the features of real images and samples (FID)."""
 
+from collections.abc import Callable
 from math import isfinite
 
 import torch
+from torch import Tensor
 
 from oakleaf.errors import UserError
-from oakleaf.metrics.image_set import ImageSet, Moments
+from oakleaf.metrics.image_set import ImageSet, Moments, moments
 from oakleaf.metrics.metric import Metric, require_images
 
 
-def frechet_distance(one: Moments, two: Moments) -> float:
+def covariance_root(covariance: Tensor) -> Tensor:
+    """Compute the symmetric square root of a covariance [d, d]; eigenvalues that rounding made negative count as 0."""
+    values, vectors = torch.linalg.eigh(covariance)
+    return vectors * values.clamp(min=0).sqrt() @ vectors.T
+
+
+def frechet_distance(one: Moments, two: Moments, root: Tensor | None = None) -> float:
     """Compute the squared Frechet distance between two Gaussians.
 
     The distance is `|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))`. The trace of the root is the sum of the square roots
@@ -19,6 +27,7 @@ def frechet_distance(one: Moments, two: Moments) -> float:
     Args:
         one: mean [d] and covariance [d, d] of the first Gaussian, float64.
         two: those of the second.
+        root: `covariance_root` of the first covariance, where it is known.
 
     Returns:
         The distance, at least 0.
@@ -28,8 +37,7 @@ def frechet_distance(one: Moments, two: Moments) -> float:
 
     Reference: Dowson & Landau 1982, eq. (4).
     """
-    values, vectors = torch.linalg.eigh(one.covariance)
-    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    root = covariance_root(one.covariance) if root is None else root
     product = root @ two.covariance @ root
     trace_of_root = torch.linalg.eigvalsh((product + product.T) / 2).clamp(min=0).sqrt().sum()
     traces = one.covariance.trace() + two.covariance.trace()
@@ -56,3 +64,7 @@ class FrechetDistance(Metric):
         for images in (real, fake):
             require_images(dimensions + 1, images, f"the covariance of {dimensions:,} features")
         return {"fid": frechet_distance(real.moments, fake.moments)}
+
+    def resampler(self, real: ImageSet, fake: ImageSet) -> Callable[[Tensor], dict[str, float]]:
+        root = covariance_root(real.moments.covariance)
+        return lambda rows: {"fid": frechet_distance(real.moments, moments(fake.features[rows]), root)}

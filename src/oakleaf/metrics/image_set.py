@@ -1,6 +1,6 @@
 """A set of images with their features and labels, the input of every metric."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple
 
@@ -31,20 +31,38 @@ class Features(NamedTuple):
     features: Tensor
     logits: Tensor | None
 
+    def select(self, rows: Tensor | slice) -> "Features":
+        """Return the output for these images alone."""
+        return Features(self.features[rows], None if self.logits is None else self.logits[rows])
 
-@dataclass
+
 class ImageSet:
     """N images, their features and their labels.
 
-    Attributes:
+    Args:
         extracted: the extractor's output; features [N, 0] where there is no extractor.
-        pixels: [N, C, H, W] as stored: uint8 images, or float points.
+        pixels: [N, C, H, W] as stored: uint8 images, or float points; or a function from rows to them, which is called
+            when a metric first needs pixels.
         label: [N], -1 where an image has no label; None if none has one.
+        rows: the rows of real images in their data set, [N]; None for samples.
     """
 
-    extracted: Features
-    pixels: Tensor
-    label: Tensor | None = None
+    def __init__(
+        self,
+        extracted: Features,
+        pixels: Tensor | Callable[[Tensor], Tensor],
+        label: Tensor | None = None,
+        rows: Tensor | None = None,
+    ) -> None:
+        self.extracted, self._pixels, self.label, self.rows = extracted, pixels, label, rows
+
+    @cached_property
+    def pixels(self) -> Tensor:
+        """The images as stored, [N, C, H, W]."""
+        if isinstance(self._pixels, Tensor):
+            return self._pixels
+        assert self.rows is not None
+        return self._pixels(self.rows)
 
     @property
     def features(self) -> Tensor:
@@ -52,13 +70,14 @@ class ImageSet:
         return self.extracted.features
 
     def __len__(self) -> int:
-        return len(self.pixels)
+        return len(self.features)
 
     def __getitem__(self, rows: Tensor | slice) -> "ImageSet":
         """Return the images of these rows as a new set."""
-        logits = self.extracted.logits
-        extracted = Features(self.features[rows], None if logits is None else logits[rows])
-        return ImageSet(extracted, self.pixels[rows], None if self.label is None else self.label[rows])
+        label = None if self.label is None else self.label[rows]
+        own = None if self.rows is None else self.rows[rows]
+        pixels = self._pixels[rows] if isinstance(self._pixels, Tensor) else self._pixels
+        return ImageSet(self.extracted.select(rows), pixels, label, own)
 
     @cached_property
     def moments(self) -> Moments:

@@ -30,9 +30,10 @@ class InceptionScore(Metric):
 
     def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
         if fake.extracted.logits is None:
+            several = real.label is not None and len(real.label[real.label >= 0].unique()) > 1
+            suitable = "extractor=classifier" if several else "data with labels, or extractor=inception"
             raise UserError(
-                "inception_score needs an extractor that predicts classes, and this one does not: "
-                "use data with labels, or extractor=inception"
+                f"inception_score needs an extractor that predicts classes, and this one does not: use {suitable}"
             )
         require_images(self.splits * 2, fake, f"inception_score in {self.splits} splits")
         order = torch.randperm(len(fake), generator=torch.Generator().manual_seed(0))

@@ -1,5 +1,6 @@
-"""Copies of training images, and whether a classifier can distinguish samples from real images."""
+"""Copies of training images, in pixels and in feature space."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,28 +11,32 @@ from oakleaf.config.types import PositiveInt
 from oakleaf.errors import UserError
 from oakleaf.figures.grid import Layout, Panel, draw_grid
 from oakleaf.image_grid import are_points, from_bytes
+from oakleaf.metrics.copies import CopySearch, leave_one_out
 from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.image_set import ImageSet
 from oakleaf.metrics.metric import Metric, require_images
-from oakleaf.metrics.neighbours import Nearest, merge_nearest, nearest, shuffled
+from oakleaf.metrics.neighbours import nearest, shuffled
 
 QUANTILE = 1 / 100  # of the distances between real images; a sample at most as far from one is a copy
 MIN_REAL = 100  # real images that the quantile needs
 
 
 class Memorisation(Metric):
-    """Euclidean distance in pixels from a sample to the nearest training image, compared with that of real images.
+    """Distance in pixels from a sample to the nearest training image, compared with that of real images.
 
     - nearest_training: the median distance of the samples, divided by the median distance between nearest real images:
       about 1 for new images, near 0 for copies.
     - copied: the share of samples at most as far from a training image as the nearest 1 % of real images are from each
       other, duplicates not counted: about 0.01 for new images. Needs 100 real images.
 
-    If the run mirrored its training images (`data.flip`), mirrored copies are found too. The picture `neighbours` shows
-    the samples with the smallest distances, each followed by its nearest training images, as in Goodfellow 2014.
+    Distances are the smallest over small shifts (`CopySearch`); if the run mirrored its training images (`data.flip`),
+    over mirrored images too. All training images are searched. The baseline is that of real training images, each
+    compared with the others. The picture `neighbours` shows the samples with the smallest distances, each followed by
+    its nearest training images, as in Goodfellow 2014.
 
-    It detects copies that agree pixel by pixel. It cannot detect copies that are shifted or have other colours, nor
-    poor quality: noise is far from all training images. Neither number is from a paper.
+    It detects copies that agree pixel by pixel, up to a shift of a fourteenth of a side and moderate noise. It cannot
+    detect copies that are rotated, enlarged or recoloured (`metric=copies` compares features), nor poor quality: noise
+    is far from all training images. Neither number is from a paper.
 
     Args:
         most: use at most this many samples, and real images for the comparison.
@@ -41,7 +46,7 @@ class Memorisation(Metric):
     Reference: Goodfellow 2014, arXiv:1406.2661, figure 2.
     """
 
-    better = {"nearest_training": "", "copied": "lower"}
+    better = {"nearest_training": "baseline", "copied": "lower"}
     uses_extractor = False
 
     def __init__(self, most: PositiveInt = 2000, shown: PositiveInt = 12, neighbours: PositiveInt = 5) -> None:
@@ -50,65 +55,51 @@ class Memorisation(Metric):
     def prepare(self, evaluation: EvaluationData) -> None:
         if not evaluation.is_training_data:
             raise UserError("needs the images that the run was trained on, and these are others")
-        self.mirrors = evaluation.data.mirrors
-        unused = torch.ones(evaluation.data.count, dtype=torch.bool)
-        unused[evaluation.rows] = False
-        # training images outside `real` may be copied too
-        self.other_pixels = evaluation.data.images(torch.nonzero(unused).flatten())
+        data = evaluation.data
+        self.search = CopySearch(data.images, data.count, data.mirrors)
+        self.real_distance: Tensor | None = None
 
     def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
-        require_images(10, real, "memorisation")
-        rows = shuffled(len(real), self.most)
-        real_distance = self._nearest(real, real.pixels[rows], 1, own=rows).distance[:, 0]
-        real_distance = real_distance[real_distance > 0]
-        if not len(real_distance):
-            raise UserError("each real image has a duplicate, so there is no distance to compare with")
-        distance = self._nearest(real, fake.pixels[shuffled(len(fake), self.most)], 1).distance[:, 0]
-        numbers = {"nearest_training": float(distance.median() / real_distance.median())}
-        if len(real) < MIN_REAL:
+        return self._numbers(self._distances(fake), self._distances_of_real(real))
+
+    def resampler(self, real: ImageSet, fake: ImageSet) -> Callable[[Tensor], dict[str, float]]:
+        distance, reference = self._distances(fake), self._distances_of_real(real)
+        return lambda rows: self._numbers(distance[rows[rows < len(distance)]], reference)
+
+    def _numbers(self, distance: Tensor, reference: Tensor) -> dict[str, float]:
+        numbers = {"nearest_training": float(distance.median() / reference.median())}
+        if len(reference) < MIN_REAL:
             return numbers
-        return {**numbers, "copied": float((distance <= real_distance.quantile(QUANTILE)).float().mean())}
+        return {**numbers, "copied": float((distance <= reference.quantile(QUANTILE)).float().mean())}
 
-    def _nearest(self, real: ImageSet, pixels: Tensor, k: int, own: Tensor | None = None) -> Nearest:
-        """The k nearest training images, mirrored ones included.
+    def _distances_of_real(self, real: ImageSet) -> Tensor:
+        """Distances of reference images to the nearest other training images, computed once."""
+        if self.real_distance is None:
+            require_images(10, real, "memorisation")
+            assert real.rows is not None, "real images have rows"
+            self.real_distance = leave_one_out(self.search, real.rows, self.most)
+        if not len(self.real_distance):
+            raise UserError("each real image has a duplicate, so there is no distance to compare with")
+        return self.real_distance
 
-        Args:
-            real: real images; their indices come first, those of `other_pixels` follow.
-            pixels: the query images [N, C, H, W].
-            k: the number of neighbours.
-            own: if the queries are real images, their indices in `real` [N]; no image is its own neighbour.
-        """
-        neighbours = self._nearest_unmirrored(real, pixels, k, own)
-        if not self.mirrors:
-            return neighbours
-        mirrored = self._nearest_unmirrored(real, pixels.flip(3), k, own)
-        return _without_repeats(merge_nearest(neighbours, mirrored, 2 * k), k)
-
-    def _nearest_unmirrored(self, real: ImageSet, pixels: Tensor, k: int, own: Tensor | None) -> Nearest:
-        neighbours = nearest(pixels, real.pixels, k if own is None else k + 1)
-        neighbours = neighbours if own is None else _without_self(neighbours, own, k)
-        if not len(self.other_pixels):
-            return neighbours
-        others = nearest(pixels, self.other_pixels, min(k, len(self.other_pixels)))
-        return merge_nearest(neighbours, Nearest(others.distance, others.row + len(real)), k)
+    def _distances(self, images: ImageSet) -> Tensor:
+        """Distances of samples, or of real images without themselves, to the nearest training image."""
+        chosen = shuffled(len(images), self.most)
+        own = None if images.rows is None else images.rows[chosen]
+        return self.search(images.pixels[chosen], 1, own).distance[:, 0]
 
     def pictures(self, real: ImageSet, fake: ImageSet) -> dict[str, Image.Image]:
         if are_points(fake.pixels):
             return {}
         samples = fake.pixels[shuffled(len(fake), self.most)]
-        neighbours = self._nearest(real, samples, min(self.neighbours, len(real)))
+        neighbours = self.search(samples, self.neighbours)
         order = neighbours.distance[:, 0].argsort()[: self.shown].tolist()
-        rows = [torch.cat([samples[i][None], *[self._image(real, n) for n in neighbours.row[i]]]) for i in order]
+        rows = [torch.cat([samples[i][None], self.search.images(neighbours.row[i])]) for i in order]
         title, note = "Samples nearest to training images", "distance in pixels"
         return {"neighbours": neighbours_figure(torch.cat(rows), neighbours.row.shape[1], title, note)}
 
-    def _image(self, real: ImageSet, index: Tensor) -> Tensor:
-        """The training image with this index, [1, C, H, W]."""
-        row = int(index)
-        return (real.pixels[row] if row < len(real) else self.other_pixels[row - len(real)])[None]
-
     def protocol(self) -> dict[str, Any]:
-        return {"most": self.most, "distance": "Euclidean, pixels", "mirrored": self.mirrors}
+        return {"most": self.most, "distance": "pixels, over small shifts", "mirrored": self.search.mirrors}
 
 
 def neighbours_figure(pixels: Tensor, neighbours: int, title: str, note: str = "") -> Image.Image:
@@ -125,50 +116,39 @@ def neighbours_figure(pixels: Tensor, neighbours: int, title: str, note: str = "
     return draw_grid(from_bytes(pixels), Layout((panel,), title, note))
 
 
-def _without_self(neighbours: Nearest, own: Tensor, k: int) -> Nearest:
-    """The k nearest of k + 1 neighbours that are not the query itself."""
-    is_self = neighbours.row == own.to(neighbours.row.device)[:, None]
-    order = is_self.int().argsort(dim=1, stable=True)[:, :k]
-    return Nearest(neighbours.distance.gather(1, order), neighbours.row.gather(1, order))
+class Copies(Metric):
+    """The share of samples that are copies of a real image in feature space.
 
+    A sample is a copy if its features are at most as far from those of a real image as the nearest 1 % of real images
+    are from each other, duplicates not counted: about 0.01 for new images. Only the real images that samples are
+    compared with are searched (`real=`). Needs 100 of them.
 
-def _without_repeats(neighbours: Nearest, k: int) -> Nearest:
-    """The k nearest of neighbours some of which are listed twice."""
-    repeated = (neighbours.row[:, :, None] == neighbours.row[:, None, :]).tril(-1).any(2)
-    order = repeated.int().argsort(dim=1, stable=True)[:, :k]
-    return Nearest(neighbours.distance.gather(1, order), neighbours.row.gather(1, order))
-
-
-class TwoSample(Metric):
-    """The leave-one-out accuracy of a 1-NN classifier that distinguishes samples from real images by their features.
-
-    It is 0.5 if they cannot be distinguished, 1 if they always can, and below 0.5 if samples are copies of real images.
-    `two_sample_real` and `two_sample_fake` are the accuracies on real images and on samples. It detects both poor
-    samples and copies, but not their mixture: copies and poor samples together may average to 0.5.
+    It detects copies whose pixels differ, by noise, a shift or other colours, as far as the extractor ignores these. It
+    cannot detect copies that the extractor takes for other images, nor poor quality. An extractor that was trained on
+    the real images places them nearer to each other than to new images, so compare the number with the baseline.
 
     Args:
-        most: use at most this many images of each set; both sets always have equally many.
-
-    Reference: Lopez-Paz & Oquab 2016, arXiv:1610.06545; Xu 2018, arXiv:1806.07755, section 2.2.
+        most: use at most this many samples, and real images for the comparison.
     """
 
-    better = {"two_sample": "lower", "two_sample_real": "lower", "two_sample_fake": "lower"}
+    better = {"copied": "lower"}
 
     def __init__(self, most: PositiveInt = 2000) -> None:
         self.most = most
 
     def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
-        count = min(self.most, len(real), len(fake))
-        require_images(10, real if len(real) < len(fake) else fake, "two_sample")
-        features = torch.cat([s.features[shuffled(len(s), count)] for s in (real, fake)])
-        is_real = torch.arange(2 * count) < count
-        predicted = is_real[nearest(features, features, exclude_self=True).row[:, 0].cpu()]
-        correct = (predicted == is_real).float()
-        return {
-            "two_sample": float(correct.mean()),
-            "two_sample_real": float(correct[:count].mean()),
-            "two_sample_fake": float(correct[count:].mean()),
-        }
+        return self.resampler(real, fake)(torch.arange(len(fake)))
+
+    def resampler(self, real: ImageSet, fake: ImageSet) -> Callable[[Tensor], dict[str, float]]:
+        require_images(MIN_REAL, real, "copies")
+        chosen = shuffled(len(real), self.most)
+        others = nearest(real.features[chosen], real.features, 2).distance[:, 1]  # the first is the image itself
+        others = others[others > 0]
+        if not len(others):
+            raise UserError("each real image has a duplicate, so there is no distance to compare with")
+        samples = fake.features[shuffled(len(fake), self.most)]
+        is_copy = nearest(samples, real.features).distance[:, 0] <= others.quantile(QUANTILE)
+        return lambda rows: {"copied": float(is_copy[rows[rows < len(is_copy)]].float().mean())}
 
     def protocol(self) -> dict[str, Any]:
-        return {"most": self.most, "neighbours": 1}
+        return {"most": self.most}

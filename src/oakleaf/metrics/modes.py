@@ -47,6 +47,8 @@ class Modes(Metric):
 
     better = {"modes": "higher", "high_quality": "higher", "reverse_kl": "lower", "sd_ratio": ""}
     uses_extractor = False
+    fixed_count = True
+    has_errors = False
 
     def __init__(self, samples: PositiveInt = 2500, radius: PositiveFloat = 3.0) -> None:
         self.samples, self.radius = samples, radius
@@ -111,6 +113,9 @@ class StackedModes(Metric):
 
     better = {"modes": "higher", "kl": "lower"}
     uses_extractor = False
+    fixed_count = True
+    has_errors = False
+    baseline_is = "real triples; the classifier was trained on their digits"
 
     def __init__(self, training: Training, samples: PositiveInt = 26_000) -> None:
         self.training, self.samples = training, samples

@@ -19,10 +19,12 @@ from oakleaf.figures.grid import captioned_grid
 from oakleaf.frozen.classifier import Training, cached_classifier, predict
 from oakleaf.frozen.tasks import Task
 from oakleaf.metrics.evaluation_data import BATCH_SIZE, EvaluationData
+from oakleaf.metrics.held_out import fitting_rows, held_out_rows
 from oakleaf.metrics.image_set import ImageSet
 from oakleaf.metrics.metric import Metric
 from oakleaf.metrics.neighbours import shuffled
 from oakleaf.runtime.seeds import derive_seed
+from oakleaf.sampling.truncation import truncated
 
 
 class CaptionTarget(Task):
@@ -66,12 +68,12 @@ class CaptionTarget(Task):
 class Retrieval(Metric):
     """The share of generated images whose own caption is the most similar one of `among` captions.
 
-    - retrieval: for captions of training images.
+    - retrieval: for captions of training images that the classifier was not trained on.
     - retrieval_held_out: for captions of test images whose words are all known, if there is a test split.
 
-    Chance is 1 / among. The similarity is that of a classifier trained on real training images and their captions
-    (`CaptionTarget`). The real-data baseline is that of the real images with the same captions; most of the training
-    images among them were used to train the classifier.
+    Chance is 1 / among. The similarity is that of a classifier trained on two thirds of the real training images and
+    their captions (`CaptionTarget`). The baseline is that of the real images with the same captions, which the
+    classifier was not trained on.
 
     It detects images that do not show their caption. It cannot detect missing variety: one good image of each caption
     is enough. R-precision (Xu 2018) has 100 captions and another classifier, so its numbers are not comparable.
@@ -88,6 +90,7 @@ class Retrieval(Metric):
     better = {"retrieval": "higher", "retrieval_held_out": "higher"}
     uses_extractor = False
     uses_samples = False
+    baseline_is = "the real images with these captions, held out of the classifier's training"
 
     def __init__(
         self,
@@ -108,9 +111,11 @@ class Retrieval(Metric):
         self.names, self.word_count = data.classes, len(data.classes)
         task = CaptionTarget(bag_of_words(data.column("caption"), self.word_count))
         arguments = (data.images(), task, self.training, data.digest, data.cache, evaluation.device)
-        self.classifier, self.accuracy, self.classifier_hash = cached_classifier(*arguments)
+        self.classifier, self.accuracy, self.classifier_hash = cached_classifier(*arguments, fitting_rows(data.count))
         self.data = {"retrieval": data} | ({"retrieval_held_out": evaluation.test} if evaluation.test else {})
-        self.rows = {name: self._choose_rows(part) for name, part in self.data.items()}
+        held_out = held_out_rows(data.count)
+        candidates = {"retrieval": held_out, "retrieval_held_out": None}
+        self.rows = {name: self._choose_rows(part, candidates[name]) for name, part in self.data.items()}
 
     def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
         """Compute the numbers for images that are generated here, for the chosen captions; `fake` is not used."""
@@ -127,7 +132,6 @@ class Retrieval(Metric):
             "words": self.word_count,
             "classifier": self.classifier_hash,
             "classifier_accuracy": self.accuracy,
-            "baseline": "the real images with these captions",
         }
 
     def pictures(self, real: ImageSet, fake: ImageSet) -> dict[str, Image.Image]:
@@ -144,10 +148,11 @@ class Retrieval(Metric):
             lines += [[f"{prefix}{kind}{text}"] for text in texts for kind in ("", "generated: ")]
         return {"captions": captioned_grid(torch.cat(pixels), lines)}
 
-    def _choose_rows(self, data: ImageDataModule) -> Tensor:
-        """Random rows whose captions have words, all of them known, [at most `images`]."""
+    def _choose_rows(self, data: ImageDataModule, candidates: Tensor | None) -> Tensor:
+        """Random ones of the candidates (None: all rows) whose captions have only known words, [at most `images`]."""
         caption = data.column("caption")
         rows = torch.nonzero((caption >= 0).all(1) & (caption > 0).any(1)).flatten()
+        rows = rows if candidates is None else rows[torch.isin(rows, candidates)]
         if len(rows) < self.among:
             raise UserError(f"among={self.among}: only {len(rows)} captions of {data.name} have no unknown words")
         return rows[shuffled(len(rows), min(self.images, len(rows)))]
@@ -158,7 +163,8 @@ class Retrieval(Metric):
         assert module.game.condition is not None
         key = module.game.condition.key
         torch.manual_seed(derive_seed(self.evaluation.seed, name))
-        inputs = {**module.game.sample_inputs(len(rows)), key: self.data[name].column(key, rows)}
+        drawn = truncated(module.game, module.game.sample_inputs(len(rows)), self.evaluation.truncation)
+        inputs = {**drawn, key: self.data[name].column(key, rows)}
         images = []
         for start in range(0, len(rows), BATCH_SIZE):
             batch = {k: values[start : start + BATCH_SIZE].to(module.device) for k, values in inputs.items()}

@@ -2,9 +2,9 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,17 @@ from PIL import Image
 
 from oakleaf.errors import UserError
 from oakleaf.metrics.evaluation_data import EvaluationData
+from oakleaf.metrics.image_set import ImageSet
 from oakleaf.metrics.metric import Better, Metric
+from oakleaf.metrics.standard_errors import difference_interval, standard_errors
 from oakleaf.runtime.run_dir import atomic_write
 from oakleaf.runtime.version import VERSION
+from oakleaf.sampling.truncation import truncated
 
 log = logging.getLogger(__name__)
 
 SHOWN = 100  # samples in the sample grid of an evaluation
+Z = 1.96  # standard deviations around the mean that hold 95 % of a normal distribution
 
 
 @dataclass
@@ -29,16 +33,26 @@ class Score:
     Attributes:
         name: the number's name, with the extractor's suffix.
         value: the number for the samples.
-        real: the real-data baseline; None if it does not exist, could not be computed, or was not requested.
-        better: "lower" or "higher", whichever is better, or "".
+        error: its standard error over samples; None if it was not computed.
+        baseline: the real-data baseline, or what the protocol says under "baseline"; None if it does not exist, could
+            not be computed, or was not requested.
+        interval: the 95 % interval of `value - baseline`; None without standard errors.
+        better: what is best; see `Metric.better`.
         protocol: what is needed to compare the number with others.
     """
 
     name: str
     value: float
-    real: float | None
+    error: float | None
+    baseline: float | None
+    interval: tuple[float, float] | None
     better: Better
     protocol: dict[str, Any]
+
+    @property
+    def resolution(self) -> float | None:
+        """The smallest difference between two runs, each with as many samples, that 95 % of pairs do not exceed."""
+        return None if self.error is None else Z * 2**0.5 * self.error
 
 
 @dataclass
@@ -48,11 +62,13 @@ class EvaluationResults:
     Attributes:
         scores: all numbers.
         failures: for each metric that could not be computed, the reason.
+        notes: for each metric without a real-data baseline, the reason, or what its baseline is.
         pictures: pictures by file name without its ending.
     """
 
     scores: list[Score] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
     pictures: dict[str, Image.Image] = field(default_factory=dict)
 
 
@@ -74,15 +90,12 @@ def _set_precision(matmul: str, cudnn_tf32: bool) -> None:
 
 
 @exact_fp32()
-def evaluate_metrics(
-    metrics: Mapping[str, Metric], evaluation: EvaluationData, with_baseline: bool = True
-) -> EvaluationResults:
+def evaluate_metrics(metrics: Mapping[str, Metric], evaluation: EvaluationData) -> EvaluationResults:
     """Compute all metrics in fp32; one that cannot be computed becomes a failure and does not affect the others.
 
     Args:
         metrics: the metrics by their configuration names.
-        evaluation: the model, the data and the extractor.
-        with_baseline: compute the real-data baseline and the pictures too.
+        evaluation: the model, the data and the extractor; whether baselines and standard errors are computed too.
     """
     results = EvaluationResults()
     prepared = {}
@@ -96,9 +109,35 @@ def evaluate_metrics(
             results.failures[name] = str(error)
     for name, metric in prepared.items():
         try:
-            _compute(metric, evaluation, with_baseline, results)
+            _compute(name, metric, evaluation, results)
         except UserError as error:
             results.failures[name] = str(error)
+    return results
+
+
+def truncated_results(
+    metrics: Mapping[str, Metric], evaluation: EvaluationData, truncations: Sequence[float | None]
+) -> EvaluationResults:
+    """Compute all metrics for samples of each truncation; the real-data baseline and the pictures for the first.
+
+    Args:
+        metrics: the metrics by their configuration names.
+        evaluation: the model, the data and the extractor, with the first truncation.
+        truncations: see `oakleaf.sampling.truncation`; None: none.
+
+    Raises:
+        UserError: the samples of the model cannot be truncated.
+    """
+    results = EvaluationResults()
+    baseline: dict[str, float | None] = {}
+    for number, truncation in enumerate(truncations):
+        truncated(evaluation.module.game, evaluation.module.game.sample_inputs(1), truncation)  # raises if it cannot be
+        part = evaluate_metrics(metrics, evaluation.truncated(truncation) if number else evaluation)
+        baseline = {score.name: score.baseline for score in part.scores} if number == 0 else baseline
+        results.scores += [replace(score, baseline=baseline.get(score.name)) for score in part.scores]
+        results.failures |= part.failures
+        results.notes |= part.notes
+        results.pictures = part.pictures | results.pictures
     return results
 
 
@@ -118,44 +157,112 @@ def sample_count(fake: int, metrics: Mapping[str, Metric]) -> int:
     return max([fake, *(metric.samples for metric in metrics.values())])
 
 
-def _compute(metric: Metric, evaluation: EvaluationData, with_baseline: bool, results: EvaluationResults) -> None:
+def _compute(name: str, metric: Metric, evaluation: EvaluationData, results: EvaluationResults) -> None:
     """Add the scores and pictures of one metric to the results."""
     if metric.uses_extractor:
         evaluation.require_features()
-    numbers = metric(evaluation.real, evaluation.fake)
-    baseline = _baseline(metric, evaluation) if with_baseline and metric.has_baseline else {}
-    suffix = evaluation.extractor.suffix if metric.uses_extractor else ""
-    common = evaluation.protocol(metric.uses_extractor, with_baseline and metric.has_baseline)
+    fake, numbers, baseline = _compare(name, metric, evaluation, results)
+    errors = _errors(metric, evaluation, fake)
+    baseline_errors = _errors(metric, evaluation, evaluation.held_out) if errors and baseline else {}
+    common = evaluation.protocol(metric.uses_extractor, len(fake))
+    if baseline:
+        common["baseline"] = metric.baseline_is or held_out_description(evaluation)
     protocol = {**common, **metric.protocol()}
     if not metric.uses_samples:
         protocol["fake"] = None
-    for name, value in numbers.items():
-        results.scores.append(Score(name + suffix, value, baseline.get(name), metric.better[name], protocol))
-    if with_baseline:
-        results.pictures.update(metric.pictures(evaluation.real, evaluation.fake))
+    for number, value in numbers.items():
+        other, interval = baseline.get(number), None
+        if other is not None and number in errors and number in baseline_errors:
+            both = errors[number], baseline_errors[number]
+            interval = difference_interval(value - other, *both, evaluation.resamples)
+        full_name = evaluation.extractor.number_name(number) if metric.uses_extractor else number
+        score = Score(full_name, value, errors.get(number), other, interval, metric.better[number], protocol)
+        results.scores.append(score)
+    if evaluation.with_baseline:
+        results.pictures.update(metric.pictures(evaluation.real, fake))
 
 
-def _baseline(metric: Metric, evaluation: EvaluationData) -> dict[str, float]:
-    """The real-data baseline, empty if it cannot be computed."""
-    try:
-        return metric.baseline(evaluation)
-    except UserError as error:
-        log.info("no real-data baseline: %s", error)
+def _compare(
+    name: str, metric: Metric, evaluation: EvaluationData, results: EvaluationResults
+) -> tuple[ImageSet, dict[str, float], dict[str, float]]:
+    """Compute the numbers and their baseline; if there is none, for all samples, and note the reason.
+
+    Returns:
+        The samples that were compared, the numbers, and the baseline, empty if there is none.
+    """
+    if evaluation.with_baseline and metric.has_baseline:
+        fake = evaluation.fake if metric.fixed_count or not metric.uses_samples else evaluation.matched
+        try:
+            baseline = metric.baseline(evaluation)
+            numbers = metric(evaluation.real, fake)
+            if metric.baseline_is:
+                results.notes[name] = f"the baseline is {metric.baseline_is}"
+            return fake, numbers, baseline
+        except UserError as error:
+            numbers = metric(evaluation.real, evaluation.fake)
+            results.notes[name] = f"no baseline: {error}"
+            return evaluation.fake, numbers, {}
+    return evaluation.fake, metric(evaluation.real, evaluation.fake), {}
+
+
+def _errors(metric: Metric, evaluation: EvaluationData, fake: ImageSet) -> dict[str, float]:
+    """The standard errors of the numbers over the images of `fake`, empty if they cannot be computed."""
+    if not (evaluation.resamples and metric.has_errors and metric.uses_samples):
         return {}
+    try:
+        errors = standard_errors(metric.resampler(evaluation.real, fake), len(fake), evaluation.resamples)
+    except UserError:  # half of the samples are too few
+        return {}
+    return {name: error for name, error in errors.items() if metric.better[name]}
+
+
+def held_out_description(evaluation: EvaluationData) -> str:
+    """Say which images stand in place of the samples in the real-data baseline."""
+    count, reference = f"{len(evaluation.held_out):,}", f"{len(evaluation.real):,}"
+    return f"{count} real images, held out of the extractor's training, against the same {reference} as the samples"
 
 
 def table(results: EvaluationResults) -> str:
-    """Format the scores and failures as a table for the terminal."""
+    """Format scores, missing baselines and failures for the terminal; several truncations as a row for each."""
+    truncations = list(dict.fromkeys(score.protocol["truncation"] for score in results.scores))
+    if len(truncations) > 1:
+        return _truncation_table(results, truncations)
     width = max([len(score.name) for score in results.scores] + [len(name) for name in results.failures] + [7])
-    lines = [f"{'':{width}s} {'samples':>12s} {'real':>12s}  better"] if results.scores else []
+    header = f"{'':{width}s} {'samples':>10s} {'+-':>8s} {'baseline':>10s} {'difference, 95 %':>24s}  best"
+    lines = [header] if results.scores else []
     for score in results.scores:
-        real = "" if score.real is None else _format(score.real)
-        lines.append(f"{score.name:{width}s} {_format(score.value):>12s} {real:>12s}  {score.better}".rstrip())
+        cells = [_format(score.value), _format(score.error), _format(score.baseline), _interval(score)]
+        padded = " ".join(f"{cell:>{size}s}" for cell, size in zip(cells, (10, 8, 10, 24)))
+        lines.append(f"{score.name:{width}s} {padded}  {score.better}".rstrip())
     lines += [f"{name:{width}s} {reason}" for name, reason in results.failures.items()]
+    lines += [f"{name}: {reason}" for name, reason in results.notes.items()]
     return "\n".join(lines)
 
 
-def _format(value: float) -> str:
+def _truncation_table(results: EvaluationResults, truncations: Sequence[float | None]) -> str:
+    names = list(dict.fromkeys(score.name for score in results.scores))
+    values = {(score.protocol["truncation"], score.name): score.value for score in results.scores}
+    rows = {"none" if t is None else f"{t:g}": [values.get((t, name)) for name in names] for t in truncations}
+    baseline = {score.name: score.baseline for score in results.scores}
+    rows["baseline"] = [baseline[name] for name in names]
+    widths = [max(12, len(name)) for name in names]
+    lines = ["truncation " + " ".join(f"{name:>{width}s}" for name, width in zip(names, widths))]
+    for title, row in rows.items():
+        cells = ("" if value is None else _format(value) for value in row)
+        lines.append(f"{title:10s} " + " ".join(f"{cell:>{width}s}" for cell, width in zip(cells, widths)))
+    return "\n".join(lines + [f"{name} {reason}" for name, reason in results.failures.items()])
+
+
+def _interval(score: Score) -> str:
+    if score.interval is None:
+        return ""
+    low, high = (f"{end:+.3g}" for end in score.interval)
+    return f"[{low}, {high}]"
+
+
+def _format(value: float | None) -> str:
+    if value is None:
+        return ""
     return f"{value:.0f}" if abs(value) < 1e6 and value == int(value) else f"{value:.4g}"
 
 

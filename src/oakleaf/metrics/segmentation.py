@@ -51,6 +51,7 @@ class Segmentation(Metric):
     better = {"pixel_accuracy": "higher", "class_accuracy": "higher", "class_iou": "higher"}
     uses_extractor = False
     uses_samples = False
+    baseline_is = "the segmentation of the real photographs"
 
     def __init__(self, palette: list[list[int]], width: PositiveInt = 32, images: PositiveInt = 24000) -> None:
         self.palette = torch.tensor(palette)
@@ -68,6 +69,10 @@ class Segmentation(Metric):
             raise UserError("needs pairs in which one side is a label map (data.source.classes): data=facades")
         if not evaluation.module.game.translates:
             raise UserError(NO_TRANSLATOR)
+        if evaluation.is_test:
+            raise UserError(
+                "segmentation takes the test images by itself, and the training images too: leave out split="
+            )
         if test is None:
             raise UserError("needs a test split, and these data have none (data.source.split)")
         self.into_labels = not train.decoded_images.source.mixes
@@ -85,8 +90,7 @@ class Segmentation(Metric):
 
     def protocol(self) -> dict[str, Any]:
         network = {"segmenter": hash_weights(self.segmenter), "width": self.width, "images": self.images}
-        baseline = "the segmentation of the real photographs"
-        return {**network, "into_labels": self.into_labels, "test": len(self.truth), "baseline": baseline}
+        return {**network, "into_labels": self.into_labels, "test": len(self.truth)}
 
     def classes(self, colours: Tensor) -> Tensor:
         """Return the classes [N, H, W] of the palette's colours nearest to those of label maps [N, 3, H, W]."""

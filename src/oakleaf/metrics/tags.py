@@ -56,6 +56,7 @@ class Tagging(Metric):
     }
     uses_extractor = False
     uses_samples = False
+    baseline_is = "the known words of each picture"
 
     def __init__(
         self,
@@ -103,7 +104,6 @@ class Tagging(Metric):
             "closest": self.closest,
             "neighbours": self.best_neighbours,
             "words": len(self.names),
-            "baseline": "the known words of each picture",
             "parts": {
                 name: [len(p.word_count), len(p.group.unique())] for name, p in parts.items()
             },  # pictures, groups

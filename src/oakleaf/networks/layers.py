@@ -163,7 +163,9 @@ def apply_spectral_norm(network: nn.Module) -> None:
 
 
 def nearest_size(size: Size, multiple: int, minimum: int = 1) -> str:
-    """Return the nearest size whose sides are multiples of a number, as it is written on the command line.
+    """Return the nearest smaller size whose sides are multiples of a number, as it is written on the command line.
+
+    It is not larger than the given size, unless a side is below the minimum, because pictures are not enlarged.
 
     Args:
         size: the size that does not fit, in pixels.
@@ -173,7 +175,7 @@ def nearest_size(size: Size, multiple: int, minimum: int = 1) -> str:
     Returns:
         "32" for a square, "[32,48]" for other sizes.
     """
-    height, width = (max(minimum, round(side / multiple) * multiple) for side in height_width(size))
+    height, width = (max(minimum, side // multiple * multiple) for side in height_width(size))
     return f"{height}" if height == width else f"[{height},{width}]"
 
 
@@ -196,7 +198,8 @@ def dcgan_stages(size: Size) -> tuple[int, tuple[int, int]]:
     count = int(math.log2(max(min(height, width), 1) / 4)) if min(height, width) >= 4 else 0
     base = (height >> count, width >> count)
     if count < 2 or (base[0] << count, base[1] << count) != (height, width):
-        nearest = min((b << k for b in (4, 5, 6, 7) for k in range(2, 9)), key=lambda n: abs(n - min(height, width)))
+        sides = [b << k for k in range(2, 9) for b in (4, 5, 6, 7)]
+        nearest = max([side for side in sides if side <= min(height, width)], default=sides[0])
         power = nearest // dcgan_stages(nearest)[1][0]
         raise UserError(
             f"data.size={size}: a DCGAN doubles a small base of 4 to 7 pixels at least twice, so the shorter side must "

@@ -4,10 +4,10 @@ import csv
 import io
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Self
+from typing import Any, BinaryIO, NamedTuple, Self
 
 import numpy as np
 from PIL import Image
@@ -16,6 +16,7 @@ from torch import Tensor
 from oakleaf.errors import UserError
 from oakleaf.image_grid import are_points, to_bytes
 from oakleaf.runtime.run_dir import atomic_write
+from oakleaf.sampling.stored import sample_rows
 
 ARRAY, LABELS = "samples.npy", "labels.csv"
 
@@ -47,8 +48,13 @@ class SampleFiles(ABC):
 
     @contextmanager
     @abstractmethod
-    def opened(self, folder: Path) -> Iterator[Self]:
-        """Open the files below a folder; they are complete when the block has ended without an error."""
+    def opened(self, folder: Path, data: Mapping[str, Any]) -> Iterator[Self]:
+        """Open the files below a folder; they are complete when the block has ended without an error.
+
+        Args:
+            folder: where the files are written.
+            data: the node `data` of the run's configuration, which knows the values of the pictures.
+        """
 
     @abstractmethod
     def written(self) -> list[str]:
@@ -56,22 +62,21 @@ class SampleFiles(ABC):
 
 
 class Npy(SampleFiles):
-    """One array, `samples.npy`: uint8 [N, H, W, C] for images, float32 [N, d] for points and vectors."""
+    """One array, `samples.npy`: uint8 [N, H, W, C] for images, float32 [N, d] for points (`sample_rows`)."""
 
     def __init__(self) -> None:
         self.rows, self.shape, self.dtype = 0, (0,), np.dtype(np.uint8)
 
     @contextmanager
-    def opened(self, folder: Path) -> Iterator[Self]:
-        self.path = folder / ARRAY
+    def opened(self, folder: Path, data: Mapping[str, Any]) -> Iterator[Self]:
+        self.path, self.data = folder / ARRAY, data
         with atomic_write(self.path) as part, part.open("wb") as self.file:
             yield self
             self.file.seek(0)
             self._write_header(self.file)
 
     def add(self, images: Tensor, names: Sequence[str], labels: Sequence[Label]) -> None:
-        stored = images.flatten(1) if are_points(images) else to_bytes(images).permute(0, 2, 3, 1)
-        rows = np.ascontiguousarray(stored.numpy())
+        rows = sample_rows(images, self.data)
         if not self.rows:
             self.shape, self.dtype = rows.shape[1:], rows.dtype
             self._write_header(self.file)
@@ -91,15 +96,18 @@ class Npy(SampleFiles):
 
 
 class Png(SampleFiles):
-    """A PNG file for each image, in a folder for each class if there are classes, and the labels in `labels.csv`."""
+    """A PNG file for each image, in a folder for each class if there are classes, and the labels in `labels.csv`.
+
+    Grey pictures of 16 bits keep them; PNG files of colours have 8 bits.
+    """
 
     def __init__(self) -> None:
         self.count = 0
         self.labels: list[tuple[str, str, str]] = []  # path below the folder, number and text
 
     @contextmanager
-    def opened(self, folder: Path) -> Iterator[Self]:
-        self.folder = folder
+    def opened(self, folder: Path, data: Mapping[str, Any]) -> Iterator[Self]:
+        self.folder, self.data = folder, data
         yield self
         if self.labels:
             with atomic_write(folder / LABELS) as part, part.open("w", newline="") as file:
@@ -109,8 +117,7 @@ class Png(SampleFiles):
         if are_points(images) or images.shape[1] not in (1, 3, 4):
             kind = "points" if are_points(images) else f"images of {images.shape[1]} channels"
             raise UserError(f"format=png: {kind} are no pictures; format=npy")
-        pixels = to_bytes(images).permute(0, 2, 3, 1).numpy()
-        for i, (image, name) in enumerate(zip(pixels, names)):
+        for i, (image, name) in enumerate(zip(self._pixels(images), names)):
             file = f"{name}.png"
             if labels:
                 number, text = labels[i]
@@ -118,6 +125,13 @@ class Png(SampleFiles):
                 self.labels.append((file, "" if number is None else str(number), text))
             self._write(Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image), self.folder / file)
         self.count += len(images)
+
+    def _pixels(self, images: Tensor) -> np.ndarray:
+        """Return images as pixels, [B, H, W, C]: uint8, or uint16 for grey pictures of 16 bits."""
+        rows = sample_rows(images, self.data)
+        if rows.dtype == np.uint8 or (rows.dtype == np.uint16 and images.shape[1] == 1):
+            return rows
+        return to_bytes(images).permute(0, 2, 3, 1).numpy()
 
     def _write(self, image: Image.Image, path: Path) -> None:
         coded = io.BytesIO()

@@ -1,9 +1,9 @@
 """Sampling modes that choose latents, and the seeding of latents."""
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from oakleaf.conditioning import priors
-from oakleaf.config.types import NonNegativeFloat, PositiveFloat, PositiveInt
+from oakleaf.config.types import NonNegativeFloat, PositiveFloat, PositiveInt, Truncation
 from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.errors import UserError, first_line
 from oakleaf.figures.grid import Panel
@@ -22,6 +22,7 @@ from oakleaf.gan import GAN
 from oakleaf.image_grid import interleave
 from oakleaf.runtime.seeds import derive_seed
 from oakleaf.sampling.figure import TRANSLATION, condition_labels, sample_panel
+from oakleaf.sampling.truncation import truncated
 
 MAX_COLUMNS = 32  # of a grid by class
 SAMPLED_TOGETHER = 256  # images
@@ -29,7 +30,14 @@ BLOCK = 64  # latents that are drawn together, from random numbers of their own
 GridInputs = tuple[Batch, int | None]  # inputs of the generator, and the columns of their grid; None: about square
 
 
-def seeded_inputs(game: Game, count: int, seed: int, with_condition: bool = True, start: int = 0) -> Batch:
+def seeded_inputs(
+    game: Game,
+    count: int,
+    seed: int,
+    with_condition: bool = True,
+    truncation: Truncation | None = None,
+    start: int = 0,
+) -> Batch:
     """Draw the inputs of a generator from a seed.
 
     They are drawn on the CPU, so that they are the same on every device, and in blocks, so that the first latents are
@@ -40,16 +48,20 @@ def seeded_inputs(game: Game, count: int, seed: int, with_condition: bool = True
         count: number of samples.
         seed: of the latents.
         with_condition: whether to add the conditions that the game's own `Condition` draws.
+        truncation: see `truncated`; None: none.
         start: number of the first sample among those of the seed, a multiple of 64.
 
     Returns:
         Tensors [count, ...] by name, for `Game.generate`.
+
+    Raises:
+        UserError: the samples of this game cannot be truncated.
     """
     key = game.condition.key if game.condition else None
     blocks: dict[str, list[Tensor]] = {}
     for first in range(start, start + count, BLOCK):
         torch.manual_seed(derive_seed(seed, "draw", first))
-        for name, values in game.sample_inputs(BLOCK).items():
+        for name, values in truncated(game, game.sample_inputs(BLOCK), truncation).items():
             if name != key:
                 blocks.setdefault(name, []).append(values)
     inputs = {name: torch.cat(values)[:count] for name, values in blocks.items()}
@@ -58,13 +70,13 @@ def seeded_inputs(game: Game, count: int, seed: int, with_condition: bool = True
     return inputs
 
 
-def latent_inputs(game: Game, count: int, seed: int) -> Batch:
+def latent_inputs(game: Game, count: int, seed: int, truncation: Truncation | None = None) -> Batch:
     """Draw the inputs as `seeded_inputs` does, for modes that compute with the latents [count, d].
 
     Raises:
         UserError: the game's generator takes no latents.
     """
-    inputs = seeded_inputs(game, count, seed)
+    inputs = seeded_inputs(game, count, seed, truncation=truncation)
     if "latent" not in inputs:
         raise UserError("this mode computes with latents, and the generator of this checkpoint takes none")
     return inputs
@@ -96,11 +108,13 @@ class Mode(ABC):
         title: what the grid shows, for its title.
         chooses_conditions: whether the mode chooses the conditions, so that `condition=` cannot.
         uses_seed: whether one seed decides about all images.
+        truncation: of the latents that the mode draws; see `oakleaf.sampling.truncation`.
     """
 
     title = ""
     chooses_conditions = False
     uses_seed = True
+    truncation: Truncation | None = None
 
     def set_data(self, data: Callable[[], ImageDataModule]) -> None:  # noqa: B027, most modes need none
         """Give the mode access to the run's real images; called before everything else.
@@ -191,21 +205,22 @@ class Grid(Mode):
         if self.seeds is not None and self.latents:
             raise UserError("seeds= and latents=: give one of them, since each says which latents are used")
         if self.latents:
-            yield from ((inputs, None) for inputs in _latents_of_file(game, self.latents))
+            yield from ((inputs, None) for inputs in _latents_of_file(game, self.latents, self.truncation))
         elif self.seeds is not None:
             seeds = parse_seeds(self.seeds)
             for start in range(0, len(seeds), SAMPLED_TOGETHER):
-                yield _inputs_of_seeds(game, seeds[start : start + SAMPLED_TOGETHER]), None
+                yield _inputs_of_seeds(game, seeds[start : start + SAMPLED_TOGETHER], self.truncation), None
         else:
             for start in range(0, self.count, SAMPLED_TOGETHER):
-                yield seeded_inputs(game, min(SAMPLED_TOGETHER, self.count - start), seed, start=start), None
+                count = min(SAMPLED_TOGETHER, self.count - start)
+                yield seeded_inputs(game, count, seed, truncation=self.truncation, start=start), None
 
     def names(self, seed: int) -> Iterator[str]:
         """Give a file name without ending for each sample: its seed, or the seed and the number among its samples."""
         if self.seeds is not None:
             return (f"seed{number:04d}" for number in parse_seeds(self.seeds))
         stem = "latent" if self.latents else f"seed{seed:04d}-"
-        return (f"{stem}{number:06d}" for number in count())
+        return (f"{stem}{number:06d}" for number in itertools.count())
 
     def total(self) -> int | None:
         """Return the number of samples; None if a file has them."""
@@ -229,16 +244,16 @@ def parse_seeds(seeds: str | int | list[int]) -> list[int]:
     return numbers
 
 
-def _inputs_of_seeds(game: Game, seeds: Sequence[int]) -> Batch:
+def _inputs_of_seeds(game: Game, seeds: Sequence[int], truncation: Truncation | None) -> Batch:
     """Return the inputs of one sample for each seed."""
-    parts = [seeded_inputs(game, 1, seed, with_condition=False) for seed in seeds]
+    parts = [seeded_inputs(game, 1, seed, with_condition=False, truncation=truncation) for seed in seeds]
     inputs = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     if game.condition:
         inputs[game.condition.key] = game.condition.rows_at(torch.tensor(seeds))
     return inputs
 
 
-def _latents_of_file(game: Game, name: str) -> Iterator[Batch]:
+def _latents_of_file(game: Game, name: str, truncation: Truncation | None) -> Iterator[Batch]:
     """Give the latents of a file in parts, with the conditions that the game draws."""
     width = latent_inputs(game, 1, 0)["latent"].shape[1]
     file = Path(name).expanduser()
@@ -252,7 +267,7 @@ def _latents_of_file(game: Game, name: str) -> Iterator[Batch]:
     if z.dim() != 2 or z.shape[1] != width or not len(z):
         raise UserError(f"latents={name}: latents [N, {width}] are needed, and it has {list(z.shape)}")
     for start in range(0, len(z), SAMPLED_TOGETHER):
-        inputs = {"latent": z[start : start + SAMPLED_TOGETHER]}
+        inputs = truncated(game, {"latent": z[start : start + SAMPLED_TOGETHER]}, truncation)
         if game.condition:
             inputs[game.condition.key] = game.condition.rows_at(torch.arange(start, start + len(inputs["latent"])))
         yield inputs
@@ -302,7 +317,7 @@ class Interpolate(Animated):
 
     def __call__(self, game: Game, seed: int) -> GridInputs:
         """Interpolate between the first and the second half of the latents."""
-        self.ends = latent_inputs(game, 2 * self.pairs, seed)
+        self.ends = latent_inputs(game, 2 * self.pairs, seed, self.truncation)
         rows = torch.arange(self.pairs).repeat_interleave(self.steps)  # each row keeps the condition of its start
         weights = torch.linspace(0, 1, self.steps).repeat(self.pairs)
         return self._between(rows, weights), self.steps
@@ -360,7 +375,7 @@ class Walk(Animated):
 
     def __call__(self, game: Game, seed: int) -> GridInputs:
         """Draw the latents on the way; each walk keeps the condition of its first one."""
-        inputs = latent_inputs(game, self.count * self.points, seed)
+        inputs = latent_inputs(game, self.count * self.points, seed, self.truncation)
         own = torch.arange(self.count).repeat_interleave(self.points)
         self.way = {**_select(inputs, own), "latent": inputs["latent"]}
         return self.way, self.points
@@ -409,7 +424,7 @@ class Arithmetic(Mode):
         for name, numbers in groups.items():
             if not numbers or min(numbers) < 0 or len(numbers) != len(self.a):
                 raise UserError(f"mode.{name}={numbers}: list the numbers of samples, from 0, as many as in mode.a")
-        inputs = latent_inputs(game, 1 + max(max(numbers) for numbers in groups.values()), seed)
+        inputs = latent_inputs(game, 1 + max(max(numbers) for numbers in groups.values()), seed, self.truncation)
         z = inputs["latent"]
         means = [z[numbers].mean(0, keepdim=True) for numbers in groups.values()]
         result = means[0] - means[1] + means[2]
@@ -450,9 +465,10 @@ class ByClass(Mode):
         if condition is None:
             raise UserError("mode=by_class: the generator of this checkpoint has no condition")
         columns = min(condition.width, MAX_COLUMNS)
-        z = latent_inputs(game, self.rows, seed)["latent"].repeat_interleave(columns, 0)
+        inputs = latent_inputs(game, self.rows, seed, self.truncation)
+        rows = torch.arange(self.rows).repeat_interleave(columns)
         conditions = torch.cat([condition.sample(columns)] * self.rows)
-        return {"latent": z, condition.key: conditions}, columns
+        return {**_select(inputs, rows), condition.key: conditions}, columns
 
     def panels(self, module: GAN, inputs: Batch, columns: int | None) -> list[Panel]:
         condition = module.game.condition
@@ -486,7 +502,7 @@ class Codes(Mode):
         if not isinstance(prior, priors.Codes):
             raise UserError("mode=codes: the latents of this checkpoint have no code; model=infogan")
         columns = max([10, *prior.categories])
-        z = latent_inputs(game, self.rows, seed)["latent"]
+        z = latent_inputs(game, self.rows, seed, self.truncation)["latent"]
         start, latents = prior.dim - prior.width, []
         for width in [*prior.categories, *[1] * prior.continuous]:
             changed = z.repeat_interleave(columns, 0)

@@ -1,10 +1,11 @@
 """What `sample.py` does: images of a mode are generated batch by batch, written to files, and drawn as a figure."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -33,6 +34,7 @@ class Sampler:
     Args:
         module: the generator's module, on its device.
         mode: chooses the inputs.
+        data: the node `data` of the run's configuration, which knows the values of the pictures.
         seed: of all random choices.
         condition: one condition for all images, by number, name or text; None: those that the mode chooses.
         ema: whether to use the EMA networks where there are any.
@@ -47,12 +49,13 @@ class Sampler:
         self,
         module: GAN,
         mode: Mode,
+        data: Mapping[str, Any],
         seed: int = 0,
         condition: int | str | None = None,
         ema: bool = True,
         captions: bool = True,
     ) -> None:
-        self.module, self.mode, self.seed, self.condition = module, mode, seed, condition
+        self.module, self.mode, self.data, self.seed, self.condition = module, mode, data, seed, condition
         self.ema, self.captions = ema, captions
         self.count, self.size = 0, torch.Size((0, 0))
         self.columns: int | None = None
@@ -70,7 +73,7 @@ class Sampler:
         """
         names = self._names()
         with ExitStack() as stack:
-            files = [stack.enter_context(one.opened(out)) for one in formats]
+            files = [stack.enter_context(one.opened(out, self.data)) for one in formats]
             for inputs, images in self._batches():
                 batch_names, labels = list(islice(names, len(images))), self._labels(inputs, len(images))
                 for one in files:

@@ -54,7 +54,9 @@ def _ranking_score(score_name: str, jobs: Sequence[Job]) -> str:
     is_metric = (conf_dir() / "metric" / f"{score_name}.yaml").is_file()
     if not is_metric or any(job.score(score_name) for job in jobs):
         return score_name
-    return next((name for job in jobs for name, better in job.better.items() if better), score_name)
+    return next(
+        (name for job in jobs for name, better in job.better.items() if better in ("lower", "higher")), score_name
+    )
 
 
 def _ranking_table(folder: Path, ranking: Sequence[Combination], score_name: str) -> tuple[list[str], list[list[str]]]:

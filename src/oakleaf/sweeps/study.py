@@ -149,10 +149,13 @@ def better_direction(score_name: str, evaluation: Sequence[str]) -> str:
 
     metrics = compose_config("evaluate", evaluation).metric
     directions = {
-        name: better for node in metrics.values() for name, better in instantiate_allowed(node).better.items()
+        name: better
+        for node in metrics.values()
+        for name, better in instantiate_allowed(node).better.items()
+        if better in ("lower", "higher")
     }
-    if not directions.get(score_name):
-        known = ", ".join(sorted(name for name, better in directions.items() if better))
+    if score_name not in directions:
+        known = ", ".join(sorted(directions))
         raise UserError(f"sweep.measure={score_name}: choose a score of sweep.metric that can be optimised: {known}")
     return str(directions[score_name])
 
