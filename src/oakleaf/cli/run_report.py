@@ -1,6 +1,7 @@
 """What a training command writes and prints besides the training itself: its record, its first and its last lines."""
 
 import logging
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -95,10 +96,14 @@ def set_recipe_length(callbacks: Sequence[Any], overrides: Sequence[str]) -> Non
 
 
 def record(recipe: dict[str, Any], folder: Path, overrides: Sequence[str], new: bool) -> None:
-    """Write config.yaml, and for a new run overrides.txt, by which resume=auto recognises it."""
+    """Write config.yaml and run.json, and for a new run overrides.txt, by which resume=auto recognises it."""
+    from oakleaf.report.provenance import new_session, read_sessions, write_sessions
+
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / CONFIG) as part:
         OmegaConf.save(OmegaConf.create(redact_home(recipe)), part)
+    sessions = [] if new else read_sessions(folder)
+    write_sessions(folder, [*sessions, new_session(shlex.join(["python", "train.py", *overrides]))])
     if new:
         with atomic_write(folder / OVERRIDES) as part:
             part.write_text("".join(f"{override}\n" for override in canonical_overrides(overrides)))

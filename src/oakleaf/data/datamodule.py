@@ -44,6 +44,7 @@ class ImageDataModule(LightningDataModule, ABC):
         value_range: the values that mean black and white in the pictures, if images are stored with more than 8 bits;
             None for bytes.
         cache: the folder of what is computed once about these data and kept.
+        modes: means of the modes of points in the plane, [K, 2] in the units of `image`; None if they are not known.
     """
 
     size: tuple[int, int]
@@ -55,6 +56,7 @@ class ImageDataModule(LightningDataModule, ABC):
     value_range: tuple[float, float] | None = None
     keys: Sequence[str] = ()
     classes: Sequence[str] = ()
+    modes: Tensor | None = None
 
     def __init__(self, name: str, batch_size: int, epochs: int, seed: int) -> None:
         super().__init__()
