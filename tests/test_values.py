@@ -91,7 +91,7 @@ def test_a_given_range_clips_with_numbers(tmp_path: Path, caplog: pytest.LogCapt
     with caplog.at_level(logging.WARNING):
         data = images_of(write(tmp_path / "set", pictures), channels=None, range=(0, 100))
     assert data.images()[:, 0, 0, 0].tolist() == [-1, -1, 0, 1, 1]
-    assert "2 pictures have values from -5 to 300, which are clipped to 0 to 100" in caplog.text
+    assert "2 pictures have values from -5 to 300, clipped to 0 to 100" in caplog.text
 
 
 @pytest.mark.parametrize("ending", ["tif", "png"])

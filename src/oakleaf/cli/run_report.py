@@ -1,6 +1,7 @@
 """What a training command writes and prints besides the training itself: its record, its first and its last lines."""
 
 import logging
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -95,10 +96,14 @@ def set_recipe_length(callbacks: Sequence[Any], overrides: Sequence[str]) -> Non
 
 
 def record(recipe: dict[str, Any], folder: Path, overrides: Sequence[str], new: bool) -> None:
-    """Write config.yaml, and for a new run overrides.txt, by which resume=auto recognises it."""
+    """Write config.yaml and run.json, and for a new run overrides.txt, by which resume=auto recognises it."""
+    from oakleaf.report.provenance import new_session, read_sessions, write_sessions
+
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / CONFIG) as part:
         OmegaConf.save(OmegaConf.create(redact_home(recipe)), part)
+    sessions = [] if new else read_sessions(folder)
+    write_sessions(folder, [*sessions, new_session(shlex.join(["python", "train.py", *overrides]))])
     if new:
         with atomic_write(folder / OVERRIDES) as part:
             part.write_text("".join(f"{override}\n" for override in canonical_overrides(overrides)))
@@ -111,6 +116,7 @@ def summary(module: Any, data: Any, trainer: Any, recipe: dict[str, Any]) -> str
         for name, network in _networks(module).items()
     )
     is_gan = hasattr(module, "game")
+    understood = f"{data.summary}\n" if data.summary else ""
     system = recipe["model"]["name"] if is_gan else type(module).__name__
     loss = f"loss {recipe['loss']['name']}, " if is_gan else ""
     height, width = data.size
@@ -118,7 +124,7 @@ def summary(module: Any, data: Any, trainer: Any, recipe: dict[str, Any]) -> str
     length = f"until {module.max_images:,} images are seen" if module.max_images else f"for {epochs} epochs"
     return (
         f"{system} on {recipe['data']['name']} ({data.channels} x {height} x {width}), "
-        f"{loss}seed {recipe['seed']}\n{parameters}\n"
+        f"{loss}seed {recipe['seed']}\n{understood}{parameters}\n"
         f"{trainer.strategy.root_device}, {_batch(data.batch_size, trainer.world_size)}, {trainer.precision}, "
         f"{length}, into {recipe['folder']}"
     )
