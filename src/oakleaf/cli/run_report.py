@@ -168,6 +168,8 @@ def finish(module: Any, trainer: Any, folder: str) -> int:
 
 
 def _last_lines(module: Any, folder: str, received: int) -> str:
+    from oakleaf.report.run import REPORT
+
     if not module.iteration:
         return "no image was seen, so there is nothing to show"
     files = {
@@ -179,4 +181,5 @@ def _last_lines(module: Any, folder: str, received: int) -> str:
     lines = [f"  {text}" for name, text in files.items() if (Path(folder) / name).exists()]
     if received:
         lines.append(f"stopped by {signal.Signals(received).name}; the same command with resume=auto resumes")
-    return "\n".join([*lines, f"{module.images_seen:,} images seen. Everything is in {folder}/"])
+    report = f"; {folder}/{REPORT} shows it" if (Path(folder) / REPORT).exists() else ""
+    return "\n".join([*lines, f"{module.images_seen:,} images seen. Everything is in {folder}/{report}"])
