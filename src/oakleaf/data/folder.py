@@ -139,8 +139,8 @@ class Folder(Source):
             self.unlabelled_reason = f"all pictures are in one folder{one_class}"
             return {}
         if len(stray) > max(1, MOST_STRAY * len(self.files)):
-            beside = f"beside the folders {', '.join(names[:5])} in {self.base}"
-            self.unlabelled_reason = f"{len(stray)} of {len(self.files)} pictures lie {beside}"
+            place = f"beside the folders {', '.join(names[:5])} in {self.base}"
+            self.unlabelled_reason = f"{len(stray)} of {len(self.files)} pictures lie {place}"
             log.info("no classes: %s", self.unlabelled_reason)
             return {}
         if stray:

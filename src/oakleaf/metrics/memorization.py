@@ -11,7 +11,7 @@ from oakleaf.config.types import PositiveInt
 from oakleaf.errors import UserError
 from oakleaf.figures.grid import Layout, Panel, draw_grid
 from oakleaf.image_grid import are_points, from_bytes
-from oakleaf.metrics.copies import CopySearch, leave_one_out
+from oakleaf.metrics.copy_search import CopySearch, leave_one_out
 from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.image_set import ImageSet
 from oakleaf.metrics.metric import Metric, require_images
