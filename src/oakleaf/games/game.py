@@ -142,17 +142,23 @@ class Game(nn.Module, ABC):
     def sample_inputs(self, count: int, device: torch.device | str = "cpu") -> Batch:
         """Draw inputs for `generate`: latents from the prior, and conditions where the game has one."""
 
-    def initialize_from_data(self, data: ImageDataModule) -> None:
-        """Initialise networks from real images, once, before the first iteration of a new run.
-
-        Frozen networks get their weights. A network with an attribute `initialization_images` gets that many images by
-        its method `initialize_from`.
+    def initialize_frozen(self, data: ImageDataModule) -> None:
+        """Give the frozen networks their weights, once, before anything of a new run is sampled.
 
         Args:
             data: the training data, after `setup`.
         """
         for network in self.frozen.values():
-            network.initialize(data)  # type: ignore[operator]
+            network.initialize(data)
+
+    def initialize_from_data(self, data: ImageDataModule) -> None:
+        """Initialise networks from real images, once, before the first iteration of a new run.
+
+        A network with an attribute `initialization_images` gets that many images by its method `initialize_from`.
+
+        Args:
+            data: the training data, after `setup`.
+        """
         for network in self.children():
             if count := getattr(network, "initialization_images", 0):
                 indices = torch.randperm(data.count)[:count]
