@@ -10,7 +10,7 @@ Each run trains a DCGAN on 1,000 images and measures eight times:
   nearest of 1,000 held-out images; below 1 where samples copy the training set.
 
 A run that is interrupted continues, and one that is done is skipped. With --report the results in OUT become
-benchmarks/results/small_data.json, docs/small_data/*.png and a table. Data: data/MNIST, data/celeba.
+docs/small_data/results.json, docs/small_data/*.png and a table. Data: data/MNIST, data/celeba.
 """
 
 import argparse
@@ -51,7 +51,7 @@ COMMON = [
     *("model.game.generator.width=16", "model.game.discriminator.width=16"),
 ]
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS, FIGURES = ROOT / "benchmarks/results/small_data.json", ROOT / "docs/small_data"
+FIGURES = ROOT / "docs/small_data"
 PARTS = {"train": slice(SMALL), "held_out": slice(SMALL, SMALL + HELD_OUT), "classifier": slice(SMALL + HELD_OUT, None)}
 
 
@@ -200,7 +200,8 @@ def report(out: Path) -> None:
         for method, runs in results[name].items():
             print(table_row(method, list(runs.values())))
         results[name]["floor"] = floor
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    FIGURES.mkdir(exist_ok=True)
+    (FIGURES / "results.json").write_text(json.dumps(results, indent=1) + "\n")
 
 
 def table_row(method: str, runs: list[list[dict[str, float]]]) -> str:
