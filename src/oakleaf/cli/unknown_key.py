@@ -1,11 +1,13 @@
 """The answer to a key that does not exist."""
 
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from oakleaf.config.common_names import meant_message
 from oakleaf.config.suggest import trainer_alternative, unknown_key_message
 
 
@@ -25,6 +27,7 @@ def unknown_key(key: str, config: str) -> str:
         node = compose_config(config, _groups_on_command_line())
     except HydraException:  # a group of another command, or groups that do not fit together
         node = compose_config(config)
+    known = [key for key in _all_keys(node) if not key.startswith("hydra.")]
     parts = key.split("@")[0].split(".")
     for depth, part in enumerate(parts):  # noqa: B007, how deep the key holds
         if not isinstance(node, DictConfig) or part not in node:
@@ -34,7 +37,21 @@ def unknown_key(key: str, config: str) -> str:
         return f"{key}: this option exists but cannot be changed in this way"
     if not isinstance(node, DictConfig):
         return f"{key}: {'.'.join(parts[:depth])} is a value and has no options below it"
-    return unknown_key_message(".".join(parts[: depth + 1]), node)
+    unknown = ".".join(parts[: depth + 1])
+    return meant_message(key, known) or unknown_key_message(unknown, node)
+
+
+def _all_keys(node: Any, path: str = "") -> Iterator[str]:
+    """All dotted keys of a configuration; interpolations are not resolved."""
+    content = OmegaConf.to_container(node, resolve=False)
+
+    def keys(below: Any, place: str) -> Iterator[str]:
+        for name, value in below.items() if isinstance(below, dict) else ():
+            key = f"{place}.{name}" if place else str(name)
+            yield key
+            yield from keys(value, key)
+
+    return keys(content, path)
 
 
 def _groups_on_command_line() -> list[str]:

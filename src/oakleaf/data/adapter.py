@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import tempfile
+import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -226,19 +227,25 @@ class DatasetAdapter(ImageDataModule):
         if "_all_images" in self.__dict__:
             return self._all_images[rows]
         if not len(rows):
-            return torch.empty(0, self.channels, *self.size, dtype=torch.uint8)
+            return torch.from_numpy(np.empty((0, self.channels, *self.size), self._dtype))
         return self.reader.read(self.form, rows, ["image"])["image"]
 
     @cached_property
     def _all_images(self) -> Tensor:
         """All images of a map-style set, in a memory-mapped file without a name, which lasts as long as the process."""
-        shape = (self.count, self.channels, *self.size)
-        dtype = np.uint8 if self.form.range.eight_bits else np.float32
         with tempfile.TemporaryFile() as file:
-            array = np.memmap(file, dtype, "w+", shape=shape)
-        for rows in torch.arange(self.count).split(4096):
-            array[rows[0] : rows[-1] + 1] = self.reader.read(self.form, rows, ["image"])["image"].numpy()
-        return torch.from_numpy(array)
+            for rows in torch.arange(self.count).split(4096):  # written, as a full disk kills who writes through a map
+                file.write(np.ascontiguousarray(self.reader.read(self.form, rows, ["image"])["image"].numpy()).data)
+            file.flush()
+            array = np.memmap(file, self._dtype, "r", shape=(self.count, self.channels, *self.size))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*not writable.*")  # nothing writes into the mapped file
+            return torch.from_numpy(array)
+
+    @property
+    def _dtype(self) -> type[np.generic]:
+        """The type of stored images."""
+        return np.uint8 if self.form.range.eight_bits else np.float32
 
     def column(self, name: str, rows: Tensor | None = None) -> Tensor:
         if self.kind != "map":

@@ -38,6 +38,7 @@ class ImageDataModule(LightningDataModule, ABC):
         channels: C of the image in a batch.
         keys: the names of the other rows in a batch.
         classes: the names of the values of `label`, of the columns of `attributes`, or of the words of `caption`.
+        listed: the number of pictures or points that the set is made of.
         input_channels: channels of `input`, which an image-to-image generator translates into the image; 0 without.
         mirrors: whether training mirrors images at random.
         pairs: whether the input and the image of the same row belong together.
@@ -50,6 +51,7 @@ class ImageDataModule(LightningDataModule, ABC):
     size: tuple[int, int]
     channels: int
     cache: Path
+    listed: int = 0
     input_channels: int = 0
     mirrors: bool = False
     pairs: bool = True
@@ -96,8 +98,8 @@ class ImageDataModule(LightningDataModule, ABC):
 
     @property
     def count(self) -> int:
-        """The number of images, N; from `setup` on."""
-        return len(self.rows["image"])
+        """The number of images, N. Before `setup` it is the number of pictures, of which some may be skipped."""
+        return len(self.rows["image"]) if self.rows else self.listed
 
     @property
     def columns(self) -> Collection[str]:

@@ -142,6 +142,7 @@ class Images(ImageDataModule):
         self.check_declared(classes, input_channels)
         self.worker_loaders: list[WorkerLoader] = []
         self.labelled = LabelSubset(labelled, labelled_seed) if labelled else None
+        self.listed = len(self.source)
         self.balanced = balanced
         self.check_balanced(balanced, labelled)
 

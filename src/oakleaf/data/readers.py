@@ -419,7 +419,22 @@ def label_column(reader: MapReader, form: ItemFormat, targets: Any) -> list[Any]
     own = (form.options.columns or {}).get("label", "label")
     if isinstance(names, list) and own in names:
         return list(reader.dataset[own])
-    found = []
-    for row in tqdm(range(len(reader.dataset)), "reading labels", unit="img", leave=False, disable=None):
-        found.append(rows_of(reader.item(row), form.options.columns)["label"])
-    return found
+    raw = _RawLabels(reader, form.options.columns)
+    workers = reader.workers if len(raw) > 4 * CHUNK else 0
+    loader: DataLoader[Any] = DataLoader(raw, CHUNK, num_workers=workers, collate_fn=list)
+    hidden = None if len(raw) > 500 else True  # None: shown in a terminal
+    bar = tqdm(loader, "reading labels", unit="batch", leave=False, disable=hidden)
+    return [label for labels in bar for label in labels]
+
+
+class _RawLabels(Dataset[Any]):
+    """The labels of a map-style set as its items have them, by number."""
+
+    def __init__(self, reader: MapReader, columns: Mapping[str, str] | None) -> None:
+        self.reader, self.columns = reader, columns
+
+    def __len__(self) -> int:
+        return len(self.reader.dataset)
+
+    def __getitem__(self, row: int) -> Any:
+        return rows_of(self.reader.item(row), self.columns)["label"]

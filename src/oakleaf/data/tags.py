@@ -114,7 +114,7 @@ class Tags(ImageDataModule):
         self.pixels, self.least, self.target = pixels, least, target
         self.channels, self.cache = channels, Path(cache)
         self.captioned = self._images()
-        self.classes = self.captioned.classes
+        self.classes, self.listed = self.captioned.classes, self.captioned.listed
         self.check_declared(classes, input_channels)
 
     @property

@@ -160,6 +160,7 @@ class Points(ImageDataModule):
     ) -> None:
         super().__init__(name, batch_size, epochs, seed)
         self.mixture, self.points, self.cache = mixture, points, Path(cache)
+        self.listed = points
         self.classes = [f"({x:.2g}, {y:.2g})" for x, y in mixture.modes()]
         self.modes = mixture.means / mixture.scale
         self.check_declared(classes, input_channels)
