@@ -86,8 +86,13 @@ def with_defaults(node: Nodes, kind: type, folder: str) -> Nodes:
 
     `EarlyStopping` and `ModelCheckpoint` check their value when it is logged, and not at the end of an epoch, unless
     `check_on_train_epoch_end` or `save_on_train_epoch_end` say so. Checkpoints lie beside the run's own.
+
+    Raises:
+        UserError: two callbacks would write the same file.
     """
     defaults: dict[str, Any] = {}
+    if node.get("save_last") and node.get("dirpath") is None:
+        raise UserError(f"{kind.__name__}(save_last=true): callbacks.checkpoint saves last.ckpt in this folder")
     if inspect.isclass(kind) and issubclass(kind, EarlyStopping):
         defaults = {"check_on_train_epoch_end": False}
     elif inspect.isclass(kind) and issubclass(kind, ModelCheckpoint):
