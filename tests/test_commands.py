@@ -33,7 +33,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_a_run_folder_has_the_documented_files(run: Path) -> None:
     names = {path.name for path in run.iterdir()}
-    assert names == {"checkpoints", "config.yaml", "metrics.csv", "overrides.txt", "samples", "train.log"}
+    written = {"checkpoints", "config.yaml", "metrics.csv", "overrides.txt", "samples", "train.log"}
+    assert names == written | {"report.html", "run.json", "curves.png", "neighbours.png"}
     assert (run / "checkpoints" / "last.ckpt").is_file()
     assert (run / "samples" / "animation.gif").is_file()
     assert "dcgan on digits (1 x 16 x 16)" in (run / "train.log").read_text()
@@ -297,7 +298,7 @@ def test_help_names_every_group_its_choices_and_examples(tmp_path: Path) -> None
     for group in ("callbacks", "data", "experiment", "logger", "loss", "model", "optim", "trainer"):
         listed = ", ".join(sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml")))
         assert f"{group}: {listed}\n" in result.stdout
-    assert result.stdout.count("python train.py") == 3
+    assert result.stdout.count("\n  python train.py ") == 3
     assert not list(tmp_path.iterdir())
 
 

@@ -89,11 +89,11 @@ def test_commands_and_python_truncate(fit: Fit, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
     first = next(i for i, line in enumerate(lines) if line.startswith("truncation"))
-    assert [line.split()[0] for line in lines[first + 1 : first + 5]] == ["1", "0.8", "0.6", "real"]
+    assert [line.split()[0] for line in lines[first + 1 : first + 5]] == ["1", "0.8", "0.6", "baseline"]
     assert len({line.split()[1] for line in lines[first + 1 : first + 4]}) > 1
     scores = json.loads((tmp_path / "run/metrics.json").read_text())
     assert sorted({score["protocol"]["truncation"] for score in scores}) == [0.6, 0.8, 1]
-    real = {score["real"] for score in scores if score["name"] == "spread-pixels"}
+    real = {score["baseline"] for score in scores if score["name"] == "spread-pixels"}
     assert len(real) == 1 and None not in real
     sampled = quick("sample", "checkpoint=run", "truncation=0.7", "count=4", folder=tmp_path)
     assert sampled.returncode == 0, sampled.stderr

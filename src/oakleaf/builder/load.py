@@ -70,7 +70,7 @@ def module_from_checkpoint(content: dict[str, Any], overrides: Mapping[str, Any]
     recipe = content["hyper_parameters"]
     module = build_from_stored(recipe, overrides, lambda shapes: _load_state_dict(shapes, content))
     load_weights(module, content)
-    module.save_hyperparameters(recipe, logger=False)
+    module.recipe = recipe  # type: ignore[assignment]
     return module.eval()
 
 

@@ -87,12 +87,13 @@ def _true_modes(content: Any) -> Any:
 
 
 def _validate(options: Any) -> None:
-    from oakleaf.config.types import NonNegativeInt, PositiveInt
+    from oakleaf.config.types import NonNegativeInt, PositiveInt, Truncation
     from oakleaf.config.validate import validate
 
     texts: dict[str, Any] = {"checkpoint": str, "out": str, "device": str, "split": str | None, "root": str | None}
     numbers = {"count": PositiveInt, "seed": int, "condition": NonNegativeInt | str | None, "ema": bool, "mode": Any}
     chosen = {"seeds": str | int | list[int] | None, "latents": str | None, "format": Any, "captions": bool}
+    chosen |= {"truncation": Truncation | None}
     validate(options, fixed={"": {**texts, **numbers, **chosen}})
     given = [key for key in ("seeds", "latents") if options[key] is not None]
     if given and given[0] not in options["mode"]:

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from oakleaf.data.label_table import labels_of, read_label_table
-from oakleaf.data.listing import Archive, list_pictures
+from oakleaf.data.listing import Archive, Listing, list_pictures
 from oakleaf.data.manifest import content_digest
 from oakleaf.data.pictures import Picture, open_picture
 from oakleaf.data.sources import Source
@@ -55,6 +55,9 @@ class Folder(Source):
             be read or names none of the pictures.
     """
 
+    archive: Archive | None = None
+    listing: Listing | None = None  # None where the subclass lists the files itself
+
     def __init__(
         self,
         root: Path,
@@ -63,8 +66,8 @@ class Folder(Source):
         split: Split = "all",
     ) -> None:
         self.root, self.upscale = root, upscale
-        self.listing = list_pictures(root)
-        self.files = self.listing.files
+        self.listing = listing = list_pictures(root)
+        self.files = listing.files
         self.archive = Archive(root) if root.is_file() else None
         self.base = _base(self.files, root)
         self.splits = self._split_folders()
@@ -77,7 +80,7 @@ class Folder(Source):
             numbers = [class_number.get(self._class_folder(file), -1) for file in self.files]
             self.labels = {"label": np.array(numbers, dtype=np.int64)}
         if table:
-            self._set_labels(dict(zip(self.listing.files, table)))
+            self._set_labels(dict(zip(listing.files, table)))
 
     # ---- Splits ------------------------------------------------------------------------------------------------------
 
@@ -136,8 +139,8 @@ class Folder(Source):
             self.unlabelled_reason = f"all pictures are in one folder{one_class}"
             return {}
         if len(stray) > max(1, MOST_STRAY * len(self.files)):
-            beside = f"beside the folders {', '.join(names[:5])} in {self.base}"
-            self.unlabelled_reason = f"{len(stray)} of {len(self.files)} pictures lie {beside}"
+            place = f"beside the folders {', '.join(names[:5])} in {self.base}"
+            self.unlabelled_reason = f"{len(stray)} of {len(self.files)} pictures lie {place}"
             log.info("no classes: %s", self.unlabelled_reason)
             return {}
         if stray:
@@ -196,10 +199,11 @@ class Folder(Source):
         return str(self.files[index])
 
     def summary(self) -> str:
-        return "; ".join(filter(None, [super().summary(), self.listing.passed_over()]))
+        return "; ".join(filter(None, [super().summary(), self.listing.passed_over() if self.listing else ""]))
 
     def formats(self) -> str:
-        return self.listing.formats() if len(self.files) == len(self.listing.files) else ""
+        listing = self.listing
+        return listing.formats() if listing and len(self.files) == len(listing.files) else ""
 
     @cached_property
     def digest(self) -> str:

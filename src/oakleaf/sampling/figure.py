@@ -22,7 +22,7 @@ TRANSLATION = ("input", "output")
 
 def sample_title(module: GAN) -> str:
     """Return which system has generated the samples and on which data, such as "dcgan on digits"."""
-    stored = OmegaConf.create({group: module.hparams.get(group) or {} for group in ("model", "data")})
+    stored = OmegaConf.create({group: module.recipe.get(group) or {} for group in ("model", "data")})
     # a name may refer to another value
     names = [OmegaConf.select(stored, f"{group}.name") for group in ("model", "data")]
     return " on ".join(str(name) for name in names if name)
