@@ -43,7 +43,8 @@ def check_callbacks(nodes: Nodes) -> None:
         UserError: there is one.
     """
     for name, node in nodes.items():
-        bases = inspect.getmro(locate(node["_target_"], f"callbacks.{name}._target_")) if node else ()
+        kind = locate(node["_target_"], f"callbacks.{name}._target_") if node else None
+        bases = inspect.getmro(kind) if inspect.isclass(kind) else ()
         for base in bases:
             if base.__module__.startswith("lightning.") and (reason := ALTERNATIVES.get(base.__name__)):
                 raise UserError(f"callbacks.{name}: {base.__name__} does not work with a GAN: {reason}")
