@@ -43,7 +43,8 @@ def check_callbacks(nodes: Nodes) -> None:
         UserError: there is one.
     """
     for name, node in nodes.items():
-        bases = inspect.getmro(locate(node["_target_"], f"callbacks.{name}._target_")) if node else ()
+        kind = locate(node["_target_"], f"callbacks.{name}._target_") if node else None
+        bases = inspect.getmro(kind) if inspect.isclass(kind) else ()
         for base in bases:
             if base.__module__.startswith("lightning.") and (reason := ALTERNATIVES.get(base.__name__)):
                 raise UserError(f"callbacks.{name}: {base.__name__} does not work with a GAN: {reason}")
@@ -86,8 +87,13 @@ def with_defaults(node: Nodes, kind: type, folder: str) -> Nodes:
 
     `EarlyStopping` and `ModelCheckpoint` check their value when it is logged, and not at the end of an epoch, unless
     `check_on_train_epoch_end` or `save_on_train_epoch_end` say so. Checkpoints lie beside the run's own.
+
+    Raises:
+        UserError: two callbacks would write the same file.
     """
     defaults: dict[str, Any] = {}
+    if node.get("save_last") and node.get("dirpath") is None:
+        raise UserError(f"{kind.__name__}(save_last=true): callbacks.checkpoint saves last.ckpt in this folder")
     if inspect.isclass(kind) and issubclass(kind, EarlyStopping):
         defaults = {"check_on_train_epoch_end": False}
     elif inspect.isclass(kind) and issubclass(kind, ModelCheckpoint):

@@ -41,6 +41,9 @@ class Overfitting(Callback):
     Reference: Karras 2020, arXiv:2006.06676, eq. (1).
     """
 
+    needs_gan = True
+    scalar_names = ("overfitting/score_gap", "overfitting/r_v")
+
     def __init__(self, split: str = "test", every: PositiveInt | None = None, count: PositiveInt = 256) -> None:
         self.split, self.count, self.interval = split, count, Interval(every, parts=20)
         self.batches: dict[str, Batch] = {}

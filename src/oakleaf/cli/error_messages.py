@@ -58,6 +58,8 @@ def error_message(error: BaseException, config: str) -> str | None:
         return one_line_text(error)
     if type(error).__name__ == "MisconfigurationException":  # Lightning's, by name: importing it takes seconds
         return one_line_text(error)
+    if isinstance(error, RuntimeError) and "conditioned on metric" in str(error):  # Lightning's EarlyStopping
+        return one_line_text(error)
     if _is_out_of_memory(error):
         return f"memory is full: {FREE_MEMORY.get(config, FREE_MEMORY['train'])}"
     if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):  # PyTorch's

@@ -44,10 +44,12 @@ def find_checkpoint(resume: str | None, folder: Path) -> tuple[Path, Content] | 
         return None, None
     if not isinstance(resume, str):
         raise UserError(f"resume={resume}: the folder of a run, one of its checkpoints, or auto")
-    from oakleaf.runtime.checkpoint_io import checkpoint_path, newest_checkpoint, read_checkpoint
+    from oakleaf.runtime.checkpoint_io import checkpoint_path, newest_checkpoint, read_checkpoint, require_resumable
 
     if resume != "auto":
-        return (path := checkpoint_path(resume)), read_checkpoint(path)
+        content = read_checkpoint(path := checkpoint_path(resume))
+        require_resumable(content, path)
+        return path, content
     checkpoints, found = (folder / LAST).parent, None
     if list(checkpoints.glob("*.ckpt")) and (found := newest_checkpoint(checkpoints)) is None:
         raise UserError(

@@ -5,6 +5,7 @@ import logging
 import os
 import pickle
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,15 +109,27 @@ def checkpoint_path(place: str | os.PathLike[str]) -> Path:
 def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     """Return the most recently written checkpoint of a folder that can be read, and its content.
 
-    Damaged checkpoints are logged and skipped. None if there is no readable one.
+    Damaged checkpoints are logged and skipped, and so are those that cannot be resumed from. None if no other is left.
     """
     files = [path for path in folder.glob("*.ckpt") if path.is_file()]
     for path in sorted(files, key=lambda path: path.stat().st_mtime_ns, reverse=True):
         try:
-            return path, read_checkpoint(path)
+            content = read_checkpoint(path)
+            require_resumable(content, path)
+            return path, content
         except UserError as error:
             log.warning("%s; trying an older one", error)
     return None
+
+
+def require_resumable(content: Mapping[str, Any], path: Path) -> None:
+    """Check that a checkpoint has more than weights, unlike one of `ModelCheckpoint(save_weights_only=True)`.
+
+    Raises:
+        UserError: it has not.
+    """
+    if "optimizer_states" not in content:
+        raise UserError(f"{path} holds weights alone; a run resumes from its optimizers' state, too")
 
 
 def _disk_error(error: BaseException) -> str:

@@ -54,7 +54,8 @@ class Clock(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Compute the length of the run if the epochs decide it; the size of a batch is known later."""
-        self.epochs = None if pl_module.max_images or (trainer.max_epochs or -1) < 0 else trainer.max_epochs
+        endless = pl_module.max_images or (trainer.max_epochs or -1) < 0 or trainer.num_training_batches == float("inf")
+        self.epochs = None if endless else trainer.max_epochs
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
         """Seed all random numbers of the iteration."""

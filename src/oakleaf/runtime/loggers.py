@@ -97,12 +97,11 @@ class MetricsCSV(Logger):
     def _stays(self, old: Mapping[str, str], row: Mapping[str, Any]) -> bool:
         """Tell whether this run will not write an old row again; `row` is its first one."""
         images = _images_of(old["images"])
-        if self.start is None or row["images"] != self.start:
+        if self.start is None:
             return images < row["images"]
-        # written before the first iteration, as learning rates are: of the same images, the other rows are complete
-        return images < self.start or (
-            images == self.start and not any(old.get(name) for name in row if name not in ("images", "seconds"))
-        )
+        if images == self.start == row["images"]:  # a row before the first iteration, as one of learning rates is
+            return not any(old.get(name) for name in row if name not in ("images", "seconds"))
+        return images <= self.start
 
 
 def _number(text: str | None) -> float:

@@ -72,7 +72,7 @@ class Monitors(Checkpoint):
         """Check the new values of this iteration, and at the first row the names."""
         row = pl_module.iteration % pl_module.log_every == 0
         self._check(trainer, pl_module, with_logged=row)
-        if row and not self.names_checked:
+        if row and self.callbacks and not self.names_checked:
             self.names_checked = True
             for message in self._unknown_names(trainer):
                 log.warning("%s", message)
@@ -83,6 +83,9 @@ class Monitors(Checkpoint):
         Raises:
             UserError: after ten rows and an epoch, the value of a strict `EarlyStopping` was not logged.
         """
+        if trainer.should_stop and not self.ended:  # ended by a callback's own check at the end of the epoch
+            stopped = [one for one in self._early_stopping() if one.stopping_reason != EarlyStoppingReason.NOT_STOPPED]
+            self.stop_reason = next((_reason(one, self._images_without_better(one, pl_module)) for one in stopped), "")
         self._check(trainer, pl_module, with_logged=True)
         if not trainer.should_stop and pl_module.iteration >= 10 * pl_module.log_every:
             for message in self._unknown_names(trainer, strict=True):
@@ -99,7 +102,9 @@ class Monitors(Checkpoint):
 
         In between, callbacks with a method `on_early_end` complete a run that ends before its planned length.
         """
-        new = self._new_values(trainer, with_logged) if self.callbacks else set()
+        if not self.callbacks and not trainer.should_stop:
+            return
+        new = self._new_values(trainer, with_logged)
         for callback in self.callbacks:
             if callback.monitor in new and not isinstance(callback, Checkpoint):
                 self._check_one(callback, trainer, module)
@@ -108,7 +113,7 @@ class Monitors(Checkpoint):
             for callback in _callbacks(trainer):
                 if hasattr(callback, "on_early_end") and not _is_complete(module):
                     callback.on_early_end(trainer, module)
-            new |= self._new_values(trainer, with_logged=False) if self.callbacks else set()
+            new |= self._new_values(trainer, with_logged=False)
         trainer.callback_metrics["images"] = torch.tensor(module.images_seen)  # for names of checkpoints
         for callback in self.callbacks:
             if callback.monitor in new and isinstance(callback, Checkpoint):
