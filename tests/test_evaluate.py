@@ -31,12 +31,13 @@ from oakleaf.frozen.tasks import Attributes, Labels
 from oakleaf.metrics import scores as scoring
 from oakleaf.metrics.conditional import GanTrainTest, OneNN
 from oakleaf.metrics.evaluation_data import EvaluationData
-from oakleaf.metrics.extractors import Classifier, DINOv2, Inception, Pixels
+from oakleaf.metrics.extractors import Classifier, Pixels
 from oakleaf.metrics.fid import FrechetDistance
 from oakleaf.metrics.image_set import Features, ImageSet
 from oakleaf.metrics.kid import KernelDistance
 from oakleaf.metrics.memorization import Memorisation
 from oakleaf.metrics.modes import StackedModes
+from oakleaf.metrics.pretrained import CLIP, DINOv2, Inception
 from oakleaf.metrics.reconstruction import ReconstructionError
 from oakleaf.runtime import distributed
 from oakleaf.runtime.checkpoint_io import read_checkpoint
@@ -352,6 +353,25 @@ def test_dinov2_takes_a_local_file(tmp_path: Path) -> None:
     extractor.prepare(mock.Mock(channels=3), "cpu")
     features = extractor(torch.randint(0, 256, (1, 3, 20, 30), dtype=torch.uint8)).features
     assert features.shape == (1, 384)
+
+
+@pytest.mark.slow
+def test_clip_takes_a_local_file_and_names_it_if_it_is_missing(tmp_path: Path) -> None:
+    import timm
+
+    model = "vit_base_patch32_clip_224.openai"
+    torch.manual_seed(0)
+    network = timm.create_model(model)
+    torch.save(network.state_dict(), tmp_path / "w.pth")
+    extractor = CLIP(model, str(tmp_path / "w.pth"))
+    extractor.side = 224
+    extractor.prepare(mock.Mock(channels=3), "cpu")
+    features = extractor(torch.randint(0, 256, (2, 3, 20, 30), dtype=torch.uint8)).features
+    assert features.shape == (2, 512)  # of the projection into the space of texts
+    assert (extractor.number_name("cmmd"), extractor.number_name("fid")) == ("cmmd", "fd-clip")
+    assert DINOv2().number_name("fid") == "fd-dinov2" and DINOv2().number_name("kid") == "kid-dinov2"
+    with pytest.raises(UserError, match=r"none\.pth: there is no such file"):
+        CLIP(model, "none.pth").prepare(mock.Mock(channels=3), "cpu")
 
 
 # --- labels

@@ -137,7 +137,11 @@ class EvaluationData:
 
     @cached_property
     def fake(self) -> ImageSet:
-        """The samples for the seed; with several processes each generates a part.
+        """The samples for the seed; see `draw`."""
+        return self.draw()
+
+    def draw(self) -> ImageSet:
+        """Generate the samples for the seed, with the model as it is now; with several processes each does a part.
 
         The latents do not depend on the number of processes. The one exception is `Masked` inputs with holes in random
         places, which each process draws for itself.
