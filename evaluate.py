@@ -1,6 +1,6 @@
 """python evaluate.py checkpoint=outputs/dcgan-celeba/..."""
 
-from oakleaf.cli.evaluate import main
+from oakleaf.cli.commands import evaluate
 
 if __name__ == "__main__":
-    main()
+    evaluate()

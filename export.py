@@ -1,6 +1,6 @@
 """Export a trained generator: `python export.py checkpoint=RUN format=onnx`; `python export.py --help` has the rest."""
 
-from oakleaf.cli.export import main
+from oakleaf.cli.commands import export
 
 if __name__ == "__main__":
-    main()
+    export()

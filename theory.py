@@ -1,6 +1,6 @@
 """Check a piece of theory by running it: `python theory.py lab=dirac`; `python theory.py --help` shows the labs."""
 
-from oakleaf.cli.theory import main
+from oakleaf.cli.commands import theory
 
 if __name__ == "__main__":
-    main()
+    theory()

@@ -8,12 +8,12 @@ resizing (8 x 8 -> 16 x 16 -> 8 x 8 by area).
   folds) that learned the digits as they are, with a narrow kernel.
 - lenient: the same with scikit-learn's usual kernel, on digits as they come out of the resizing.
 - judge: the mean of three convolutional networks that also learned an eleventh class, "no digit": mixtures of two
-  digits, halves of two digits, scrambled digits, smooth and white noise.
+  digits, scrambled digits, smooth and white noise.
 
 Beside them: how often the lenient reader reads the requested class (conditional generators only; relative to how often
 it is right about the other half of the real digits), the rarest digit's share, and the distance to the nearest real
 digit (median; copies would be far below real digits' own). The first lines are calibration: real digits, mixtures of
-two different ones, halves of two, and noise, all made of the half that no reader has learned.
+two different ones, halves of two, scrambled ones and noise, all made of the half that no reader has learned.
 """
 
 import sys
@@ -101,7 +101,8 @@ def _different(labels: Array, rng: np.random.Generator) -> tuple[Array, Array]:
     return a[labels[a] != labels[b]], b[labels[a] != labels[b]]
 
 
-NOT_DIGITS: list[Callable[[Array, Array, np.random.Generator], Array]] = [mixtures, halves, scrambled, noise, white]
+LEARNED: list[Callable[[Array, Array, np.random.Generator], Array]] = [mixtures, scrambled, noise, white]
+NOT_DIGITS = [*LEARNED, halves]  # some halves make a digit, so the judge does not learn them
 
 
 class Judge(nn.Sequential):
@@ -131,7 +132,7 @@ def learned_judge(images: Array, labels: Array, seed: int) -> Judge:
         rows = rng.integers(0, len(images), BATCH)
         shift = rng.integers(-1, 2, 2)
         real, answers = np.roll(images[rows], shift, (1, 2)), labels[rows]
-        wrong = np.concatenate([make(images[rows], labels[rows], rng)[: BATCH // 4] for make in NOT_DIGITS])
+        wrong = np.concatenate([make(images[rows], labels[rows], rng)[: BATCH // 8] for make in LEARNED])
         wanted = np.concatenate([answers, np.full(len(wrong), NO_DIGIT)])
         loss = functional.cross_entropy(judge(small(np.concatenate([real, wrong]))), torch.from_numpy(wanted))
         optimizer.zero_grad()

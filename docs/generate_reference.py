@@ -16,8 +16,9 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from reference_tables import DATA_NEEDS, GROUPS, INTRODUCTIONS, LOGGED_NAMES
 
+from oakleaf.augment import consistency
 from oakleaf.builder.compose import compose_config
-from oakleaf.losses import conditioning_augmentation, likelihood, penalties, terms, translation
+from oakleaf.losses import conditioning_augmentation, lecam, likelihood, penalties, terms, translation
 
 ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "conf"
@@ -282,13 +283,36 @@ def losses() -> str:
         target, norm = node["objective"]["_target_"], node.get("norm", "batch")
         rows.append([code(path.stem), summary(target), papers(path), short(target), code(norm), added])
     divergences = choice_table("loss/divergence", "divergence")
-    found = subclasses(terms.Term, terms, penalties, likelihood, translation, conditioning_augmentation)
+    found = subclasses(
+        terms.Term, terms, penalties, likelihood, translation, conditioning_augmentation, lecam, consistency
+    )
     return page(
         "losses",
         table(["loss=", "what it minimises", "paper", "objective", "norm", "penalties and constraints"], rows),
         section("losses/divergences", divergences),
+        section("losses/penalties", choice_table("loss/penalty", "what it is")),
         section("losses/terms", class_table(found, "what it is")),
         section("losses/keys", option_table(options(CONF / "train.yaml", "loss."))),
+    )
+
+
+def augmentations() -> str:
+    files = [path for path in choices("augment") if extended(path).get("_target_")]
+    rows = [
+        [code(path.stem), short(target := extended(path)["_target_"]), summary(target), header(path)] for path in files
+    ]
+    keys = [
+        [code(path.stem), code(f"augment.{option.key}"), code(option.value), option.meaning]
+        for path in files
+        for option in options(path)
+    ]
+    return page(
+        "augment",
+        table(["augment=", "class", "what it does", "source"], rows),
+        section("augment/keys", table(["augment=", "key", "value", "meaning"], keys)),
+        section(
+            "augment/classes", class_table([f"oakleaf.augment.{n}" for n in ("Chain", "FlipAndShift")], "what it does")
+        ),
     )
 
 
@@ -453,6 +477,7 @@ def index() -> str:
 PAGES = {
     "models.md": (models, "systems, `model=`"),
     "losses.md": (losses, "losses, penalties and terms, `loss=`"),
+    "augment.md": (augmentations, "augmentation between images and critic, `augment=`"),
     "optim.md": (optimizers, "optimizers and schedules, `optim=`"),
     "data.md": (data, "data sets, `data=`"),
     "conditions.md": (conditions, "conditions, `model/condition=`"),

@@ -106,6 +106,38 @@ LOGGED_NAMES = [
         "`loss=equilibrium`.",
     ),
     (
+        "augment/p",
+        "Probability of each operation of ADA, or share of real images that APA exchanges.",
+        "`augment=ada`, `ada_fixed` and `apa`: every `log_every` iterations.",
+    ),
+    (
+        "augment/r_t",
+        "E[sign(D(real))] of the last `augment.interval` steps of the critic, which p follows (Karras 2020, "
+        "arXiv:2006.06676, section 3). Without an augmentation 2 `accuracy/real` - 1 is the same number of one batch.",
+        "Together with `augment/p`.",
+    ),
+    (
+        "lecam/real",
+        "LeCam's moving average of the scores of real images.",
+        "`+loss/penalty=lecam`.",
+    ),
+    (
+        "lecam/fake",
+        "The same of generated images.",
+        "`+loss/penalty=lecam`.",
+    ),
+    (
+        "overfitting/score_gap",
+        "Mean score of training images minus mean score of held-out images.",
+        "`callbacks=overfitting`: 20 times in a run, or every `callbacks.overfitting.every` images.",
+    ),
+    (
+        "overfitting/r_v",
+        "The gap, divided by the mean score of training images minus that of fakes: 0 without overfitting, 1 if the "
+        "critic takes held-out images for fakes (Karras 2020, arXiv:2006.06676, eq. (1)).",
+        "Together with `overfitting/score_gap`.",
+    ),
+    (
         "log_likelihood/real",
         "Mean log-likelihood of real images under the model, in nats per image.",
         "`model=gmm`: games with a known density and no discriminator.",
@@ -256,6 +288,18 @@ GROUPS = {
         "oakleaf.losses.divergences.Divergence",
         "The f of `loss=f_divergence`.",
     ),
+    "loss/penalty": (
+        "loss.penalties",
+        "oakleaf.losses, oakleaf.augment",
+        "oakleaf.losses.terms.Term",
+        "A further term of the critic, for small data: `+loss/penalty=lecam`.",
+    ),
+    "augment": (
+        "augment",
+        "oakleaf.augment",
+        "oakleaf.augment.Augmentation",
+        "What changes images before the critic sees them.",
+    ),
     "optim": (
         "optim",
         "oakleaf.optim",
@@ -386,6 +430,12 @@ needs a discriminator that returns features.
 
 The divergences of `loss=f_divergence`.
 """,
+    "losses/penalties": """
+## `+loss/penalty=`
+
+Further terms of the critic that any loss can have, for small data: `+loss/penalty=lecam` or
+`+loss/penalty=[lecam,consistency]`.
+""",
     "losses/terms": """
 ## Terms
 
@@ -395,6 +445,18 @@ iteration, n times as heavy. It is logged as `loss/<player>/<its key>`.
 """,
     "losses/keys": """
 ## Keys that every loss has
+""",
+    "augment": """
+# Augmentation: `augment=`
+
+What changes images at random before the critic sees them, real and generated ones alike, in the steps of all players.
+Which to take for how much data: [small_data.md](../small_data.md).
+""",
+    "augment/keys": """
+## Their keys
+""",
+    "augment/classes": """
+## Classes without a file in `conf/augment`
 """,
     "optim": """
 # Optimizers: `optim=`
@@ -493,6 +555,11 @@ The callbacks of every run.
 ## `callbacks=scored`
 
 The same, and metrics during training.
+""",
+    "callbacks/overfitting": """
+## `callbacks=overfitting`
+
+The default callbacks, and the critic's scores of held-out images beside those of training images.
 """,
     "options": """
 # Options of the commands

@@ -292,7 +292,7 @@ def test_a_generator_without_a_term_is_refused_and_a_lazy_term_is_computed_on_it
 
 
 def test_unrolling_is_refused_without_a_discriminator(fit: Fit) -> None:
-    with pytest.raises(UserError, match="no discriminator"):
+    with pytest.raises(UserError, match="no critic"):
         fit("model=gmm", *NARROW["gmm"], "optim.generator.unrolled=2", "max_images=100")
 
 

@@ -317,7 +317,7 @@ def test_the_frozen_stage_stays_as_it_was(fit: Fit, captions: Path, tmp_path: Pa
     run = first_stage(captions)
     options = ["model=stackgan_2", *condition_options("stackgan_2", captions), "data.batch_size=8", "max_images=32"]
     module, _ = fit(*options, *callbacks)
-    first, before = module.game.stage1, load(run).generator_ema.network.state_dict()  # type: ignore[union-attr]
+    first, before = module.game.frozen["stage1"], load(run).generator_ema.network.state_dict()  # type: ignore[union-attr]
     after = first.network.state_dict()  # type: ignore[union-attr]
     assert not first.training and module.game.training
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
@@ -325,8 +325,8 @@ def test_the_frozen_stage_stays_as_it_was(fit: Fit, captions: Path, tmp_path: Pa
     assert trained and not trained & {id(weight) for weight in first.parameters()}
     loaded = load(tmp_path)  # which needs no first run
     inputs = loaded.game.sample_inputs(3)
-    assert torch.equal(loaded.game.stage1(inputs["latent"], loaded.game.condition(inputs)),
-                       first(inputs["latent"], module.game.condition(inputs)))  # fmt: skip
+    assert torch.equal(loaded.game.first_image(inputs["latent"], loaded.game.condition(inputs)),
+                       module.game.first_image(inputs["latent"], module.game.condition(inputs)))  # fmt: skip
 
 
 def test_stage_two_depends_on_the_images_of_stage_one() -> None:
@@ -340,19 +340,23 @@ def test_stage_two_depends_on_the_images_of_stage_one() -> None:
 @pytest.mark.slow
 def test_the_second_stage_reports_what_is_missing(fit: Fit, captions: Path, tmp_path: Path) -> None:
     options = [*condition_options("stackgan_2", captions), "model=stackgan_2", "data.batch_size=8", "max_images=8"]
-    with pytest.raises(UserError, match="run= is missing"):
-        fit(*options, "model.game.stage1.run=null")
-    with pytest.raises(UserError, match="is not that of"):
-        fit(*options, "model.game.stage1.network.width=16")
+    with pytest.raises(UserError, match=r"stage1\.checkpoint= is missing"):
+        fit(*options, "model.frozen.stage1.checkpoint=null")
+    with pytest.raises(UserError, match=r"network=encoder: the run .* has generator, discriminator"):
+        fit(*options, "model.frozen.stage1.network=encoder")
     with pytest.raises(UserError, match="other words"):
         fit(*options, "data.source.fold=1")
     with pytest.raises(UserError, match="2, 4"):
-        fit(*options, "model.game.stage1.network.size=24")
+        fit(*options, "data.size=24")
+    with pytest.raises(UserError, match=r"model\.frozen\.stage1\.checkpoint=RUN"):
+        fit(*options, "+model.game.stage1.run=x")
 
 
 @pytest.mark.parametrize("model", ["stackgan", "stackgan_2"])
 def test_given_latents_always_draw_the_same(captions: Path, model: str) -> None:
-    module, _, _ = build(composed(f"model={model}", *condition_options(model, captions), folder="x"))
+    module, data, _ = build(composed(f"model={model}", *condition_options(model, captions), folder="x"))
+    for network in module.game.frozen.values():
+        network.initialize(data)
     inputs = module.game.sample_inputs(3)
     assert torch.equal(module.sample(inputs), module.sample(inputs))
 

@@ -29,6 +29,12 @@ SYSTEMS = [
     ["model=sngan", "loss=relativistic"],  # one step of the power iteration
     ["model=infogan"],
     ["model=cdcgan", "loss=hinge"],
+    ["model=dcgan", "loss=relativistic", "augment=ada_fixed", "augment.ops=[blit,geometry,colour,filter,noise,cutout]"],
+    ["model=dcgan", "augment=ada"],
+    ["model=sngan", "augment=diffaugment"],
+    ["model=dcgan", "augment=apa", "augment.p=0.5"],
+    ["model=dcgan", "loss=top_k", "loss.objective.images=null"],
+    ["model=sngan", "+loss/penalty=[lecam,consistency,latent_consistency]", "loss.penalties.lecam.start=0"],
 ]
 
 

@@ -20,7 +20,8 @@ from oakleaf.data import Images, decoding
 from oakleaf.data.cache import decode_to_cache
 from oakleaf.data.celeba import CelebA
 from oakleaf.data.folder import Folder
-from oakleaf.data.resize import CropResize, PictureTooSmall, to_8bit
+from oakleaf.data.pictures import to_8bit
+from oakleaf.data.resize import CropResize, PictureTooSmall
 from oakleaf.data.sampling import DeviceLoader, EpochSampler, WorkerLoader
 from oakleaf.data.sources import digits, torchvision_set
 from oakleaf.data.transforms import random_flip
@@ -186,7 +187,7 @@ def test_each_image_is_in_its_place_whichever_process_decoded_it(tmp_path: Path,
         picture(root / f"{i:02}.png", value=i)
     for i in (0, 7, 8, 39):  # the first, two together, the last
         (root / f"{i:02}.png").write_bytes(b"no picture")
-    images, kept, skipped = decode_to_cache(Folder(root), CropResize(3, 16, 16), "skip", tmp_path / "cache")
+    images, kept, skipped, _ = decode_to_cache(Folder(root), CropResize(3, 16, 16), "skip", tmp_path / "cache")
     assert kept.tolist() == [i for i in range(40) if i not in (0, 7, 8, 39)]
     assert len(skipped) == 4
     assert images.shape == (36, 3, 16, 16)

@@ -217,7 +217,7 @@ def test_yaml_files_shown_in_the_docs_are_those_in_conf() -> None:
     """A block of YAML after a paragraph that names one file of conf/ is a part of that file."""
     shown = 0
     for page in USER_PAGES:
-        if page.name == "extending.md":  # its files are those of examples/mypackage, see test_extending.py
+        if page.name == "extending.md":  # its files are those of tests/extension, see test_extending.py
             continue
         for paragraph, block in re.findall(
             r"([^\n]+)\n\n```yaml\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE

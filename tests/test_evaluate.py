@@ -154,7 +154,8 @@ def test_a_metric_that_cannot_be_computed_is_reported_and_the_others_are_compute
         (["split=test"], "data=digits has no splits"),
         (["metric=fidd"], "Did you mean metric=fid?"),
         (["fake=0"], "fake=0"),
-        (["truncation=1"], "truncation"),  # the run's prior is uniform
+        (["truncation=0.7"], "its latents are Uniform, not Normal"),
+        (["truncation=1.5"], "truncation=1.5: should be less than or equal to 1"),
     ],
 )
 def test_user_errors_of_evaluate_are_sentences(run: Path, tmp_path: Path, arguments: list[str], reason: str) -> None:

@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGE = ROOT / "examples/mypackage"
+PACKAGE = ROOT / "tests/extension"
 SHOWN = re.findall(r"^`([\w/.]+)`:\n\n```\w+\n(.*?)^```$", (ROOT / "docs/extending.md").read_text(), re.M | re.S)
 
 
@@ -44,23 +45,39 @@ def test_the_page_shows_the_files_of_the_package(file: str, text: str) -> None:
 
 def test_the_page_shows_every_file_of_the_package() -> None:
     files = {str(path.relative_to(ROOT)) for kind in ("py", "yaml") for path in PACKAGE.rglob(f"*.{kind}")}
-    assert {file for file, _ in SHOWN} == files - {"examples/mypackage/mine/__init__.py"}
+    assert {file for file, _ in SHOWN} == files - {"tests/extension/mine/__init__.py"}
 
 
 @pytest.mark.slow
 def test_every_part_of_the_package_is_trained(run: Path) -> None:
     with (run / "metrics.csv").open(newline="") as file:
-        logged = set(next(csv.reader(file)))
-    assert {"loss/discriminator/adversarial", "loss/generator/mean_image", "accuracy/real"} <= logged
-    assert {"weight_norm/discriminator", "weight_norm/generator"} <= logged
+        rows = list(csv.DictReader(file))
+    assert {"loss/discriminator/adversarial", "loss/generator/mean_features", "accuracy/real"} <= rows[0].keys()
+    assert {"loss/small/r1", "loss/generator/adversarial_small", "loss/generator/spread_w"} <= rows[0].keys()
+    for name in ("weight_norm/discriminator", "weight_norm/small", "contrast/real"):
+        assert {row["images"] for row in rows if row[name]} <= {"160", "320"} != set()
+    parts = ("games", "networks", "losses", "terms", "augment", "data", "callbacks", "module")
     config = (run / "config.yaml").read_text()
-    assert not [
-        kind for kind in ("games", "networks", "losses", "terms", "data", "callbacks") if f"mine.{kind}." not in config
-    ]
+    assert not [part for part in parts if f"mine.{part}." not in config]
+    content = torch.load(run / "checkpoints/last.ckpt", weights_only=False)
+    state = content["state_dict"]
+    assert state["game.terms.generator.mean_features.mean"].abs().sum() > 0
+    assert "game.small.layers.1.weight" in state
 
 
 @pytest.mark.slow
-def test_a_run_of_the_package_is_evaluated_and_sampled(run: Path, tmp_path: Path) -> None:
+def test_a_run_of_the_package_resumes_bit_for_bit(run: Path, tmp_path: Path) -> None:
+    assert train("max_images=160", "folder=half", folder=tmp_path).returncode == 0
+    result = train("resume=half", "max_images=320", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    states = [torch.load(folder / "checkpoints/last.ckpt", weights_only=False) for folder in (run, tmp_path / "half")]
+    one, two = (state["state_dict"] for state in states)
+    assert one.keys() == two.keys()
+    assert [name for name in one if not torch.equal(one[name], two[name])] == []
+
+
+@pytest.mark.slow
+def test_a_run_of_the_package_is_evaluated_sampled_and_exported(run: Path, tmp_path: Path) -> None:
     options = ["--config-dir", str(PACKAGE / "conf"), "metric=brightness", "fake=64", "real=64", f"checkpoint={run}"]
     result = command("evaluate", *options, folder=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -69,6 +86,18 @@ def test_a_run_of_the_package_is_evaluated_and_sampled(run: Path, tmp_path: Path
     assert 0 <= score["baseline"] < 100
     assert command("sample", f"checkpoint={run}", "count=4", folder=tmp_path).returncode == 0
     assert (tmp_path / "samples/grid.png").is_file()
+    result = command("export", f"checkpoint={run}", "out=exported", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert list((tmp_path / "exported").glob("*.safetensors"))
+
+
+@pytest.mark.slow
+def test_the_run_ends_when_the_monitored_loss_no_longer_falls(tmp_path: Path) -> None:
+    options = ["callbacks.early_stopping.patience=1", "+callbacks.early_stopping.min_delta=1000", "max_images=3200"]
+    result = train(*options, "folder=run", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    with (tmp_path / "run/metrics.csv").open(newline="") as file:
+        assert max(int(row["images"]) for row in csv.DictReader(file)) < 3200
 
 
 @pytest.mark.slow

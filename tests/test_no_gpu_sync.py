@@ -40,8 +40,11 @@ class BlockingCopies(TorchDispatchMode):
         return result
 
 
-def test_a_training_step_on_a_gpu_waits_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = ["data.flip=true", "data.jitter=2", "data/input=edges", "augment=noise"]
+@pytest.mark.parametrize("augment", ["noise", "ada", "apa", "diffaugment"])
+def test_a_training_step_on_a_gpu_waits_for_nothing(
+    augment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["data.flip=true", "data.jitter=2", "data/input=edges", f"augment={augment}", "+loss/penalty=lecam"]
     module, data, *_ = built(*FP32, *SMALL, *options, "data.labelled=20", folder=tmp_path)
     data.prepare_data()
     data.setup()

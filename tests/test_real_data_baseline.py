@@ -26,9 +26,8 @@ from oakleaf.metrics.memorization import Memorisation
 from oakleaf.metrics.metric import Metric
 from oakleaf.metrics.parzen import Parzen
 from oakleaf.metrics.precision_recall import Prdc
-from oakleaf.metrics.scores import Score, evaluate_metrics, table
+from oakleaf.metrics.scores import Score, evaluate_metrics, table, truncated_results
 from oakleaf.metrics.standard_errors import difference_interval, standard_errors
-from oakleaf.metrics.truncation import TruncationCurve
 from oakleaf.metrics.two_sample import TwoSample
 
 QUICK = Training(images=12_800, batch=64, width=8, features=16)
@@ -242,28 +241,18 @@ def test_precision_and_recall_over_truncation(tmp_path: Path) -> None:
     latents = torch.randn(1200, 3, generator=torch.Generator().manual_seed(0))
     data.rows = {"image": latents[:, :, None, None]}
 
-    def stored(images: Tensor) -> Tensor:
-        return images[:, :3, :1, :1]
-
     def sample(inputs: dict[str, Tensor], ema: bool) -> Tensor:
         return inputs["latent"][:, :3, None, None]
 
-    with mock.patch.object(module, "sample", sample), mock.patch.object(data, "stored", stored):
+    with mock.patch.object(module, "sample", sample), mock.patch.object(data, "stored", lambda images: images):
         evaluation = EvaluationData(module, data, Pixels(1), 300, 50_000)
-        before = module.game.prior.truncation
-        results = evaluate_metrics({"truncation": TruncationCurve((0.2, 1.0, 3.0))}, evaluation)
+        results = truncated_results({"prdc": Prdc()}, evaluation, [None, 1, 0.2])
     assert not results.failures, results.failures
-    values = {score.name: score.value for score in results.scores}
-    recall = [values[f"recall_at_{t}-pixels"] for t in ("0.2", "1", "3")]
-    assert recall[0] < 0.1 < 0.3 < recall[1] < recall[2] and recall[2] > 0.7
-    assert values["precision_at_0.2-pixels"] > values["precision_at_3-pixels"]
-    baseline = {score.name: score.baseline for score in results.scores}
-    assert baseline["recall_at_0.2-pixels"] == baseline["recall_at_3-pixels"] > 0.7  # type: ignore[operator]
+    found = {(score.name, score.protocol["truncation"]): score for score in results.scores}
+    recall = [found["recall-pixels", truncation].value for truncation in (0.2, 1, None)]
+    precision = [found["precision-pixels", truncation].value for truncation in (0.2, 1, None)]
+    assert recall[0] < 0.1 < 0.7 < recall[2]
+    assert precision[0] > precision[2]
+    assert {(score.protocol["fake"], score.protocol["real"]) for score in results.scores} == {(300, 800)}
+    assert len({score.baseline for score in results.scores if score.name == "recall-pixels"}) == 1
     assert results.pictures["truncation"].size[0] > 400
-    assert module.game.prior.truncation == before
-
-
-def test_a_prior_that_cannot_be_truncated_is_refused(tmp_path: Path) -> None:
-    evaluation = evaluation_of(tmp_path)  # its latents are uniform
-    reason = evaluate_metrics({"truncation": TruncationCurve()}, evaluation).failures["truncation"]
-    assert "latents can be truncated" in reason

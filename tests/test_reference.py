@@ -25,6 +25,7 @@ RUNS = {  # each logs names that the others do not
     "penalties, unbounded scores": ["model=dcgan", *WIDTHS, "loss=relativistic"],
     "a state of the objective": ["model=began", *WIDTHS],
     "terms of a system": ["model=acgan", *WIDTHS],
+    "an augmentation and a term with state": ["model=dcgan", *WIDTHS, "augment=ada", "+loss/penalty=lecam"],
     "an encoder": ["model=bigan", "model.game.generator.hidden=[8]", "model.game.encoder.hidden=[8]"],
     "levels": ["model=lapgan", *LEVELS],
     "levels, unbounded scores": ["model=lapgan", *LEVELS, "loss=hinge"],

@@ -34,6 +34,10 @@ def equal(one: GAN, two: GAN, optimizers) -> bool:
             marks=pytest.mark.slow,
         ),
         pytest.param(
+            ["augment=ada", "augment.images=2000", "+loss/penalty=lecam", "loss.penalties.lecam.start=5"],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             [
                 "model=gan",
                 *THIN,
@@ -42,7 +46,7 @@ def equal(one: GAN, two: GAN, optimizers) -> bool:
             marks=pytest.mark.slow,
         ),
     ],
-    ids=["dcgan", "wgan-gp with instance noise", "gan with dropout and a schedule"],
+    ids=["dcgan", "wgan-gp with instance noise", "ada and lecam", "gan with dropout and a schedule"],
 )
 def test_resumed_equals_uninterrupted_in_the_middle_and_after_an_epoch(
     fit: Fit, tmp_path: Path, options: list[str]

@@ -1,6 +1,7 @@
 """Terms and objectives for small data, against loops written by hand."""
 
 import math
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -12,6 +13,7 @@ from torch.nn.functional import softplus
 from helpers.composing import composed
 from helpers.training import Fit
 from oakleaf.augment import ADA, Consistency, FlipAndShift, LatentConsistency, LatentSensitivity
+from oakleaf.callbacks import Overfitting
 from oakleaf.errors import UserError
 from oakleaf.losses.energy import Equilibrium
 from oakleaf.losses.lecam import LeCam
@@ -230,10 +232,21 @@ def test_consistency_without_a_side_and_latent_consistency_without_latents_are_e
             {"augment/p"},
         ),
         (["augment=apa", "augment.p=0.5"], {"augment/p"}),
+        (
+            [
+                "augment=ada_fixed",
+                "augment.p=0.5",
+                "+schedules.augment.p={_target_: oakleaf.optim.schedules.Linear, to: 0, over: 64}",
+            ],
+            {"augment/p"},
+        ),
         (["augment=diffaugment", "loss=wasserstein_gp"], set()),
         (["+loss/penalty=lecam", "loss.penalties.lecam.start=2"], {"lecam/real", "loss/discriminator/lecam"}),
         (
-            ["+loss/penalty=[consistency,latent_consistency]"],
+            [
+                "+loss/penalty=[consistency,latent_consistency]",
+                "+model.game.terms.generator.latent_sensitivity={_target_: oakleaf.augment.LatentSensitivity}",
+            ],
             {f"loss/{name}" for name in ("discriminator/consistency", "generator/latent_sensitivity")},
         ),
         (["loss=top_k", "loss.objective.images=32"], {"D(x)"}),
@@ -243,6 +256,27 @@ def test_a_run_with_each(fit: Fit, overrides: list[str], logged: set[str], tmp_p
     module, _ = fit(*SMALL, "model=dcgan", *overrides, folder=tmp_path)
     assert logged <= module.last_scalars.keys()
     assert all(math.isfinite(value) for value in module.last_scalars.values())
+
+
+def test_overfitting_is_measured_on_the_split_that_is_not_trained_on(fit: Fit, captions: Path, tmp_path: Path) -> None:
+    options = ["data=folder", f"data.root={captions}/images", "data.size=16", "callbacks=overfitting", *SMALL]
+    module, trainer = fit(*options, "data.source.split=train", "callbacks.overfitting.count=20", folder=tmp_path)
+    (callback,) = (one for one in trainer.callbacks if isinstance(one, Overfitting))
+    assert {name: len(batch["image"]) for name, batch in callback.batches.items()} == {"train": 20, "held_out": 10}
+    seen = {image.numpy().tobytes() for image in callback.batches["train"]["image"]}
+    assert not seen & {image.numpy().tobytes() for image in callback.batches["held_out"]["image"]}
+    found = callback.measure(module)
+    module.eval()
+    with torch.no_grad():
+        real = {name: module.game.discriminator(x["image"]).score.mean() for name, x in callback.batches.items()}
+    assert found["overfitting/score_gap"] == pytest.approx(float(real["train"] - real["held_out"]), abs=1e-5)
+    assert "overfitting/r_v" in (next(tmp_path.rglob("metrics.csv"))).read_text()
+
+
+def test_overfitting_says_so_where_nothing_is_held_out(fit: Fit, caplog: Any, tmp_path: Path) -> None:
+    _, trainer = fit("model=dcgan", "callbacks=overfitting", *SMALL, folder=tmp_path)
+    (callback,) = (one for one in trainer.callbacks if isinstance(one, Overfitting))
+    assert not callback.batches and "no held-out images" in caplog.text
 
 
 def test_the_groups_are_composed() -> None:

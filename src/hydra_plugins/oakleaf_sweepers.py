@@ -13,8 +13,9 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from oakleaf.config.overrides import quote
 from oakleaf.sweeps.devices import parallel_jobs
-from oakleaf.sweeps.names import EVALUATION_PREFIX, quote, sweep_name
+from oakleaf.sweeps.names import EVALUATION_PREFIX, sweep_name
 
 OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
 OmegaConf.register_new_resolver("parallel_jobs", parallel_jobs, replace=True)

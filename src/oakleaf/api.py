@@ -15,10 +15,10 @@ from oakleaf.builder.load import module_from_checkpoint, require_gan, resolve_re
 from oakleaf.cli import evaluate as evaluate_command
 from oakleaf.cli.error_messages import error_message
 from oakleaf.cli.quoting import quote_argument
-from oakleaf.cli.train import train_in
+from oakleaf.cli.train import run_folder, train_in
 from oakleaf.errors import UserError, one_line
 from oakleaf.runtime.checkpoint_io import checkpoint_path, read_checkpoint
-from oakleaf.runtime.run_dir import remove_if_not_started, run_dir, run_dir_of
+from oakleaf.runtime.run_dir import run_dir, run_dir_of
 from oakleaf.sampling.conditions import requested_condition
 from oakleaf.sampling.latents import sample_in_batches, seeded_inputs
 
@@ -50,7 +50,14 @@ class Run:
         self.module: Any = module_from_checkpoint(content)
         self.config: dict[str, Any] = resolve_recipe(content["hyper_parameters"])
 
-    def sample(self, count: int, seed: int = 0, condition: int | str | None = None, ema: bool = True) -> Tensor:
+    def sample(
+        self,
+        count: int,
+        seed: int = 0,
+        condition: int | str | None = None,
+        ema: bool = True,
+        truncation: float | None = None,
+    ) -> Tensor:
         """Generate images.
 
         Args:
@@ -58,6 +65,7 @@ class Run:
             seed: the same seed gives the same images.
             condition: a class by number or name, or a text; None: every class in turn, or conditions of the data.
             ema: whether to use the EMA generator, if the run keeps one.
+            truncation: above 0 and at most 1, which is none; see `oakleaf.sampling.truncation`.
 
         Returns:
             Images [count, C, H, W] in [-1, 1] on the CPU.
@@ -68,7 +76,9 @@ class Run:
         module = require_gan(self.module)
         if count < 1:
             raise UserError(f"count={count}: at least 1")
-        inputs = seeded_inputs(module.game, count, seed)
+        if truncation is not None and not 0 < truncation <= 1:
+            raise UserError(f"truncation={truncation}: above 0 and at most 1, which is none")
+        inputs = seeded_inputs(module.game, count, seed, truncation=truncation)
         if condition is not None:
             key, rows = requested_condition(module, condition, count)
             inputs[key] = rows
@@ -81,13 +91,17 @@ class Run:
             overrides: as on the command line, e.g. ["metric=[fid,prdc]", "fake=2000"].
 
         Returns:
-            The numbers by name.
+            The numbers by name; of several truncations, with the truncation in the name.
         """
         config = _compose("evaluate", [f"checkpoint={self.checkpoint}", *overrides])
         results = evaluate_command.evaluate_checkpoint(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
         if not results.scores and results.failures:
             raise UserError("; ".join(f"{name}: {reason}" for name, reason in results.failures.items()))
-        return {score.name: score.value for score in results.scores}
+        several = len({score.protocol["truncation"] for score in results.scores}) > 1
+        return {
+            f"{score.name} (truncation {score.protocol['truncation']})" if several else score.name: score.value
+            for score in results.scores
+        }
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r}, images_seen={self.module.images_seen})"
@@ -125,9 +139,9 @@ def train(overrides: Sequence[str] = ()) -> Run:
         logging.basicConfig(format="%(message)s")
     logging.getLogger("oakleaf").setLevel(logging.INFO)
     folder.mkdir(parents=True, exist_ok=True)
-    with remove_if_not_started(folder, "train.log"):
-        train_in(folder, config, list(overrides), groups)
-    return Run(folder)
+    with run_folder(folder, config) as owned:
+        train_in(owned, config, list(overrides), groups)
+    return Run(owned)
 
 
 def _compose(name: str, overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:

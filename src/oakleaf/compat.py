@@ -117,6 +117,7 @@ def silence_lightning() -> None:
 
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.callbacks.model_summary").setLevel(logging.INFO)  # whoever adds it reads it
     for message in (
         ".*smaller than the logging interval.*",  # rows are logged over images, not per epoch
         ".*your dataloader is not resumable.*",  # ours resumes by the iteration

@@ -10,6 +10,9 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.utils import make_grid
 
+MAX_CHANNELS = 8  # columns of a picture of images with other channels than grey, colour and opacity
+MAX_CHANNEL_ROWS = 32
+HEADER = 16  # pixels above it, for the numbers of the channels
 MIN_WIDTH = 512  # pixels; smaller grids are enlarged by an integer factor
 
 
@@ -21,6 +24,13 @@ def to_bytes(images: Tensor) -> Tensor:
 def from_bytes(pixels: Tensor) -> Tensor:
     """Convert images as they are stored, uint8, to float in [-1, 1]; points, stored as float, stay as they are."""
     return pixels.float() / 127.5 - 1 if pixels.dtype == torch.uint8 else pixels
+
+
+def as_bytes(pixels: Tensor) -> Tensor:
+    """Return images as they are stored as uint8, on their device; floating point is in [-1, 1]."""
+    if pixels.dtype == torch.uint8:
+        return pixels
+    return pixels.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def are_points(images: Tensor) -> bool:
@@ -35,11 +45,27 @@ def image_grid(images: Tensor, columns: int | None = None) -> Image.Image:
         images: the images, row by row.
         columns: images in a row; None: as many as make the grid about square.
     """
+    if images.shape[1] not in (1, 3, 4):
+        return _channel_grid(images)
     columns = columns or math.ceil(math.sqrt(len(images)))
     pixels = make_grid(to_bytes(images), nrow=columns, padding=2, pad_value=255)
     grid = Image.fromarray(pixels.permute(1, 2, 0).numpy())
     zoom = math.ceil(MIN_WIDTH / grid.width)
     return grid.resize((grid.width * zoom, grid.height * zoom), Image.Resampling.NEAREST)
+
+
+def _channel_grid(images: Tensor) -> Image.Image:
+    """Draw images of other numbers of channels: a row for each image, with each channel in grey in its own column."""
+    channels = min(images.shape[1], MAX_CHANNELS)
+    rows = images[:MAX_CHANNEL_ROWS, :channels]
+    grid = image_grid(rows.flatten(0, 1)[:, None], channels).convert("RGB")
+    of = f" of {images.shape[1]}" if images.shape[1] > channels else ""
+    titled = Image.new("RGB", (grid.width, grid.height + HEADER), "white")
+    titled.paste(grid, (0, HEADER))
+    draw, width = ImageDraw.Draw(titled), grid.width / channels
+    for number in range(channels):
+        draw.text((number * width + 4, 1), f"channel {number}{of}", "black", ImageFont.load_default(11))
+    return titled
 
 
 def scatter(points: Tensor) -> Image.Image:

@@ -13,7 +13,7 @@ from unittest import mock
 from hydra.core.global_hydra import GlobalHydra
 
 from helpers.composing import ROOT
-from oakleaf.cli import evaluate, export, sample, train, translate
+from oakleaf.cli import commands
 
 
 class Result(NamedTuple):
@@ -35,8 +35,6 @@ def quick(*arguments: str, folder: Path, **environment: str) -> Result:
     out, err = io.StringIO(), io.StringIO()
     logs = logging.getLogger()
     level, handlers = logs.level, logs.handlers[:]
-    modules = {"train": train, "sample": sample, "evaluate": evaluate, "translate": translate, "export": export}
-    main = modules[arguments[0]].main
     GlobalHydra.instance().clear()
     with (
         contextlib.chdir(folder),
@@ -46,7 +44,7 @@ def quick(*arguments: str, folder: Path, **environment: str) -> Result:
         contextlib.redirect_stderr(err),
     ):
         try:
-            main()
+            commands.run(arguments[0])
             code = 0
         except SystemExit as end:
             code = int(end.code or 0)

@@ -47,7 +47,7 @@ def condition_options(model: str, captions: Path) -> list[str]:
     root = f"data.root={captions}"
     small = ["model.game.generator.width=8", "model.game.discriminator.width=8"]
     if has_first_stage:
-        small += [f"model.game.stage1.run={first_stage(captions)}", "model.game.stage1.network.width=8"]
+        small += [f"model.frozen.stage1.checkpoint={first_stage(captions)}"]
     return {
         "features": ["data=emoji_tags", root, "data.pixels=16", "data.width=8", "data.least=1"],
         "caption": ["data=emoji_captions", root, f"data.size={32 if has_first_stage else 16}", *small],
@@ -57,10 +57,11 @@ def condition_options(model: str, captions: Path) -> list[str]:
 @functools.cache
 def _condition(model: str) -> tuple[str, bool]:
     """Return the batch key of the model's condition ("" without one), and whether it has a frozen first stage."""
-    game = composed(f"model={model}").model.game
+    config = composed(f"model={model}").model
+    game = config.game
     if not (condition := game.get("condition")):
         return "", False
-    return condition.get("key") or get_class(condition._target_).key, "stage1" in game
+    return condition.get("key") or get_class(condition._target_).key, "stage1" in (config.get("frozen") or {})
 
 
 def first_stage(captions: Path) -> Path:

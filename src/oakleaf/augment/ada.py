@@ -35,7 +35,7 @@ CUTOUT = 0.5  # of the height and width
 
 
 class ADA(WithProbability):
-    """Adaptive discriminator augmentation: up to 18 random operations, each applied to an image with probability p.
+    """Adaptive discriminator augmentation: random operations, each applied to an image with probability p.
 
     The operations, in their order, by the groups that `ops` can name as a whole:
 
@@ -47,8 +47,8 @@ class ADA(WithProbability):
     - `filter`: four frequency bands are amplified.
     - `noise`: Gaussian noise. `cutout`: a rectangle of half the height and width becomes grey, that is 0.
 
-    An image that no operation of a group was drawn for leaves it unchanged, bit for bit. Images that are not square are
-    turned by half turns only. Pictures that the images are conditioned on get blit and geometry with the same numbers.
+    An image that no operation of a group was drawn for leaves the group unchanged, bit for bit. Images that are not
+    square are turned by half turns only. Pictures that the images are conditioned on get blit and geometry with the same numbers.
 
     The defaults are those of the paper; with data of millions of images p stays near 0.
 

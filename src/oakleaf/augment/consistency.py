@@ -5,26 +5,31 @@ from torch import Tensor
 
 from oakleaf.augment import pixels, transforms
 from oakleaf.augment.augmentation import Augmentation, Pair
-from oakleaf.config.types import NonNegativeFloat, PositiveInt
+from oakleaf.config.types import Fraction, NonNegativeFloat, PositiveInt
 from oakleaf.errors import UserError
 from oakleaf.losses.terms import Term
 from oakleaf.round import BoundCritic, Round
 
-SHIFT = 1 / 8  # of the height and width
-
 
 class FlipAndShift(Augmentation):
-    """A flip of left and right with probability 1/2, then a shift by whole pixels up to 1/8 of the image.
+    """A flip of left and right with probability 1/2, then a shift by whole pixels.
 
     What enters at a border is the reflected image. It is the change that consistency regularisation uses.
 
-    Reference: Zhang 2019, arXiv:1910.12027, section 3.2 and appendix.
+    Args:
+        shift: the largest shift, as a share of the height and width.
+
+    Reference: Zhang 2019, arXiv:1910.12027, section 3.2.
     """
+
+    def __init__(self, shift: Fraction = 0.125) -> None:
+        super().__init__()
+        self.shift = shift
 
     def augment(self, images: Tensor, condition: Tensor | None) -> Pair:
         count, _, height, width = images.shape
         flip = torch.randint(2, (count,), device=images.device).float()
-        sides = [int(SHIFT * side) for side in (width, height)]
+        sides = [int(self.shift * side) for side in (width, height)]
         shift = torch.stack([torch.randint(-n, n + 1, (count,), device=images.device) for n in sides], 1).float()
         inverse = transforms.blit_inverse(flip, torch.zeros_like(flip), shift)
         if condition is None:

@@ -6,7 +6,7 @@ from lightning.pytorch import LightningDataModule
 from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.builder.data_node import with_adapter
-from oakleaf.builder.load import load
+from oakleaf.builder.frozen import with_architectures
 from oakleaf.builder.module import is_gan
 from oakleaf.builder.recipe import (
     Recipe,
@@ -43,12 +43,14 @@ def build(config: DictConfig) -> Build:
     config = with_adapter(config)
     data = build_data(config)
     config = OmegaConf.merge(config, {"data": data_facts(data)})  # type: ignore[assignment]
+    config = with_architectures(config)
     recipe = validated_recipe(config, data)
     module = build_module(recipe)
     module.recipe = stored_recipe(config, recipe)
     if is_gan(recipe):
-        if hasattr(module.game, "load_run"):
-            module.game.load_run = load
+        if not config.get("resume"):
+            for network in module.game.frozen.values():
+                network.check()
         check_condition(module, data, recipe)
         module.configure_optimizers()  # raises for numbers that an optimizer refuses, before anything begins
     return Build(module, data, recipe)

@@ -148,6 +148,17 @@ def _load_state_dict(module: Any, content: dict[str, Any]) -> None:
         raise UserError(f"the checkpoint's weights do not fit the networks of its recipe ({reason} ...)") from error
 
 
+def changed_data(content: dict[str, Any], data: Any) -> str:
+    """Return a sentence if the data are not those that the checkpoint was trained on; else an empty text."""
+    trained_on = content["trained_on"]["data"]
+    if not trained_on or data.hash == trained_on:
+        return ""
+    return (
+        f"data={data.name} has not the pictures of the training: some were added, removed or changed, or they are "
+        "cropped or resized in another way"
+    )
+
+
 def check_classes(content: dict[str, Any], data: Any) -> None:
     """Check that the data number their classes as the checkpoint's networks learned them.
 

@@ -57,10 +57,13 @@ def build_data(config: DictConfig) -> Any:
 def data_facts(data: Any) -> dict[str, Any]:
     """Return what only the data know and networks need: size, channels, number of classes, channels of inputs.
 
-    Networks read these values by interpolation (`${data.channels}`).
+    Networks read these values by interpolation (`${data.channels}`). The range of values is among them, if it is not
+    that of bytes: samples are written in it.
     """
     height, width = data.size
+    given = {"range": list(data.value_range)} if data.value_range else {}
     return {
+        **given,
         "size": height if height == width else [height, width],
         "channels": data.channels,
         "classes": len(data.classes),

@@ -9,7 +9,6 @@ from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 from oakleaf.callbacks.interval import Interval
 from oakleaf.config.types import PositiveInt
 from oakleaf.gan import GAN
-from oakleaf.runtime.checkpoint_io import remove_partial_files
 from oakleaf.runtime.run_dir import LAST
 
 
@@ -20,19 +19,15 @@ class Checkpoint(LightningCheckpoint):
 
     Args:
         folder: where the files are written.
-        every: images between two writes of `last.ckpt`; null: 20 times in the run. The end of the run is always saved.
+        every: images between two writes of `last.ckpt`; null: 20 times in the run, less often in one that is
+            short (`Interval`). The end of the run is always saved.
         keep_every: images between two checkpoints `<images seen>.ckpt` that are kept; null: none is kept.
     """
 
     def __init__(self, folder: str, every: PositiveInt | None = None, keep_every: PositiveInt | None = None) -> None:
         self.folder, self.saved_images = Path(folder), -1
-        self.interval = Interval(every, parts=20)
+        self.interval = Interval(every, parts=20, limited=True, joint=True)
         self.keep_interval = Interval(keep_every) if keep_every else None
-
-    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Remove what an interrupted write of an earlier process left."""
-        if trainer.is_global_zero:
-            remove_partial_files(self.folder)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: GAN, *_: Any) -> None:  # type: ignore[override]
         """Save whichever checkpoints are due."""
@@ -47,7 +42,8 @@ class Checkpoint(LightningCheckpoint):
             self._save(trainer, pl_module)
 
     def _save(self, trainer: Trainer, module: Any) -> None:
-        trainer.save_checkpoint(self.folder / LAST.name)
+        with self.interval.timed():
+            trainer.save_checkpoint(self.folder / LAST.name)
         self.saved_images = module.images_seen
 
     @staticmethod

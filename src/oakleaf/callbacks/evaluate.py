@@ -17,7 +17,7 @@ from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.extractors import Extractor
 from oakleaf.metrics.metric import Metric
 from oakleaf.metrics.scores import evaluate_metrics, sample_count, versions, write
-from oakleaf.runtime import distributed
+from oakleaf.runtime import distributed, signals
 from oakleaf.runtime.loggers import log_scalars
 from oakleaf.runtime.run_dir import BEST, IgnoreFullDisk
 
@@ -103,7 +103,12 @@ class Evaluate(Callback):
         fake = sample_count(self.fake, self.metric)
         how: Any = {"seed": module.seed, "with_baseline": False, "resamples": 0}
         evaluation = EvaluationData(module, data, self.extractor, fake, self.real, **how)
-        result = evaluate_metrics(self.metric, evaluation)
+        try:
+            with signals.interruptible():
+                result = evaluate_metrics(self.metric, evaluation)
+        except signals.Interrupted:
+            log.warning("the evaluation is left out")
+            return
         for name, reason in result.failures.items():
             log.warning("%s: %s", name, reason)
         scalars = {f"metric/{score.name}": score.value for score in result.scores}

@@ -12,24 +12,22 @@ a completed run.
 
 import logging
 import signal
-import threading
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from oakleaf.runtime import distributed
+from oakleaf.runtime import distributed, signals
 
 log = logging.getLogger(__name__)
-
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
 
 
 class Interruption(Callback):
     """Save and end the run on SIGTERM, SIGUSR1 and Ctrl-C.
 
-    The current iteration is completed and saved first; a second Ctrl-C ends the run at once. If there are several
-    processes, they exchange the signal's number after every iteration, so that all of them stop after the same one.
+    The current iteration is completed and saved first; a second Ctrl-C ends the run at once. An evaluation that has
+    begun is left out (`oakleaf.runtime.signals.interruptible`). If there are several processes, they exchange the
+    signal's number after every iteration, so that all of them stop after the same one.
 
     Attributes:
         received: the number of the signal that was received, 0 if there was none.
@@ -41,8 +39,7 @@ class Interruption(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Install the handlers; at this point Lightning has installed its own, which are replaced."""
-        if threading.current_thread() is threading.main_thread():  # Python allows it in no other thread
-            self.previous_handlers = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        self.previous_handlers = signals.replace_handlers(self._handle)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:  # type: ignore[override]
         """Stop the trainer if any process has received a signal."""
@@ -63,12 +60,14 @@ class Interruption(Callback):
 
     def _handle(self, number: int, _: Any) -> None:
         if number == signal.SIGINT and self.received == number:
-            raise KeyboardInterrupt
+            raise signals.Interrupted(number)
         self.received = number
-        if distributed.rank_and_world_size()[0] == 0:
+        rank, processes = distributed.rank_and_world_size()
+        if rank == 0:
             log.warning("%s: the run is saved and ends after this iteration", signal.Signals(number).name)
+        if signals.is_interruptible() and processes == 1:  # several processes would wait for each other's results
+            raise signals.Interrupted(number)
 
     def _restore_handlers(self) -> None:
-        for number, handler in self.previous_handlers.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        signals.restore_handlers(self.previous_handlers)
         self.previous_handlers = {}

@@ -31,7 +31,7 @@ class Samples(Callback):
 
     Args:
         folder: where the images are written.
-        every: images seen between two grids; null: 40 grids in the run.
+        every: images seen between two grids; null: 40 grids in the run, fewer in one that is short (`Interval`).
         count: samples in a grid.
     """
 
@@ -39,7 +39,7 @@ class Samples(Callback):
 
     def __init__(self, folder: str, every: PositiveInt | None = None, count: PositiveInt = 64) -> None:
         self.folder, self.count = Path(folder), count
-        self.interval = Interval(every, parts=40)
+        self.interval = Interval(every, parts=40, limited=True)
         self.inputs: Batch = {}
         self.last_written = -1  # images seen at the last grid
         self.ignore_full_disk = IgnoreFullDisk()
@@ -78,8 +78,9 @@ class Samples(Callback):
             return
         self.last_written = module.images_seen
         path = self.folder / f"{module.images_seen:012d}.png"
-        if self._write(path, sample_grid(module.game, self.inputs, module.sample(self.inputs)).save):
-            log_image(trainer.loggers, "samples", path, module.images_seen)
+        with self.interval.timed():
+            if self._write(path, sample_grid(module.game, self.inputs, module.sample(self.inputs)).save):
+                log_image(trainer.loggers, "samples", path, module.images_seen)
 
     def _write(self, path: Path, save: Callable[[Path], None]) -> bool:
         """Write a file, and return whether there was room for it."""

@@ -90,7 +90,7 @@ class TrainingMonitor(Callback):
     patience: PositiveInt = 3
 
     def __post_init__(self) -> None:
-        self.interval = Interval(self.every, parts=20)
+        self.interval = Interval(self.every, parts=20, limited=True)
         self.alarms = {name: Alarm(self.patience) for name in ADVICE}
         self.alarms["discriminator_dominates"].patience = self.min_checks
         self.largest = dict.fromkeys((LOSS, GRADIENT_NORM, "diversity", "coverage"), 0.0)  # values so far
@@ -114,7 +114,8 @@ class TrainingMonitor(Callback):
             self.check_discriminator(trainer, pl_module)
         affordable = pl_module.images_seen - self.checked_images >= MIN_IMAGES_PER_SAMPLE * self.count
         if self.interval.is_due(pl_module) and (self.every or affordable):
-            self.check_samples(trainer, pl_module)
+            with self.interval.timed():
+                self.check_samples(trainer, pl_module)
         elif (
             self.previous is not None
             and pl_module.iteration == self.checked_iteration + CHANGE_ITERATIONS

@@ -5,15 +5,24 @@ import errno
 import logging
 import re
 import shlex
+import sys
 from typing import Any
 
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from oakleaf.cli.quoting import LISTS, quoted_override
+from oakleaf.config.overrides import quote
 from oakleaf.errors import UserError
 from oakleaf.runtime.run_dir import redact_home
 
+FREE_MEMORY = {  # what needs less memory, by command
+    "train": "lower data.batch_size, data.size or the networks' width",
+    "sample": "lower count, and draw the rest with other seeds",
+    "evaluate": "lower fake and real",
+    "translate": "use smaller pictures, or size=trained",
+    "export": "use a machine with more",
+}
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # the disk or the quota is full
 
 
@@ -44,11 +53,12 @@ def error_message(error: BaseException, config: str) -> str | None:
     if isinstance(error, ConfigCompositionException):
         return _composition(error, config)
     if isinstance(error, (HydraException, OmegaConfBaseException)):
-        return one_line_text(error)
+        several = re.search(r"Ambiguous value for argument '(.*?)'\s", str(error))
+        return _several_values(several[1]) if several else one_line_text(error)
     if type(error).__name__ == "MisconfigurationException":  # Lightning's, by name: importing it takes seconds
         return one_line_text(error)
-    if type(error).__name__ == "OutOfMemoryError":
-        return "the device's memory is full: lower data.batch_size, data.size or the networks' width"
+    if _is_out_of_memory(error):
+        return f"memory is full: {FREE_MEMORY.get(config, FREE_MEMORY['train'])}"
     if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):  # PyTorch's
         return "batch normalisation needs at least two images per batch: data.batch_size=2, and at least two pictures"
     return None
@@ -60,6 +70,22 @@ def _chain(error: BaseException | None) -> list[BaseException]:
         links.append(error)
         error = error.__cause__ or error.__context__
     return links
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from oakleaf.runtime.memory import is_out_of_memory
+
+    return any(is_out_of_memory(link) for link in _chain(error))
+
+
+def _several_values(override: str) -> str:
+    key, _, value = override.partition("=")
+    text = shlex.quote(f"{key}={quote(value)}")
+    return (
+        f"{override}: a comma separates values; write {key}=[{value}] for a list, {text} for one text, or -m to sweep"
+    )
 
 
 def _unparsed(override: str) -> str:
@@ -79,6 +105,8 @@ def _missing(error: MissingConfigException) -> str:
     group, _, choice = str(missing).rpartition("/")
     if group == "hydra/launcher" and choice in PLUGINS:
         return f"hydra/launcher: {choice} is a separate plugin: uv pip install 'oakleaf[{PLUGINS[choice]}]'"
+    if not group:
+        return f"--config-name {choice}: there is no {choice}.yaml" if choice else one_line_text(error)
     options = list(error.options or [])
     near = difflib.get_close_matches(choice, options, n=1, cutoff=0.5)
     meant = f" Did you mean {group}={near[0]}?" if near else ""

@@ -46,14 +46,13 @@ def evaluate_checkpoint(options: Any) -> Any:
     from oakleaf.builder.load import gan_from_checkpoint
     from oakleaf.image_grid import from_bytes, render
     from oakleaf.metrics.evaluation_data import EvaluationData
-    from oakleaf.metrics.scores import SHOWN, evaluate_metrics, sample_count, table, versions, write
+    from oakleaf.metrics.scores import SHOWN, sample_count, table, truncated_results, versions, write
     from oakleaf.runtime.checkpoint_io import checkpoint_path, file_hash, read_checkpoint
 
     _validate(options)
     file = checkpoint_path(options["checkpoint"])
-    changes = {"model.game.prior.truncation": options["truncation"]} if options["truncation"] else {}
     content = read_checkpoint(file)
-    module = gan_from_checkpoint(content, changes).to(resolve_device(options["device"]))
+    module = gan_from_checkpoint(content).to(resolve_device(options["device"]))
     data, split, test, not_trained_on, is_test = real_data(content, options["split"], options["root"])
     metrics = {name: instantiate_allowed(node) for name, node in options["metric"].items()}
     fake = sample_count(options["fake"], metrics)
@@ -67,7 +66,9 @@ def evaluate_checkpoint(options: Any) -> Any:
     }
     extractor = instantiate_allowed(options["extractor"])
     evaluation = EvaluationData(module, data, extractor, test=test, not_trained_on=not_trained_on, **how)
-    results = evaluate_metrics(metrics, evaluation)
+    truncations = options["truncation"] if isinstance(options["truncation"], list) else [options["truncation"]]
+    evaluation.truncation = truncations[0]
+    results = truncated_results(metrics, evaluation, truncations)
     if results.scores:
         results.pictures["samples"] = render(from_bytes(evaluation.fake.pixels), most=SHOWN)
     out = make_output_dir(options["out"] or run_dir_of(file))
@@ -81,14 +82,14 @@ def evaluate_checkpoint(options: Any) -> Any:
 
 
 def _validate(options: Any) -> None:
-    from oakleaf.config.types import NonNegativeInt, PositiveFloat, PositiveInt
+    from oakleaf.config.types import NonNegativeInt, PositiveInt, Truncation
     from oakleaf.config.validate import validate
 
     if not options.get("metric"):
         raise UserError("metric= is empty: name one, or several as metric=[fid,kid]")
     texts: dict[str, Any] = {"checkpoint": str, "device": str, "split": str | None, "root": str | None}
     numbers: dict[str, Any] = {"fake": PositiveInt, "real": PositiveInt, "resamples": NonNegativeInt, "seed": int}
-    numbers |= {"truncation": PositiveFloat | None, "ema": bool, "baseline": bool}
+    numbers |= {"truncation": Truncation | list[Truncation | None] | None, "ema": bool, "baseline": bool}
     validate(options, fixed={"": {**texts, **numbers, "out": str | None, "extractor": Any, "metric": Any}})
 
 
@@ -124,7 +125,3 @@ def _extractor(evaluation: Any) -> str:
     known = evaluation.extractor.protocol()
     about = ", ".join(f"{name} {value}" for name, value in known.items() if name != "name")
     return f"{known['name']} ({about})"
-
-
-if __name__ == "__main__":
-    main()

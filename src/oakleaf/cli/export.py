@@ -53,7 +53,3 @@ def export(config: DictConfig) -> None:
     log.info("%s/%s says how to use it", out, model_card.CARD)
     if options["push_to_hub"]:
         log.info("%s", push_to_hub(out, options["push_to_hub"], options["private"]))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,11 +1,13 @@
 """How every command runs: Hydra composes the configuration, and a user's error ends in one sentence and exit code 1."""
 
+import contextlib
 import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import NoReturn
 
 import hydra
@@ -15,20 +17,21 @@ from omegaconf import DictConfig
 
 from oakleaf import compat
 from oakleaf.builder.resolvers import register
-from oakleaf.cli.error_messages import error_message, one_line_text
+from oakleaf.cli.error_messages import WithoutHome, error_message, one_line_text
+from oakleaf.cli.flags import WITH_VALUE, argparse_raises, check_flags
 from oakleaf.cli.quoting import quote_argument
-from oakleaf.config.overrides import name_classes, with_data_name
+from oakleaf.config.overrides import for_new_classes, name_classes
 from oakleaf.config.paths import conf_dir
+from oakleaf.errors import UserError
 
-OPTIONS_WITH_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p")
 Task = Callable[[DictConfig], None]
 
 
 def run_command(name: str, task: Task) -> None:
     """Run a task with the configuration `<name>.yaml` and this process's command line.
 
-    Exit codes: 0 for success, 1 for an error (one sentence on stderr, or the traceback if the error is Oakleaf's), 130
-    for Ctrl-C. With HYDRA_FULL_ERROR=1 in the environment the traceback is always shown.
+    Exit codes: 0 for success, 1 for an error (one sentence on stderr, or the traceback if the error is Oakleaf's). With
+    HYDRA_FULL_ERROR=1 in the environment the traceback is always shown. For signals see `oakleaf.cli.commands`.
 
     Args:
         name: name of the YAML file in `conf/`, without suffix.
@@ -36,14 +39,13 @@ def run_command(name: str, task: Task) -> None:
     """
     register()
     logging.raiseExceptions = False  # a full disk loses a line of the log file, without a traceback
-    sys.argv[1:] = [one if before in OPTIONS_WITH_VALUE else quote_argument(one) for before, one in pairwise(sys.argv)]
-    sys.argv[1:] = with_data_name(sys.argv[1:])
-    with compat.hydra_raises_errors() as users_value:
+    sys.argv[1:] = [one if before in WITH_VALUE else quote_argument(one) for before, one in pairwise(sys.argv)]
+    sys.argv[1:] = for_new_classes(sys.argv[1:])
+    with compat.hydra_raises_errors() as users_value, argparse_raises():
         job = _Job(name, task, users_value)
         try:
+            check_flags(sys.argv[1:])
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(job.run)()
-        except KeyboardInterrupt:
-            _exit("stopped", 130)
         except BrokenPipeError:  # the reader of our output has closed it: `--help | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except Exception as error:
@@ -67,14 +69,47 @@ class _Job:
         register()  # a launcher may run this in another process
         compat.set_environment(compat.HYDRA_FULL_ERROR, self.users_value)  # for processes that the task starts
         try:
+            _check_folder()
             _drop_replaced_options(config)
             self.task(config)
-        except Exception as error:
+        except BaseException as error:
+            _remove_empty_folder()
+            if not isinstance(error, Exception):
+                raise
             if self.users_value != "1" and HydraConfig.get().mode != RunMode.MULTIRUN:
                 _exit_with(error, self.name)  # before Hydra adds its own words; a sweep continues with its next job
             raise
         finally:
             compat.set_environment(compat.HYDRA_FULL_ERROR, "1")
+
+
+def _check_folder() -> None:
+    """Check that the command runs where it was given, because relative paths are meant from there."""
+    hydra = HydraConfig.get()
+    if hydra.job.chdir:
+        os.chdir(hydra.runtime.cwd)
+        raise UserError("hydra.job.chdir=true: relative paths would change their meaning; leave it out")
+
+
+def _remove_empty_folder() -> None:
+    """Remove the folder that Hydra has made for the command, if nothing is in it."""
+    folder = HydraConfig.get().runtime.output_dir
+    if Path(folder) != Path.cwd():
+        with contextlib.suppress(OSError):
+            Path(folder).rmdir()
+
+
+@contextlib.contextmanager
+def log_to(file: Path) -> Iterator[None]:
+    """Write what is logged to a file too, while the block runs."""
+    handler = logging.FileHandler(file, delay=True)
+    handler.setFormatter(WithoutHome("%(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
 
 
 def _drop_replaced_options(config: DictConfig) -> None:

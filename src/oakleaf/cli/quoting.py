@@ -1,18 +1,30 @@
-"""Quote values that Hydra's grammar cannot read: folders with accents or brackets, words with apostrophes."""
+"""Quote values that Hydra's grammar would read in another way: folders with accents, brackets, commas or backslashes,
+words with apostrophes."""
+
+import re
+from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+from oakleaf.config.overrides import quote
+
 LISTS = ("[", "{", "${")  # a value that begins so, or has a comma, may mean several values
+QUOTES = ("'", '"')
+LITERAL_BACKSLASH = re.compile(r"\\(?![()\[\]{}:=,\s'\"])")  # before any other character Hydra's grammar has no escape
 
 
 def quote_argument(argument: str) -> str:
-    """Quote the value of an override that Hydra cannot read, if it can then be read as one value.
+    """Quote the value of an override that Hydra cannot read, or would not read as it is written.
 
-    So `data.root=/home/José/faces (small)` works without quotes. Anything else is returned unchanged.
+    So `data.root=/home/José/faces (small)` works without quotes, a path of Windows keeps its backslashes, and a value
+    with a comma that is the name of a file or folder is one value. Anything else is returned unchanged.
     """
     _, _, value = argument.partition("=")
-    if argument.startswith("-") or "," in value or value.startswith(LISTS) or "${" in value or _readable(argument):
+    if argument.startswith("-") or value.startswith((*LISTS, *QUOTES)) or "${" in value:
+        return argument
+    is_path = "," in value and _exists(value)
+    if not is_path and not LITERAL_BACKSLASH.search(value) and ("," in value or _readable(argument)):
         return argument
     return quoted_override(argument) or argument
 
@@ -20,9 +32,15 @@ def quote_argument(argument: str) -> str:
 def quoted_override(override: str) -> str | None:
     """Return the override with its value in quotes; None if Hydra cannot read that either."""
     key, equals, value = override.partition("=")
-    mark = "'" if '"' in value and "'" not in value else '"'
-    quoted = f"{key}={mark}{value.replace(mark, chr(92) + mark)}{mark}"
+    quoted = f"{key}={quote(value)}"
     return quoted if equals and value.isprintable() and _readable(quoted) else None
+
+
+def _exists(value: str) -> bool:
+    try:
+        return Path(value).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):
+        return False
 
 
 def _readable(override: str) -> bool:

@@ -42,14 +42,16 @@ def real_data(content: dict[str, Any], split: str | None, root: str | None) -> R
     Raises:
         UserError: the set has no splits or folder, or its classes are others than the checkpoint's.
     """
+    from oakleaf.builder.load import changed_data
+
     stored = _StoredData(content, root)
     if split and not stored.splits:
         raise UserError(f"split={split}: data={stored.node['name']} has no splits")
     trained = stored.trained_split
     split = split or trained
     data = stored.ready(split, entire=split == "test")
-    if split == trained and data.hash != content["trained_on"]["data"]:
-        log.warning("these are not the pictures of the training: some were added, removed or changed")
+    if split == trained and (changed := changed_data(content, data)):
+        log.warning("%s", changed)
     if split != "train" or trained == "all":  # then the training has seen the test split
         return RealData(data, split, is_test=split == "test" and trained == "train")
     not_trained_on = stored.not_trained_on if stored.source.get("first") else None

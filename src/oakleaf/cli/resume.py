@@ -58,6 +58,19 @@ def find_checkpoint(resume: str | None, folder: Path) -> tuple[Path, Content] | 
     return found or (None, None)
 
 
+def check_data(content: Content, data: Any) -> None:
+    """Check that a resumed run has the data that it began with.
+
+    Raises:
+        UserError: other classes, other pictures, or pictures that are resized in another way.
+    """
+    from oakleaf.builder.load import changed_data, check_classes
+
+    check_classes(content, data)
+    if changed := changed_data(content, data):
+        raise UserError(f"{changed}; a resumed run keeps its data, and a run on other data is a new one: folder=FOLDER")
+
+
 def resumed_config(
     config: DictConfig, content: Content, overrides: Sequence[str], groups: Collection[str], folder: Path
 ) -> DictConfig:

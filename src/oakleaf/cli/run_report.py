@@ -7,15 +7,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from oakleaf.errors import UserError
-from oakleaf.runtime.run_dir import CONFIG, LAST, OVERRIDES, PROFILE, atomic_write, canonical_overrides, redact_home
+from oakleaf.runtime.run_dir import (
+    CONFIG,
+    LAST,
+    LENGTH_OVERRIDES,
+    OVERRIDES,
+    PROFILE,
+    atomic_write,
+    canonical_overrides,
+    redact_home,
+)
 from oakleaf.sweeps.status import status
 
 log = logging.getLogger(__name__)
 
 STATUS = "sweep.status="
+SHORT = 0.1  # of the recipe's own length
 
 
 def print_status(folder: Path) -> None:
@@ -57,10 +69,40 @@ def begin(
     if trainer.is_global_zero:
         record(recipe, folder, overrides, new)
         log.info("%s", summary(module, data, trainer, recipe))
+        if new and (note := short_run(module.max_images, recipe, data, overrides)):
+            log.info("%s", note)
         if recipe["trainer"].get("enable_model_summary"):
             from oakleaf.runtime.model_summary import model_summary
 
             log.info("%s", model_summary(_networks(module)))
+
+
+def short_run(max_images: int | None, recipe: dict[str, Any], data: Any, overrides: Sequence[str]) -> str:
+    """Return a sentence if the command makes the run far shorter than its recipe is without it; else an empty text.
+
+    Args:
+        max_images: the length of this run in images; None: `trainer.max_epochs` decides.
+        recipe: the resolved configuration.
+        data: the data module.
+        overrides: the command's overrides.
+    """
+    others = [override for override in overrides if not override.lstrip("+").startswith(LENGTH_OVERRIDES)]
+    if len(others) == len(overrides):
+        return ""
+    from oakleaf.builder.compose import compose_config
+
+    try:
+        own = compose_config("train", others)
+        images = own.max_images or own.trainer.max_epochs * data.count
+    except (HydraException, OmegaConfBaseException, TypeError):  # a configuration of the user's own, or without an end
+        return ""
+    length = max_images or (recipe["trainer"]["max_epochs"] or 0) * data.count
+    if not 0 < length < SHORT * images:
+        return ""
+    return (
+        f"a short run: {length:,} images are {length / images:.1%} of the {images:,} of this recipe, so expect little "
+        "of its samples and numbers"
+    )
 
 
 def record(recipe: dict[str, Any], folder: Path, overrides: Sequence[str], new: bool) -> None:
@@ -122,16 +164,15 @@ def finish(module: Any, trainer: Any, folder: str) -> int:
     """
     from oakleaf.callbacks import Interruption
 
+    received = max((c.received for c in trainer.callbacks if isinstance(c, Interruption)), default=0)
     if trainer.is_global_zero:
-        log.info("%s", _last_lines(module, folder))
+        log.info("%s", _last_lines(module, folder, received))
     if failed := getattr(trainer.strategy.checkpoint_io, "failed", ""):
         raise UserError(f"the run's end is not saved: {failed}")
-    if received := max((c.received for c in trainer.callbacks if isinstance(c, Interruption)), default=0):
-        log.info("stopped by %s; the same command with resume=auto resumes", signal.Signals(received).name)
     return received
 
 
-def _last_lines(module: Any, folder: str) -> str:
+def _last_lines(module: Any, folder: str, received: int) -> str:
     if not module.iteration:
         return "no image was seen, so there is nothing to show"
     files = {
@@ -141,4 +182,6 @@ def _last_lines(module: Any, folder: str) -> str:
         str(LAST): f"{LAST}  to resume, or to sample from: python sample.py checkpoint={folder}",
     }
     lines = [f"  {text}" for name, text in files.items() if (Path(folder) / name).exists()]
-    return "\n".join([f"{module.images_seen:,} images seen. Everything is in {folder}/", *lines])
+    if received:
+        lines.append(f"stopped by {signal.Signals(received).name}; the same command with resume=auto resumes")
+    return "\n".join([*lines, f"{module.images_seen:,} images seen. Everything is in {folder}/"])

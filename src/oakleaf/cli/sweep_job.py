@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from oakleaf.cli import evaluate, train
+from oakleaf.cli.commands import run
+from oakleaf.config.overrides import quote
 from oakleaf.runtime.run_dir import LAST
 from oakleaf.sweeps.job_runner import JOB_VARIABLE
 from oakleaf.sweeps.job_state import END, SCORES, best_checkpoint, images_seen, read_scores, write_json
-from oakleaf.sweeps.names import quote
 
 
 def main() -> None:
@@ -83,4 +84,4 @@ def _evaluate(folder: Path, overrides: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run("sweep_job")

@@ -62,7 +62,3 @@ def write(result: "LabResult", out: Path, name: str) -> Path:
     content = {"table": result.table, "checks": [check.as_dict() for check in result.checks]}
     path.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
     return path
-
-
-if __name__ == "__main__":
-    main()

@@ -77,7 +77,3 @@ def _write(image: Any, path: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as part:
         part.write_bytes(coded.getbuffer())
-
-
-if __name__ == "__main__":
-    main()

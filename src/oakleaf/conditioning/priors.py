@@ -55,6 +55,26 @@ class Normal:
             nn.init.trunc_normal_(z, 0.0, 1.0, -self.truncation, self.truncation)
         return z
 
+    def truncated(self, z: Tensor, threshold: Tensor) -> Tensor:
+        """Draw again the coordinates of latents that are beyond a threshold, until none is.
+
+        This is the truncation trick: fewer unusual latents, so better single samples of less variety. Coordinates
+        within the threshold keep their values, so with one seed a larger threshold changes fewer of them.
+
+        Args:
+            z: latents [n, dim]; they are not changed.
+            threshold: one for each latent, [n], in standard deviations.
+
+        Returns:
+            [n, dim], within the thresholds.
+
+        Reference: Brock 2018, arXiv:1809.11096, section 3.1.
+        """
+        z, limit = z.clone(), threshold.to(z)[:, None].expand_as(z)
+        while (beyond := z.abs() > limit).any():
+            z[beyond] = torch.randn(int(beyond.sum()), device=z.device, dtype=z.dtype)
+        return z
+
 
 @dataclass
 class Uniform:

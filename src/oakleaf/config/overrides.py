@@ -1,7 +1,9 @@
-"""Overrides that name a class. Nothing here imports torch."""
+"""Overrides that name a class, in the form that Hydra needs, and values in quotes. Nothing here imports torch."""
 
+import re
 from collections.abc import Sequence
 
+TARGET = "._target_"
 DATA_CLASSES = ("data._target_", "data.dataset._target_")
 
 
@@ -10,17 +12,38 @@ def name_classes(overrides: Sequence[str]) -> bool:
     return any("_target_" in override for override in overrides)
 
 
-def with_data_name(overrides: Sequence[str]) -> list[str]:
-    """Return the overrides with a name for the data, if they name a class of data and no name.
+def for_new_classes(overrides: Sequence[str]) -> list[str]:
+    """Return overrides that fit the classes that they name.
 
-    The run's folder is called after the data, and the name in the configuration would be that of other data.
+    Where an override names a class, `model.game.generator._target_=mine.G`, the further ones for the same node may set
+    options that the class before did not have: they are written with `++`, which Hydra takes for old and new keys. The
+    options of a class are checked against its signature later. A class of data gets its name as that of the data, as
+    the run's folder is called after it, unless `data.name` is given.
 
     Args:
         overrides: as on the command line; flags among them are left as they are.
     """
     keys = [override.lstrip("+").partition("=")[0] for override in overrides]
-    targets = [override.partition("=")[2] for override, key in zip(overrides, keys) if key in DATA_CLASSES]
-    if not targets or "data.name" in keys:
-        return list(overrides)
-    name = targets[-1].strip("'\"").rpartition(".")[2]
-    return [*overrides, f"++data.name={name}"] if name.isidentifier() else list(overrides)
+    nodes = [key.removesuffix(TARGET) for key in keys if key.endswith(TARGET)]
+    named = [override.partition("=")[2] for override, key in zip(overrides, keys) if key in DATA_CLASSES]
+    result = [
+        f"++{override.lstrip('+')}" if not key.endswith(TARGET) and _is_below(key, nodes) else override
+        for override, key in zip(overrides, keys)
+    ]
+    name = named[-1].strip("'\"").rpartition(".")[2] if named else ""
+    return [*result, f"++data.name={name}"] if name.isidentifier() and "data.name" not in keys else result
+
+
+def _is_below(key: str, nodes: Sequence[str]) -> bool:
+    return any(key.startswith(f"{node}.") for node in nodes)
+
+
+def quote(value: object) -> str:
+    """Return a value in quotes, as Hydra's grammar reads any text.
+
+    Between quotes a backslash is a backslash, except before the quotation mark and at the end.
+    """
+    text = str(value)
+    mark = "'" if '"' in text and "'" not in text else '"'
+    escaped = re.sub(rf"(\\*)({mark}|$)", lambda found: 2 * found[1] + ("\\" if found[2] else "") + found[2], text)
+    return f"{mark}{escaped}{mark}"

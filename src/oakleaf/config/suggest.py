@@ -48,6 +48,11 @@ KEYS_OF_0_1 = frozenset(  # keys that Oakleaf 0.2 renamed; those that also have 
 )
 
 
+MOVED = {  # keys that are elsewhere now, and where
+    "model.game.stage1": "the first stage is a frozen network: model.frozen.stage1.checkpoint=RUN",
+}
+
+
 def trainer_alternative(key: str, of_a_gan: bool = True) -> str | None:
     """Return the error message for an argument of the Trainer that has no effect or a wrong one.
 
@@ -71,6 +76,9 @@ def unknown_key_message(key: str, known: Iterable[Any]) -> str:
         known: the keys that the parent has; those that begin with an underscore are not shown.
     """
     parent, _, name = key.rpartition(".")
+    for moved, alternative in MOVED.items():
+        if f"{key}.".startswith(f"{moved}."):
+            return f"{key}: {alternative}"
     if name in KEYS_OF_0_1 or key in ("callbacks.health", "callbacks.score"):
         return f"{key}: this key is of Oakleaf 0.1, and only version 0.1.0 can read it; CHANGELOG.md has its new name"
     options = sorted({str(option) for option in known if not str(option).startswith("_")})

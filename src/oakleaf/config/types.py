@@ -17,6 +17,7 @@ __all__ = [
     "PositiveInt",
     "Probability",
     "Size",
+    "Truncation",
     "height_width",
 ]
 
@@ -25,6 +26,9 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 """A number in [0, 1]."""
+
+Truncation = Annotated[float, Field(gt=0, le=1)]
+"""The truncation of samples: above 0 and at most 1, which is none."""
 
 Size = PositiveInt | tuple[PositiveInt, PositiveInt]
 """Size of an image in pixels: one number for a square, or (height, width)."""

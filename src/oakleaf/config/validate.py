@@ -81,6 +81,9 @@ def validate(node: Any, path: str = "", fixed: Fixed = TRAIN_KEYS) -> None:
         if key_path in fixed and not isinstance(value, Mapping):
             own = ", ".join(f"{key_path}.{name}" for name in fixed[key_path])
             raise UserError(f"{key_path}={value}: it is a mapping; set its keys: {own}")
+        if annotations is not None and _is_plain_mapping(value, annotations[key]):
+            _convert(key_path, value, annotations[key])
+            continue
         if annotations is not None and not isinstance(value, Mapping):  # a mapping is checked by what it builds
             node[key] = _convert(key_path, value, annotations[key])
         elif annotations is not None and all(kind in PLAIN for kind in _alternatives(annotations[key])):
@@ -90,6 +93,11 @@ def validate(node: Any, path: str = "", fixed: Fixed = TRAIN_KEYS) -> None:
         elif holds_objects and not isinstance(value, Mapping):
             raise UserError(f"{key_path}={value}: should be a mapping with a _target_, or null to leave it out")
         validate(value, key_path, fixed)
+
+
+def _is_plain_mapping(value: Any, annotation: Any) -> bool:
+    """Tell whether a mapping is a value of its own, `columns: {image: photo}`, and holds no objects."""
+    return isinstance(value, Mapping) and "_target_" not in value and dict in _alternatives(annotation)
 
 
 def _annotations(node: Mapping[str, Any], path: str) -> dict[str, Any] | None:

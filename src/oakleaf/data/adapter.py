@@ -20,7 +20,7 @@ from oakleaf.data.inputs import Input
 from oakleaf.data.items import ItemFormat, ItemOptions
 from oakleaf.data.protocol import attribute, kind_of, rows_of
 from oakleaf.data.readers import MapReader, ModuleReader, StreamReader, label_column
-from oakleaf.data.resize import Crop, Resample
+from oakleaf.data.resize import Background, Crop, Resample
 from oakleaf.data.sampling import Rows
 from oakleaf.data.semi_supervised import LabelSubset, split_labelled
 from oakleaf.data.transforms import BatchTransform
@@ -30,8 +30,6 @@ from oakleaf.image_grid import to_bytes
 from oakleaf.runtime.seeds import derive_seed
 
 log = logging.getLogger(__name__)
-
-BACKGROUNDS = {"white": 1.0, "grey": 0.5, "black": 0.0}
 
 
 class DatasetAdapter(ImageDataModule):
@@ -85,7 +83,7 @@ class DatasetAdapter(ImageDataModule):
         classes: NonNegativeInt | None = None,
         columns: dict[str, str] | None = None,
         range: tuple[float, float] | None = None,
-        background: Literal["white", "grey", "black"] = "white",
+        background: Background = "white",
         labelled: PositiveInt | None = None,
         labelled_seed: int = 0,
         crop: Crop = "center",
@@ -108,12 +106,11 @@ class DatasetAdapter(ImageDataModule):
         self.dataset, self.kind, self.held, self.cache = dataset, kind_of(dataset), held, Path(cache)
         self.reader = self._reader(split, workers, sharded, columns)
         given_range = range or attribute(dataset, "range")
-        options = ItemOptions(
-            columns, size, channels, given_range, BACKGROUNDS[background], crop, resample, upscale
-        )  # fmt: skip
+        options = ItemOptions(columns, size, channels, given_range, background, crop, resample, upscale)
         first = self.reader.inspect()
         self.form = ItemFormat(first, options, batched=self.kind == "module")
         self.size, self.channels = self.form.size, self.form.channels
+        self.value_range = None if self.form.range.eight_bits else (self.form.range.low, self.form.range.high)
         self.transform = BatchTransform(flip, jitter, input)
         self.mirrors, self.pairs = flip, bool(attribute(dataset, "pairs", True))
         self.input_channels = input.channels(self.channels) if input else self.form.input_channels
@@ -148,7 +145,10 @@ class DatasetAdapter(ImageDataModule):
             self.form.classes = names if names is not None else self._vocabulary()
             return self.form.classes
         if "label" in self.form.keys:
-            self.form.classes = self._names_of_classes(first[0], declared) if names is None else names
+            labels = [_plain(label) for item in first for label in self._labels_of(item)]
+            self.form.classes = self._names_of_classes(labels, declared) if names is None else names
+            for label in labels:
+                self.form.label(label)  # raises for one without a class
             return self.form.classes
         if "attributes" in self.form.keys:
             attributes = self._raw(first[0], "attributes")
@@ -156,11 +156,9 @@ class DatasetAdapter(ImageDataModule):
             return names if names is not None else [str(number) for number in np.arange(width)]
         return []
 
-    def _names_of_classes(self, first: Any, declared: int | None) -> list[str]:
-        """The names of the classes where the data set does not name them."""
-        label = self._raw(first, "label")
-        label = label[0] if self.kind == "module" else label
-        if declared is not None and not isinstance(label, str):
+    def _names_of_classes(self, first: list[Any], declared: int | None) -> list[str]:
+        """The names of the classes where the data set does not name them; `first` has the labels of the first items."""
+        if declared is not None and not isinstance(first[0], str):
             return [str(number) for number in np.arange(declared)]
         if self.kind == "map":
             return _names_of_labels(label_column(self.reader, self.form, attribute(self.dataset, "targets")))
@@ -169,7 +167,7 @@ class DatasetAdapter(ImageDataModule):
             "the classes were counted in the first %d images; the attribute `classes` or data.classes=NUMBER says how "
             "many there are", len(labels)
         )  # fmt: skip
-        return _names_of_labels(labels)
+        return _names_of_labels([*labels, *first])
 
     def _labels_of(self, item: Any) -> list[Any]:
         label = self._raw(item, "label")
@@ -271,7 +269,7 @@ class DatasetAdapter(ImageDataModule):
         return self.size, self.channels, self.form.range, options.crop, options.resample, options.background
 
     def stored(self, images: Tensor) -> Tensor:
-        return to_bytes(images) if self.form.range.eight_bits else images.float().cpu()
+        return to_bytes(images) if self.value_range is None else images.float().cpu()
 
     # ---- Lightning's hooks -------------------------------------------------------------------------------------------
 

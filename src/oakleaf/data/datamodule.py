@@ -41,6 +41,8 @@ class ImageDataModule(LightningDataModule, ABC):
         input_channels: channels of `input`, which an image-to-image generator translates into the image; 0 without.
         mirrors: whether training mirrors images at random.
         pairs: whether the input and the image of the same row belong together.
+        value_range: the values that mean black and white in the pictures, if images are stored with more than 8 bits;
+            None for bytes.
         cache: the folder of what is computed once about these data and kept.
     """
 
@@ -50,6 +52,7 @@ class ImageDataModule(LightningDataModule, ABC):
     input_channels: int = 0
     mirrors: bool = False
     pairs: bool = True
+    value_range: tuple[float, float] | None = None
     keys: Sequence[str] = ()
     classes: Sequence[str] = ()
 

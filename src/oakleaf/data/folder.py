@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image
 
+from oakleaf.data.pictures import Picture, open_picture
 from oakleaf.data.sources import Source
 from oakleaf.errors import UserError
 
@@ -80,8 +80,8 @@ class Folder(Source):
     def __len__(self) -> int:
         return len(self.files)
 
-    def read(self, index: int) -> Image.Image:
-        return Image.open(self.files[index])
+    def read(self, index: int) -> Picture:
+        return open_picture(self.files[index])
 
     def name(self, index: int) -> str:
         return str(self.files[index])

@@ -14,7 +14,7 @@ from oakleaf.data.cache import OnCorrupt
 from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.data.decoded import DecodedImages, read_pairs
 from oakleaf.data.inputs import Input
-from oakleaf.data.resize import Crop, Resample
+from oakleaf.data.resize import Background, Crop, Resample
 from oakleaf.data.sampling import DeviceLoader, EpochSampler, Rows, UnpairedLoader, WorkerLoader
 from oakleaf.data.semi_supervised import LabelSubset, mask_labels, split_labelled
 from oakleaf.data.sources import Source
@@ -37,7 +37,11 @@ class Images(ImageDataModule):
         source: makes the source, given the root folder.
         root: the folder of the data set; `~` is the home folder.
         size: H = W, or (H, W), in pixels; null: the size of the first picture.
-        channels: 1 or 3; null: 1 if the pictures are grey, else 3.
+        channels: 1 for grey, 3 for colour, 4 with opacity, or the number that the pictures have; null: 1 if all are
+            grey, 3 if they are in colour, else their number.
+        range: (low, high), the values of the pictures that mean black and white; null: decided for the set, 0 to 255
+            for ordinary pictures; see `oakleaf.data.values`.
+        background: white, grey or black, behind transparent pixels where opacity is not one of the channels.
         classes: the expected number of classes (or attributes, or words); null: not checked.
         labelled: how many images keep their label, the same number of each class. Each batch then has as many labelled
             images as others, as `labelled_image` and `labelled_label`, and `label` is -1 for all images that do not
@@ -78,10 +82,12 @@ class Images(ImageDataModule):
         source: Callable[[Path], Source],
         root: str,
         size: Size | None = None,
-        channels: Literal[1, 3] | None = None,
+        channels: PositiveInt | None = None,
         classes: NonNegativeInt | None = None,
         labelled: PositiveInt | None = None,
         labelled_seed: int = 0,
+        range: tuple[float, float] | None = None,
+        background: Background = "white",
         crop: Crop = "center",
         resample: Resample = "bilinear",
         flip: bool = False,
@@ -106,19 +112,23 @@ class Images(ImageDataModule):
         sources = {"image": self.source, "input": self.source.inputs}
         class_maps = tuple(name for name, source in sources.items() if source and not source.mixes)
         self.transform = BatchTransform(flip, jitter, input, class_maps)
-        self.decoded_images = DecodedImages(self.source, channels, size, crop, resample, on_corrupt, self.cache)
+        self.decoded_images = DecodedImages(
+            self.source, channels, size, crop, resample, on_corrupt, self.cache, range, background
+        )
         resize = self.decoded_images.resize
         self.channels, self.size = resize.channels, (resize.height, resize.width)
+        self.value_range = None if resize.range.eight_bits else (resize.range.low, resize.range.high)
         self.input_images: DecodedImages | None = None
         if self.source.inputs and not input:
             self.input_images = DecodedImages(
                 self.source.inputs,
-                input_channels,  # type: ignore[arg-type]
+                input_channels,
                 self.size,
                 crop,
                 resample,
                 on_corrupt,
                 self.cache,
+                background=background,
             )
         self.input_channels, self.mirrors = self._input_channels(input), flip
         self.pairs = self.source.pairs or input is not None  # a computed input belongs to its image
@@ -205,7 +215,7 @@ class Images(ImageDataModule):
         return {"crop": self.decoded_images.resize.crop, "resample": self.decoded_images.resize.resample}
 
     def stored(self, images: Tensor) -> Tensor:
-        return to_bytes(images)
+        return to_bytes(images) if self.value_range is None else images.float().cpu()
 
     def _fits(self, rows: Rows, device: torch.device) -> bool:
         """Whether the rows take less than a quarter of the free memory of the device."""

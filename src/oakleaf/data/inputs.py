@@ -14,7 +14,7 @@ from torch.nn.functional import conv2d, interpolate, pad
 
 from oakleaf.config.types import PositiveFloat, PositiveInt
 from oakleaf.data.decoding import UNREADABLE
-from oakleaf.data.resize import to_8bit
+from oakleaf.data.pictures import to_8bit
 from oakleaf.errors import UserError
 
 LUMINANCE = (0.299, 0.587, 0.114)  # weights of red, green and blue, ITU-R BT.601

@@ -14,17 +14,17 @@ from PIL import Image
 from torch import Tensor
 
 from oakleaf.config.types import Size, height_width
+from oakleaf.data.pictures import is_deep
 from oakleaf.data.protocol import dimensions, rows_of
-from oakleaf.data.resize import Crop, CropResize, PictureTooSmall, Resample
+from oakleaf.data.resize import Background, Crop, CropResize, PictureTooSmall, Resample
 from oakleaf.data.sampling import Rows
-from oakleaf.data.values import Observed, ValueRange, array_of, decide_range, is_channels_last, with_channels
+from oakleaf.data.values import Observed, ValueRange, array_of, common_channels, decide_range, is_channels_last
 from oakleaf.data.vocabulary import tokenize, word_indices
 from oakleaf.errors import UserError
 
 log = logging.getLogger(__name__)
 
 PICTURES = ("image", "input")
-PLAIN_MODES = ("1", "L", "RGB", "CMYK", "YCbCr")  # of PIL: eight bits, without opacity
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ItemOptions:
         size: of the images, in pixels.
         channels: of the images.
         range: the values that mean black and white.
-        background: the grey in [0, 1] on which transparent pixels are shown.
+        background: white, grey or black, behind transparent pixels.
         crop: see `CropResize`.
         resample: see `CropResize`.
         upscale: see `CropResize`.
@@ -46,7 +46,7 @@ class ItemOptions:
     size: Size | None = None
     channels: int | None = None
     range: tuple[float, float] | None = None
-    background: float = 1.0
+    background: Background = "white"
     crop: Crop = "center"
     resample: Resample = "bilinear"
     upscale: bool = False
@@ -84,10 +84,10 @@ class ItemFormat:
             observed.add(array)
         self.range: ValueRange = decide_range(observed, options.range)
         shape = arrays["image"][0].shape
-        self.channels = options.channels or _common_channels([array.shape[0] for array in arrays["image"]])
+        self.channels = options.channels or common_channels([array.shape[0] for array in arrays["image"]])
         self.size = (shape[1], shape[2]) if options.size is None else height_width(options.size)
         inputs = arrays.get("input", [])
-        self.input_channels = _common_channels([array.shape[0] for array in inputs]) if inputs else 0
+        self.input_channels = common_channels([array.shape[0] for array in inputs]) if inputs else 0
         self.keys = [name for name, value in first.items() if name != "image" and self._is_kept(name, value)]
         if dropped := [name for name in first if name != "image" and name not in self.keys]:
             log.info("keys of an item that are not used, as they hold no numbers: %s", ", ".join(map(str, dropped)))
@@ -163,14 +163,13 @@ class ItemFormat:
         channels = self.channels if name == "image" else self.input_channels
         resize = self.crop_resize(channels)
         try:
-            if isinstance(value, Image.Image) and value.mode in PLAIN_MODES and channels in (1, 3):
+            if isinstance(value, Image.Image) and not is_deep(value):
                 return resize(value)
             values = array_of(value, self.channels_last[name])
             if self._is_stored(values, channels):
                 return np.ascontiguousarray(values)
             self.note(values)
-            scaled = with_channels(self.range.scaled(values), channels, self.options.background)
-            return self.range.stored(resize.values(np.ascontiguousarray(scaled)))
+            return resize.array(values)
         except PictureTooSmall as error:
             advice = error.advice.replace("data.source.", "data.")
             raise UserError(f"an image of {error}. {advice}") from error
@@ -178,7 +177,11 @@ class ItemFormat:
     def crop_resize(self, channels: int) -> CropResize:
         """Return the cropping and resizing of images with so many channels."""
         options = self.options
-        return CropResize(channels, self.size[0], self.size[1], options.crop, options.resample, options.upscale)
+        height, width = self.size
+        crop, method, upscale = options.crop, options.resample, options.upscale
+        return CropResize(
+            channels, height, width, crop, method, upscale, range=self.range, background=options.background
+        )
 
     def _is_stored(self, values: np.ndarray, channels: int) -> bool:
         """Whether an image has the form in which it is stored."""
@@ -188,14 +191,15 @@ class ItemFormat:
     def note(self, values: Any) -> None:
         """Remember values beyond the range, which are clipped, and log a warning for the first of them."""
         low, high = float(values.min()), float(values.max())
-        margin = 1e-3 * (self.range.high - self.range.low)
-        if low >= self.range.low - margin and high <= self.range.high + margin:
+        black, white = self.range.ends(str(values.dtype).removeprefix("torch."))
+        margin = 1e-3 * (white - black)
+        if low >= black - margin and high <= white + margin:
             return
         if self.clipped is None:
             log.warning(
                 "an image has values from %g to %g and is clipped to %g to %g, the range of the first images; "
                 "data.range=[low,high] sets another",
-                low, high, self.range.low, self.range.high,
+                low, high, black, white,
             )  # fmt: skip
         before = self.clipped or (low, high)
         self.clipped = min(before[0], low), max(before[1], high)
@@ -256,12 +260,3 @@ def stack(values: Sequence[Any]) -> Tensor:
 
 def _one(value: Any, batched: bool) -> Any:
     return value[0] if batched else value
-
-
-def _common_channels(counts: Sequence[int]) -> int:
-    """The channels of a set: opacity is left out, and grey images are shown in colour where others are in colour."""
-    colours = {{2: 1, 4: 3}.get(count, count) for count in counts}
-    if len(colours) > 1 and not colours <= {1, 3}:
-        found = " and ".join(map(str, sorted(set(counts))))
-        raise UserError(f"images have {found} channels, which cannot be converted into each other")
-    return max(colours)

@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 
 from oakleaf.data.decoding import UNREADABLE
 from oakleaf.data.folder import Folder
-from oakleaf.data.resize import exif_size
+from oakleaf.data.pictures import Picture, open_picture, picture_size, reading
 from oakleaf.data.sources import Source
 from oakleaf.errors import UserError
 
@@ -36,10 +36,10 @@ class SideBySide(Folder):
         other: Side = "right" if image == "left" else "left"
         self.inputs = _InputHalves(self, other, classes != other)
 
-    def read(self, index: int) -> Image.Image:
+    def read(self, index: int) -> Picture:
         return self.half(index, self.side)
 
-    def half(self, index: int, side: Side) -> Image.Image:
+    def half(self, index: int, side: Side) -> Picture:
         """Read one half of a picture, upright as its EXIF data say.
 
         Args:
@@ -49,13 +49,14 @@ class SideBySide(Folder):
         Raises:
             ValueError: the width of the picture is odd.
         """
-        with super().read(index) as picture:
-            ImageOps.exif_transpose(picture, in_place=True)
-            if picture.width % 2 or picture.width < 2:
-                raise ValueError(f"{picture.width} pixels wide, which can't be divided into two halves")
-            middle = picture.width // 2
-            box = (0, 0, middle, picture.height) if side == "left" else (middle, 0, picture.width, picture.height)
-            return picture.crop(box)
+        with reading(super().read(index)) as picture:
+            if isinstance(picture, Image.Image):
+                ImageOps.exif_transpose(picture, in_place=True)
+            height, width = picture_size(picture)
+            if width % 2 or width < 2:
+                raise ValueError(f"{width} pixels wide, which can't be divided into two halves")
+            start, end = (0, width // 2) if side == "left" else (width // 2, width)
+            return picture.crop((start, 0, end, height)) if isinstance(picture, Image.Image) else picture[:, start:end]
 
     @cached_property
     def digest(self) -> str:
@@ -71,7 +72,7 @@ class _InputHalves(Source):
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def read(self, index: int) -> Image.Image:
+    def read(self, index: int) -> Picture:
         return self.pictures.half(index, self.side)
 
     def name(self, index: int) -> str:
@@ -148,7 +149,7 @@ def _files_by_name(folder: Folder) -> dict[Path, Path]:
 def _upright_size(file: Path) -> tuple[int, int] | None:
     """(height, width); None if the picture cannot be read, which the decoder reports later."""
     try:
-        with Image.open(file) as picture:
-            return exif_size(picture)
+        with reading(open_picture(file)) as picture:
+            return picture_size(picture)
     except UNREADABLE:
         return None

@@ -1,14 +1,18 @@
-"""Resizing one picture: from any mode and shape to uint8 [C, H, W]."""
+"""Resizing one picture: from any mode and shape to an image [C, H, W]."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Literal
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image, ImageOps
 
 from oakleaf.config.types import PositiveInt
+from oakleaf.data.pictures import Picture, is_deep, to_8bit
+from oakleaf.data.values import BYTES, ValueRange, array_of, is_channels_last, with_channels
 
 Crop = Literal["center", "stretch", "pad"] | PositiveInt
+Background = Literal["white", "grey", "black"]
+GREY: dict[str, float] = {"white": 1.0, "grey": 128 / 255, "black": 0.0}
 Resample = Literal["nearest", "bilinear", "bicubic", "lanczos", "box"]
 
 
@@ -27,12 +31,12 @@ class PictureTooSmall(ValueError):
 
 @dataclass(frozen=True)
 class CropResize:
-    """Convert a picture into an image of `channels` x `height` x `width` bytes.
+    """Convert a picture into an image of `channels` x `height` x `width`.
 
     All fields are part of the key of the decoded-image cache, so `jpeg_scale` is a field rather than a constant.
 
     Args:
-        channels: 1 (grey) or 3 (red, green, blue).
+        channels: 1 (grey), 3 (red, green, blue), 4 (and opacity), or any number that the pictures have.
         height: of the image, in pixels.
         width: of the image, in pixels.
         crop: "center": the largest centred part with the aspect ratio of the image; a number n: first the centred n x n
@@ -43,6 +47,8 @@ class CropResize:
             many times the size of the image. That is much faster and changes the result less than the compression of
             the file did (LOG.md has the numbers). It is not done where `crop` counts pixels of the original, nor with
             `resample` "nearest", which must not average neighbouring pixels.
+        range: the values of the set that mean black and white, and the form in which images are stored.
+        background: white, grey or black, behind transparent pixels where opacity is not one of the channels.
     """
 
     channels: int
@@ -52,25 +58,47 @@ class CropResize:
     resample: Resample = "bilinear"
     upscale: bool = False
     jpeg_scale: PositiveInt = 4
+    range: ValueRange = BYTES
+    background: Background = "white"
 
-    def __call__(self, picture: Image.Image) -> np.ndarray:
+    @property
+    def key(self) -> tuple[object, ...]:
+        """All fields, as part of the cache's key. The last two are left out where they are those of ordinary pictures,
+        whose images were cached before there were any others."""
+        fields = (self.channels, self.height, self.width, self.crop, self.resample, self.upscale, self.jpeg_scale)
+        ordinary = self.range == BYTES and self.background == "white"
+        return fields if ordinary else (*fields, tuple(astuple(self.range)), self.background)
+
+    @property
+    def dtype(self) -> type[np.generic]:
+        """The type of stored images."""
+        return np.uint8 if self.range.eight_bits else np.float32
+
+    def __call__(self, picture: Picture) -> np.ndarray:
         """Convert one picture, rotated upright as its EXIF data say.
 
         Args:
             picture: an opened picture; a JPEG must not have been decoded yet, or it is decoded in full.
 
         Returns:
-            uint8 [channels, height, width].
+            [channels, height, width], uint8, or float32 in [-1, 1] if the set has values of more than 8 bits.
 
         Raises:
             PictureTooSmall: the picture has fewer pixels than the image, and `upscale` is False.
         """
+        if not isinstance(picture, Image.Image) or is_deep(picture) or self.range != BYTES or self.channels > 4:
+            return self.array(array_of(picture, is_channels_last(picture)))
         if not isinstance(self.crop, int) and self.resample != "nearest":
             least = self.jpeg_scale * max(self.height, self.width)  # of both sides, as EXIF may rotate the picture
             picture.draft(None, (least, least))
         ImageOps.exif_transpose(picture, in_place=True)
-        picture = self.cropped_and_resized(to_8bit(picture, self.channels))
+        picture = self.cropped_and_resized(to_8bit(picture, self.channels, self.background))
         return np.ascontiguousarray(np.atleast_3d(np.asarray(picture)).transpose(2, 0, 1))
+
+    def array(self, values: np.ndarray) -> np.ndarray:
+        """Convert a picture that is an array of any type, [C, H, W], to the form in which images are stored."""
+        scaled = with_channels(self.range.scaled(values), self.channels, GREY[self.background])
+        return self.range.stored(self.values(np.ascontiguousarray(scaled)))
 
     def cropped_and_resized(self, picture: Image.Image) -> Image.Image:
         """Crop and resize a picture of any mode that can be resized.
@@ -109,46 +137,6 @@ class CropResize:
         if self.crop == "pad":
             return ImageOps.pad(picture, size, method)
         return ImageOps.fit(picture, size, method)
-
-
-def to_8bit(picture: Image.Image, channels: int) -> Image.Image:
-    """Convert a picture of any mode to 8 bits a channel.
-
-    16-bit values are scaled to 8 bits, floating-point values are taken as [0, 1] or, where one exceeds 1, as [0, 255],
-    and transparent pixels are blended with white.
-
-    Args:
-        picture: of any mode.
-        channels: 1 for grey ("L"), 3 for colour ("RGB").
-    """
-    if picture.mode.startswith(("I", "F")):
-        values = np.asarray(picture, dtype=np.float64)
-        top = 65535.0 if picture.mode.startswith("I") else 1.0 if values.max(initial=0) <= 1 else 255.0
-        picture = Image.fromarray(np.round(values.clip(0, top) * (255.0 / top)).astype(np.uint8))
-    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return picture.convert("L" if channels == 1 else "RGB")
-
-
-def exif_size(picture: Image.Image) -> tuple[int, int]:
-    """Return (height, width) of a picture after the rotation that its EXIF data say, without decoding it."""
-    # PIL reports the size of a TIFF after the rotation already
-    rotated = picture.format != "TIFF" and picture.getexif().get(ExifTags.Base.Orientation, 1) > 4
-    return (picture.width, picture.height) if rotated else (picture.height, picture.width)
-
-
-def is_grey(picture: Image.Image) -> bool:
-    """Return whether a picture is stored as grey: by its mode, or by the colours of its palette if it has one."""
-    if picture.mode in ("P", "PA"):
-        return has_only_grey_pixels(picture)
-    return picture.mode in ("1", "L", "LA", "La") or picture.mode.startswith(("I", "F"))
-
-
-def has_only_grey_pixels(picture: Image.Image) -> bool:
-    """Return whether every pixel is grey, whatever the mode of the picture."""
-    pixels = np.asarray(to_8bit(picture, 3))
-    return bool((pixels == pixels[:, :, :1]).all())
 
 
 def _center_crop(picture: Image.Image, side: int) -> Image.Image:

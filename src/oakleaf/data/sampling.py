@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from oakleaf import compat
 from oakleaf.runtime.seeds import derive_seed
+from oakleaf.runtime.signals import leave_signals_to_parent
 
 Rows = dict[str, Tensor]  # tensors by name, of one length N: a whole data set, or a batch
 
@@ -177,6 +178,7 @@ class WorkerLoader:
             pin_memory=self.device.type == "cuda",
             persistent_workers=workers > 0,
             collate_fn=_identity,
+            worker_init_fn=_start_worker,
         )
 
     def __len__(self) -> int:
@@ -299,3 +301,7 @@ class _RowDataset(Dataset[Any]):
 
 def _identity(batch: Any) -> Any:
     return batch
+
+
+def _start_worker(_: int) -> None:
+    leave_signals_to_parent()

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from oakleaf.config.types import PositiveInt
+from oakleaf.data.pictures import Picture
 from oakleaf.errors import UserError, first_line
 
 
@@ -52,8 +53,8 @@ class Source(ABC):
         """Return the number of pictures."""
 
     @abstractmethod
-    def read(self, index: int) -> Image.Image:
-        """Open a picture as it is stored, in any size and mode.
+    def read(self, index: int) -> Picture:
+        """Open a picture as it is stored, in any size and mode: Pillow's, or an array [H, W, C] of any type.
 
         Args:
             index: the number of the picture.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from oakleaf.errors import UserError, one_line
+from oakleaf.frozen.network import weights_not_needed
 from oakleaf.games import Batch, Game
 from oakleaf.networks.layers import AlwaysDropout
 from oakleaf.runtime.seeds import derive_seed
@@ -18,8 +19,8 @@ from oakleaf.sampling.latents import BLOCK
 class ExportedGenerator(nn.Module):
     """A trained generator without the networks and data that only the training needs.
 
-    Discriminators, encoders, image pools of past fakes, and rows of the training data that a condition stores are left
-    out.
+    Discriminators, encoders, image pools of past fakes, frozen networks that only losses use, and rows of the training
+    data that a condition stores are left out.
 
     Args:
         game: the game, of which a copy is made.
@@ -39,6 +40,11 @@ class ExportedGenerator(nn.Module):
         for name, _ in list(self.game.named_children()):
             if name not in used:
                 setattr(self.game, name, None)
+        for name in list(self.game.frozen or {}):
+            if f"frozen.{name}" not in used:
+                del self.game.frozen[name]
+            elif self.game.frozen[name].complete is None:
+                self.game.frozen[name].complete = True  # however large it is
         if self.needs_condition_rows:
             condition: Any = self.game.condition
             condition.stored_rows = condition.stored_rows[:0].clone()
@@ -103,14 +109,19 @@ def _is_nonempty(value: Any) -> bool:
 
 
 def _used_children(game: Game, inputs: Batch) -> set[str]:
-    """Return the names of the child modules that take part in generating images, found by running it once."""
+    """Return the names of the child modules that take part in generating images, found by running it once.
+
+    A frozen network is named `frozen.<name>`.
+    """
     used: set[str] = set()
 
     def hook(name: str) -> Any:
-        return lambda *_: used.add(name.split(".")[0])
+        parts = name.split(".")
+        return lambda *_: used.update({parts[0], ".".join(parts[:2])})
 
     handles = [module.register_forward_pre_hook(hook(name)) for name, module in game.named_modules() if name]
-    game.generate(inputs)
+    with weights_not_needed(game):
+        game.generate(inputs)
     for handle in handles:
         handle.remove()
     return used | {name for name, child in game.named_children() if child is game.condition}

@@ -12,7 +12,25 @@ have no optimizer, no gradient of their weights and no moving average, and are a
 - `run`: a network of another run.
 """
 
+from oakleaf.frozen.edges import VGG16Edges
+from oakleaf.frozen.faces import AgeGender, FaceDescriptor, Landmarks68
+from oakleaf.frozen.files import FromFile
 from oakleaf.frozen.network import FrozenNetwork, FrozenOutput
+from oakleaf.frozen.packages import EfficientNetLite0, Timm, Torchvision
+from oakleaf.frozen.run import Run
 from oakleaf.frozen.trained import Trained
 
-__all__ = ["FrozenNetwork", "FrozenOutput", "Trained"]
+__all__ = [
+    "AgeGender",
+    "EfficientNetLite0",
+    "FaceDescriptor",
+    "FromFile",
+    "FrozenNetwork",
+    "FrozenOutput",
+    "Landmarks68",
+    "Run",
+    "Timm",
+    "Torchvision",
+    "Trained",
+    "VGG16Edges",
+]

@@ -1,8 +1,9 @@
 """The base class of frozen networks: weights that never change, named layers, and how a checkpoint stores them."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from oakleaf.frozen.preprocessing import Input, Preprocessing
 from oakleaf.frozen.provenance import Provenance, from_tensor
 
 SMALL = 8_000_000  # bytes of weights; a checkpoint contains smaller networks completely
+Returns = Literal["logits", "embedding"]
 NO_WEIGHTS = "it has no weights yet; it gets them when a training begins, or from a checkpoint"
 
 
@@ -47,6 +49,7 @@ class FrozenNetwork(nn.Module):
         expected: what it expects as its input.
         embedding: name of the layer whose input is the embedding, flattened; None where `network` returns a pair, or
             where there is no embedding.
+        returns: what the output of `network` is, if it is one tensor.
 
     Attributes:
         provenance: where its weights come from.
@@ -61,8 +64,11 @@ class FrozenNetwork(nn.Module):
 
     complete: bool | None = None
 
-    def __init__(self, network: nn.Module, expected: Input, embedding: str | None = None) -> None:
+    def __init__(
+        self, network: nn.Module, expected: Input, embedding: str | None = None, returns: Returns = "logits"
+    ) -> None:
         super().__init__()
+        self.returns = returns
         self.preprocessing = Preprocessing(expected)
         self.embedding_layer = embedding
         self.provenance = Provenance(self.source)
@@ -125,12 +131,19 @@ class FrozenNetwork(nn.Module):
         for name, layer in zip(layers, watched):
             maps[name] = _take_output(layer, name)
             layer.is_watched = False
-        embedding, logits = result if isinstance(result, tuple) else (None, result)
+        embedding, logits = self.parts(result)
         if self.embedding_layer is not None:
             last: Any = self.network.get_submodule(self.embedding_layer)
             embedding = last.kept_input.flatten(1)
             del last.kept_input
         return FrozenOutput(logits, embedding, maps)
+
+    def parts(self, result: Any) -> tuple[Tensor | None, Tensor | None]:
+        """Return embedding and logits of what the network has returned."""
+        if isinstance(result, tuple):
+            embedding, logits = result
+            return embedding, logits
+        return (result, None) if self.returns == "embedding" else (None, result)
 
     def layer(self, name: str) -> Any:
         """Return a layer by its name.
@@ -248,6 +261,20 @@ class FrozenNetwork(nn.Module):
             return
         differs = f"{found.file or self.source} holds other weights than those of the training"
         self.reason = "" if found.hash == stored.hash else f"{differs} ({found.hash}, expected {stored.hash})"
+
+
+@contextmanager
+def weights_not_needed(game: nn.Module) -> Iterator[None]:
+    """Let the frozen networks of a game run with whatever weights they have, where only shapes or names count."""
+    networks = [network for network in game.modules() if isinstance(network, FrozenNetwork)]
+    reasons = [network.reason for network in networks]
+    for network in networks:
+        network.reason = ""
+    try:
+        yield
+    finally:
+        for network, reason in zip(networks, reasons):
+            network.reason = reason
 
 
 def _leave_out_large_weights(module: Any, state_dict: dict[str, Any], prefix: str, _: Any) -> None:

@@ -42,7 +42,7 @@ class Input:
     box: tuple[float, float, float, float] | None = None
 
 
-IMAGENET = Input(224, 3, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in [0, 1]
 
 
 class Preprocessing(nn.Module):

@@ -108,6 +108,14 @@ class Game(nn.Module, ABC):
         """Whether the generator maps input images to images (pix2pix, CycleGAN)."""
         return self.condition is not None and self.condition.key == "input"
 
+    def takes_option(self, name: str) -> bool:
+        """Whether a further row of the inputs of `generate` is handed to the generator, because its `forward` names it.
+
+        Args:
+            name: of the row, such as `truncation`.
+        """
+        return False
+
     @abstractmethod
     def play(self, batch: Batch) -> list[Round]:
         """Run the networks on a batch, with fresh latents.

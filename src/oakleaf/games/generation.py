@@ -1,6 +1,7 @@
 """Generation of images from latents, and from a condition where there is one."""
 
 from collections.abc import Mapping
+from inspect import signature
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +68,18 @@ class Generation(Game):
     def run_generator(self, batch: Batch) -> GeneratorOutput:
         """Run the generator on the inputs of a batch; the image and what it returns besides."""
         latent = (batch["latent"],) if self.prior else ()
-        return generator_output(self.generator(*latent, *self.encode_condition(batch)))
+        return generator_output(self.generator(*latent, *self.encode_condition(batch), **self.options(batch)))
+
+    def options(self, batch: Batch) -> Batch:
+        """Return the rows beside latents and condition that the generator's `forward` names, such as `truncation`."""
+        known = {"latent", self.condition.key} if self.condition else {"latent"}
+        if batch.keys() <= known:  # always in training
+            return {}
+        return {name: values for name, values in batch.items() if name not in known and self.takes_option(name)}
+
+    def takes_option(self, name: str) -> bool:
+        parameters = list(signature(self.generator.forward).parameters)
+        return name in parameters[(self.prior is not None) + (self.condition is not None) :]
 
     def sample_inputs(self, count: int, device: torch.device | str = "cpu") -> Batch:
         inputs = self.latents(count, device)

@@ -46,11 +46,11 @@ class Matching(Generation):
         self.mismatched, self.interpolated = mismatched, interpolated
 
     def run_generator(self, batch: Batch) -> GeneratorOutput:
-        return self.generate_from(batch["latent"], *self.encode_condition(batch))
+        return self.generate_from(batch["latent"], *self.encode_condition(batch), **self.options(batch))
 
-    def generate_from(self, z: Tensor, y: Tensor) -> GeneratorOutput:
-        """Generate images for latents z [B, d] and the encoded condition y [B, width]."""
-        return generator_output(self.generator(z, y))
+    def generate_from(self, z: Tensor, y: Tensor, **options: Tensor) -> GeneratorOutput:
+        """Generate images for latents z [B, d] and the encoded condition y [B, width]; see `Generation.options`."""
+        return generator_output(self.generator(z, y, **options))
 
     def play(self, batch: Batch) -> list[Round]:
         inputs = self.fake_inputs(batch)

@@ -93,6 +93,9 @@ class Pyramid(Generation):
         levels: Any = network.levels
         return [levels[k] for k in self.levels]
 
+    def takes_option(self, name: str) -> bool:
+        return False  # it has a generator for each level
+
     def run_generator(self, batch: Batch) -> GeneratorOutput:
         return GeneratorOutput(self.grow(batch)[0])
 

@@ -8,6 +8,7 @@ from PIL import Image, ImageCms
 from torch import Tensor
 
 from oakleaf.errors import UserError
+from oakleaf.image_grid import are_points, as_bytes
 from oakleaf.metrics.evaluation_data import BATCH_SIZE
 from oakleaf.metrics.image_set import ImageSet
 from oakleaf.metrics.metric import Metric
@@ -51,11 +52,13 @@ def histograms(pixels: Tensor) -> Tensor:
         UserError: these are not uint8 images with 1 or 3 channels.
     """
     channels = pixels.shape[1]
-    if pixels.dtype != torch.uint8 or channels not in (1, 3):
+    if are_points(pixels) or channels not in (1, 3):
         raise UserError(f"colours needs images of 1 or 3 channels, and these have {channels}")
     counts = torch.zeros(channels, 256, dtype=torch.float64)
     for batch in pixels.split(BATCH_SIZE):
-        column = batch.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).flatten(0, 1)  # one tall image, [B * H, W, 3]
+        column = (
+            as_bytes(batch).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).flatten(0, 1)
+        )  # one tall image, [B * H, W, 3]
         lab = ImageCms.applyTransform(Image.fromarray(column.contiguous().numpy()), TO_LAB)
         for count, values in zip(counts, np.asarray(lab).reshape(-1, 3).T):
             count += torch.from_numpy(np.bincount(values, minlength=256))

@@ -13,6 +13,7 @@ from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, normalize, pad
 from oakleaf.config.types import PositiveInt
 from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.errors import UserError
+from oakleaf.image_grid import as_bytes
 from oakleaf.metrics.extractors import Extractor
 from oakleaf.metrics.image_set import Features
 
@@ -67,7 +68,7 @@ class Descriptors(Extractor):
 
 def descriptors(images: Tensor) -> Tensor:
     """Compute the four descriptors, [B, 1869], of uint8 images [B, 1 or 3, H, W]."""
-    images = images.expand(-1, 3, -1, -1)
+    images = as_bytes(images).expand(-1, 3, -1, -1)
     gradients = oriented_gradients(images.float() / 255)
     parts = [
         gradient_histograms(gradients, 8),

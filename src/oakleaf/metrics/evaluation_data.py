@@ -1,6 +1,7 @@
 """The data of one evaluation: samples and real images with their features, computed once for all metrics."""
 
 from collections.abc import Callable
+from copy import copy
 from functools import cached_property
 from typing import Any
 
@@ -48,7 +49,10 @@ class EvaluationData:
     Attributes:
         reserved: row indices of real images that a metric chooses or tests by; the baseline does not use them.
         missing_features_reason: why there are no features; empty if there are.
+        truncation: of the samples; see `oakleaf.sampling.truncation`.
     """
+
+    truncation: float | None = None
 
     def __init__(
         self,
@@ -73,6 +77,14 @@ class EvaluationData:
         self.fake_count, self.real_count, self.ema, self.seed = fake, real, ema, seed
         self.reserved: set[int] = set()
         self.missing_features_reason = "no metric of this evaluation uses an extractor"
+
+    def truncated(self, truncation: float | None) -> "EvaluationData":
+        """Return the same evaluation with other samples; the real images are shared."""
+        other = copy(self)
+        other.truncation = truncation
+        for name in ("fake", "matched"):
+            other.__dict__.pop(name, None)
+        return other
 
     def prepare(self) -> None:
         """Prepare the extractor; if that fails, keep the reason, and leave the images without features."""
@@ -117,7 +129,7 @@ class EvaluationData:
             "real": len(self.real),
             "conditions": self._conditions,
             "ema": self.ema and self.module.generator_ema is not None,
-            "truncation": getattr(getattr(self.module.game, "prior", None), "truncation", None),
+            "truncation": self.truncation or getattr(getattr(self.module.game, "prior", None), "truncation", None),
             "seed": self.seed,
             "images_seen": self.module.images_seen,
         }
@@ -150,7 +162,7 @@ class EvaluationData:
         if self.fake_count < world:
             raise UserError(f"fake={self.fake_count}: fewer samples than the {world} processes that draw them")
         rows = self.condition_rows
-        inputs = seeded_inputs(self.module.game, self.fake_count, self.seed, with_condition=rows is None)
+        inputs = seeded_inputs(self.module.game, self.fake_count, self.seed, rows is None, self.truncation)
         label = inputs.get("label")
         if rows is not None:
             inputs["row"] = rows  # the conditions are read batch by batch: input images are large

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from oakleaf.image_grid import are_points
+
 BLOCK = 2048  # rows whose distances to all others are held in memory at once
 
 
@@ -73,9 +75,12 @@ def merge_nearest(first: Nearest, second: Nearest, k: int) -> Nearest:
 
 
 def flat(pixels: Tensor) -> Tensor:
-    """Flatten stored images [N, C, H, W] to [N, d] float32; uint8 values are scaled to [0, 1]."""
+    """Flatten stored images [N, C, H, W] to [N, d] float32 in [0, 1]; points and vectors keep their values."""
     values = pixels.flatten(1)
-    return values.float() / 255 if values.dtype == torch.uint8 else values.float()
+    if values.dtype == torch.uint8:
+        return values.float() / 255
+    is_image = pixels.dim() == 4 and not are_points(pixels)  # floating point in [-1, 1]
+    return (values.float() + 1) / 2 if is_image else values.float()
 
 
 def shuffled(count: int, most: int | None = None) -> Tensor:

@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate
 
 from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.errors import UserError, first_line
+from oakleaf.image_grid import as_bytes
 from oakleaf.metrics.extractors import Extractor
 from oakleaf.metrics.image_set import Features
 from oakleaf.runtime.cache import hash_weights
@@ -79,7 +80,7 @@ class Inception(Pretrained):
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Features:
-        x = images.to(self.device).expand(-1, 3, -1, -1)
+        x = as_bytes(images.to(self.device)).expand(-1, 3, -1, -1)
         features, logits = self.network(x)
         return Features(features, logits)
 
@@ -127,7 +128,7 @@ class _Timm(Pretrained):
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Features:
-        x = images.to(self.device).expand(-1, 3, -1, -1).float() / 255
+        x = as_bytes(images.to(self.device)).expand(-1, 3, -1, -1).float() / 255
         x = interpolate(x, (self.side, self.side), mode="bicubic", antialias=True).clamp(0, 1)
         mean, sd = (torch.tensor(values, device=x.device)[:, None, None] for values in (self.mean, self.sd))
         return Features(self.network((x - mean) / sd).float(), None)

@@ -24,6 +24,7 @@ from oakleaf.metrics.image_set import ImageSet
 from oakleaf.metrics.metric import Metric
 from oakleaf.metrics.neighbours import shuffled
 from oakleaf.runtime.seeds import derive_seed
+from oakleaf.sampling.truncation import truncated
 
 
 class CaptionTarget(Task):
@@ -162,7 +163,8 @@ class Retrieval(Metric):
         assert module.game.condition is not None
         key = module.game.condition.key
         torch.manual_seed(derive_seed(self.evaluation.seed, name))
-        inputs = {**module.game.sample_inputs(len(rows)), key: self.data[name].column(key, rows)}
+        drawn = truncated(module.game, module.game.sample_inputs(len(rows)), self.evaluation.truncation)
+        inputs = {**drawn, key: self.data[name].column(key, rows)}
         images = []
         for start in range(0, len(rows), BATCH_SIZE):
             batch = {k: values[start : start + BATCH_SIZE].to(module.device) for k, values in inputs.items()}

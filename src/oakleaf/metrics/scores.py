@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,8 +16,10 @@ from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.image_set import ImageSet
 from oakleaf.metrics.metric import Better, Metric
 from oakleaf.metrics.standard_errors import difference_interval, standard_errors
+from oakleaf.metrics.truncation import truncation_curve
 from oakleaf.runtime.run_dir import atomic_write
 from oakleaf.runtime.version import VERSION
+from oakleaf.sampling.truncation import truncated
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +116,34 @@ def evaluate_metrics(metrics: Mapping[str, Metric], evaluation: EvaluationData) 
     return results
 
 
+def truncated_results(
+    metrics: Mapping[str, Metric], evaluation: EvaluationData, truncations: Sequence[float | None]
+) -> EvaluationResults:
+    """Compute all metrics for samples of each truncation, and the pictures for the first.
+
+    With several truncations, precision and recall are plotted in the picture `truncation`.
+
+    Args:
+        metrics: the metrics by their configuration names.
+        evaluation: the model, the data and the extractor, with the first truncation.
+        truncations: see `oakleaf.sampling.truncation`; None: none.
+
+    Raises:
+        UserError: the samples of the model cannot be truncated.
+    """
+    results = EvaluationResults()
+    for number, truncation in enumerate(truncations):
+        truncated(evaluation.module.game, evaluation.module.game.sample_inputs(1), truncation)  # raises if it cannot be
+        part = evaluate_metrics(metrics, evaluation.truncated(truncation) if number else evaluation)
+        results.scores += part.scores
+        results.failures |= part.failures
+        results.notes |= part.notes
+        results.pictures = part.pictures | results.pictures
+    if curve := truncation_curve(results.scores):
+        results.pictures["truncation"] = curve
+    return results
+
+
 def sample_count(fake: int, metrics: Mapping[str, Metric]) -> int:
     """Return how many samples to generate.
 
@@ -196,7 +226,10 @@ def held_out_description(evaluation: EvaluationData) -> str:
 
 
 def table(results: EvaluationResults) -> str:
-    """Format the scores, the missing baselines and the failures as a table for the terminal."""
+    """Format scores, missing baselines and failures for the terminal; several truncations as a row for each."""
+    truncations = list(dict.fromkeys(score.protocol["truncation"] for score in results.scores))
+    if len(truncations) > 1:
+        return _truncation_table(results, truncations)
     width = max([len(score.name) for score in results.scores] + [len(name) for name in results.failures] + [7])
     header = f"{'':{width}s} {'samples':>10s} {'+-':>8s} {'baseline':>10s} {'difference, 95 %':>24s}  best"
     lines = [header] if results.scores else []
@@ -207,6 +240,20 @@ def table(results: EvaluationResults) -> str:
     lines += [f"{name:{width}s} {reason}" for name, reason in results.failures.items()]
     lines += [f"{name}: {reason}" for name, reason in results.notes.items()]
     return "\n".join(lines)
+
+
+def _truncation_table(results: EvaluationResults, truncations: Sequence[float | None]) -> str:
+    names = list(dict.fromkeys(score.name for score in results.scores))
+    values = {(score.protocol["truncation"], score.name): score.value for score in results.scores}
+    rows = {"none" if t is None else f"{t:g}": [values.get((t, name)) for name in names] for t in truncations}
+    baseline = {score.name: score.baseline for score in results.scores}
+    rows["baseline"] = [baseline[name] for name in names]
+    widths = [max(12, len(name)) for name in names]
+    lines = ["truncation " + " ".join(f"{name:>{width}s}" for name, width in zip(names, widths))]
+    for title, row in rows.items():
+        cells = ("" if value is None else _format(value) for value in row)
+        lines.append(f"{title:10s} " + " ".join(f"{cell:>{width}s}" for cell, width in zip(cells, widths)))
+    return "\n".join(lines + [f"{name} {reason}" for name, reason in results.failures.items()])
 
 
 def _interval(score: Score) -> str:

@@ -8,7 +8,6 @@ Reference: Zhang 2016, arXiv:1612.03242.
 import math
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
 from oakleaf.config.types import NonNegativeInt, PositiveInt
@@ -201,40 +200,6 @@ class StageTwoGenerator(nn.Module):
         """
         c = self.augmentation(y, z[:, -self.text :])
         return self.upsampling(self.joint(concat_condition(self.image(image), c)))
-
-
-class FrozenStage(nn.Module):
-    """A trained generator that is not trained further: it has no player, no gradients, and is always in eval mode.
-
-    Its weights are read when a training begins. They are part of that training's checkpoints, so that resuming does not
-    need the first run.
-
-    Args:
-        network: the generator, with the architecture that it has in its own run.
-        run: the run directory or checkpoint with its weights.
-    """
-
-    def __init__(self, network: nn.Module, run: str | None = None) -> None:
-        super().__init__()
-        self.network, self.run = network.requires_grad_(False), run
-        self.eval()
-
-    def train(self, mode: bool = True) -> "FrozenStage":
-        """Keep eval mode, whatever mode is requested."""
-        return super().train(False)
-
-    @torch.no_grad()
-    def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        """Generate images by the frozen generator.
-
-        Args:
-            z: latents [B, d], of which the first `network.latent` numbers are used.
-            y: text vectors [B, condition_width].
-
-        Returns:
-            Images [B, C, h, w] in [-1, 1].
-        """
-        return self.network(z[:, : self.network.latent], y)
 
 
 def count_doublings(size: Size, small: Size) -> int:

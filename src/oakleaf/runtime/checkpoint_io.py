@@ -13,7 +13,7 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from oakleaf.config.allowlist import scan_untrusted
 from oakleaf.errors import UserError
-from oakleaf.runtime.run_dir import LAST
+from oakleaf.runtime.run_dir import LAST, partial_file
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +29,6 @@ LIGHTNING_KEYS = {
     "optimizer_states": list, "lr_schedulers": list, "loops": dict, "callbacks": dict, "epoch": int, "global_step": int,
 }  # fmt: skip
 KEYS_OF_VERSION_0_1 = {"turn", "images", "hyper_parameters"}
-
-PARTIAL_SUFFIX = ".part"  # of a checkpoint that is being written
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -61,7 +59,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL_SUFFIX}")
+        partial = partial_file(path)
         self.failed = ""
         try:
             with partial.open("wb") as file:
@@ -119,12 +117,6 @@ def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
         except UserError as error:
             log.warning("%s; trying an older one", error)
     return None
-
-
-def remove_partial_files(folder: Path) -> None:
-    """Remove the temporary files that a process has left which was killed while it saved a checkpoint."""
-    for partial in folder.glob(f".*.ckpt.*{PARTIAL_SUFFIX}"):
-        partial.unlink(missing_ok=True)
 
 
 def _disk_error(error: BaseException) -> str:

@@ -3,8 +3,11 @@
 Every function works in a single process too, where no process group exists.
 """
 
-from collections.abc import Callable
-from typing import TypeVar
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
 
 import torch
 from lightning.pytorch.strategies import DDPStrategy
@@ -13,6 +16,7 @@ from torch import Tensor, distributed
 from oakleaf import compat
 from oakleaf.errors import UserError
 
+SECONDS_TO_END = 10.0  # for the further processes of a run, before they are killed
 T = TypeVar("T")
 
 
@@ -61,6 +65,26 @@ def rank_and_world_size() -> tuple[int, int]:
     if not (distributed.is_available() and distributed.is_initialized()):
         return 0, 1
     return distributed.get_rank(), distributed.get_world_size()
+
+
+@contextmanager
+def end_processes(trainer: Any) -> Iterator[None]:
+    """End the further processes that the trainer has started for a run, if the block in the first one fails.
+
+    Left alone, they would wait for it in their next collective operation.
+    """
+    try:
+        yield
+    except BaseException:
+        processes = list(getattr(trainer.strategy.launcher, "procs", []))
+        for process in processes:
+            process.terminate()
+        end = time.monotonic() + SECONDS_TO_END
+        for process in processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, end - time.monotonic()))
+            process.kill()
+        raise
 
 
 def run_on_rank_zero(action: Callable[[], None]) -> None:

@@ -194,8 +194,8 @@ def _reason(callback: Any, images: int) -> str:
         EarlyStoppingReason.NON_FINITE_METRIC: f"{who} is not finite",
     }.get(
         callback.stopping_reason,
-        f"{who} was not better than {float(callback.best_score):.4g} for {images:,} images, in {callback.wait_count} "
-        "checks; a larger patience continues the run",
+        f"{who} was not better than {float(callback.best_score):.4g} for {images:,} images "
+        f"({callback.wait_count} of {callback.patience} checks); a larger patience continues the run",
     )
 
 

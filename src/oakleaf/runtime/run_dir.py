@@ -5,6 +5,8 @@ import itertools
 import logging
 import os
 import re
+import shutil
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,6 +24,9 @@ BEST = Path("checkpoints") / "best.ckpt"
 CONFIG = "config.yaml"  # the composed configuration
 PROFILE = "profile"  # the folder of profiles
 OVERRIDES = "overrides.txt"  # the overrides of the command that started it, in canonical form
+LOG = "train.log"
+OWNER = ".owner"  # locked by the process that writes into the folder (`oakleaf.runtime.ownership`)
+FIRST_FILES = (OWNER, LOG, CONFIG, OVERRIDES)  # what a run writes before anything is trained
 
 
 def run_dir(folder: str | None, resume: str | None, stem: str, overrides: Sequence[str]) -> str:
@@ -58,22 +63,19 @@ def new_run_dir(parent: Path) -> Path:
 
 
 @contextlib.contextmanager
-def remove_if_not_started(folder: Path, log_file: str) -> Iterator[None]:
-    """Remove the run's folder if the block fails before the run has written anything but its first files.
-
-    Args:
-        folder: the run's folder.
-        log_file: name of the log file, one of the first files.
-    """
+def remove_if_not_started(folder: Path) -> Iterator[None]:
+    """Remove the run's folder if the block ends by an error or a signal before the run has written more than its first
+    files: its log, its configuration, empty folders."""
     try:
         yield
-    except (UserError, OSError):
-        first_files = {log_file, CONFIG, OVERRIDES}
-        if folder.is_dir() and {path.name for path in folder.iterdir()} <= first_files:
-            for name in first_files:
-                (folder / name).unlink(missing_ok=True)
-            folder.rmdir()
+    except BaseException:
+        if folder.is_dir() and all(path.name in FIRST_FILES or _is_empty(path) for path in folder.iterdir()):
+            shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(path.is_file() for path in folder.rglob("*"))
 
 
 def newest_run(parent: Path, overrides: Sequence[str]) -> Path | None:
@@ -123,7 +125,7 @@ def run_dir_of(checkpoint: Path) -> Path:
 
 
 def make_output_dir(place: str | Path) -> Path:
-    """Create and return the folder that `out=` names.
+    """Create and return the folder that `out=` names, without what a killed process has left half written there.
 
     Raises:
         UserError: it cannot be created.
@@ -133,6 +135,7 @@ def make_output_dir(place: str | Path) -> Path:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"out={out}: {error.strerror}") from error
+    remove_partial_files(out)
     return out
 
 
@@ -151,7 +154,7 @@ def atomic_write(file: Path) -> Iterator[Path]:
     Raises:
         OSError: writing failed; the error names the file, which the system's error of a full disk does not.
     """
-    part = file.with_name(f".{file.name}.{os.getpid()}.part{file.suffix}")
+    part = partial_file(file)
     try:
         yield part
         part.replace(file)
@@ -161,6 +164,33 @@ def atomic_write(file: Path) -> Iterator[Path]:
         raise
     finally:
         part.unlink(missing_ok=True)
+
+
+def partial_file(file: Path) -> Path:
+    """Return the temporary name of a file that this process writes: `.<name>.<machine>.<process>.part<suffix>`."""
+    return file.with_name(f".{file.name}.{_machine()}.{os.getpid()}.part{file.suffix}")
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove the partial files in a folder that processes of this machine have left which were killed."""
+    for path in folder.glob(f".*.{_machine()}.*.part*"):
+        match = re.search(r"\.(\d+)\.part(\.\w+)?$", path.name)
+        if match and not _is_running(int(match.group(1))):
+            path.unlink(missing_ok=True)
+
+
+def _machine() -> str:
+    return re.sub(r"[^\w-]", "", socket.gethostname()) or "localhost"
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # of another user
+        return True
+    return True
 
 
 class IgnoreFullDisk:

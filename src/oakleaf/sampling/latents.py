@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from oakleaf.conditioning import priors
-from oakleaf.config.types import NonNegativeFloat, PositiveFloat, PositiveInt
+from oakleaf.config.types import NonNegativeFloat, PositiveFloat, PositiveInt, Truncation
 from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.errors import UserError
 from oakleaf.games import Batch, Game
 from oakleaf.image_grid import interleave
 from oakleaf.runtime.seeds import derive_seed
+from oakleaf.sampling.truncation import truncated
 
 MAX_COLUMNS = 32  # of a grid by class
 SAMPLED_TOGETHER = 256  # images
@@ -22,7 +23,9 @@ BLOCK = 64  # latents that are drawn together, from random numbers of their own
 GridInputs = tuple[Batch, int | None]  # inputs of the generator, and the columns of their grid; None: about square
 
 
-def seeded_inputs(game: Game, count: int, seed: int, with_condition: bool = True) -> Batch:
+def seeded_inputs(
+    game: Game, count: int, seed: int, with_condition: bool = True, truncation: Truncation | None = None
+) -> Batch:
     """Draw the inputs of a generator from a seed.
 
     They are drawn on the CPU, so that they are the same on every device, and in blocks, so that the first latents are
@@ -33,28 +36,32 @@ def seeded_inputs(game: Game, count: int, seed: int, with_condition: bool = True
         count: number of samples.
         seed: of the latents.
         with_condition: whether to add the conditions that the game's own `Condition` draws.
+        truncation: see `truncated`; None: none.
 
     Returns:
         Tensors [count, ...] by name, for `Game.generate`.
+
+    Raises:
+        UserError: the samples of this game cannot be truncated.
     """
     key = game.condition.key if game.condition else None
     blocks: dict[str, list[Tensor]] = {}
     for start in range(0, count, BLOCK):
         torch.manual_seed(derive_seed(seed, "draw", start))
-        for name, values in game.sample_inputs(BLOCK).items():
+        for name, values in truncated(game, game.sample_inputs(BLOCK), truncation).items():
             if name != key:
                 blocks.setdefault(name, []).append(values)
     inputs = {name: torch.cat(values)[:count] for name, values in blocks.items()}
     return {**inputs, key: game.condition.sample(count)} if with_condition and game.condition and key else inputs
 
 
-def latent_inputs(game: Game, count: int, seed: int) -> Batch:
+def latent_inputs(game: Game, count: int, seed: int, truncation: Truncation | None = None) -> Batch:
     """Draw the inputs as `seeded_inputs` does, for modes that compute with the latents [count, d].
 
     Raises:
         UserError: the game's generator takes no latents.
     """
-    inputs = seeded_inputs(game, count, seed)
+    inputs = seeded_inputs(game, count, seed, truncation=truncation)
     if "latent" not in inputs:
         raise UserError("this mode computes with latents, and the generator of this checkpoint takes none")
     return inputs
@@ -84,9 +91,11 @@ class Mode(ABC):
 
     Attributes:
         chooses_conditions: whether the mode chooses the conditions, so that `condition=` cannot.
+        truncation: of the latents that the mode draws; see `oakleaf.sampling.truncation`.
     """
 
     chooses_conditions = False
+    truncation: Truncation | None = None
 
     def set_data(self, data: Callable[[], ImageDataModule]) -> None:  # noqa: B027, most modes need none
         """Give the mode access to the run's real images; called before everything else.
@@ -136,7 +145,7 @@ class Grid(Mode):
 
     def __call__(self, game: Game, seed: int) -> GridInputs:
         """Draw latents, and conditions if there are any."""
-        return seeded_inputs(game, self.count, seed), None
+        return seeded_inputs(game, self.count, seed, truncation=self.truncation), None
 
 
 @dataclass
@@ -155,7 +164,7 @@ class Interpolate(Mode):
 
     def __call__(self, game: Game, seed: int) -> GridInputs:
         """Interpolate between the first and the second half of the latents."""
-        inputs = latent_inputs(game, 2 * self.pairs, seed)
+        inputs = latent_inputs(game, 2 * self.pairs, seed, self.truncation)
         start, end = inputs["latent"].chunk(2)
         weights = torch.linspace(0, 1, self.steps)
         latents = torch.stack([slerp(start, end, weight) for weight in weights], dim=1)  # [pairs, steps, d]
@@ -190,7 +199,7 @@ class Arithmetic(Mode):
         for name, numbers in groups.items():
             if not numbers or min(numbers) < 0 or len(numbers) != len(self.a):
                 raise UserError(f"mode.{name}={numbers}: list the numbers of samples, from 0, as many as in mode.a")
-        inputs = latent_inputs(game, 1 + max(max(numbers) for numbers in groups.values()), seed)
+        inputs = latent_inputs(game, 1 + max(max(numbers) for numbers in groups.values()), seed, self.truncation)
         z = inputs["latent"]
         means = [z[numbers].mean(0, keepdim=True) for numbers in groups.values()]
         result = means[0] - means[1] + means[2]
@@ -221,9 +230,10 @@ class ByClass(Mode):
         if condition is None:
             raise UserError("mode=by_class: the generator of this checkpoint has no condition")
         columns = min(condition.width, MAX_COLUMNS)
-        z = latent_inputs(game, self.rows, seed)["latent"].repeat_interleave(columns, 0)
+        inputs = latent_inputs(game, self.rows, seed, self.truncation)
+        rows = torch.arange(self.rows).repeat_interleave(columns)
         conditions = torch.cat([condition.sample(columns)] * self.rows)
-        return {"latent": z, condition.key: conditions}, columns
+        return {**_select(inputs, rows), condition.key: conditions}, columns
 
 
 @dataclass
@@ -249,7 +259,7 @@ class Codes(Mode):
         if not isinstance(prior, priors.Codes):
             raise UserError("mode=codes: the latents of this checkpoint have no code; model=infogan")
         columns = max([10, *prior.categories])
-        z = latent_inputs(game, self.rows, seed)["latent"]
+        z = latent_inputs(game, self.rows, seed, self.truncation)["latent"]
         start, latents = prior.dim - prior.width, []
         for width in [*prior.categories, *[1] * prior.continuous]:
             changed = z.repeat_interleave(columns, 0)

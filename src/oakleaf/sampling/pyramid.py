@@ -32,7 +32,7 @@ class Levels(Mode):
         """Draw the inputs of all levels."""
         if not isinstance(game, Pyramid):
             raise UserError("mode=pyramid: this checkpoint has no pyramid of generators; model=lapgan")
-        return seeded_inputs(game, self.count, seed), 2 * game.depth + 1
+        return seeded_inputs(game, self.count, seed, truncation=self.truncation), 2 * game.depth + 1
 
     def generate(self, game: Game, batch: Batch) -> Tensor:
         """Generate the images of all levels, [B * (2 * depth + 1), C, H, W]."""

@@ -55,7 +55,7 @@ class Reconstruct(Mode):
             if encode:
                 return {"latent": encode(x)}, columns
             self.reconstructions = reconstruct(x).cpu() if reconstruct else None
-        return seeded_inputs(game, self.count, seed), columns
+        return seeded_inputs(game, self.count, seed, truncation=self.truncation), columns
 
     def arrange(self, images: Tensor, inputs: Tensor | None) -> Tensor:
         """Return each original and its reconstruction, [2B, C, H, W]."""

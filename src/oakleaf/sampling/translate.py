@@ -13,7 +13,8 @@ from oakleaf.builder.instantiate import instantiate_allowed
 from oakleaf.builder.load import gan_from_checkpoint
 from oakleaf.data.decoding import UNREADABLE
 from oakleaf.data.inputs import Input
-from oakleaf.data.resize import CropResize, Resample, to_8bit
+from oakleaf.data.pictures import to_8bit
+from oakleaf.data.resize import CropResize, Resample
 from oakleaf.errors import UserError
 from oakleaf.image_grid import from_bytes, to_bytes
 from oakleaf.networks.layers import height_width
@@ -79,7 +80,9 @@ class Translator:
                 f"the inputs have {self.channels} channels, and a picture has 1 or 3: make_input=true computes them"
             )
         height, width = height_width(data["size"])
-        method: Resample = data["resample"] if _mixes_pixels(data["source"], inverse or make_input) else "nearest"
+        method: Resample = (
+            data["resample"] if _mixes_pixels(data.get("source") or {}, inverse or make_input) else "nearest"
+        )
         self.fit = CropResize(self.channels, height, width, data["crop"], method, upscale=True)
 
     def __call__(self, file: Path, seed: int = 0) -> Image.Image:

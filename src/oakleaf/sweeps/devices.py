@@ -9,8 +9,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from oakleaf.runtime.locks import file_lock
 from oakleaf.runtime.threads import available_cores
-from oakleaf.sweeps.locks import file_lock
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 

@@ -25,12 +25,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from oakleaf.config.overrides import quote
+from oakleaf.runtime.locks import file_lock
 from oakleaf.runtime.run_dir import LAST, relative_to_cwd
+from oakleaf.runtime.signals import Interrupted
 from oakleaf.runtime.threads import CORES, available_cores
 from oakleaf.sweeps.devices import reserve_gpus
 from oakleaf.sweeps.job_state import LOCK, STOP, Job, images_at_end, images_seen, read_job, read_scores, write_job
-from oakleaf.sweeps.locks import file_lock
-from oakleaf.sweeps.names import quote
 
 JOB_VARIABLE = "OAKLEAF_JOB"  # environment variable of a job's process: what it has to do, as JSON
 STOP_TIMEOUT = 60.0  # seconds in which a stopped process has to save and end
@@ -65,7 +66,10 @@ def run(config: DictConfig, hydra: Any) -> None:
                 variables = {**shared, JOB_VARIABLE: json.dumps(task)}
                 command = _command(hydra, job.overrides, (folder / LAST).is_file(), place)
                 code, last_line = _run_process(command, variables, cwd, folder, lock)
-        except KeyboardInterrupt:
+        except Interrupted as interruption:
+            code = -interruption.number
+            raise
+        except KeyboardInterrupt:  # in a launcher's worker process, where Ctrl-C is handled by Python
             code = -signal.SIGINT
             raise
         finally:
@@ -162,7 +166,7 @@ def _run_process(
                 sys.stderr.write(chunk.decode(errors="replace"))
                 tail = (tail + chunk)[-4096:]
         finally:
-            process.stdin.close()  # ends the process after an exception here, such as KeyboardInterrupt
+            process.stdin.close()  # ends the process after an exception here, such as Interrupted
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(STOP_TIMEOUT)
             process.kill()

@@ -14,8 +14,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from oakleaf.errors import UserError
+from oakleaf.runtime.locks import is_locked
 from oakleaf.runtime.run_dir import BEST, LAST, atomic_write, canonical_overrides
-from oakleaf.sweeps.locks import is_locked
 
 SWEEP = "sweep.json"  # the command, the settings of the evaluation and the planned jobs
 # in a job's folder:

@@ -90,11 +90,6 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     return OverridesParser.create().parse_overrides(list(overrides))
 
 
-def quote(value: object) -> str:
-    """Return a value in quotes, as Hydra's grammar reads any text."""
-    return "'" + str(value).replace("'", "\\'") + "'"
-
-
 def without_seed(swept: Sequence[str]) -> tuple[str, ...]:
     """Return the overrides that a job has in common with its repetitions by other seeds."""
     return tuple(override for override in swept if not override.startswith(f"{SEED}="))
