@@ -2,8 +2,9 @@
 
 First the losses of 100 turns of a small DCGAN on digits, from equal weights, latents and batches, beside the plainest
 way of computing them: fp32, contiguous, eager, an optimizer that goes from tensor to tensor. Then the quality of
-samples of a shortened `experiment=digits`, in fp32 and with bf16 autocast, by the classifier's distance. On a GPU where
-there is one: there "plain, repeated" shows the effect of sums in another order, and convolutions in fp32 are TF32.
+samples of a shortened `experiment=digits_dcgan`, in fp32 and with bf16 autocast, by a classifier's distance. On a GPU
+where there is one: there "plain, repeated" shows the effect of sums in another order, and convolutions in fp32 are
+TF32.
 """
 
 import argparse
@@ -83,11 +84,11 @@ def apart() -> list[dict[str, Any]]:
 
 
 def quality(precision: str, seed: int, images: int, folder: Path) -> float:
-    """The classifier's Frechet distance of a shortened experiment=digits."""
+    """The classifier's Frechet distance of a shortened experiment=digits_dcgan."""
     run = folder / f"{precision.split('=')[1]}-{seed}"
     courses = [f"optim.{player}.schedules.lr" for player in ("generator", "discriminator")]
     shorter = [f"{course}.{key}={images // 2}" for course in courses for key in ("after", "over")]
-    words = ["experiment=digits", f"max_images={images}", f"seed={seed}", precision, "logger=csv"]
+    words = ["experiment=digits_dcgan", f"max_images={images}", f"seed={seed}", precision, "logger=csv"]
     _run("train.py", *words, *shorter, "trainer.enable_progress_bar=false", f"hydra.run.dir={run}")
     _run("evaluate.py", f"checkpoint={run}", "metric=fid")
     found = json.loads(next(run.rglob("metrics.json")).read_text())
@@ -121,7 +122,8 @@ def main() -> None:
         }
         for precision, each in found.items()
     ]
-    record("numerics quality", f"fid-classifier of experiment=digits after {a.images_seen} images, by precision", rows)
+    title = f"fid-classifier of experiment=digits_dcgan after {a.images_seen} images, by precision"
+    record("numerics quality", title, rows)
 
 
 if __name__ == "__main__":

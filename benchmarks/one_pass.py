@@ -18,7 +18,7 @@ from oakleaf.runtime.precision import best_precision
 
 CASES = {
     "ring, R1 + R2": ["experiment=ring"],
-    "digits, 16 px, R1 + R2": ["experiment=digits"],
+    "digits, 16 px, R1 + R2": ["experiment=digits_dcgan"],
     "points, hinge": ["model=toy", "data=toy", "loss=hinge"],
     "WGAN-GP, 28 px": ["model=wgan_gp", "data=digits", "data.size=28", "data.batch_size=128"],
     "DCGAN-64, R1 + R2": ["model=dcgan", "data=digits", "data.size=64", "data.channels=3", "loss=relativistic"],

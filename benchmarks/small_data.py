@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import Callback
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
@@ -49,6 +50,8 @@ COMMON = [
     *("callbacks.training_monitor=null", "callbacks.samples=null"),
     *("model.game.generator.width=16", "model.game.discriminator.width=16"),
 ]
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS, FIGURES = ROOT / "benchmarks/results/small_data.json", ROOT / "docs/small_data"
 PARTS = {"train": slice(SMALL), "held_out": slice(SMALL, SMALL + HELD_OUT), "classifier": slice(SMALL + HELD_OUT, None)}
 
 
@@ -182,6 +185,62 @@ def train(name: str, method: str, seed: int, images: int, out: Path, judge: Judg
     (folder / "done").touch()
 
 
+def report(out: Path) -> None:
+    """Write the results of all runs in a folder: a JSON of numbers, a figure and the rows of a table for each set."""
+    results: dict[str, Any] = {}
+    for file in sorted(out.glob("*/measures.json")):
+        name, method, seed = file.parent.name.split("-")
+        results.setdefault(name, {}).setdefault(method, {})[seed] = json.loads(file.read_text())
+    for name in results:
+        results[name] = {method: results[name][method] for method in METHODS if method in results[name]}
+        floor = json.loads((out / f"{name}-floor.json").read_text())
+        draw(SETS[name].title, results[name], floor)
+        print(f"\n{SETS[name].title}; FID of the training images themselves: {floor:.2f}\n")
+        print("| | seeds | FID, best | FID, last | r_v, last | nearest, last | p, last | img/s |\n" + "|---" * 8 + "|")
+        for method, runs in results[name].items():
+            print(table_row(method, list(runs.values())))
+        results[name]["floor"] = floor
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def table_row(method: str, runs: list[list[dict[str, float]]]) -> str:
+    """Return a row of the table: means over the seeds, and the range."""
+
+    def cell(values: list[float]) -> str:
+        known = [value for value in values if value == value]
+        if not known:
+            return ""
+        mean = sum(known) / len(known)
+        return f"{mean:.2f}" + (f" ({min(known):.2f} to {max(known):.2f})" if len(known) > 1 else "")
+
+    best = cell([min(one["fid"] for one in run) for run in runs])
+    last = [cell([run[-1][key] for run in runs]) for key in ("fid", "r_v", "nearest", "p")]
+    speed = sum(run[-1]["images"] / run[-1]["seconds"] for run in runs) / len(runs)
+    return "| " + " | ".join([f"`{method}`", str(len(runs)), best, *last, f"{speed:.0f}"]) + " |"
+
+
+def draw(title: str, results: dict[str, dict[str, list[dict[str, float]]]], floor: float) -> None:
+    """Draw FID and r_v over the images seen: the mean over the seeds, and their range."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    for axes, key, label in zip(
+        figure.subplots(1, 2), ("fid", "r_v"), ("FID to held-out images", "r_v, overfitting of D"), strict=True
+    ):
+        for method, runs in results.items():
+            length = min(len(run) for run in runs.values())
+            values = torch.tensor([[one[key] for one in run[:length]] for run in runs.values()])
+            images = [one["images"] for one in next(iter(runs.values()))[:length]]
+            (line,) = axes.plot(images, values.mean(0), "o-", markersize=3, label=f"{method} ({len(runs)} seeds)")
+            axes.fill_between(images, values.amin(0), values.amax(0), color=line.get_color(), alpha=0.15)
+        if key == "fid":
+            axes.axhline(floor, color="grey", linestyle=":", label="the training images themselves")
+        axes.set(xlabel="images seen", ylabel=label)
+        axes.legend(fontsize=8)
+    figure.suptitle(title)
+    file = FIGURES / f"{title.split()[1]}.png"
+    file.parent.mkdir(exist_ok=True)
+    figure.savefig(file, dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
@@ -189,12 +248,15 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", default=list(METHODS))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--images", type=int, default=100_000)
+    parser.add_argument("--report", action="store_true", help="write figures and tables of what is there")
     arguments = parser.parse_args()
+    if arguments.report:
+        return report(arguments.out)
     torch.set_num_threads(1)
     for seed in arguments.seeds:
         for name in arguments.sets:
             judge = Judge(name, arguments.out.resolve() / f"{name}-images")
-            print(name, "FID of the training images themselves", round(judge.floor, 3), flush=True)
+            (arguments.out / f"{name}-floor.json").write_text(json.dumps(judge.floor))
             for method in arguments.methods:
                 train(name, method, seed, arguments.images, arguments.out, judge)
 

@@ -18,7 +18,7 @@ from contest import HERE, Contestant, race, record
 
 FRAMEWORK = HERE / "contestants" / "framework.py"
 RECIPES = {  # iterations between two signs of life, batch size, overrides
-    "digits": (2, 32, ["experiment=digits"]),
+    "digits": (2, 32, ["experiment=digits_dcgan"]),
     "perceptrons": (50, 128, ["model=toy", "data=toy", "data.batch_size=128", "max_images=1000000000"]),
     "dcgan-64": (1, 64, ["model=dcgan", "data=celeba", "data.batch_size=64"]),
 }

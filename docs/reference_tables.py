@@ -163,6 +163,11 @@ LOGGED_NAMES = [
         "Every `log_every` iterations: on a CPU once an update was skipped, on a GPU always.",
     ),
     (
+        "seconds",
+        "Seconds of training until this row, those of resumed parts included; in metrics.csv.",
+        "Every row.",
+    ),
+    (
         "images_per_second",
         "Real images per second, over all processes, since the last logging step.",
         "Every `log_every` iterations.",
@@ -234,6 +239,7 @@ LOGGED_NAMES = [
 
 # data=NAME: what has to be there before a run
 DATA_NEEDS = {
+    "dataset": "A class of your own, `data._target_=mine.Photos`: a torch Dataset, an iterable set or a data module.",
     "celeba": "A download from the authors' page, https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html, into "
     "`data/celeba/`: `img_align_celeba/`, and `list_attr_celeba.txt` for attributes; Kaggle's layout "
     "(`.csv`) works too, and any part of the images.",

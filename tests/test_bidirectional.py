@@ -21,6 +21,7 @@ from oakleaf.augment.noise import Noise
 from oakleaf.builder.load import load
 from oakleaf.cli.real_data import real_data
 from oakleaf.conditioning.priors import Normal, Uniform
+from oakleaf.data.toy import Points
 from oakleaf.errors import UserError
 from oakleaf.games import Bidirectional, Game
 from oakleaf.games.bidirectional import pairs
@@ -456,7 +457,13 @@ def test_with_a_test_split_all_training_images_are_references() -> None:
     def data(count: int, shift: float) -> object:
         label = torch.arange(count) % 3
         image = (label * 60 + shift)[:, None, None, None].expand(-1, 1, 2, 2).to(torch.uint8)
-        return type("Data", (), {"rows": {"image": image, "label": label}, "classes": ["a", "b", "c"]})()
+        values = {"image": image, "label": label}
+
+        class Data(Points):
+            def __init__(self) -> None:  # nothing but the rows
+                self.rows, self.classes = values, ["a", "b", "c"]
+
+        return Data()
 
     class Module(nn.Module):
         device = torch.device("cpu")

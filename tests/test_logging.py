@@ -34,7 +34,7 @@ def test_scalars_are_logged_by_name_over_images_seen(fit: Fit, tmp_path: Path) -
     assert set(rows[0]) == {
         "images", "loss/discriminator/adversarial", "loss/discriminator/gradient_penalty", "loss/generator/adversarial",
         "score/real", "score/fake", "accuracy/real", "accuracy/fake",
-        "gradient_norm/discriminator", "gradient_norm/generator", "images_per_second", "epoch",
+        "gradient_norm/discriminator", "gradient_norm/generator", "images_per_second", "seconds", "epoch",
     }  # fmt: skip
     assert all(float(value) == float(value) for row in rows for value in row.values())
     assert all(0 <= float(row["accuracy/fake"]) <= 1 for row in rows)

@@ -329,7 +329,7 @@ def test_the_order_of_a_data_module_depends_on_seed_and_epoch_alone() -> None:
         ("Noise", ["data.size=32"], r"an image of 16 x 16 pixels, smaller .* enlarge with data.upscale=true"),
         ("Noise", ["data.classes=3"], "the label 3 is met, and there are 3 classes, from 0 on; data.classes=NUMBER"),
         ("Noise", ["data.columns={image: photo}", "data.form=mapping"], "data.columns names photo"),
-        ("Stream", ["data.labelled=9"], "data.labelled=9: the labels of a iterable are not known"),
+        ("Stream", ["data.labelled=9"], "data.labelled=9: a map-style set is needed"),
     ],
 )
 def test_what_does_not_fit_is_answered_in_one_sentence(

@@ -20,12 +20,13 @@ from PIL import Image
 
 from helpers.commands import command, quick
 from helpers.composing import ROOT, SMALL
+from oakleaf.config.overrides import quote
 from oakleaf.errors import UserError
 from oakleaf.runtime.checkpoint_io import read_checkpoint
 from oakleaf.runtime.locks import file_lock, is_locked
 from oakleaf.sweeps.devices import reserve_gpus
 from oakleaf.sweeps.job_state import JOB, LOCK, SWEEP, Job, current_job, read_job, write_job, write_json
-from oakleaf.sweeps.names import combinations, job_name, quote, sweep_name
+from oakleaf.sweeps.names import combinations, job_name, sweep_name
 from oakleaf.sweeps.ranking import rank
 from oakleaf.sweeps.report import _ranking_score
 from oakleaf.sweeps.status import status

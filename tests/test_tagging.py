@@ -10,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from helpers.composing import FP32, composed
+from helpers.composing import FP32, SMALL, composed
 from helpers.training import built
 from oakleaf.builder.build import build
 from oakleaf.builder.instantiate import instantiate_allowed
@@ -20,7 +20,7 @@ from oakleaf.data.images import Images
 from oakleaf.data.tags import TaggedImages, Tags
 from oakleaf.data.word_vectors import word_vectors
 from oakleaf.errors import UserError
-from oakleaf.image_grid import captioned_grid, render
+from oakleaf.figures.grid import captioned_grid
 from oakleaf.metrics.descriptors import Descriptors, colour_histograms, gradient_histograms, oriented_gradients
 from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.extractors import Pixels
@@ -34,6 +34,7 @@ from oakleaf.metrics.tags import (
     top_tags,
 )
 from oakleaf.networks.tagging import Discriminator, Generator
+from oakleaf.sampling.figure import draw_samples
 
 TINY = ["data=emoji_tags", "data.pixels=16", "data.width=8", "data.least=1", "data.channels=12"]
 
@@ -284,7 +285,8 @@ def test_descriptors_use_the_principal_axes_of_their_pictures(captions: Path) ->
         Descriptors(5000).prepare(images, "cpu")
 
 
-def test_vectors_and_captions_are_drawn_as_pictures() -> None:
-    assert render(torch.randn(9, 30, 1, 1)).height >= 9
+def test_vectors_and_captions_are_drawn_as_pictures(tmp_path: Path) -> None:
+    module, *_ = built(*SMALL, folder=tmp_path)
+    assert draw_samples(module, torch.randn(9, 30, 1, 1)).height >= 9
     shown = captioned_grid(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), [["told: a", "tags: b " * 40]] * 3)
     assert shown.size == (2 * 496, 2 * 104)

@@ -135,7 +135,7 @@ def test_unrolled_steps_are_not_compiled(fit: Fit) -> None:
 
 
 def test_nobody_foresees_its_own_steps(fit: Fit) -> None:
-    with pytest.raises(UserError, match="only another player can unroll the discriminator"):
+    with pytest.raises(UserError, match="only another player can unroll a critic's steps"):
         fit("model=toy", "data=toy", "+optim.discriminator.unrolled=1", "max_images=8")
 
 

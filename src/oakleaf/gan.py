@@ -153,12 +153,20 @@ class GAN(LightningModule):
         return optimizers
 
     def on_fit_start(self) -> None:
-        """Read class names from the data and fit the condition to them, before any callback samples."""
+        """Read class names, condition and frozen networks from the data, before any callback samples.
+
+        Raises:
+            UserError: the weights of a frozen network are missing.
+        """
         self.hooks = overridden_hooks(self.trainer, self)
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         self.classes, self.trained_on = list(data.classes), data.hash
         if self.game.condition:
             self.game.condition.fit(data)
+        if self.iteration == 0:
+            self.game.initialize_frozen(data)
+        for network in self.game.frozen.values():
+            network.require_weights()
 
     def on_train_start(self) -> None:
         """Initialise a new run from its data. In a resumed run, reset the optimizers' hyperparameters.

@@ -20,6 +20,7 @@ from oakleaf.data.cache import decode_to_cache
 from oakleaf.data.decoded import DecodedImages
 from oakleaf.data.folder import Folder
 from oakleaf.data.resize import CropResize
+from oakleaf.errors import UserError
 from torture.within import Outcome, Slow, limited, report, within
 
 KINDS = [
@@ -79,6 +80,8 @@ def tried(content: bytes, suffix: str, folder: Path, name: str, seconds: int = 2
             stock.read()
     except Slow:
         return Outcome("hung", f"after {seconds} s")
+    except UserError as error:  # the set as a whole is refused: bytes beside floats
+        return Outcome("skipped", str(error))
     except Exception as error:
         return Outcome("traceback", repr(error)[:300])
     return Outcome("skipped", found.skipped[0]) if found.skipped else Outcome("decoded", "")

@@ -48,7 +48,8 @@ class ADA(WithProbability):
     - `noise`: Gaussian noise. `cutout`: a rectangle of half the height and width becomes grey, that is 0.
 
     An image that no operation of a group was drawn for leaves the group unchanged, bit for bit. Images that are not
-    square are turned by half turns only. Pictures that the images are conditioned on get blit and geometry with the same numbers.
+    square are turned by half turns only. Pictures that the images are conditioned on get blit and geometry with the
+    same numbers.
 
     The defaults are those of the paper; with data of millions of images p stays near 0.
 

@@ -70,6 +70,7 @@ def module_from_checkpoint(content: dict[str, Any], overrides: Mapping[str, Any]
     recipe = content["hyper_parameters"]
     module = build_from_stored(recipe, overrides, lambda shapes: _load_state_dict(shapes, content))
     load_weights(module, content)
+    module.recipe = recipe  # type: ignore[assignment]
     return module.eval()
 
 
@@ -154,8 +155,8 @@ def changed_data(content: dict[str, Any], data: Any) -> str:
     if not trained_on or data.hash == trained_on:
         return ""
     return (
-        f"data={data.name} has not the pictures of the training: some were added, removed or changed, or they are "
-        "cropped or resized in another way"
+        f"data={data.name}: these are not the pictures of the training: some were added, removed or changed, or they "
+        "are cropped or resized in another way"
     )
 
 

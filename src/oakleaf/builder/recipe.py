@@ -80,7 +80,11 @@ def validated_recipe(config: DictConfig, data: Any) -> Recipe:
     """
     model = plain(config.model, resolve=False)
     if not data.classes and refers_to(model, "data.classes"):
-        raise UserError(f"model={config.model.name} needs labels, and data={config.data.name} has none")
+        reason = getattr(getattr(data, "source", None), "unlabelled_reason", "")
+        raise UserError(
+            f"model={config.model.name} needs labels, and data={config.data.name} has none"
+            + (f": {reason}" if reason else "")
+        )
     if not data.input_channels and refers_to(model, "data.input_channels"):
         raise UserError(
             f"model={config.model.name} maps input images to images, and data={config.data.name} has images alone: "

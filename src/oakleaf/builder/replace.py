@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from oakleaf.builder.data_node import makes_images, with_adapter
 from oakleaf.config.allowlist import locate
+from oakleaf.errors import UserError
 
 TARGET = "_target_"
 
@@ -61,8 +62,11 @@ def _drop(config: DictConfig, path: str, node: DictConfig, given: dict[str, Any]
 
 
 def _known(target: str, where: str) -> list[str] | None:
-    """The parameters of a class; None if it takes any."""
-    parameters = inspect.signature(locate(target, where)).parameters
+    """The parameters of a class; None if it takes any, or may not be built, which is said when it would be built."""
+    try:
+        parameters = inspect.signature(locate(target, where)).parameters
+    except UserError:
+        return None
     takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
     return None if takes_any else list(parameters)
 

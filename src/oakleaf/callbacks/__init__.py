@@ -6,6 +6,7 @@
 | `LogScalars` | logs losses, accuracies and gradient norms every `log_every` iterations |
 | `TrainingMonitor` | checks samples and scalars for failures of GAN training, and raises alarms |
 | `Overfitting` | scores held-out images beside training images (`callbacks=overfitting`) |
+| `Report` | writes `report.html` during the run, and `curves.png` at its end |
 | `Samples` | draws a sample grid from fixed latents, and joins the grids to an animation |
 | `Checkpoint` | saves `checkpoints/last.ckpt` |
 | `Compiling` | compiles the players' losses with `torch.compile` |
@@ -26,6 +27,7 @@ from oakleaf.callbacks.log_scalars import LogScalars
 from oakleaf.callbacks.overfitting import Overfitting
 from oakleaf.callbacks.profile import Profile
 from oakleaf.callbacks.progress import Progress
+from oakleaf.callbacks.report import Report
 from oakleaf.callbacks.samples import Samples
 from oakleaf.callbacks.training_monitor import TrainingMonitor
 
@@ -38,6 +40,7 @@ __all__ = [
     "Overfitting",
     "Profile",
     "Progress",
+    "Report",
     "Samples",
     "TrainingMonitor",
 ]

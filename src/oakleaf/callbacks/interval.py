@@ -56,6 +56,6 @@ class Interval:
         return bool(distributed.broadcast_scalar(float(enough), module.device)) if self.joint else enough
 
     def _default(self, module: Any) -> int:
-        batches = min(module.trainer.num_training_batches, ENDLESS)
-        total = module.total_images or batches * module.global_batch_size * self.parts
-        return max(1, int(total // self.parts))
+        if module.total_images:
+            return max(1, int(module.total_images // self.parts))
+        return max(1, int(min(module.trainer.num_training_batches, ENDLESS) * module.global_batch_size))

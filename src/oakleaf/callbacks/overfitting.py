@@ -65,7 +65,7 @@ class Overfitting(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: GAN, *_: Any) -> None:  # type: ignore[override]
         """Score the images if it is time to."""
         if self.batches and self.interval.is_due(pl_module):
-            log_scalars(trainer.loggers, self.measure(pl_module), pl_module.images_seen)
+            log_scalars(trainer, self.measure(pl_module))
 
     def measure(self, module: GAN) -> dict[str, float]:
         """Return the gap and r_v."""

@@ -1,21 +1,21 @@
 """Sample grids of the same latents during the run, and an animation of them at its end."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 from PIL import Image
-from torch import Tensor
 
 from oakleaf.callbacks.interval import Interval
 from oakleaf.config.types import PositiveInt
-from oakleaf.games import Batch, Game
+from oakleaf.figures.animation import save_gif
+from oakleaf.games import Batch
 from oakleaf.gan import GAN
-from oakleaf.image_grid import interleave, render, save_gif
+from oakleaf.image_grid import interleave
 from oakleaf.runtime.loggers import log_image
 from oakleaf.runtime.run_dir import IgnoreFullDisk, atomic_write
+from oakleaf.sampling.figure import draw_samples, images_seen, sample_panel, sample_title
 from oakleaf.sampling.latents import seeded_inputs
 
 ANIMATION = "animation.gif"
@@ -33,12 +33,15 @@ class Samples(Callback):
         folder: where the images are written.
         every: images seen between two grids; null: 40 grids in the run, fewer in one that is short (`Interval`).
         count: samples in a grid.
+        captions: whether a grid has a title with the number of images seen, and headings; without them it is plain.
     """
 
     needs_gan = True
 
-    def __init__(self, folder: str, every: PositiveInt | None = None, count: PositiveInt = 64) -> None:
-        self.folder, self.count = Path(folder), count
+    def __init__(
+        self, folder: str, every: PositiveInt | None = None, count: PositiveInt = 64, captions: bool = True
+    ) -> None:
+        self.folder, self.count, self.captions = Path(folder), count, captions
         self.interval = Interval(every, parts=40, limited=True)
         self.inputs: Batch = {}
         self.last_written = -1  # images seen at the last grid
@@ -79,7 +82,7 @@ class Samples(Callback):
         self.last_written = module.images_seen
         path = self.folder / f"{module.images_seen:012d}.png"
         with self.interval.timed():
-            if self._write(path, sample_grid(module.game, self.inputs, module.sample(self.inputs)).save):
+            if self._write(path, self.draw(trainer, module).save):
                 log_image(trainer.loggers, "samples", path, module.images_seen)
 
     def _write(self, path: Path, save: Callable[[Path], None]) -> bool:
@@ -91,21 +94,12 @@ class Samples(Callback):
             return True
         return False
 
-
-def sample_grid(game: Game, inputs: Batch, images: Tensor) -> Image.Image:
-    """Arrange samples in a grid.
-
-    Args:
-        game: the game that drew them.
-        inputs: what they were generated from.
-        images: the samples, [B, C, H, W] in [-1, 1].
-
-    Returns:
-        The grid. Where the condition can be shown as an image, it stands to the left of each sample; where there are
-        few classes, each has its own column.
-    """
-    previews = game.condition.preview(inputs) if game.condition else None
-    if previews is not None:
-        return render(interleave(previews, images), 2 * math.ceil(math.sqrt(len(images) / 2)))
-    classes = game.condition.classes if game.condition else 1
-    return render(images, classes if 1 < classes <= math.sqrt(2 * len(images)) else None)
+    def draw(self, trainer: Trainer, module: GAN) -> Image.Image:
+        """Draw samples of the fixed latents as one labelled picture."""
+        images, preview = module.sample(self.inputs).cpu(), None
+        if module.game.condition:
+            preview = module.game.condition.preview(self.inputs)
+        shown = images if preview is None else interleave(preview.cpu(), images)
+        modes = getattr(trainer.datamodule, "modes", None)  # type: ignore[attr-defined]
+        panels = [sample_panel(module, self.inputs)]
+        return draw_samples(module, shown, panels, sample_title(module), images_seen(module), modes, self.captions)

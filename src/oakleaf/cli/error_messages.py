@@ -50,11 +50,12 @@ def error_message(error: BaseException, config: str) -> str | None:
         return _missing(error)
     if isinstance(error, OverrideParseException):
         return _unparsed(str(error.override))
+    if several := re.search(r"Ambiguous value for argument '(.*?)'\s", str(error)):  # Hydra's
+        return _several_values(several[1])
     if isinstance(error, ConfigCompositionException):
         return _composition(error, config)
     if isinstance(error, (HydraException, OmegaConfBaseException)):
-        several = re.search(r"Ambiguous value for argument '(.*?)'\s", str(error))
-        return _several_values(several[1]) if several else one_line_text(error)
+        return one_line_text(error)
     if type(error).__name__ == "MisconfigurationException":  # Lightning's, by name: importing it takes seconds
         return one_line_text(error)
     if _is_out_of_memory(error):
@@ -83,9 +84,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 def _several_values(override: str) -> str:
     key, _, value = override.partition("=")
     text = shlex.quote(f"{key}={quote(value)}")
-    return (
-        f"{override}: a comma separates values; write {key}=[{value}] for a list, {text} for one text, or -m to sweep"
-    )
+    return f"{override}: a comma separates values; {key}=[{value}] is a list, {text} one text, and -m sweeps over them"
 
 
 def _unparsed(override: str) -> str:

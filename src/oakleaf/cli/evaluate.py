@@ -44,7 +44,7 @@ def evaluate_checkpoint(options: Any) -> Any:
     import_torch()
     from oakleaf.builder.instantiate import instantiate_allowed
     from oakleaf.builder.load import gan_from_checkpoint
-    from oakleaf.image_grid import from_bytes, render
+    from oakleaf.image_grid import from_bytes
     from oakleaf.metrics.evaluation_data import EvaluationData
     from oakleaf.metrics.scores import SHOWN, sample_count, table, truncated_results, versions, write
     from oakleaf.runtime.checkpoint_io import checkpoint_path, file_hash, read_checkpoint
@@ -70,7 +70,7 @@ def evaluate_checkpoint(options: Any) -> Any:
     evaluation.truncation = truncations[0]
     results = truncated_results(metrics, evaluation, truncations)
     if results.scores:
-        results.pictures["samples"] = render(from_bytes(evaluation.fake.pixels), most=SHOWN)
+        results.pictures["samples"] = _sample_figure(evaluation, from_bytes(evaluation.fake.pixels), SHOWN)
     out = make_output_dir(options["out"] or run_dir_of(file))
     about = {"checkpoint": file.name, "checkpoint_hash": file_hash(file), "split": split, **versions()}
     write(results, out, about)
@@ -79,6 +79,15 @@ def evaluate_checkpoint(options: Any) -> Any:
         uses_samples = any(one.uses_samples for one in metrics.values())
         log.info("%s\n%s/metrics.json has each number's protocol", _protocol(evaluation, uses_samples), out)
     return results
+
+
+def _sample_figure(evaluation: Any, images: Any, most: int) -> Any:
+    """Draw the samples of an evaluation."""
+    from oakleaf.sampling.figure import draw_samples, images_seen, sample_title
+
+    module = evaluation.module
+    title, note = sample_title(module), images_seen(module)
+    return draw_samples(module, images, title=title, note=note, modes=evaluation.data.modes, most=most)
 
 
 def _validate(options: Any) -> None:

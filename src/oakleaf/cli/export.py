@@ -27,6 +27,7 @@ def export(config: DictConfig) -> None:
     from oakleaf.builder.load import gan_from_checkpoint, resolve_recipe
     from oakleaf.config.validate import validate
     from oakleaf.export import model_card
+    from oakleaf.export.formats import Format
     from oakleaf.export.generator import ExportedGenerator
     from oakleaf.export.pretrained import push_to_hub
     from oakleaf.export.write import write_and_verify
@@ -36,6 +37,10 @@ def export(config: DictConfig) -> None:
     texts: dict[str, Any] = {"checkpoint": str, "out": str, "push_to_hub": str | None}
     validate(options, fixed={"": {**texts, "ema": bool, "private": bool, "format": Any}})
     formats = {name: instantiate_allowed(node) for name, node in (options.get("format") or {}).items()}
+    if wrong := [name for name, one in formats.items() if not isinstance(one, Format)]:
+        raise UserError(
+            f"format={wrong[0]}: for images (sample.py); generators are exported as safetensors, onnx or pt2"
+        )
     if not formats:
         raise UserError("format= is empty: safetensors, onnx or pt2, or several as format=[safetensors,onnx]")
     for one in formats.values():

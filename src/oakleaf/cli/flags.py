@@ -3,9 +3,11 @@
 import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 from unittest import mock
 
+from oakleaf.config.overrides import quote
 from oakleaf.errors import UserError
 
 WITH_VALUE = (
@@ -16,6 +18,9 @@ WITHOUT_VALUE = (
     *("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m"),
     *("--shell-completion", "-sc", "--info", "-i"),
 )
+
+HELP = {"--help", "-h"}
+CONFIG_DIR = ("--config-dir", "-cd")
 
 
 def check_flags(arguments: Sequence[str]) -> None:
@@ -35,6 +40,15 @@ def check_flags(arguments: Sequence[str]) -> None:
         if equals or separate:
             raise UserError(f"{argument}: options are written without dashes, {key}={value}")
         raise UserError(f"{argument}: there is no such flag; options are written as key=value, and --help shows them")
+
+
+def composing_arguments(arguments: Sequence[str]) -> list[str]:
+    """Return the overrides among a command line's arguments, and its --config-dir as one."""
+    pairs = [(before, one) for before, one in zip(["", *arguments], arguments)]
+    overrides = [one for before, one in pairs if not one.startswith("-") and before not in WITH_VALUE]
+    folders = [one for before, one in pairs if before in CONFIG_DIR]
+    folders += [one.partition("=")[2] for one in arguments if one.startswith(tuple(f"{flag}=" for flag in CONFIG_DIR))]
+    return overrides + [f"hydra.searchpath=[{quote(Path(folder).absolute())}]" for folder in folders[:1]]
 
 
 def _is_flag(name: str) -> bool:

@@ -1,24 +1,23 @@
 """Import torch, and choose a device."""
 
+from typing import Any
+
 from oakleaf import compat
-from oakleaf.errors import UserError, first_line
+from oakleaf.errors import UserError
+
+SLOW = {"matplotlib", "scipy", "torchvision", "torch_fidelity"}  # packages that torchmetrics imports if they are there
 
 
-def import_torch() -> None:
-    """Import torch, torchvision and Lightning. It takes seconds, so it comes after all that does not need them.
+def import_torch(options: Any = None) -> None:
+    """Import torch and Lightning. It takes seconds, so it comes after all that does not need them.
 
-    Raises:
-        UserError: torch and torchvision do not fit together; a library that needs both would fail later.
+    Lightning imports torchmetrics, which would import torchvision and torch-fidelity; they are left to who uses them.
+
+    Args:
+        options: the command's options; if one names a class of torchmetrics, torchmetrics gets all that it looks for.
     """
-    try:
-        import torchvision  # noqa: F401
-    except (RuntimeError, ImportError, OSError) as error:
-        reason = first_line(error)
-        raise UserError(
-            f"torchvision does not fit this torch ({reason}); install both from the same place: "
-            "pip install --force-reinstall torch torchvision"
-        ) from error
-    with compat.hide_packages({"matplotlib", "scipy"}):
+    hidden = {"matplotlib", "scipy"} if "torchmetrics." in str(options) else SLOW
+    with compat.hide_packages(hidden):
         import torchmetrics  # noqa: F401
     compat.silence_lightning()
 

@@ -18,7 +18,8 @@ from omegaconf import DictConfig
 from oakleaf import compat
 from oakleaf.builder.resolvers import register
 from oakleaf.cli.error_messages import WithoutHome, error_message, one_line_text
-from oakleaf.cli.flags import WITH_VALUE, argparse_raises, check_flags
+from oakleaf.cli.flags import HELP, WITH_VALUE, argparse_raises, check_flags, composing_arguments
+from oakleaf.cli.help import help_text
 from oakleaf.cli.quoting import quote_argument
 from oakleaf.config.overrides import for_new_classes, name_classes
 from oakleaf.config.paths import conf_dir
@@ -45,6 +46,9 @@ def run_command(name: str, task: Task) -> None:
         job = _Job(name, task, users_value)
         try:
             check_flags(sys.argv[1:])
+            if HELP & set(sys.argv[1:]):
+                print(help_text(name, composing_arguments(sys.argv[1:])))
+                return
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(job.run)()
         except BrokenPipeError:  # the reader of our output has closed it: `--help | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

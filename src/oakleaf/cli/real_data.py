@@ -48,8 +48,10 @@ def real_data(content: dict[str, Any], split: str | None, root: str | None) -> R
     if split and not stored.splits:
         raise UserError(f"split={split}: data={stored.node['name']} has no splits")
     trained = stored.trained_split
+    data = stored.ready(split or trained, entire=(split or trained) == "test")
+    if not split and trained == "all":
+        trained = getattr(data.source, "split", trained)  # folders of splits, of which the training used one
     split = split or trained
-    data = stored.ready(split, entire=split == "test")
     if split == trained and (changed := changed_data(content, data)):
         log.warning("%s", changed)
     if split != "train" or trained == "all":  # then the training has seen the test split

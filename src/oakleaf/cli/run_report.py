@@ -1,6 +1,7 @@
 """What a training command writes and prints besides the training itself: its record, its first and its last lines."""
 
 import logging
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -27,7 +28,6 @@ from oakleaf.sweeps.status import status
 log = logging.getLogger(__name__)
 
 STATUS = "sweep.status="
-SHORT = 0.1  # of the recipe's own length
 
 
 def print_status(folder: Path) -> None:
@@ -69,47 +69,41 @@ def begin(
     if trainer.is_global_zero:
         record(recipe, folder, overrides, new)
         log.info("%s", summary(module, data, trainer, recipe))
-        if new and (note := short_run(module.max_images, recipe, data, overrides)):
-            log.info("%s", note)
+        if new:
+            set_recipe_length(trainer.callbacks, overrides)
         if recipe["trainer"].get("enable_model_summary"):
             from oakleaf.runtime.model_summary import model_summary
 
             log.info("%s", model_summary(_networks(module)))
 
 
-def short_run(max_images: int | None, recipe: dict[str, Any], data: Any, overrides: Sequence[str]) -> str:
-    """Return a sentence if the command makes the run far shorter than its recipe is without it; else an empty text.
+def set_recipe_length(callbacks: Sequence[Any], overrides: Sequence[str]) -> None:
+    """Tell `ExpectedDuration` how long the recipe is by itself, if the command sets another length."""
+    from oakleaf.builder.compose import compose_config
+    from oakleaf.callbacks import ExpectedDuration
 
-    Args:
-        max_images: the length of this run in images; None: `trainer.max_epochs` decides.
-        recipe: the resolved configuration.
-        data: the data module.
-        overrides: the command's overrides.
-    """
     others = [override for override in overrides if not override.lstrip("+").startswith(LENGTH_OVERRIDES)]
     if len(others) == len(overrides):
-        return ""
-    from oakleaf.builder.compose import compose_config
-
+        return
     try:
         own = compose_config("train", others)
-        images = own.max_images or own.trainer.max_epochs * data.count
-    except (HydraException, OmegaConfBaseException, TypeError):  # a configuration of the user's own, or without an end
-        return ""
-    length = max_images or (recipe["trainer"]["max_epochs"] or 0) * data.count
-    if not 0 < length < SHORT * images:
-        return ""
-    return (
-        f"a short run: {length:,} images are {length / images:.1%} of the {images:,} of this recipe, so expect little "
-        "of its samples and numbers"
-    )
+        length = own.max_images, own.trainer.max_epochs
+    except (HydraException, OmegaConfBaseException):  # a configuration in a folder of the user's own
+        return
+    for callback in callbacks:
+        if isinstance(callback, ExpectedDuration):
+            callback.recipe_images, callback.recipe_epochs = length
 
 
 def record(recipe: dict[str, Any], folder: Path, overrides: Sequence[str], new: bool) -> None:
-    """Write config.yaml, and for a new run overrides.txt, by which resume=auto recognises it."""
+    """Write config.yaml and run.json, and for a new run overrides.txt, by which resume=auto recognises it."""
+    from oakleaf.report.provenance import new_session, read_sessions, write_sessions
+
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / CONFIG) as part:
         OmegaConf.save(OmegaConf.create(redact_home(recipe)), part)
+    sessions = [] if new else read_sessions(folder)
+    write_sessions(folder, [*sessions, new_session(shlex.join(["python", "train.py", *overrides]))])
     if new:
         with atomic_write(folder / OVERRIDES) as part:
             part.write_text("".join(f"{override}\n" for override in canonical_overrides(overrides)))
@@ -122,6 +116,7 @@ def summary(module: Any, data: Any, trainer: Any, recipe: dict[str, Any]) -> str
         for name, network in _networks(module).items()
     )
     is_gan = hasattr(module, "game")
+    understood = f"{data.summary}\n" if data.summary else ""
     system = recipe["model"]["name"] if is_gan else type(module).__name__
     loss = f"loss {recipe['loss']['name']}, " if is_gan else ""
     height, width = data.size
@@ -129,7 +124,7 @@ def summary(module: Any, data: Any, trainer: Any, recipe: dict[str, Any]) -> str
     length = f"until {module.max_images:,} images are seen" if module.max_images else f"for {epochs} epochs"
     return (
         f"{system} on {recipe['data']['name']} ({data.channels} x {height} x {width}), "
-        f"{loss}seed {recipe['seed']}\n{parameters}\n"
+        f"{loss}seed {recipe['seed']}\n{understood}{parameters}\n"
         f"{trainer.strategy.root_device}, {_batch(data.batch_size, trainer.world_size)}, {trainer.precision}, "
         f"{length}, into {recipe['folder']}"
     )

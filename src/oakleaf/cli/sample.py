@@ -1,6 +1,7 @@
 """python sample.py: from a checkpoint to images."""
 
 import logging
+import sys
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -9,34 +10,38 @@ from oakleaf.cli.hardware import import_torch, resolve_device
 from oakleaf.cli.main import run_command
 from oakleaf.cli.real_data import real_data
 from oakleaf.errors import UserError
-from oakleaf.runtime.run_dir import atomic_write, make_output_dir
+from oakleaf.runtime.run_dir import make_output_dir
 
 log = logging.getLogger(__name__)
 
-SHOWN = 256  # images on grid.png at most
+SEEDS = "seeds="
 
 
 def main() -> None:
     """Run the command."""
+    # Hydra reads `seeds=0-35,77` as two values of a sweep; in quotes it is one
+    sys.argv[1:] = [f'{SEEDS}"{a.removeprefix(SEEDS)}"' if _is_list_of_seeds(a) else a for a in sys.argv[1:]]
     run_command("sample", sample)
 
 
-def sample(config: DictConfig) -> None:
-    """Generate images, and write `grid.png` and `samples.npy` into the folder `out`.
+def _is_list_of_seeds(argument: str) -> bool:
+    return argument.startswith(SEEDS) and argument.removeprefix(SEEDS)[:1].isdigit()
 
-    samples.npy holds uint8 [N, H, W, C] for images, float32 [N, 2] for points; uint16 or float32, in the values of the
-    pictures, if these have more than 8 bits.
+
+def sample(config: DictConfig) -> None:
+    """Generate images, and write `grid.png`, and `samples.npy` or a PNG file for each image, into the folder `out`.
+
+    samples.npy holds uint8 [N, H, W, C] for images, float32 [N, d] for points; uint16 or float32, in the values of the
+    pictures, if these have more than 8 bits. A mode that moves through latent space is also written as `animation.gif`
+    and `animation.mp4`.
     """
     if OmegaConf.is_missing(config, "checkpoint"):
         raise UserError("checkpoint= is missing: name a run's folder or a checkpoint file")
     import_torch()
     from oakleaf.builder.instantiate import instantiate_allowed
     from oakleaf.builder.load import gan_from_checkpoint
-    from oakleaf.image_grid import are_points, render
     from oakleaf.runtime.checkpoint_io import read_checkpoint
-    from oakleaf.sampling.conditions import requested_condition
-    from oakleaf.sampling.latents import sample_in_batches
-    from oakleaf.sampling.stored import sample_rows
+    from oakleaf.sampling.sampler import Sampler
 
     options: Any = OmegaConf.to_container(config, resolve=True)
     _validate(options)
@@ -45,23 +50,40 @@ def sample(config: DictConfig) -> None:
     mode = instantiate_allowed(options["mode"])
     mode.truncation = options["truncation"]
     mode.set_data(lambda: real_data(content, options["split"], options["root"])[0])
-    with module.ema_scope(options["ema"]) as game:
-        inputs, columns = mode(game, options["seed"])
-    if (condition := options["condition"]) is not None:
-        if mode.chooses_conditions and module.game.condition is not None:
-            raise UserError(f"condition={condition}: this mode shows all conditions; leave it out, or use another mode")
-        key, rows = requested_condition(module, condition, len(next(iter(inputs.values()))))
-        inputs[key] = rows
-    images = sample_in_batches(module, inputs, options["ema"], mode.generate)
-    preview = module.game.condition.preview(inputs) if module.game.condition else None
-    images = mode.arrange(images, preview)
+    chosen = {key: options[key] for key in ("seed", "condition", "ema", "captions")}
+    sampler = Sampler(module, mode, content["hyper_parameters"]["data"], **chosen)
     out = make_output_dir(options["out"])
-    _write_npy(sample_rows(images, content["hyper_parameters"]["data"]), out / "samples.npy")
-    with atomic_write(out / "grid.png") as part:
-        render(images, columns, SHOWN).save(part)
-    first = f" (the first {SHOWN})" if len(images) > SHOWN and not are_points(images) else ""
-    height, width = images.shape[2:]
-    log.info("%s images of %d x %d: %s/samples.npy, %s/grid.png%s", f"{len(images):,}", height, width, out, out, first)
+    files = sampler.write(out, _formats(options.get("format")))
+    files += [sampler.draw_grid(out, _true_modes(content)), *sampler.draw_animation(out)]
+    height, width = sampler.size
+    log.info("%s images of %d x %d: %s", f"{sampler.count:,}", height, width, ", ".join(files))
+
+
+def _formats(nodes: Any) -> list[Any]:
+    """Return the chosen formats; the group has those of export.py, too."""
+    from oakleaf.builder.instantiate import instantiate_allowed
+    from oakleaf.sampling.files import SampleFiles
+
+    formats = {name: instantiate_allowed(node) for name, node in (nodes or {}).items()}
+    wrong = [name for name, one in formats.items() if not isinstance(one, SampleFiles)]
+    if wrong or not formats:
+        given = f"format={wrong[0]}: for generators (export.py)" if wrong else "format= is empty"
+        raise UserError(f"{given}; samples are written as npy or png, or both: format=[npy,png]")
+    return list(formats.values())
+
+
+def _true_modes(content: Any) -> Any:
+    """Return the means of the true modes of points in the plane; None for any other data."""
+    from oakleaf.builder.instantiate import instantiate_allowed
+    from oakleaf.builder.load import resolve_recipe
+
+    data = resolve_recipe(content["hyper_parameters"])["data"]
+    if (data["size"], data["channels"]) != (1, 2):
+        return None
+    try:
+        return instantiate_allowed(data).modes
+    except UserError:  # the data are not here, and the samples are drawn without them
+        return None
 
 
 def _validate(options: Any) -> None:
@@ -70,13 +92,13 @@ def _validate(options: Any) -> None:
 
     texts: dict[str, Any] = {"checkpoint": str, "out": str, "device": str, "split": str | None, "root": str | None}
     numbers = {"count": PositiveInt, "seed": int, "condition": NonNegativeInt | str | None, "ema": bool, "mode": Any}
-    validate(options, fixed={"": {**texts, **numbers, "truncation": Truncation | None}})
+    chosen = {"seeds": str | int | list[int] | None, "latents": str | None, "format": Any, "captions": bool}
+    chosen |= {"truncation": Truncation | None}
+    validate(options, fixed={"": {**texts, **numbers, **chosen}})
+    given = [key for key in ("seeds", "latents") if options[key] is not None]
+    if given and given[0] not in options["mode"]:
+        raise UserError(f"{given[0]}=: only mode=grid takes it; this mode chooses its latents by seed=")
 
 
-def _write_npy(rows: Any, path: Any) -> None:
-    """Write an array as np.save does, whose own error for a full disk has no error number."""
-    import numpy as np
-
-    with atomic_write(path) as part, part.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(rows))
-        file.write(rows.data)
+if __name__ == "__main__":
+    main()

@@ -8,7 +8,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from oakleaf.cli import run_report
 from oakleaf.cli.hardware import import_torch
@@ -60,8 +60,9 @@ def _pass_on_to_other_processes(folder: Path) -> None:
     """Lightning starts the further processes of a run with the folder that Hydra's configuration names."""
     hydra: Any = HydraConfig.instance().cfg
     if hydra is not None and Path(hydra.hydra.runtime.output_dir or folder) != folder:
-        with read_write(hydra), open_dict(hydra):
-            hydra.hydra.run.dir = hydra.hydra.runtime.output_dir = str(folder)
+        for node, key in ((hydra.hydra.run, "dir"), (hydra.hydra.runtime, "output_dir")):
+            with read_write(node):
+                node[key] = str(folder)
 
 
 def train_in(folder: Path, config: DictConfig, overrides: Sequence[str], groups: Collection[str]) -> tuple[Any, int]:
@@ -72,7 +73,7 @@ def train_in(folder: Path, config: DictConfig, overrides: Sequence[str], groups:
     """
     run_report.check_status_is_alone(config)
     check_run_dir(config.resume, folder, config.folder)
-    import_torch()  # seconds; from here on torch and Lightning are used
+    import_torch(config)  # seconds; from here on torch and Lightning are used
     from oakleaf.runtime.nonfinite import TrainingDiverged
 
     checkpoint, content = find_checkpoint(config.resume, folder)

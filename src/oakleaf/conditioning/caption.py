@@ -1,6 +1,6 @@
 """Conditions for texts: captions as bags of words, or as embeddings by a pretrained sentence encoder."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -44,7 +44,10 @@ class Caption(Condition):
         return bag_of_words(batch[self.key], self.width).to(self.one.dtype)
 
     def sample(self, count: int) -> Tensor:
-        return self.stored_rows[torch.arange(count) % len(self.stored_rows)]
+        return self.rows_at(torch.arange(count))
+
+    def rows_at(self, numbers: Tensor) -> Tensor:
+        return self.stored_rows[numbers % len(self.stored_rows)]
 
     def from_index(self, index: int, count: int) -> Tensor:
         if not 0 <= index < len(self.stored_rows):
@@ -68,6 +71,9 @@ class Caption(Condition):
             rows: [B, L] int64, as from `sample`; padding and unknown words are left out.
         """
         return [" ".join(self.words[word - 1] for word in row if word > 0) for row in rows.tolist()]
+
+    def labels(self, batch: Mapping[str, Tensor], classes: Sequence[str]) -> list[str]:
+        return self.texts(batch[self.key])
 
     def fit(self, data: ImageDataModule) -> None:
         self.stored_rows = data.column(self.key, random_rows(data.count, STORED_ROWS)).clone()

@@ -8,7 +8,7 @@ number.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +58,17 @@ class Condition(nn.Module, ABC):
         Returns:
             [B, ...], to be given to `forward` under the name `key`.
         """
+
+    def rows_at(self, numbers: Tensor) -> Tensor:
+        """Return the rows that `sample` returns at these places of its order.
+
+        Args:
+            numbers: [B] int64, from 0.
+
+        Returns:
+            [B, ...], as from `sample`.
+        """
+        return self.sample(int(numbers.max()) + 1)[numbers]
 
     @abstractmethod
     def from_index(self, index: int, count: int) -> Tensor:
@@ -113,6 +124,18 @@ class Condition(nn.Module, ABC):
         """
         return None
 
+    def labels(self, batch: Mapping[str, Tensor], classes: Sequence[str]) -> list[str]:
+        """Return what is written on each generated image of a sample grid; an empty list for nothing.
+
+        Args:
+            batch: the rows that the images were generated from.
+            classes: names of the classes in the data of the training.
+
+        Returns:
+            A text for each image, or [].
+        """
+        return []
+
 
 class Label(Condition):
     """A class as a one-hot vector; zeros for an unlabelled image, whose label is -1.
@@ -136,12 +159,18 @@ class Label(Condition):
         return self.one_hot[label.clamp(min=0)] * (label >= 0)[:, None]
 
     def sample(self, count: int) -> Tensor:
-        return torch.arange(count) % self.width
+        return self.rows_at(torch.arange(count))
+
+    def rows_at(self, numbers: Tensor) -> Tensor:
+        return numbers % self.width
 
     def from_index(self, index: int, count: int) -> Tensor:
         if not 0 <= index < self.width:
             raise UserError(f"condition={index}: the classes of this checkpoint are 0 to {self.width - 1}")
         return torch.full((count,), index)
+
+    def labels(self, batch: Mapping[str, Tensor], classes: Sequence[str]) -> list[str]:
+        return [classes[label] if 0 <= label < len(classes) else str(label) for label in batch[self.key].tolist()]
 
 
 class Vector(Condition):
@@ -165,7 +194,10 @@ class Vector(Condition):
         return batch[self.key].to(self.stored_rows.dtype)
 
     def sample(self, count: int) -> Tensor:
-        return self.stored_rows.cpu()[torch.arange(count) % STORED_ROWS]
+        return self.rows_at(torch.arange(count))
+
+    def rows_at(self, numbers: Tensor) -> Tensor:
+        return self.stored_rows.cpu()[numbers % STORED_ROWS]
 
     def from_index(self, index: int, count: int) -> Tensor:
         if not 0 <= index < STORED_ROWS:
@@ -207,7 +239,10 @@ class Picture(Condition):
         return batch[self.key]
 
     def sample(self, count: int) -> Tensor:
-        return from_bytes(self.stored_rows.cpu()[torch.arange(count) % STORED_PICTURES])
+        return self.rows_at(torch.arange(count))
+
+    def rows_at(self, numbers: Tensor) -> Tensor:
+        return from_bytes(self.stored_rows.cpu()[numbers % STORED_PICTURES])
 
     def from_index(self, index: int, count: int) -> Tensor:
         if not 0 <= index < STORED_PICTURES:

@@ -132,7 +132,7 @@ def _convert(path: str, value: Any, annotation: Any) -> Any:
         converted = adapter.validate_python(value)
     except ValidationError as error:
         reasons = dict.fromkeys(e["msg"].removeprefix("Input ").replace("'", "") for e in error.errors())
-        raise UserError(f"{path}={value}: {' or '.join(reasons)}") from error
+        raise UserError(f"{path}={'null' if value is None else value}: {' or '.join(reasons)}") from error
     return converted if isinstance(converted, (bool, int, float, str)) else value
 
 

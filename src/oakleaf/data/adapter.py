@@ -50,6 +50,7 @@ class DatasetAdapter(ImageDataModule):
         background: white, grey or black, behind transparent pixels.
         labelled: how many images keep their label; see `Images`. Only for a map-style set.
         labelled_seed: which images keep their label.
+        balanced: show each class equally often, the images of a rare one repeatedly. Only for a map-style set.
         crop: how an image of another shape is cut; see `CropResize`.
         resample: the filter for resizing; see `CropResize`.
         upscale: enlarge images smaller than `size`; otherwise such an image is an error.
@@ -86,6 +87,7 @@ class DatasetAdapter(ImageDataModule):
         background: Background = "white",
         labelled: PositiveInt | None = None,
         labelled_seed: int = 0,
+        balanced: bool = False,
         crop: Crop = "center",
         resample: Resample = "bilinear",
         upscale: bool = False,
@@ -116,8 +118,11 @@ class DatasetAdapter(ImageDataModule):
         self.input_channels = input.channels(self.channels) if input else self.form.input_channels
         self.keys = [name for name in self.form.keys if name != "input"] + (["input"] if self.input_channels else [])
         self.labelled = LabelSubset(labelled, labelled_seed) if labelled else None
-        if labelled and self.kind != "map":
-            raise UserError(f"data.labelled={labelled}: the labels of a {self.kind} are not known before the training")
+        if (labelled or balanced) and self.kind != "map":
+            option = f"data.labelled={labelled}" if labelled else "data.balanced=true"
+            raise UserError(f"{option}: a map-style set is needed, whose labels are known before the training")
+        self.balanced = balanced
+        self.check_balanced(balanced, labelled)
         if self.kind == "module":
             self.batch_size = len(self.form.batch(first[0])["image"])
         self.identity = attribute(dataset, "digest") or _hash_of_items(self.form, first)
@@ -134,6 +139,14 @@ class DatasetAdapter(ImageDataModule):
         if self.kind == "map":
             return MapReader(self.dataset, workers, self.seed)
         return StreamReader(self.dataset, workers, self.seed, self.batch_size, sharded)
+
+    @property
+    def summary(self) -> str:
+        kinds = {"module": "a data module", "iterable": "an iterable set"}
+        size = f"{len(self.dataset):,} items" if self.kind == "map" else kinds[self.kind]
+        classes = f", {len(self.classes)} classes" if self.classes and "label" in self.form.keys else ""
+        others = [name for name in self.keys if name != "label"]
+        return f"{size}{classes}" + (f", with {' and '.join(others)}" if others else "")
 
     # ---- Classes -----------------------------------------------------------------------------------------------------
 
@@ -289,7 +302,7 @@ class DatasetAdapter(ImageDataModule):
         if self.kind == "iterable":
             return self.reader.loader(self.form, self.iteration, rank, world)
         self.kept = self.labelled.rows({"label": self.column("label")}) if self.labelled else None
-        sampler = self.sampler(rank, world, self.kept)
+        sampler = self.sampler(rank, world, self.kept, self.column("label") if self.balanced else None)
         self.loaders.append(self.reader.loader(self.form, sampler, self.iteration, rank))
         return self.loaders[-1]
 

@@ -14,13 +14,14 @@ log = logging.getLogger(__name__)
 
 
 class CelebA(Folder):
-    """The aligned faces of CelebA with their 40 attributes.
+    """The aligned faces of CelebA with their 40 attributes, and the numbers of the persons.
 
-    Any part of the set will do. Without attributes for every face a warning is logged, and there are no labels.
+    Any part of the set will do. Without attributes for every face a warning is logged, and there are no attributes. The
+    row `identity` is -1 for a face whose person is not known; it is missing without identity_CelebA.
 
     Args:
         root: the folder that holds `img_align_celeba/` (also as a folder in a folder, as Kaggle has it) and, if
-            available, the tables `list_attr_celeba` and `list_eval_partition`, as .txt or .csv.
+            available, the tables `list_attr_celeba`, `list_eval_partition` and `identity_CelebA`, as .txt or .csv.
         split: the part of the official partition; "all" needs no partition table.
 
     Raises:
@@ -50,6 +51,7 @@ class CelebA(Folder):
             self.files = [file for file in self.files if partition[1].get(file.name, [""])[0] == number]
             if not self.files:
                 raise UserError(f"data.source.split={split}: none of the faces in {pictures} are in that split")
+        self._read_identities(root)
         attributes = _read_table(root, "list_attr_celeba")
         if attributes is None:
             return
@@ -62,7 +64,18 @@ class CelebA(Folder):
             table = np.array([rows[file.name] for file in self.files], dtype=np.int64)
         except ValueError as error:
             raise UserError(f"{root}/list_attr_celeba: attributes are 1 or -1 ({error})") from error
-        self.labels = {"attributes": (table > 0).astype(np.int64)}
+        self.labels["attributes"] = (table > 0).astype(np.int64)
+
+    def _read_identities(self, root: Path) -> None:
+        """Read the number of each face's person, if there is a table of them."""
+        identities = _read_table(root, "identity_CelebA")
+        if identities is None:
+            return
+        try:
+            numbers = [int(identities[1].get(file.name, ["-1"])[0]) for file in self.files]
+        except (ValueError, IndexError) as error:
+            raise UserError(f"{root}/identity_CelebA: each line is a file and a number ({error})") from error
+        self.labels["identity"] = np.array(numbers, dtype=np.int64)
 
 
 def _read_table(root: Path, stem: str) -> tuple[list[str], dict[str, list[str]]] | None:

@@ -44,6 +44,7 @@ class ImageDataModule(LightningDataModule, ABC):
         value_range: the values that mean black and white in the pictures, if images are stored with more than 8 bits;
             None for bytes.
         cache: the folder of what is computed once about these data and kept.
+        modes: means of the modes of points in the plane, [K, 2] in the units of `image`; None if they are not known.
     """
 
     size: tuple[int, int]
@@ -55,6 +56,7 @@ class ImageDataModule(LightningDataModule, ABC):
     value_range: tuple[float, float] | None = None
     keys: Sequence[str] = ()
     classes: Sequence[str] = ()
+    modes: Tensor | None = None
 
     def __init__(self, name: str, batch_size: int, epochs: int, seed: int) -> None:
         super().__init__()
@@ -75,6 +77,11 @@ class ImageDataModule(LightningDataModule, ABC):
     def resize_protocol(self) -> dict[str, str | int]:
         """How pictures were cropped and resized, for the report of an evaluation; empty if they were not."""
         return {}
+
+    @property
+    def summary(self) -> str:
+        """What was understood of the data, for the first lines of a run; empty if there is nothing to say."""
+        return ""
 
     @abstractmethod
     def stored(self, images: Tensor) -> Tensor:
@@ -154,7 +161,9 @@ class ImageDataModule(LightningDataModule, ABC):
         if classes is not None and classes != len(self.classes):
             raise UserError(f"data.classes={classes}: data={self.name} has {len(self.classes) or 'no'} classes")
 
-    def sampler(self, rank: int, world: int, oversample: Tensor | None = None) -> EpochSampler:
+    def sampler(
+        self, rank: int, world: int, oversample: Tensor | None = None, balance: Tensor | None = None
+    ) -> EpochSampler:
         """Return the sampler of the training rows.
 
         The batch is smaller than configured, with a warning, if there are fewer images than one global batch.
@@ -163,6 +172,7 @@ class ImageDataModule(LightningDataModule, ABC):
             rank: the number of this process.
             world: the number of processes.
             oversample: [n] int64, rows that are repeated in each batch; see `EpochSampler`.
+            balance: [N], the class of each row, if batches have each class equally often; see `EpochSampler`.
 
         Raises:
             UserError: there are fewer images than processes.
@@ -173,7 +183,22 @@ class ImageDataModule(LightningDataModule, ABC):
             raise UserError(f"data={self.name}: {count} pictures are too few for {world} processes")
         if batch < self.batch_size and rank == 0:
             log.warning("batches of %d instead of %d, as there are only %d pictures", batch, self.batch_size, count)
-        return EpochSampler(count, batch, self.seed, rank, world, oversample)
+        return EpochSampler(count, batch, self.seed, rank, world, oversample, balance)
+
+    def check_balanced(self, balanced: bool, labelled: int | None) -> None:
+        """Check that the classes of a set can be balanced.
+
+        Args:
+            balanced: the option `data.balanced`.
+            labelled: the option `data.labelled`.
+
+        Raises:
+            UserError: there are no labels, or most of them are hidden.
+        """
+        if balanced and "label" not in self.keys:
+            raise UserError(f"data.balanced=true: data={self.name} has no labels")
+        if balanced and labelled:
+            raise UserError("data.balanced=true: with data.labelled most labels are hidden; choose one of both")
 
     def iteration(self) -> int:
         """Return the iteration of the run, which decides the next batch; 0 without a trainer."""

@@ -128,7 +128,7 @@ class DecodedImages:
             log.warning("%d pictures have colours that channels=1 drops; data.channels=3 keeps them", notes.colours)
         if notes.clipped:
             log.warning(
-                "%d pictures have values from %g to %g, clipped to %g to %g; data.range=[low,high] changes it",
+                "%d pictures have values from %g to %g, clipped to %g to %g; data.range=[low,high] changes that",
                 notes.clipped, notes.low, notes.high, black, white,
             )  # fmt: skip
         if notes.high is not None and notes.high - (notes.low or 0) < LITTLE * (white - black):

@@ -1,67 +1,94 @@
-"""Pictures in a folder on disk: finding them, their classes and their train/test split."""
+"""Pictures in a folder on disk or in a ZIP archive: finding them, their classes and their train/test split."""
 
 import hashlib
-import os
+import logging
 import re
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from oakleaf.data.label_table import labels_of, read_label_table
+from oakleaf.data.listing import Archive, Listing, list_pictures
+from oakleaf.data.manifest import content_digest
 from oakleaf.data.pictures import Picture, open_picture
 from oakleaf.data.sources import Source
 from oakleaf.errors import UserError
 
-EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"}
+log = logging.getLogger(__name__)
+
 TEST_EVERY = 10  # every tenth picture belongs to the test split
-Split = Literal["all", "train", "test"]
+MOST_STRAY = 0.1  # of the pictures may lie beside the class folders
+SPLITS = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+Split = Literal["all", "train", "val", "test"]
 
 
 class Folder(Source):
-    """All pictures below a folder, in the order of their paths.
+    """All pictures below a folder, or in a ZIP archive, in the order of their paths.
+
+    Folders named train, val and test (training, valid, validation, dev, testing) are splits, if there is no other
+    folder beside them; the training is then on the pictures in train alone. A single folder that holds all others is
+    passed through.
 
     Args:
-        root: the folder; folders below it are searched too, hidden ones are not.
-        labels: "folders": the first folder below `root` is the class of a picture, provided that there are two or more
-            and that no picture lies directly in `root`. "none": no labels.
+        root: the folder, or a ZIP archive; folders below it are searched too, hidden ones are not.
+        labels: "folders": the first folder below `root` (or below a split) is the class of a picture, if there are two
+            or more. A tenth of the pictures at most may lie beside these folders; they have no label. "none": no
+            labels. Otherwise a CSV or JSON file with the label of each picture; see `label_table`.
         upscale: enlarge pictures smaller than `data.size`; otherwise such a picture is an error.
-        split: "test" is every tenth picture, "train" are the others, "all" is all of them.
+        split: with folders of that name: theirs, and "all" is train. Without: "test" is every tenth picture, "train"
+            are the others, "all" is all of them.
 
     Attributes:
         files: the path of each picture.
+        split: the split, after "all" was decided.
+        listing: all pictures and what was passed over.
 
     Raises:
-        UserError: the folder does not exist or holds no picture, or a single picture is to be split.
+        UserError: the folder does not exist or holds no picture, there is no such split, or the file of labels cannot
+            be read or names none of the pictures.
     """
+
+    archive: Archive | None = None
+    listing: Listing | None = None  # None where the subclass lists the files itself
 
     def __init__(
         self,
         root: Path,
-        labels: Literal["folders", "none"] = "folders",
+        labels: Literal["folders", "none"] | str = "folders",
         upscale: bool = False,
         split: Split = "all",
     ) -> None:
         self.root, self.upscale = root, upscale
-        self.files = find_pictures(root)
+        self.listing = listing = list_pictures(root)
+        self.files = listing.files
+        self.archive = Archive(root) if root.is_file() else None
+        self.base = _base(self.files, root)
+        self.splits = self._split_folders()
         class_number = self._class_numbers() if labels == "folders" else {}  # before the split: the same in each split
+        table = self._table(labels) if labels not in ("folders", "none") else []
         self.select_split(split)
+        self.labels = {}
         self.classes = list(class_number)
         if class_number:
-            self.labels = {"label": np.array([class_number[self._top_folder(file)] for file in self.files])}
-        else:
-            self.labels = {}
+            numbers = [class_number.get(self._class_folder(file), -1) for file in self.files]
+            self.labels = {"label": np.array(numbers, dtype=np.int64)}
+        if table:
+            self._set_labels(dict(zip(listing.files, table)))
 
-    def _class_numbers(self) -> dict[str, int]:
-        """The number of each class by its name; empty unless there are two classes and each picture is in a folder."""
-        names = sorted({self._top_folder(file) for file in self.files}, key=_natural_sort_key)
-        any_in_root = any(file.parent == self.root for file in self.files)
-        return {name: i for i, name in enumerate(names)} if len(names) > 1 and not any_in_root else {}
+    # ---- Splits ------------------------------------------------------------------------------------------------------
 
-    def _top_folder(self, file: Path) -> str:
-        return file.relative_to(self.root).parts[0]
+    def _split_folders(self) -> dict[str, str]:
+        """The split that each folder below the base is; empty if they are no splits."""
+        names = {parts[0] for file in self.files if len(parts := file.relative_to(self.base).parts) > 1}
+        found = {name: SPLITS[name.lower()] for name in names if name.lower() in SPLITS}
+        return found if len(found) == len(names) and "train" in found.values() else {}
 
     def select_split(self, split: Split) -> None:
         """Keep only the files of one split.
@@ -70,31 +97,153 @@ class Folder(Source):
             split: as for the class.
 
         Raises:
-            UserError: there is a single picture, so that the training split would be empty.
+            UserError: there is no such split, or a single picture, so that the training split would be empty.
         """
+        if self.splits:
+            self._select_split_folder(split)
+            return
+        self.split: Split = split
+        if split == "val":
+            raise UserError(f"data.source.split=val: there is no folder of that name in {self.base}")
         if split != "all":
             self.files = [file for i, file in enumerate(self.files) if (i % TEST_EVERY == 0) == (split == "test")]
             if not self.files:
                 raise UserError(f"{self.root}: a single picture can't be split into data.source.split=train and test")
 
+    def _select_split_folder(self, split: Split) -> None:
+        names = ", ".join(sorted(self.splits))
+        self.split = "train" if split == "all" else split
+        if self.split not in self.splits.values():
+            raise UserError(f"data.source.split={split}: the splits in {self.base} are {names}")
+        all_files, self.files = (
+            self.files,
+            [f for f in self.files if self.splits.get(self._split_name(f)) == self.split],
+        )
+        if split == "all":
+            log.info(
+                "%s: the folders %s are splits, and the %d pictures of train are used, of %d",
+                self.base, names, len(self.files), len(all_files),
+            )  # fmt: skip
+
+    def _split_name(self, file: Path) -> str:
+        return file.relative_to(self.base).parts[0]
+
+    # ---- Labels ------------------------------------------------------------------------------------------------------
+
+    def _class_numbers(self) -> dict[str, int]:
+        """The number of each class by its name; empty unless there are two classes and few pictures beside them."""
+        names = sorted({self._class_folder(file) for file in self.files} - {""}, key=_natural_sort_key)
+        stray = [file for file in self.files if not self._class_folder(file)]
+        if len(names) < 2:
+            one_class = f"; one class, {names[0]}, is none" if names else ""
+            self.unlabelled_reason = f"all pictures are in one folder{one_class}"
+            return {}
+        if len(stray) > max(1, MOST_STRAY * len(self.files)):
+            place = f"beside the folders {', '.join(names[:5])} in {self.base}"
+            self.unlabelled_reason = f"{len(stray)} of {len(self.files)} pictures lie {place}"
+            log.info("no classes: %s", self.unlabelled_reason)
+            return {}
+        if stray:
+            log.warning(
+                "%d %s beside the class folders and no class: %s",
+                len(stray), "picture lies" if len(stray) == 1 else "pictures lie", stray[0],
+            )  # fmt: skip
+        return {name: i for i, name in enumerate(names)}
+
+    def _class_folder(self, file: Path) -> str:
+        """The name of the class folder of a picture; "" if it lies in none."""
+        parts = file.relative_to(self.base).parts[1 if self.splits else 0 :]
+        return parts[0] if len(parts) > 1 else ""
+
+    def _table(self, place: str) -> list[str | None]:
+        """The label of each picture from a file of labels.
+
+        Raises:
+            UserError: the file is missing, or names none of the pictures.
+        """
+        label_file = self.root / place if self.archive else _existing(self.root, place)
+        try:
+            content = self.archive.read(label_file) if self.archive else label_file.read_bytes()
+        except OSError as error:
+            raise UserError(f"data.source.labels={place}: {label_file} can't be read ({error})") from error
+        table = read_label_table(content.decode("utf-8", errors="replace"), str(label_file))
+        folders = {folder for folder in (self.root, label_file.parent) if self.files[0].is_relative_to(folder)}
+        readings = [labels_of(self.files, folder, table) for folder in folders]
+        labels, without = min(readings, key=lambda reading: reading[0].count(None))
+        unlabelled = labels.count(None)
+        if unlabelled == len(labels):
+            first = next(iter(table), "nothing")
+            raise UserError(
+                f"{label_file} names none of the {len(labels)} pictures in {self.root}; it begins with {first}"
+            )
+        if unlabelled or without:
+            log.warning("%s: %d pictures have no label, %d labels have no picture", label_file, unlabelled, without)
+        return labels
+
+    def _set_labels(self, table: dict[Path, str | None]) -> None:
+        """Number the labels of a table: numbers by their value, texts in natural order."""
+        self.classes = sorted({label for label in table.values() if label is not None}, key=_natural_sort_key)
+        number = {name: i for i, name in enumerate(self.classes)}
+        self.labels = {"label": np.array([number.get(table[file] or "", -1) for file in self.files], dtype=np.int64)}
+
+    # ---- Reading -----------------------------------------------------------------------------------------------------
+
     def __len__(self) -> int:
         return len(self.files)
 
     def read(self, index: int) -> Picture:
-        return open_picture(self.files[index])
+        file = self.files[index]
+        return open_picture(file, self.archive.read(file) if self.archive else None)
 
     def name(self, index: int) -> str:
         return str(self.files[index])
 
+    def summary(self) -> str:
+        return "; ".join(filter(None, [super().summary(), self.listing.passed_over() if self.listing else ""]))
+
+    def formats(self) -> str:
+        listing = self.listing
+        return listing.formats() if listing and len(self.files) == len(listing.files) else ""
+
     @cached_property
     def digest(self) -> str:
-        total = hashlib.blake2b(digest_size=16)
-        chunks = [self.files[i : i + 256] for i in range(0, len(self.files), 256)]
-        with ThreadPoolExecutor(4) as pool:  # more threads are no faster on a local disk, as they wait for each other
-            for files, hashes in zip(chunks, pool.map(_content_hashes, chunks)):
-                for file, content_hash in zip(files, hashes):
-                    total.update(os.fsencode(file.relative_to(self.root)) + b"\0" + content_hash)
-        return total.hexdigest()
+        if self.archive:
+            names = _hash_of_names([file.relative_to(self.root) for file in self.files])
+            return f"{content_digest(self.root.parent, [self.root], self.cache)}-{names}"
+        return content_digest(self.root, self.files, self.cache)
+
+
+def _base(files: Sequence[Path], root: Path) -> Path:
+    """The folder below which the files differ: single folders that hold all others are passed through.
+
+    A single folder is kept as the base's child if it holds no folders, since it may be the only class.
+    """
+    base = root
+    while True:
+        parts = [file.relative_to(base).parts for file in files]
+        if len({part[0] for part in parts}) > 1 or any(len(part) < 3 for part in parts):
+            return base
+        if parts[0][0].lower() in SPLITS:
+            return base
+        base = base / parts[0][0]
+
+
+def _existing(root: Path, place: str) -> Path:
+    """The file of labels: below the root, or where the path says.
+
+    Raises:
+        UserError: it is neither here nor there.
+    """
+    for file in (root / place, Path(place).expanduser()):
+        if file.is_file():
+            return file
+    raise UserError(
+        f"data.source.labels={place}: folders, none, or a CSV or JSON file; there is none at {root / place}"
+    )
+
+
+def _hash_of_names(files: Sequence[Path]) -> str:
+    return hashlib.blake2b("\0".join(map(str, files)).encode(errors="surrogateescape"), digest_size=8).hexdigest()
 
 
 def _natural_sort_key(name: str) -> list[tuple[int, str]]:
@@ -103,18 +252,8 @@ def _natural_sort_key(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if number % 2 else (0, part) for number, part in enumerate(parts)] + [(0, name)]
 
 
-def _content_hashes(files: list[Path]) -> list[bytes]:
-    def content_hash(file: Path) -> bytes:
-        try:
-            return hashlib.blake2b(file.read_bytes(), digest_size=16).digest()
-        except OSError:  # the decoder reports the file by its name
-            return b"unreadable"
-
-    return [content_hash(file) for file in files]
-
-
 def find_pictures(root: Path, key: str = "data.root") -> list[Path]:
-    """List all pictures below a folder, sorted by path, without hidden ones.
+    """List all pictures below a folder, sorted by path, without hidden ones; files that are none are logged.
 
     Args:
         root: the folder.
@@ -123,24 +262,7 @@ def find_pictures(root: Path, key: str = "data.root") -> list[Path]:
     Raises:
         UserError: the folder does not exist, or there is no picture in it.
     """
-    if not root.is_dir():
-        what = "is a file" if root.exists() else "does not exist"
-        raise UserError(f"{root} {what}; a folder of pictures is expected there. Name yours: {key}=FOLDER")
-    files = sorted(path for path in _walk(root) if path.suffix.lower() in EXTENSIONS and path.is_file())
-    if not files:
-        raise UserError(
-            f"{root} holds no pictures ({', '.join(sorted(EXTENSIONS))}), not even in folders below it. "
-            f"Name the folder that does: {key}=FOLDER"
-        )
-    return files
-
-
-def _walk(root: Path) -> Iterator[Path]:
-    """The files below a folder, without hidden ones. Links are followed, and each real folder is visited once."""
-    visited: set[str] = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        subfolders[:] = [] if real in visited else [name for name in subfolders if not name.startswith(".")]
-        if real not in visited:
-            yield from (Path(folder) / name for name in names if not name.startswith("."))
-        visited.add(real)
+    listing = list_pictures(root, key)
+    if listing.ignored:
+        log.warning("%s: %s", root, listing.passed_over())
+    return listing.files

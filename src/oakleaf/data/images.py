@@ -47,6 +47,7 @@ class Images(ImageDataModule):
             images as others, as `labelled_image` and `labelled_label`, and `label` is -1 for all images that do not
             keep theirs. Metrics still know all labels. null: no label is hidden.
         labelled_seed: which images keep their label.
+        balanced: show each class equally often, the images of a rare one repeatedly.
         crop: how a picture of another shape is cut; see `CropResize`.
         resample: the filter for resizing; see `CropResize`.
         flip: mirror each image with probability 1/2, anew in each epoch.
@@ -86,6 +87,7 @@ class Images(ImageDataModule):
         classes: NonNegativeInt | None = None,
         labelled: PositiveInt | None = None,
         labelled_seed: int = 0,
+        balanced: bool = False,
         range: tuple[float, float] | None = None,
         background: Background = "white",
         crop: Crop = "center",
@@ -107,6 +109,9 @@ class Images(ImageDataModule):
         self.unpaired = unpaired
         self.keep, self.workers, self.cache = keep, workers, Path(cache)
         self.source = source(Path(root).expanduser())
+        for part in (self.source, self.source.inputs):
+            if part is not None:
+                part.cache = self.cache
         if on_corrupt == "error":
             self.source.complete()
         sources = {"image": self.source, "input": self.source.inputs}
@@ -137,6 +142,8 @@ class Images(ImageDataModule):
         self.check_declared(classes, input_channels)
         self.worker_loaders: list[WorkerLoader] = []
         self.labelled = LabelSubset(labelled, labelled_seed) if labelled else None
+        self.balanced = balanced
+        self.check_balanced(balanced, labelled)
 
     def prepare_data(self) -> None:
         """Decode the pictures; Lightning calls it once on each machine."""
@@ -166,7 +173,8 @@ class Images(ImageDataModule):
         labelled_rows = self.labelled.rows(rows) if self.labelled else None
         if labelled_rows is not None:
             rows = {**rows, "label": mask_labels(rows["label"], labelled_rows)}
-        sampler = self.sampler(trainer.global_rank, trainer.world_size, labelled_rows)
+        classes = rows["label"] if self.balanced else None
+        sampler = self.sampler(trainer.global_rank, trainer.world_size, labelled_rows, classes)
         if not (self.unpaired and "input" in rows):
             return self._loader(rows, sampler, self.iteration)
         inputs = {"input": rows.pop("input")}
@@ -209,6 +217,11 @@ class Images(ImageDataModule):
     @property
     def digest(self) -> str:
         return repr(self.decoded_images.digest)
+
+    @property
+    def summary(self) -> str:
+        inputs = f"; inputs: {self.source.inputs.summary()}" if self.input_images and self.source.inputs else ""
+        return self.source.summary() + inputs
 
     @property
     def resize_protocol(self) -> dict[str, str | int]:

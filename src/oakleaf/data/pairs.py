@@ -60,7 +60,7 @@ class SideBySide(Folder):
 
     @cached_property
     def digest(self) -> str:
-        return f"{Folder(self.root, labels='none').digest}-{self.side}"
+        return f"{super().digest}-{self.side}"
 
 
 class _InputHalves(Source):

@@ -5,6 +5,7 @@ channels; torchvision (PNG) and the package tifffile (TIFF) read those, and nump
 arrays [H, W, C], all others are Pillow's.
 """
 
+import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,33 +23,42 @@ TIFF = (".tif", ".tiff")
 def picture_extensions() -> set[str]:
     """Return the extensions of all picture formats that can be read, in lower case; `.npy` is not among them."""
     formats = Image.registered_extensions()
-    return {extension for extension, name in formats.items() if name in Image.OPEN and name not in NOT_PICTURES}
+    readable = {*Image.OPEN, "MPO"} - NOT_PICTURES  # MPO is read by the format JPEG
+    return {extension for extension, name in formats.items() if name in readable}
 
 
-def open_picture(file: Path) -> Picture:
+def open_picture(file: Path, content: bytes | None = None) -> Picture:
     """Open a picture, which is decoded when its pixels are needed.
+
+    Args:
+        file: its path, whose extension says how it is read.
+        content: of the file, if it is not on disk but in an archive.
 
     Raises:
         OSError, ValueError: it is none, or it is damaged; see `decoding.UNREADABLE`.
     """
     if file.suffix.lower() == ".npy":
-        return _checked(np.load(file, allow_pickle=False))
+        return _checked(np.load(_source(file, content), allow_pickle=False))
     try:
-        picture = Image.open(file)
+        picture = Image.open(_source(file, content))
     except UnidentifiedImageError:
         if file.suffix.lower() in TIFF:
-            return _read_tiff(file)
+            return _read_tiff(_source(file, content))
         raise
     layout = str(picture.tile[0][3]) if getattr(picture, "tile", None) else ""
     if MORE_THAN_8_BITS not in layout or picture.mode not in ("LA", "RGB", "RGBA"):
         return picture
     if picture.format == "PNG":
         picture.close()
-        return _read_png(file)
+        return _read_png(file.read_bytes() if content is None else content)
     if picture.format == "TIFF" and _has_tifffile():
         picture.close()
-        return _read_tiff(file)
+        return _read_tiff(_source(file, content))
     return picture
+
+
+def _source(file: Path, content: bytes | None) -> Path | io.BytesIO:
+    return file if content is None else io.BytesIO(content)
 
 
 def _checked(values: np.ndarray) -> np.ndarray:
@@ -57,13 +67,13 @@ def _checked(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _read_png(file: Path) -> np.ndarray:
+def _read_png(content: bytes) -> np.ndarray:
     import torch
     from torchvision.io import ImageReadMode, decode_png
 
-    content = torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.uint8)
+    coded = torch.frombuffer(bytearray(content), dtype=torch.uint8)
     try:
-        values = decode_png(content, ImageReadMode.UNCHANGED)
+        values = decode_png(coded, ImageReadMode.UNCHANGED)
     except RuntimeError as error:
         raise ValueError(str(error).splitlines()[0]) from error
     return values.permute(1, 2, 0).numpy()
@@ -75,7 +85,7 @@ def _has_tifffile() -> bool:
     return find_spec("tifffile") is not None
 
 
-def _read_tiff(file: Path) -> np.ndarray:
+def _read_tiff(file: Path | io.BytesIO) -> np.ndarray:
     """Read the first picture of a TIFF; the channels are moved to the end where the file has them in front."""
     if not _has_tifffile():
         raise ValueError("a TIFF of these channels needs the package tifffile: pip install 'oakleaf[tiff]'")

@@ -43,17 +43,28 @@ class EpochSampler:
         rank: the number of this process.
         world: the number of processes.
         oversample: [n] int64, the rows that are repeated in each batch; None for no repetition.
+        balance: [N], the class of each row; an epoch has as many rows as without it, equally many of each class. The
+            rows of a rare class are repeated, all of them equally often; of a frequent one each epoch has others. None:
+            each row once.
 
     Reference: the oversampling is that of the code of Salimans 2016, arXiv:1606.03498, which repeats its labelled
     images.
     """
 
     def __init__(
-        self, count: int, batch: int, seed: int, rank: int = 0, world: int = 1, oversample: Tensor | None = None
+        self,
+        count: int,
+        batch: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        oversample: Tensor | None = None,
+        balance: Tensor | None = None,
     ) -> None:
         self.count, self.batch, self.seed, self.rank, self.world = count, batch, seed, rank, world
         self.batches_per_epoch = count // (batch * world)
         self.oversample = oversample
+        self.classes = [] if balance is None else [torch.nonzero(balance == k).flatten() for k in balance.unique()]
 
     def batches(self, iteration: int, device: torch.device | str = "cpu") -> Iterator[tuple[Tensor, Tensor]]:
         """Iterate over as many batches as an epoch has, from any iteration on, across the border of an epoch.
@@ -77,23 +88,37 @@ class EpochSampler:
     def _epoch_batches(self, epoch: int) -> tuple[Tensor, Tensor]:
         """Row numbers and mirroring of this rank's batches in an epoch, [batches, batch]."""
         # the texts "deck" and "again" are part of the seeds: other texts would change the order of every run
-        rows, mirrored = self._rank_part(*self.shuffle(self.count, "deck", epoch))
+        order, mirrors = self.shuffle(self.count, "deck", epoch)
+        rows, mirrored = self._rank_part(self._balanced(epoch) if self.classes else order, mirrors)
         if self.oversample is not None:
             start = epoch * self.batches_per_epoch * self.world * self.batch
-            repeated, repeated_mirrored = self._rank_part(*self._repeated(self.oversample, start))
+            count = self.batches_per_epoch * self.world * self.batch
+            repeated, repeated_mirrored = self._rank_part(*self._repeated(self.oversample, start, count, "again"))
             rows, mirrored = torch.cat([rows, repeated], 1), torch.cat([mirrored, repeated_mirrored], 1)
         return rows, mirrored
+
+    def _balanced(self, epoch: int) -> Tensor:
+        """As many rows as the set has, [count], equally many of each class, in random order."""
+        class_of, _ = self.shuffle(self.count, "balance", epoch)
+        class_of %= len(self.classes)
+        most = -(-self.count // len(self.classes))
+        order = torch.empty_like(class_of)
+        for number, members in enumerate(self.classes):
+            rows, _ = self._repeated(members, epoch * most, most, f"balance {number}")
+            places = torch.nonzero(class_of == number).flatten()
+            order[places] = rows[: len(places)]
+        return order
 
     def _rank_part(self, *columns: Tensor) -> list[Tensor]:
         """This rank's batches, [batches, batch], of columns that begin with the rows of an epoch in order."""
         shape = self.batches_per_epoch, self.world, self.batch
         return [column[: math.prod(shape)].view(shape)[:, self.rank] for column in columns]
 
-    def _repeated(self, rows: Tensor, start: int) -> tuple[Tensor, Tensor]:
-        """An epoch's part, or a little more, of the endless sequence of shuffles of a few rows, from `start` on."""
-        end = start + self.batches_per_epoch * self.world * self.batch
+    def _repeated(self, rows: Tensor, start: int, count: int, purpose: str) -> tuple[Tensor, Tensor]:
+        """`count` rows, or a few more, of the endless sequence of shuffles of a few rows, from `start` on."""
+        end = start + count
         first, last = start // len(rows), (end - 1) // len(rows)
-        shuffles = [self.shuffle(len(rows), "again", number) for number in range(first, last + 1)]
+        shuffles = [self.shuffle(len(rows), purpose, number) for number in range(first, last + 1)]
         order, mirrored = (torch.cat(column)[start - first * len(rows) :] for column in zip(*shuffles))
         return rows[order], mirrored
 

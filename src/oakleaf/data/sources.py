@@ -19,6 +19,8 @@ from oakleaf.config.types import PositiveInt
 from oakleaf.data.pictures import Picture
 from oakleaf.errors import UserError, first_line
 
+NAMED_CLASSES = 12  # in a summary
+
 
 class Source(ABC):
     """Numbered pictures with labels.
@@ -32,6 +34,8 @@ class Source(ABC):
         mixes: whether neighbouring pixels may be averaged when a picture is resized. False where colours stand for
             classes, because an average of two class colours is no class.
         upscale: whether a picture smaller than the configured size is enlarged; otherwise it is an error.
+        unlabelled_reason: why there are no labels, for the message to a user who needs them.
+        cache: the folder where the source may keep what it computed about its files; None: nowhere.
     """
 
     labels: dict[str, np.ndarray]
@@ -40,6 +44,26 @@ class Source(ABC):
     pairs = True
     mixes = True
     upscale = True
+    unlabelled_reason = ""
+    cache: Path | None = None
+
+    def summary(self) -> str:
+        """Return what was understood of the pictures, as `46 pictures (40 PNG, 6 JPEG), 2 classes: cat 20, dog 26`."""
+        formats = self.formats()
+        text = f"{len(self):,} {'picture' if len(self) == 1 else 'pictures'}" + (f" ({formats})" if formats else "")
+        label = self.labels.get("label")
+        if label is None or not len(self.classes):
+            return text
+        counts = np.bincount(label[label >= 0], minlength=len(self.classes))
+        named = ", ".join(f"{name} {count:,}" for name, count in zip(self.classes[:NAMED_CLASSES], counts))
+        more = ", ..." if len(self.classes) > NAMED_CLASSES else ""
+        without = int((label < 0).sum())
+        unlabelled = f"; {without:,} without a class" if without else ""
+        return f"{text}, {len(self.classes):,} classes: {named}{more}{unlabelled}"
+
+    def formats(self) -> str:
+        """Return how many pictures there are of each file format; empty if they are no files."""
+        return ""
 
     def complete(self) -> None:  # noqa: B027, most sources list only files that exist
         """Check that every picture that the data set lists is available.
@@ -132,10 +156,15 @@ def torchvision_set(
         first: take only this many pictures, in the original order; null takes all.
 
     Raises:
-        UserError: the data set is missing and the download fails.
+        UserError: the data set is missing and the download fails; torch and torchvision do not fit together.
     """
-    from torchvision import datasets
-
+    try:
+        from torchvision import datasets
+    except (RuntimeError, ImportError, OSError) as error:
+        raise UserError(
+            f"torchvision does not fit this torch ({first_line(error)}); install both from the same place: "
+            "pip install --force-reinstall torch torchvision"
+        ) from error
     dataset_class: Any = getattr(datasets, name)
     try:
         dataset = dataset_class(root, train=split == "train", download=False)

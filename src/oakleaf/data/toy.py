@@ -161,6 +161,7 @@ class Points(ImageDataModule):
         super().__init__(name, batch_size, epochs, seed)
         self.mixture, self.points, self.cache = mixture, points, Path(cache)
         self.classes = [f"({x:.2g}, {y:.2g})" for x, y in mixture.modes()]
+        self.modes = mixture.means / mixture.scale
         self.check_declared(classes, input_channels)
 
     @property

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from oakleaf.config.types import NonNegativeInt
 from oakleaf.data.folder import Folder, Split
 from oakleaf.data.sources import Source
@@ -9,7 +11,9 @@ from oakleaf.errors import UserError
 
 
 class UTKFace(Folder):
-    """Faces of 1 to 116 years, in files named AGE_GENDER_RACE_TIME.jpg.
+    """Faces of 1 to 116 years, in files named AGE_GENDER_RACE_TIME.jpg; the row `age` is in years.
+
+    A face whose name does not begin with an age has age -1, unless ages are selected.
 
     Args:
         root: the folder of the pictures.
@@ -37,8 +41,14 @@ class UTKFace(Folder):
             if not self.files:
                 raise UserError(f"{root}: no file name begins with an age from {ages[0]} to {ages[1]} years")
         self.select_split(split)
+        self.labels = {"age": np.array([_age_or_unknown(file) for file in self.files])}
         if inputs:
             self.inputs: Source | None = UTKFace(root, inputs, None, split)
+
+
+def _age_or_unknown(file: Path) -> int:
+    years = file.name.split("_")[0]
+    return int(years) if years.isdecimal() and len(years) <= 3 else -1
 
 
 def _age(file: Path) -> int:

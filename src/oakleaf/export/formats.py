@@ -110,7 +110,7 @@ class ONNX(Format):
             dynamo=True,
             verbose=False,
             input_names=list(generator.inputs),
-            output_names=["image"],
+            output_names=["image" if "image" not in generator.inputs else "generated"],  # an image is the condition
         )
         program.save(str(file), external_data=False)
 

@@ -1,6 +1,5 @@
 """A network of another run."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from oakleaf.frozen.network import FrozenNetwork, FrozenOutput
 from oakleaf.frozen.preprocessing import Input
 from oakleaf.frozen.provenance import Provenance, of_weights
 from oakleaf.frozen.reading import Weights, load_weights
+from oakleaf.optim.player import Role
 from oakleaf.round import CriticOutput, generator_output
 from oakleaf.runtime.checkpoint_io import checkpoint_path, read_checkpoint
 
@@ -30,6 +30,7 @@ class Run(FrozenNetwork):
         ema: take the moving average of the weights, where the run has one.
         module: the architecture; null: it is read from the checkpoint when a new run is built.
         input: the images that the network was trained on; null: as `module`.
+        role: of the network in its run; null: as `module`.
 
     Raises:
         UserError: the checkpoint or the architecture is missing.
@@ -44,6 +45,7 @@ class Run(FrozenNetwork):
         ema: bool = True,
         module: nn.Module | None = None,
         input: Input | None = None,
+        role: Role | None = None,
     ) -> None:
         if module is None:
             raise UserError(
@@ -51,12 +53,12 @@ class Run(FrozenNetwork):
             )
         self.checkpoint, self.name, self.ema = checkpoint, network, ema
         self.classes: list[str] = []
-        self.inputs = [n for n, p in inspect.signature(module.forward).parameters.items() if p.default is p.empty]
+        self.role = role
         super().__init__(module, input or Input())
 
     @staticmethod
     def describe(recipe: Mapping[str, Any], node: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments `module` and `input` for a node of a configuration.
+        """Return the arguments `module`, `input` and `role` for a node of a configuration.
 
         Args:
             recipe: the resolved configuration of the other run.
@@ -76,6 +78,7 @@ class Run(FrozenNetwork):
         target = f"{Input.__module__}.{Input.__name__}"
         return {
             "module": found[name],
+            "role": (recipe["optim"].get(name) or {}).get("role"),
             "input": {"_target_": target, "size": data["size"], "channels": data["channels"]},
         }
 
@@ -110,8 +113,8 @@ class Run(FrozenNetwork):
         return generator_output(self.network(*inputs)).image
 
     def run(self, x: Tensor, layers: Sequence[str] = ()) -> FrozenOutput:
-        if len(self.inputs) != 1:
-            raise UserError(f"{self.source} takes {' and '.join(self.inputs)}, and not images alone")
+        if self.role == "generator":
+            raise UserError(f"{self.source} makes images, and cannot look at them: name another network of the run")
         return super().run(x, layers)
 
     def parts(self, result: Any) -> tuple[Tensor | None, Tensor | None]:

@@ -11,7 +11,7 @@ from oakleaf.config.types import PositiveFloat, PositiveInt
 from oakleaf.errors import UserError
 
 Part = Literal["all", "even", "odd"]
-"""The rows that a network is trained on: all, or those of even or odd number (identities: the persons)."""
+"""The rows that a network is trained on: all, or those of even or odd number (identities: of such persons)."""
 
 CLOSE_YEARS = 5  # an age counts as correct within so many years
 

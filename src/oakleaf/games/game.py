@@ -142,17 +142,23 @@ class Game(nn.Module, ABC):
     def sample_inputs(self, count: int, device: torch.device | str = "cpu") -> Batch:
         """Draw inputs for `generate`: latents from the prior, and conditions where the game has one."""
 
-    def initialize_from_data(self, data: ImageDataModule) -> None:
-        """Initialise networks from real images, once, before the first iteration of a new run.
-
-        Frozen networks get their weights. A network with an attribute `initialization_images` gets that many images by
-        its method `initialize_from`.
+    def initialize_frozen(self, data: ImageDataModule) -> None:
+        """Give the frozen networks their weights, once, before anything of a new run is sampled.
 
         Args:
             data: the training data, after `setup`.
         """
         for network in self.frozen.values():
-            network.initialize(data)  # type: ignore[operator]
+            network.initialize(data)
+
+    def initialize_from_data(self, data: ImageDataModule) -> None:
+        """Initialise networks from real images, once, before the first iteration of a new run.
+
+        A network with an attribute `initialization_images` gets that many images by its method `initialize_from`.
+
+        Args:
+            data: the training data, after `setup`.
+        """
         for network in self.children():
             if count := getattr(network, "initialization_images", 0):
                 indices = torch.randperm(data.count)[:count]
@@ -194,8 +200,6 @@ class Game(nn.Module, ABC):
             `diagnosed_role`).
         """
         active = tuple(name for name, term in self.terms_of(player).items() if step % term.every == 0)
-        if self.roles[player] == "critic" and player not in self.batched:
-            self.batched[player] = is_per_sample(self.get_submodule(player))
         if with_diagnostics and self.roles[player] == self.diagnosed_role:
             rounds = self.build_rounds(player, batch)
             losses = self.compute_terms(player, rounds, active)
@@ -224,10 +228,16 @@ class Game(nn.Module, ABC):
             round.networks, round.frozen = networks, dict(self.frozen.items())
             round.generate = round.generate or self.generate
             # only a critic's losses always need both outputs
-            round.batched = self.roles[player] == "critic" and self.batched[player]
+            round.batched = self.roles[player] == "critic" and self.takes_both(player)
             if self.augment is not None:
                 round.critic = round.critic.changed(augment=self.augment)
         return rounds
+
+    def takes_both(self, critic: str) -> bool:
+        """Return whether real and fake images may go through a critic in one pass."""
+        if critic not in self.batched:
+            self.batched[critic] = is_per_sample(self.get_submodule(critic))
+        return self.batched[critic]
 
     def rounds_of(self, critic: str, rounds: list[Round]) -> list[Round]:
         """Return copies of the Rounds with a further critic."""

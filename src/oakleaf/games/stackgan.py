@@ -62,12 +62,12 @@ class StackGAN(Matching):
         first = self.stage1
         return first.generate(z[:, : first.network.latent], y)
 
-    def initialize_from_data(self, data: ImageDataModule) -> None:
+    def initialize_frozen(self, data: ImageDataModule) -> None:
         """Read the weights of stage I.
 
         Raises:
             UserError: the run was trained with other words than those of the data.
         """
-        super().initialize_from_data(data)
+        super().initialize_frozen(data)
         if self.stage1.classes != list(data.classes):
             raise UserError(f"{self.stage1.source}: it was trained with other words than these data")

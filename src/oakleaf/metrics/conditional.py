@@ -6,9 +6,11 @@ from torch import Tensor
 
 from oakleaf.errors import UserError
 from oakleaf.frozen.classifier import Training, predict, train_classifier
+from oakleaf.frozen.provenance import Provenance
 from oakleaf.frozen.tasks import Labels
 from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.image_set import ImageSet
+from oakleaf.metrics.independence import require_independent
 from oakleaf.metrics.metric import Metric, labelled_rows
 from oakleaf.metrics.neighbours import nearest
 
@@ -72,6 +74,11 @@ class GanTrainTest(LabelledTestMetric):
 
     def __init__(self, training: Training) -> None:
         self.training = training
+
+    def prepare(self, evaluation: EvaluationData) -> None:
+        super().prepare(evaluation)
+        judge = Provenance("the classifier of labels", data=evaluation.data.hash, part="all", seed=0, task=Labels.kind)
+        require_independent(judge, evaluation.module.game.frozen, "train with another seed, model.frozen.<name>.seed=1")
 
     def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
         rows, labels = labelled_rows(fake, NO_SAMPLE_LABELS)

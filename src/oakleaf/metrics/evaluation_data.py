@@ -16,6 +16,7 @@ from oakleaf.metrics.extractors import Extractor
 from oakleaf.metrics.feature_cache import FeatureCache, all_gather_features, concatenate
 from oakleaf.metrics.held_out import evaluation_order, fitting_rows, held_out_rows
 from oakleaf.metrics.image_set import Features, ImageSet
+from oakleaf.metrics.independence import require_independent
 from oakleaf.metrics.neighbours import shuffled
 from oakleaf.runtime import distributed
 from oakleaf.runtime.seeds import derive_seed
@@ -92,6 +93,8 @@ class EvaluationData:
             if self.extractor.prepared_for != (self.data.digest, str(self.device)):
                 self.extractor.prepare(self.data, self.device, fitting_rows(self.data.count))
                 self.extractor.prepared_for = self.data.digest, str(self.device)
+            judge, frozen = self.extractor.provenance(), self.module.game.frozen
+            require_independent(judge, frozen, self.extractor.alternative)
             self.missing_features_reason = ""
         except UserError as error:
             self.missing_features_reason = str(error)

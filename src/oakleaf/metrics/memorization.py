@@ -9,8 +9,9 @@ from torch import Tensor
 
 from oakleaf.config.types import PositiveInt
 from oakleaf.errors import UserError
-from oakleaf.image_grid import from_bytes, render
-from oakleaf.metrics.copies import CopySearch, leave_one_out
+from oakleaf.figures.grid import Layout, Panel, draw_grid
+from oakleaf.image_grid import are_points, from_bytes
+from oakleaf.metrics.copy_search import CopySearch, leave_one_out
 from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.image_set import ImageSet
 from oakleaf.metrics.metric import Metric, require_images
@@ -88,14 +89,31 @@ class Memorisation(Metric):
         return self.search(images.pixels[chosen], 1, own).distance[:, 0]
 
     def pictures(self, real: ImageSet, fake: ImageSet) -> dict[str, Image.Image]:
+        if are_points(fake.pixels):
+            return {}
         samples = fake.pixels[shuffled(len(fake), self.most)]
         neighbours = self.search(samples, self.neighbours)
         order = neighbours.distance[:, 0].argsort()[: self.shown].tolist()
         rows = [torch.cat([samples[i][None], self.search.images(neighbours.row[i])]) for i in order]
-        return {"neighbours": render(from_bytes(torch.cat(rows)), columns=neighbours.row.shape[1] + 1)}
+        title, note = "Samples nearest to training images", "distance in pixels"
+        return {"neighbours": neighbours_figure(torch.cat(rows), neighbours.row.shape[1], title, note)}
 
     def protocol(self) -> dict[str, Any]:
         return {"most": self.most, "distance": "pixels, over small shifts", "mirrored": self.search.mirrors}
+
+
+def neighbours_figure(pixels: Tensor, neighbours: int, title: str, note: str = "") -> Image.Image:
+    """Draw samples beside their nearest training images.
+
+    Args:
+        pixels: a row for each sample, the sample and its neighbours as stored: [N * (1 + neighbours), C, H, W].
+        neighbours: training images beside each sample.
+        title: text above the picture.
+        note: text in the title's line, on the right.
+    """
+    names = ["sample", *["nearest training images"] * neighbours]
+    panel = Panel(columns=1 + neighbours, column_names=names)
+    return draw_grid(from_bytes(pixels), Layout((panel,), title, note))
 
 
 class Copies(Metric):

@@ -12,6 +12,9 @@ from torch.nn.functional import interpolate
 
 from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.errors import UserError, first_line
+from oakleaf.frozen import FrozenNetwork
+from oakleaf.frozen.classifier import scaled
+from oakleaf.frozen.provenance import Provenance, of_weights
 from oakleaf.image_grid import as_bytes
 from oakleaf.metrics.extractors import Extractor
 from oakleaf.metrics.image_set import Features
@@ -36,6 +39,10 @@ class Pretrained(Extractor):
             )
         self.network = self.load().eval().requires_grad_(False).to(device)
         self.hash = hash_weights(self.network)
+
+    def provenance(self) -> Provenance:
+        file = getattr(self, "weights", None)
+        return of_weights(self.protocol()["name"], self.network, Path(file).expanduser() if file else None)
 
     @abstractmethod
     def load(self) -> nn.Module:
@@ -175,6 +182,46 @@ class CLIP(_Timm):
 
     def __init__(self, model: str = "vit_large_patch14_clip_336.openai", weights: str | None = None) -> None:
         super().__init__(model, weights)
+
+
+class FrozenFeatures(Extractor):
+    """Use the embedding and the logits of a frozen network of `oakleaf.frozen`, which was trained on other images.
+
+    The features do not depend on the run or its data, so numbers of different data sets have one scale. The number of
+    `metric=fid` is `frechet-<name>`: only Inception's is FID.
+
+    Args:
+        network: the network; it has an embedding.
+        name: by which numbers are named.
+    """
+
+    def __init__(self, network: FrozenNetwork, name: str) -> None:
+        self.network, self.name = network, name
+        self.suffix = f"-{name}"
+        self.published = {"fid": f"frechet-{name}"}
+
+    def prepare(self, data: ImageDataModule, device: Any, rows: Tensor | None = None) -> None:
+        super().prepare(data, device, rows)
+        if data.channels not in (1, 3):
+            raise UserError(
+                f"extractor={self.name} supports 1 or 3 channels, not {data.channels} channels: extractor=pixels"
+            )
+        self.network.initialize(data)
+        self.network.to(device)
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Features:
+        output = self.network(scaled(images, self.device))
+        if output.embedding is None:
+            raise UserError(f"extractor={self.name}: the network has no embedding")
+        return Features(output.embedding.float(), None if output.logits is None else output.logits.float())
+
+    def protocol(self) -> dict[str, Any]:
+        size = self.network.preprocessing.expected.size
+        return {"name": self.name, "hash": self.network.provenance.hash, "resize": "none" if size is None else size}
+
+    def provenance(self) -> Provenance:
+        return self.network.provenance
 
 
 def _weights_file(path: str | None) -> str | None:

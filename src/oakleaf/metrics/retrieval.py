@@ -15,9 +15,9 @@ from oakleaf.config.types import PositiveInt
 from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.data.vocabulary import bag_of_words
 from oakleaf.errors import UserError
+from oakleaf.figures.grid import captioned_grid
 from oakleaf.frozen.classifier import Training, cached_classifier, predict
 from oakleaf.frozen.tasks import Task
-from oakleaf.image_grid import captioned_grid
 from oakleaf.metrics.evaluation_data import BATCH_SIZE, EvaluationData
 from oakleaf.metrics.held_out import fitting_rows, held_out_rows
 from oakleaf.metrics.image_set import ImageSet

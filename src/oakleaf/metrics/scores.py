@@ -239,7 +239,24 @@ def table(results: EvaluationResults) -> str:
         lines.append(f"{score.name:{width}s} {padded}  {score.better}".rstrip())
     lines += [f"{name:{width}s} {reason}" for name, reason in results.failures.items()]
     lines += [f"{name}: {reason}" for name, reason in results.notes.items()]
-    return "\n".join(lines)
+    return "\n".join(lines + _warnings(results))
+
+
+def _warnings(results: EvaluationResults) -> list[str]:
+    """Name the numbers for which two equally good runs can be further apart than this run is from the baseline."""
+    coarse = {
+        score.name: score.resolution
+        for score in results.scores
+        if score.resolution and score.baseline is not None and abs(score.value - score.baseline) < score.resolution
+    }
+    if not coarse:
+        return []
+    listing = ", ".join(f"{name} {_format(resolution)}" for name, resolution in coarse.items())
+    count = max(score.protocol["fake"] or 0 for score in results.scores if score.name in coarse)
+    return [
+        f"{count:,} samples do not tell this run from real images, nor two such runs apart, by these numbers if they "
+        f"differ by less than: {listing}"
+    ]
 
 
 def _truncation_table(results: EvaluationResults, truncations: Sequence[float | None]) -> str:

@@ -15,8 +15,8 @@ from torch.nn.functional import normalize, pad
 from oakleaf.config.types import PositiveInt
 from oakleaf.data.tags import TaggedImages, Tags
 from oakleaf.errors import UserError
+from oakleaf.figures.grid import captioned_grid
 from oakleaf.gan import GAN
-from oakleaf.image_grid import captioned_grid
 from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.image_set import ImageSet
 from oakleaf.metrics.metric import Metric

@@ -8,6 +8,7 @@ import functools
 import logging
 import os
 import socket
+import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -28,7 +29,8 @@ log = logging.getLogger(__name__)
 class MetricsCSV(Logger):
     """Logger that writes `metrics.csv` in the run's folder, one row for each logging step.
 
-    The first column `images` is the number of images seen; a scalar that a row does not have is an empty cell. When a
+    The first column `images` is the number of images seen, the second one `seconds` the time of training so far, that
+    before a resume included; a scalar that a row does not have is an empty cell. When a
     resumed run writes its first row, the rows that it will write again are removed; Lightning's CSVLogger starts an
     empty file. If the disk is full, the row is left out, which is logged once, and training continues.
 
@@ -48,6 +50,7 @@ class MetricsCSV(Logger):
         self.start: int | None = None
         self.columns: list[str] | None = None
         self.ignore_full_disk = IgnoreFullDisk()
+        self.begin = time.perf_counter()  # so that `seconds` of a resumed run go on
 
     def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
         """Do nothing: the run's `config.yaml` has them."""
@@ -60,11 +63,11 @@ class MetricsCSV(Logger):
             metrics: scalars by name.
             step: images seen.
         """
-        row = {"images": step, **metrics}
+        row = {"images": step, "seconds": 0.0, **metrics}
         with self.ignore_full_disk(self.path):
             if self.columns is None or not row.keys() <= set(self.columns):
                 self._rewrite(row)
-            self._append(row)
+            self._append({**row, "seconds": round(time.perf_counter() - self.begin, 2)})
 
     def _append(self, row: Mapping[str, Any]) -> None:
         size = self.path.stat().st_size if self.path.exists() else 0
@@ -81,6 +84,8 @@ class MetricsCSV(Logger):
         if self.path.exists():
             with self.path.open(newline="") as file:
                 old = [r for r in csv.DictReader(file) if self.columns or self._stays(r, row)]
+        if self.columns is None and old:
+            self.begin -= _number(old[-1].get("seconds"))
         columns = list(dict.fromkeys([*(name for r in old[:1] for name in r), *row]))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(self.path) as temporary, temporary.open("w", newline="") as file:
@@ -96,8 +101,16 @@ class MetricsCSV(Logger):
             return images < row["images"]
         # written before the first iteration, as learning rates are: of the same images, the other rows are complete
         return images < self.start or (
-            images == self.start and not any(old.get(name) for name in row if name != "images")
+            images == self.start and not any(old.get(name) for name in row if name not in ("images", "seconds"))
         )
+
+
+def _number(text: str | None) -> float:
+    """Return the number of a cell; 0 for a cell that is empty or damaged."""
+    try:
+        return float(text or 0)
+    except ValueError:
+        return 0.0
 
 
 def _images_of(text: str | None) -> float:
@@ -166,6 +179,18 @@ class WeightsAndBiases(Logger):
 
             media = wandb.Video(str(path), format="gif") if path.suffix == ".gif" else wandb.Image(str(path))
             self.run.log({"images": images, name: media})
+
+    @rank_zero_only
+    def log_file(self, name: str, path: Path) -> None:
+        """Store a file as an artifact, and an HTML page as a panel too."""
+        if self.run:
+            import wandb
+
+            artifact = wandb.Artifact(f"{name}-{self.run.id}", type=name)
+            artifact.add_file(str(path))
+            self.run.log_artifact(artifact)
+            if path.suffix == ".html":
+                self.run.log({name: wandb.Html(path.read_text(), inject=False)})
 
     @rank_zero_only
     def send_alert(self, title: str, text: str) -> None:
@@ -342,6 +367,22 @@ def log_image(loggers: Iterable[Any], name: str, path: Path, images: int) -> Non
     for logger in loggers:
         if isinstance(logger, (WeightsAndBiases, TensorBoard)):
             logger.log_image(name, path, images)
+
+
+def log_file(loggers: Iterable[Any], name: str, path: Path) -> None:
+    """Store a file of the run with every logger that stores files; a failure is logged and does not end the training.
+
+    Args:
+        loggers: the Trainer's loggers.
+        name: what the file is, such as "report".
+        path: the file; nothing is stored if it does not exist.
+    """
+    for logger in loggers:
+        if isinstance(logger, WeightsAndBiases) and path.is_file():
+            try:
+                logger.log_file(name, path)
+            except Exception as error:
+                log.warning("%s could not be stored in W&B: %s", path.name, error)
 
 
 def send_alert(loggers: Iterable[Any], title: str, text: str) -> None:

@@ -116,7 +116,7 @@ def _fits(module: Any, batch: Mapping[str, Tensor]) -> bool:
             for other in module.weights:
                 for weight in module.weights[other]:
                     weight.requires_grad_(other == name)
-            losses = module.game.losses(name, batch, tuple(module.game.terms_of(name)), None)
+            losses = module.game.losses(name, batch, tuple(module.game.terms_of(name)))
             if losses:
                 torch.autograd.backward(sum(losses.values()), inputs=weights)  # type: ignore[arg-type]
         return True

@@ -22,11 +22,12 @@ LENGTH_OVERRIDES = ("max_images=", "trainer.max_epochs=", "trainer.max_time=")
 LAST = Path("checkpoints") / "last.ckpt"
 BEST = Path("checkpoints") / "best.ckpt"
 CONFIG = "config.yaml"  # the composed configuration
+RUN = "run.json"  # commands, commit, versions and machine (`oakleaf.report.provenance`)
 PROFILE = "profile"  # the folder of profiles
 OVERRIDES = "overrides.txt"  # the overrides of the command that started it, in canonical form
 LOG = "train.log"
 OWNER = ".owner"  # locked by the process that writes into the folder (`oakleaf.runtime.ownership`)
-FIRST_FILES = (OWNER, LOG, CONFIG, OVERRIDES)  # what a run writes before anything is trained
+FIRST_FILES = (OWNER, LOG, CONFIG, OVERRIDES, RUN)  # what a run writes before anything is trained
 
 
 def run_dir(folder: str | None, resume: str | None, stem: str, overrides: Sequence[str]) -> str:

@@ -1,11 +1,13 @@
 """Sampling from trained generators: the modes of `sample.py`, and the translation of single pictures.
 
-A mode chooses the inputs of the generator and the columns of their grid; `mode=` on the command line selects one.
+A mode chooses the inputs of the generator, and the columns and headings of their grid; `mode=` on the command line
+selects one. `oakleaf.sampling.sampler.Sampler` generates the images, and writes and draws them.
 
 | mode | what it shows |
 |---|---|
 | `Grid` | independent samples |
-| `Interpolate` | interpolation between pairs of latents |
+| `Interpolate` | interpolation between pairs of latents, also as an animation |
+| `Walk` | an animation of closed walks through latent space |
 | `Arithmetic` | a - b + c with means of latents |
 | `ByClass` | a column for each class |
 | `Codes` | the meaning of an InfoGAN's code |
@@ -16,8 +18,8 @@ A mode chooses the inputs of the generator and the columns of their grid; `mode=
 `oakleaf.sampling.translate.Translator` translates picture files (`translate.py`).
 """
 
-from oakleaf.sampling.latents import Arithmetic, ByClass, Codes, Grid, Interpolate
+from oakleaf.sampling.latents import Arithmetic, ByClass, Codes, Grid, Interpolate, Walk
 from oakleaf.sampling.pyramid import Levels
 from oakleaf.sampling.reconstruction import Reconstruct, Translate
 
-__all__ = ["Arithmetic", "ByClass", "Codes", "Grid", "Interpolate", "Levels", "Reconstruct", "Translate"]
+__all__ = ["Arithmetic", "ByClass", "Codes", "Grid", "Interpolate", "Levels", "Reconstruct", "Translate", "Walk"]

@@ -1,5 +1,6 @@
 """The sampling mode that shows the levels of a Laplacian pyramid."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,8 +9,10 @@ from torch.nn.functional import interpolate
 
 from oakleaf.config.types import PositiveInt
 from oakleaf.errors import UserError
+from oakleaf.figures.grid import Panel
 from oakleaf.games import Batch, Game, Pyramid
 from oakleaf.games.pyramid import residuals
+from oakleaf.gan import GAN
 from oakleaf.sampling.latents import GridInputs, Mode, seeded_inputs
 
 
@@ -26,6 +29,7 @@ class Levels(Mode):
     Reference: Denton 2015, arXiv:1506.05751, figure 1.
     """
 
+    title = "levels of the pyramid"
     count: PositiveInt = 8
 
     def __call__(self, game: Game, seed: int) -> GridInputs:
@@ -43,3 +47,13 @@ class Levels(Mode):
         for detail, image in zip(reversed(details), reversed(images[:-1])):
             levels += [detail, image]
         return torch.stack([interpolate(level, images[0].shape[2:]) for level in levels], 1).flatten(0, 1)
+
+    def kinds(self, module: GAN) -> Sequence[str]:
+        assert isinstance(module.game, Pyramid)
+        names = ["coarsest"]
+        for level in reversed(range(module.game.depth)):
+            names += ["residual", "finest" if level == 0 else f"level {level}"]
+        return names
+
+    def panels(self, module: GAN, inputs: Batch, columns: int | None) -> list[Panel]:
+        return [Panel(columns=columns, column_names=self.kinds(module))]

@@ -1,7 +1,7 @@
 """Sampling modes that start from real images: reconstruction and translation."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -10,9 +10,12 @@ from torch import Tensor
 from oakleaf.config.types import PositiveInt
 from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.errors import UserError
-from oakleaf.games import Game
+from oakleaf.figures.grid import Panel
+from oakleaf.games import Batch, Game
+from oakleaf.gan import GAN
 from oakleaf.image_grid import from_bytes, interleave
 from oakleaf.runtime.seeds import derive_seed
+from oakleaf.sampling.figure import TRANSLATION
 from oakleaf.sampling.latents import GridInputs, Mode, seeded_inputs
 
 
@@ -33,6 +36,7 @@ class Reconstruct(Mode):
     arXiv:1609.03126, section 2.3.
     """
 
+    title = "real images and their reconstructions"
     count: PositiveInt = 64
     data: Callable[[], ImageDataModule] | None = field(default=None, init=False)
     originals: Tensor = field(default_factory=lambda: torch.empty(0), init=False)
@@ -61,6 +65,12 @@ class Reconstruct(Mode):
         """Return each original and its reconstruction, [2B, C, H, W]."""
         return interleave(self.originals, images if self.reconstructions is None else self.reconstructions)
 
+    def kinds(self, module: GAN) -> Sequence[str]:
+        return "real", "reconstruction"
+
+    def panels(self, module: GAN, inputs: Batch, columns: int | None) -> list[Panel]:
+        return [Panel(column_names=self.kinds(module), group=2)]
+
 
 @dataclass
 class Translate(Mode):
@@ -70,6 +80,7 @@ class Translate(Mode):
         count: real inputs, chosen at random.
     """
 
+    title = "real inputs and their translations"
     count: PositiveInt = 64
     data: Callable[[], ImageDataModule] | None = field(default=None, init=False)
     targets: list[Tensor] = field(default_factory=list, init=False)  # one tensor if the data are paired
@@ -92,6 +103,13 @@ class Translate(Mode):
         """Return each input, its translation and, if there is one, its target image: [3B, C, H, W] or [2B, C, H, W]."""
         assert inputs is not None
         return interleave(inputs, images, *self.targets)
+
+    def kinds(self, module: GAN) -> Sequence[str]:
+        return (*TRANSLATION, "target")[: 2 + len(self.targets)]
+
+    def panels(self, module: GAN, inputs: Batch, columns: int | None) -> list[Panel]:
+        names = self.kinds(module)
+        return [Panel(column_names=names, group=len(names))]
 
 
 def _random_rows(rows: int, count: int, seed: int, purpose: str) -> Tensor:
