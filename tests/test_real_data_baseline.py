@@ -26,7 +26,7 @@ from oakleaf.metrics.memorization import Memorisation
 from oakleaf.metrics.metric import Metric
 from oakleaf.metrics.parzen import Parzen
 from oakleaf.metrics.precision_recall import Prdc
-from oakleaf.metrics.scores import Score, evaluate_metrics, table
+from oakleaf.metrics.scores import Score, evaluate_metrics, table, truncated_results
 from oakleaf.metrics.standard_errors import difference_interval, standard_errors
 from oakleaf.metrics.two_sample import TwoSample
 
@@ -229,3 +229,30 @@ def test_evaluations_of_other_sizes_share_the_cached_features(tmp_path: Path) ->
     before = len(computed)
     other(0, 1, extract)
     assert len(computed) == before + CHUNK
+
+
+# --- truncation
+
+
+def test_precision_and_recall_over_truncation(tmp_path: Path) -> None:
+    """Of a generator that shows its latents, truncated samples are near the mode and do not cover the others."""
+    module, data, _ = build(composed("model=sngan", *SMALL, "data.size=32", f"data.cache={tmp_path}", folder="x"))
+    module.eval()
+    latents = torch.randn(1200, 3, generator=torch.Generator().manual_seed(0))
+    data.rows = {"image": latents[:, :, None, None]}
+
+    def sample(inputs: dict[str, Tensor], ema: bool) -> Tensor:
+        return inputs["latent"][:, :3, None, None]
+
+    with mock.patch.object(module, "sample", sample), mock.patch.object(data, "stored", lambda images: images):
+        evaluation = EvaluationData(module, data, Pixels(1), 300, 50_000)
+        results = truncated_results({"prdc": Prdc()}, evaluation, [None, 1, 0.2])
+    assert not results.failures, results.failures
+    found = {(score.name, score.protocol["truncation"]): score for score in results.scores}
+    recall = [found["recall-pixels", truncation].value for truncation in (0.2, 1, None)]
+    precision = [found["precision-pixels", truncation].value for truncation in (0.2, 1, None)]
+    assert recall[0] < 0.1 < 0.7 < recall[2]
+    assert precision[0] > precision[2]
+    assert {(score.protocol["fake"], score.protocol["real"]) for score in results.scores} == {(300, 800)}
+    assert len({score.baseline for score in results.scores if score.name == "recall-pixels"}) == 1
+    assert results.pictures["truncation"].size[0] > 400

@@ -93,8 +93,8 @@ def test_commands_and_python_truncate(fit: Fit, tmp_path: Path) -> None:
     assert len({line.split()[1] for line in lines[first + 1 : first + 4]}) > 1
     scores = json.loads((tmp_path / "run/metrics.json").read_text())
     assert sorted({score["protocol"]["truncation"] for score in scores}) == [0.6, 0.8, 1]
-    real = {score["baseline"] for score in scores if score["name"] == "spread-pixels"}
-    assert len(real) == 1 and None not in real
+    baseline = {score["baseline"] for score in scores if score["name"] == "spread-pixels"}
+    assert len(baseline) == 1 and None not in baseline
     sampled = quick("sample", "checkpoint=run", "truncation=0.7", "count=4", folder=tmp_path)
     assert sampled.returncode == 0, sampled.stderr
     run = oakleaf.load(tmp_path / "run/checkpoints/last.ckpt")

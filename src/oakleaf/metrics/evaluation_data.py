@@ -80,10 +80,11 @@ class EvaluationData:
         self.missing_features_reason = "no metric of this evaluation uses an extractor"
 
     def truncated(self, truncation: float | None) -> "EvaluationData":
-        """Return the same evaluation with other samples and without baselines; the real images are shared."""
+        """Return the same evaluation with other samples; the real images are shared."""
         other = copy(self)
-        other.truncation, other.with_baseline = truncation, False
-        other.__dict__.pop("fake", None)
+        other.truncation = truncation
+        for name in ("fake", "matched"):
+            other.__dict__.pop(name, None)
         return other
 
     def prepare(self) -> None:
@@ -151,7 +152,11 @@ class EvaluationData:
 
     @cached_property
     def fake(self) -> ImageSet:
-        """The samples for the seed; with several processes each generates a part.
+        """The samples for the seed; see `draw`."""
+        return self.draw()
+
+    def draw(self) -> ImageSet:
+        """Generate the samples for the seed, with the model as it is now; with several processes each does a part.
 
         The latents do not depend on the number of processes. The one exception is `Masked` inputs with holes in random
         places, which each process draws for itself.

@@ -1,28 +1,20 @@
-"""Feature extractors: the networks, or the pixels, by whose outputs most metrics compare images."""
+"""Feature extractors: the network, or the pixels, by whose outputs most metrics compare images."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, interpolate
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from oakleaf.config.types import PositiveInt
 from oakleaf.data.datamodule import ImageDataModule
-from oakleaf.errors import UserError, first_line
 from oakleaf.frozen.classifier import Training, cached_classifier, nine_tenths, scaled
 from oakleaf.frozen.provenance import Provenance, of_weights
 from oakleaf.frozen.tasks import Attributes, Labels, Part, Rotations, Task
-from oakleaf.image_grid import as_bytes
 from oakleaf.metrics.image_set import Features
-from oakleaf.runtime.cache import hash_weights
-
-INCEPTION = (
-    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
-)
 
 
 class Extractor(ABC):
@@ -32,11 +24,13 @@ class Extractor(ABC):
         prepared_for: digest of the data and name of the device that it is prepared for; None before.
         suffix: appended to the names of the numbers that depend on this extractor, for example "fid-pixels". Only the
             numbers of Inception keep the published names.
+        published: names of numbers that have another name with this extractor, without suffix.
         alternative: what to use instead, if a run was trained against its network.
     """
 
     prepared_for: tuple[str, str] | None = None
     suffix: str
+    published: Mapping[str, str] = {}
     alternative = "extractor=classifier, or extractor=pixels"
 
     def prepare(self, data: ImageDataModule, device: Any, rows: Tensor | None = None) -> None:
@@ -54,7 +48,7 @@ class Extractor(ABC):
 
     def number_name(self, number: str) -> str:
         """Return the name of a metric's number that is computed from these features."""
-        return number + self.suffix
+        return self.published.get(number, number + self.suffix)
 
     @abstractmethod
     def __call__(self, images: Tensor) -> Features:
@@ -152,138 +146,3 @@ def _task_of(data: ImageDataModule) -> Task:
     if label is not None and len(given := label[label >= 0]) and given.max() > given.min():
         return Labels(label, len(data.classes))
     return Rotations(data.size) if attributes is None else Attributes(attributes)
-
-
-class _Pretrained(Extractor):
-    """A network with pretrained weights, for images with one or three channels."""
-
-    network: nn.Module
-    hash: str
-
-    def prepare(self, data: ImageDataModule, device: Any, rows: Tensor | None = None) -> None:
-        super().prepare(data, device, rows)
-        if data.channels not in (1, 3):
-            raise UserError(
-                f"{type(self).__name__} supports 1 or 3 channels, not {data.channels} channels: extractor=pixels"
-            )
-        self.network = self.load().eval().requires_grad_(False).to(device)
-        self.hash = hash_weights(self.network)
-
-    def provenance(self) -> Provenance:
-        file = getattr(self, "weights", None)
-        return of_weights(self.protocol()["name"], self.network, Path(file).expanduser() if file else None)
-
-    @abstractmethod
-    def load(self) -> nn.Module:
-        """Build the network and load its weights.
-
-        Raises:
-            UserError: the package or the weights are missing, or the file holds other weights.
-        """
-
-
-class Inception(_Pretrained):
-    """Use the pool features and the logits of Inception-v3 of 2015-12-05, the network of FID and Inception Score.
-
-    The port and the resizing, as in TensorFlow 1, are those of torch-fidelity.
-
-    Args:
-        weights: a local copy of `weights-inception-2015-12-05-6726825d.pth`; null: download it.
-
-    Reference: Heusel 2017, arXiv:1706.08500.
-    """
-
-    suffix = ""
-
-    def __init__(self, weights: str | None = None) -> None:
-        self.weights = weights
-
-    def load(self) -> nn.Module:
-        try:
-            from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-        except ImportError as error:
-            raise UserError("extractor=inception needs torch-fidelity: pip install 'oakleaf[inception]'") from error
-        file = _weights_file(self.weights)
-        try:
-            return FeatureExtractorInceptionV3("inception-v3-compat", ["2048", "logits_unbiased"], file)
-        except (URLError, OSError) as error:
-            raise UserError(
-                f"Inception's weights cannot be downloaded ({error}); download {INCEPTION} elsewhere and set "
-                "extractor.weights=FILE, or use extractor=classifier, which needs no download"
-            ) from error
-        except RuntimeError as error:
-            raise UserError(f"extractor.weights={self.weights}: these are not Inception's weights") from error
-
-    @torch.no_grad()
-    def __call__(self, images: Tensor) -> Features:
-        x = as_bytes(images.to(self.device)).expand(-1, 3, -1, -1)
-        features, logits = self.network(x)
-        return Features(features, logits)
-
-    def protocol(self) -> dict[str, Any]:
-        return {"name": "inception-2015-12-05", "hash": self.hash, "resize": "bilinear to 299 px as in TensorFlow 1"}
-
-
-class DINOv2(_Pretrained):
-    """Use the class token of DINOv2.
-
-    Distances of these features agree better with human judgement than those of Inception (Stein 2023).
-
-    Args:
-        model: the name of the network in timm.
-        weights: a local copy of the weights; null: download them.
-
-    Reference: Oquab 2023, arXiv:2304.07193; Stein 2023, arXiv:2306.04675.
-    """
-
-    suffix = "-dinov2"
-
-    def __init__(self, model: str = "vit_large_patch14_dinov2.lvd142m", weights: str | None = None) -> None:
-        self.model, self.weights = model, weights
-
-    def load(self) -> nn.Module:
-        try:
-            import timm
-        except ImportError as error:
-            raise UserError("extractor=dinov2 needs timm: pip install 'oakleaf[dinov2]'") from error
-        file = _weights_file(self.weights)
-        local: dict[str, Any] = {"pretrained_cfg_overlay": {"file": file}} if file else {}
-        try:
-            return timm.create_model(self.model, pretrained=True, num_classes=0, img_size=224, **local)
-        except Exception as error:  # the client of the model hub raises errors of many types
-            reason = first_line(error)
-            raise UserError(
-                f"{self.model} cannot be loaded ({reason[:200]}); set extractor.weights=FILE to a local copy, or use "
-                "extractor=classifier, which needs no download"
-            ) from error
-
-    @torch.no_grad()
-    def __call__(self, images: Tensor) -> Features:
-        x = as_bytes(images.to(self.device)).expand(-1, 3, -1, -1).float() / 255
-        x = interpolate(x, (224, 224), mode="bicubic", antialias=True).clamp(0, 1)
-        mean, sd = (
-            torch.tensor(v, device=x.device)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-        )
-        return Features(self.network((x - mean) / sd).float(), None)
-
-    def protocol(self) -> dict[str, Any]:
-        return {"name": self.model, "hash": self.hash, "resize": "bicubic to 224 px, antialiased"}
-
-
-def _weights_file(path: str | None) -> str | None:
-    """Check that a file holds weights only, because the packages' loaders would execute code in a pickle file.
-
-    Raises:
-        UserError: the file is missing, or holds anything but weights.
-    """
-    if path is None:
-        return None
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise UserError(f"extractor.weights={path}: there is no such file")
-    if file.suffix != ".safetensors":
-        try:
-            torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise UserError(f"extractor.weights={path}: this is not a file of weights, or it is damaged") from error
-    return str(file)

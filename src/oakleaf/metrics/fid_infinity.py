@@ -25,8 +25,8 @@ class FrechetInfinity(Metric):
     from too few real images, and its own standard error is larger than that of `fid`.
 
     Args:
-        points: the number of sizes, evenly spaced from a tenth of the samples, and at least four times as many as there
-            are features, to all of them.
+        points: the number of sizes, evenly spaced from a tenth of the samples (at least four times the number of
+            features) to all of them.
 
     Reference: Chong & Forsyth 2019, arXiv:1911.07023, section 3.
     """

@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from oakleaf.metrics.evaluation_data import EvaluationData
 from oakleaf.metrics.image_set import ImageSet
 from oakleaf.metrics.metric import Better, Metric
 from oakleaf.metrics.standard_errors import difference_interval, standard_errors
+from oakleaf.metrics.truncation import truncation_curve
 from oakleaf.runtime.run_dir import atomic_write
 from oakleaf.runtime.version import VERSION
 from oakleaf.sampling.truncation import truncated
@@ -118,7 +119,9 @@ def evaluate_metrics(metrics: Mapping[str, Metric], evaluation: EvaluationData) 
 def truncated_results(
     metrics: Mapping[str, Metric], evaluation: EvaluationData, truncations: Sequence[float | None]
 ) -> EvaluationResults:
-    """Compute all metrics for samples of each truncation; the real-data baseline and the pictures for the first.
+    """Compute all metrics for samples of each truncation, and the pictures for the first.
+
+    With several truncations, precision and recall are plotted in the picture `truncation`.
 
     Args:
         metrics: the metrics by their configuration names.
@@ -129,15 +132,15 @@ def truncated_results(
         UserError: the samples of the model cannot be truncated.
     """
     results = EvaluationResults()
-    baseline: dict[str, float | None] = {}
     for number, truncation in enumerate(truncations):
         truncated(evaluation.module.game, evaluation.module.game.sample_inputs(1), truncation)  # raises if it cannot be
         part = evaluate_metrics(metrics, evaluation.truncated(truncation) if number else evaluation)
-        baseline = {score.name: score.baseline for score in part.scores} if number == 0 else baseline
-        results.scores += [replace(score, baseline=baseline.get(score.name)) for score in part.scores]
+        results.scores += part.scores
         results.failures |= part.failures
         results.notes |= part.notes
         results.pictures = part.pictures | results.pictures
+    if curve := truncation_curve(results.scores):
+        results.pictures["truncation"] = curve
     return results
 
 
@@ -236,7 +239,24 @@ def table(results: EvaluationResults) -> str:
         lines.append(f"{score.name:{width}s} {padded}  {score.better}".rstrip())
     lines += [f"{name:{width}s} {reason}" for name, reason in results.failures.items()]
     lines += [f"{name}: {reason}" for name, reason in results.notes.items()]
-    return "\n".join(lines)
+    return "\n".join(lines + _warnings(results))
+
+
+def _warnings(results: EvaluationResults) -> list[str]:
+    """Name the numbers for which two equally good runs can be further apart than this run is from the baseline."""
+    coarse = {
+        score.name: score.resolution
+        for score in results.scores
+        if score.resolution and score.baseline is not None and abs(score.value - score.baseline) < score.resolution
+    }
+    if not coarse:
+        return []
+    listing = ", ".join(f"{name} {_format(resolution)}" for name, resolution in coarse.items())
+    count = max(score.protocol["fake"] or 0 for score in results.scores if score.name in coarse)
+    return [
+        f"{count:,} samples do not tell this run from real images, nor two such runs apart, by these numbers if they "
+        f"differ by less than: {listing}"
+    ]
 
 
 def _truncation_table(results: EvaluationResults, truncations: Sequence[float | None]) -> str:

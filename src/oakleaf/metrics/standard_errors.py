@@ -5,7 +5,6 @@ from math import hypot, sqrt
 from statistics import stdev
 
 import torch
-from scipy.stats import t as student_t
 from torch import Tensor
 
 from oakleaf.runtime.seeds import derive_seed
@@ -46,5 +45,7 @@ def difference_interval(difference: float, one: float, two: float, resamples: in
         two: standard error of the second number.
         resamples: the number of halves by which both were estimated.
     """
+    from scipy.stats import t as student_t  # takes longer to import than a short evaluation during training
+
     margin = float(student_t.ppf((1 + CONFIDENCE) / 2, resamples - 1)) * hypot(one, two)
     return difference - margin, difference + margin
