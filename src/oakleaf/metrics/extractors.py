@@ -13,6 +13,7 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 from oakleaf.config.types import PositiveInt
 from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.errors import UserError, first_line
+from oakleaf.frozen import FrozenNetwork
 from oakleaf.frozen.classifier import Training, cached_classifier, nine_tenths, scaled
 from oakleaf.frozen.provenance import Provenance, of_weights
 from oakleaf.frozen.tasks import Attributes, Labels, Part, Rotations, Task
@@ -152,6 +153,37 @@ def _task_of(data: ImageDataModule) -> Task:
     if label is not None and len(given := label[label >= 0]) and given.max() > given.min():
         return Labels(label, len(data.classes))
     return Rotations(data.size) if attributes is None else Attributes(attributes)
+
+
+class FrozenFeatures(Extractor):
+    """Use the embedding and the logits of a frozen network.
+
+    Args:
+        network: the network (`oakleaf.frozen`); one that is trained here is trained on the real images.
+        name: what is appended to the names of the numbers.
+    """
+
+    def __init__(self, network: FrozenNetwork, name: str = "frozen") -> None:
+        self.network, self.suffix = network, f"-{name}"
+
+    def prepare(self, data: ImageDataModule, device: Any, rows: Tensor | None = None) -> None:
+        super().prepare(data, device, rows)
+        self.network.to(device).initialize(data)
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Features:
+        output = self.network(scaled(images, self.device))
+        if output.embedding is None:
+            raise UserError(f"{self.network.source} has no embedding, which metrics compare")
+        return Features(output.embedding.float(), None if output.logits is None else output.logits.float())
+
+    def protocol(self) -> dict[str, Any]:
+        size = self.network.preprocessing.expected.size
+        resize = "none" if size is None else f"to {size} px, antialiased"
+        return {"name": self.network.source, "hash": self.network.provenance.hash, "resize": resize}
+
+    def provenance(self) -> Provenance:
+        return self.network.provenance
 
 
 class _Pretrained(Extractor):
