@@ -18,7 +18,7 @@ from reference_tables import DATA_NEEDS, GROUPS, INTRODUCTIONS, LOGGED_NAMES
 
 from oakleaf.augment import consistency
 from oakleaf.builder.compose import compose_config
-from oakleaf.losses import conditioning_augmentation, lecam, likelihood, penalties, terms, translation
+from oakleaf.losses import conditioning_augmentation, lecam, likelihood, penalties, recognition, terms, translation
 
 ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "conf"
@@ -284,7 +284,7 @@ def losses() -> str:
         rows.append([code(path.stem), summary(target), papers(path), short(target), code(norm), added])
     divergences = choice_table("loss/divergence", "divergence")
     found = subclasses(
-        terms.Term, terms, penalties, likelihood, translation, conditioning_augmentation, lecam, consistency
+        terms.Term, terms, penalties, likelihood, translation, conditioning_augmentation, lecam, consistency, recognition
     )
     return page(
         "losses",
@@ -362,6 +362,15 @@ def conditions() -> str:
         rows.append([code(path.stem), header(path), code(key), short(node["_target_"]), summary(node["_target_"])])
     head = ["model/condition=", "what", "rows of the batch", "class", "how y is made"]
     return page("conditions", table(head, rows))
+
+
+def frozen() -> str:
+    rows = []
+    for path in choices("model/frozen"):
+        node = plain(path)
+        keys = ", ".join(code(key) for key in node if not key.startswith("_"))
+        rows.append([code(path.stem), short(node["_target_"]), header(path), keys])
+    return page("frozen", table(["+model/frozen@model.frozen.NAME=", "class", "what it is", "keys"], rows))
 
 
 def metrics() -> str:
@@ -481,6 +490,7 @@ PAGES = {
     "optim.md": (optimizers, "optimizers and schedules, `optim=`"),
     "data.md": (data, "data sets, `data=`"),
     "conditions.md": (conditions, "conditions, `model/condition=`"),
+    "frozen.md": (frozen, "frozen networks, `model/frozen=`"),
     "metrics.md": (metrics, "metrics and extractors, `metric=`, `extractor=`"),
     "modes.md": (modes, "ways to sample, `mode=`"),
     "experiments.md": (experiments, "published configurations, `experiment=`"),

@@ -276,6 +276,12 @@ GROUPS = {
         "oakleaf.conditioning.condition.Condition",
         "What generator and discriminator are conditioned on.",
     ),
+    "model/frozen": (
+        "model.frozen.NAME",
+        "oakleaf.frozen",
+        "oakleaf.frozen.network.FrozenNetwork",
+        "A network that terms, conditions or critics use and that is not trained.",
+    ),
     "model/player": (
         "optim.encoder",
         "oakleaf.optim",
@@ -509,6 +515,12 @@ The densities of `data=toy`.
 
 A condition turns rows of a batch into the input y that generator and discriminator receive besides latents and
 images. The data set must provide these rows.
+""",
+    "frozen": """
+# Frozen networks: `model/frozen=`
+
+Networks that terms, conditions, critics and metrics use and that no player trains
+([frozen_networks.md](../frozen_networks.md)). `+model/frozen@model.frozen.eye=label` adds one of the name `eye`.
 """,
     "metrics": """
 # Metrics: `metric=`

@@ -19,6 +19,7 @@ from helpers.training import Fit, built
 from oakleaf.data import Images, decoding
 from oakleaf.data.cache import decode_to_cache
 from oakleaf.data.celeba import CelebA
+from oakleaf.data.utkface import UTKFace
 from oakleaf.data.folder import Folder
 from oakleaf.data.pictures import to_8bit
 from oakleaf.data.resize import CropResize, PictureTooSmall
@@ -464,3 +465,20 @@ def test_the_name_of_a_folder_may_have_any_characters(tmp_path: Path) -> None:
     options = ["data=folder", f"data.root={root}", "data.size=16", "trainer=cpu", "max_images=3", "logger=csv", *SMALL]
     result = quick("train", *options, "callbacks={}", folder=tmp_path)
     assert result.returncode == 0, result.stderr
+
+
+def test_celeba_knows_the_persons_and_utkface_the_ages(tmp_path: Path) -> None:
+    root = celeba(tmp_path / "celeba")
+    assert "identity" not in CelebA(root).labels
+    names = [file.name for file in CelebA(root).files]
+    (root / "identity_CelebA.txt").write_text(f"{names[0]} 7\n{names[2]} 9\n")
+    assert CelebA(root).labels["identity"].tolist() == [7, -1, 9, -1]
+    (root / "identity_CelebA.txt").write_text(f"{names[0]} someone\n")
+    with pytest.raises(UserError, match="identity_CelebA: each line is a file and a number"):
+        CelebA(root)
+    for name in ("26_0_2_2017.jpg", "20170104_1.jpg", "me.jpg", "100_1_0_x.jpg"):
+        picture(tmp_path / "utkface" / name)
+    found = UTKFace(tmp_path / "utkface")
+    assert dict(zip([file.name for file in found.files], found.labels["age"].tolist())) == {
+        "100_1_0_x.jpg": 100, "20170104_1.jpg": -1, "26_0_2_2017.jpg": 26, "me.jpg": -1,
+    }  # fmt: skip

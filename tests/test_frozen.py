@@ -28,6 +28,7 @@ from oakleaf.frozen import network as frozen_network
 from oakleaf.frozen.classifier import Training
 from oakleaf.frozen.provenance import Provenance, of_weights, same_network
 from oakleaf.gan import GAN
+from oakleaf.losses.recognition import Perceptual
 
 TRAINING = "{_target_:oakleaf.frozen.classifier.Training,images:4000,epochs:2,width:8,features:16}"
 EYE = (
@@ -403,3 +404,19 @@ def test_a_generator_conditioned_on_a_code_is_exported_with_its_network(fit: Fit
     code = module.game.condition.encode(images)  # the code itself can be given
     torch.testing.assert_close(module.sample({"latent": z, "code": code}), expected)
     assert isinstance(generator.game.frozen["eye"], FrozenNetwork)
+
+
+@pytest.mark.slow
+def test_a_player_step_with_frozen_networks_compiles_as_one_graph(trained: Any) -> None:
+    """The first layers of the frozen network as a perceptual term, and its logits."""
+    module, data, _ = trained
+    game = copy.deepcopy(module.game)
+    game.terms["generator"]["same"] = Perceptual("eye", ["maps.0", "maps.1"])
+    batch = data.batch(torch.arange(8))
+    losses = []
+    for compute in (game.player_losses, torch.compile(game.player_losses, fullgraph=True, backend="aot_eager")):
+        torch.manual_seed(3)
+        losses.append(compute("generator", batch, 1, 0)[0])
+    assert losses[0].keys() == {"adversarial", "class", "same"} == losses[1].keys()
+    for name, value in losses[0].items():
+        torch.testing.assert_close(value, losses[1][name])

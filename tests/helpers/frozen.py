@@ -43,5 +43,5 @@ class Fixed(FrozenNetwork):
 
 def ready(network: FrozenNetwork) -> FrozenNetwork:
     """Return a network with the weights of its source."""
-    network.provenance, network.reason = network.read(), ""
+    network.initialize()
     return network

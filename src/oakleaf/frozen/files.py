@@ -1,5 +1,6 @@
 """Frozen networks whose weights come from a file."""
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from oakleaf.frozen.network import FrozenNetwork, Returns
 from oakleaf.frozen.preprocessing import Input
 from oakleaf.frozen.provenance import Provenance, of_weights
 from oakleaf.frozen.reading import Weights, existing_file, load_weights, read_weights
+from oakleaf.frozen.tflite import TFLiteNetwork, read_graph
 from oakleaf.runtime.checkpoint_io import READ_ERRORS
 
-PROGRAM = ".pt2"
+PROGRAMS = (".pt2", ".tflite")
 
 
 class WeightsFile(FrozenNetwork):
@@ -63,13 +65,14 @@ class WeightsFile(FrozenNetwork):
 
 
 class FromFile(WeightsFile):
-    """Any network with the weights of a file, or a program of `torch.export` with its own.
+    """Any network with the weights of a file, or a program: a file that has the computation as well.
 
-    A program (`.pt2`) needs no architecture; its layers are the modules that it was exported from. Checkpoints never
-    contain it. It must accept any batch size, and its output is as for `FrozenNetwork`.
+    Programs are those of `torch.export` (`.pt2`), whose layers are the modules that were exported, and models of
+    TensorFlow Lite (`.tflite`), whose layers are `op0`, `op1`, ... Checkpoints never contain them. A program of
+    `torch.export` must accept any batch size, and its output is as for `FrozenNetwork`.
 
     Args:
-        file: `.safetensors`, a file of `torch.save` with a state dict, or `.pt2`.
+        file: `.safetensors`, a file of `torch.save` with a state dict, `.pt2` or `.tflite`.
         network: the architecture; null for a program.
         input: what the network expects as its input; null: images in [-1, 1] of any size with three channels.
         embedding: name of the layer whose input is the embedding; null: the first of two outputs, or none.
@@ -90,9 +93,10 @@ class FromFile(WeightsFile):
         returns: Returns = "logits",
         prefix: str = "",
     ) -> None:
-        self.prefix, self.is_program = prefix, Path(file).suffix == PROGRAM
+        self.prefix, self.is_program = prefix, Path(file).suffix in PROGRAMS
         if network is None and not self.is_program:
-            raise UserError(f"FromFile: file={file}: network= is missing; only a program ({PROGRAM}) needs none")
+            kinds = " or ".join(PROGRAMS)
+            raise UserError(f"FromFile: file={file}: network= is missing; only a program ({kinds}) needs none")
         if self.is_program:
             self.complete = False
         self.given_embedding = embedding
@@ -115,9 +119,14 @@ class FromFile(WeightsFile):
     def _read_program(self) -> Provenance:
         file = self.path()
         try:
-            module: Any = torch.export.unflatten(torch.export.load(file))
-        except READ_ERRORS as error:
-            raise UserError(f"{file} is not a program of torch.export, or it is damaged") from error
+            if file.suffix == ".tflite":
+                module: Any = TFLiteNetwork(read_graph(file))
+            else:
+                module = torch.export.unflatten(torch.export.load(file))
+        except NotImplementedError as error:
+            raise UserError(f"{file}: {error} is not known here") from error
+        except (*READ_ERRORS, struct.error) as error:
+            raise UserError(f"{file} is not a {file.suffix} program, or it is damaged ({type(error).__name__})") from error
         self.embedding_layer = self.given_embedding
         self._adopt(module.to(self.preprocessing.factor.device))
         self._check_batch(file)

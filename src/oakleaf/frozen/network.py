@@ -90,11 +90,14 @@ class FrozenNetwork(nn.Module):
             UserError: the weights are not there, or are those of another network.
         """
 
-    def initialize(self, data: ImageDataModule) -> None:
+    def initialize(self, data: ImageDataModule | None = None) -> None:
         """Get the weights, once, before the first iteration of a new run; equal in all processes.
 
         Args:
-            data: the training data, after `setup`.
+            data: the training data, after `setup`; only networks that are trained on them need them.
+
+        Raises:
+            UserError: the weights are not there, or are those of another network.
         """
         self.provenance = self.read()
         self.reason = ""

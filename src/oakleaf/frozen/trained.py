@@ -84,16 +84,22 @@ class Trained(FrozenNetwork):
         """Raise an error, because the weights are in checkpoints, and nowhere else."""
         raise UserError("the checkpoint does not contain its weights")
 
-    def initialize(self, data: ImageDataModule) -> None:
+    def initialize(self, data: ImageDataModule | None = None) -> None:
         """Train the network, or read it from the cache; the other processes get the first one's weights.
 
         Raises:
             UserError: the data lack the row that the task needs, or have other classes, channels or another size.
         """
-        found: list[Provenance] = [self.provenance]
-        distributed.run_on_rank_zero(lambda: found.__setitem__(0, self._train(data)))
+        if data is None:
+            raise UserError(f"{self.source} is trained on the data of a run, which are missing")
+
+
+        def train() -> None:
+            self.provenance = self._train(data)
+
+        distributed.run_on_rank_zero(train)
         distributed.broadcast_tensors([*self.network.parameters(), *self.network.buffers()])
-        self.provenance = distributed.broadcast_object(found[0])
+        self.provenance = distributed.broadcast_object(self.provenance)
         self.reason = ""
 
     def _train(self, data: ImageDataModule) -> Provenance:
