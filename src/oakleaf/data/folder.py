@@ -135,6 +135,11 @@ def find_pictures(root: Path, key: str = "data.root") -> list[Path]:
     return files
 
 
+def find_files(root: Path) -> list[Path]:
+    """List all files below a folder, sorted by path, without hidden ones."""
+    return sorted(path for path in _walk(root) if path.is_file())
+
+
 def _walk(root: Path) -> Iterator[Path]:
     """The files below a folder, without hidden ones. Links are followed, and each real folder is visited once."""
     visited: set[str] = set()

@@ -1,0 +1,114 @@
+"""Pictures in a folder, in a ZIP archive or in one array, for comparing sets of pictures without a data set's YAML."""
+
+import hashlib
+import io
+import threading
+import zipfile
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from oakleaf.data.folder import Folder
+from oakleaf.data.pictures import Picture, picture_extensions
+from oakleaf.data.sources import Source
+from oakleaf.errors import UserError, first_line
+
+
+class Archive(Source):
+    """The pictures of a ZIP archive, in the order of their names; hidden files are left out.
+
+    Args:
+        file: the archive.
+
+    Raises:
+        UserError: it is no ZIP archive, or holds no pictures.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.labels = file, {}
+        self.lock = threading.Lock()  # pictures are decoded by several threads, and an archive has one position
+        try:
+            self.archive = zipfile.ZipFile(file)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise UserError(f"{file} is not a ZIP archive, or it is damaged ({first_line(error)})") from error
+        extensions = picture_extensions()
+        infos = (info for info in self.archive.infolist() if Path(info.filename).suffix.lower() in extensions)
+        visible = (info for info in infos if not any(part.startswith((".", "__")) for part in Path(info.filename).parts))
+        self.members = sorted(visible, key=lambda info: info.filename)
+        if not self.members:
+            raise UserError(f"{file} holds no pictures")
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def read(self, index: int) -> Image.Image:
+        with self.lock:
+            content = self.archive.read(self.members[index])
+        return Image.open(io.BytesIO(content))
+
+    def name(self, index: int) -> str:
+        return f"{self.file}: {self.members[index].filename}"
+
+    @cached_property
+    def digest(self) -> str:
+        known = [(info.filename, info.CRC, info.file_size) for info in self.members]
+        return hashlib.blake2b(repr(known).encode(), digest_size=16).hexdigest()
+
+
+class ArrayFile(Source):
+    """The pictures of one `.npy` file, such as `samples.npy` of sample.py; they stay on the disk.
+
+    Args:
+        file: an array [N, H, W], [N, H, W, C] or [N, C, H, W] of bytes.
+
+    Raises:
+        UserError: it holds something else.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.labels = file, {}
+        try:
+            self.array: Any = np.load(file, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{file} is not an array of NumPy, or it is damaged ({first_line(error)})") from error
+        if self.array.ndim == 4 and self.array.shape[1] in (1, 3, 4) and self.array.shape[3] not in (1, 3, 4):
+            self.array = self.array.transpose(0, 2, 3, 1)
+        if self.array.ndim not in (3, 4) or not len(self.array) or self.array.dtype.kind not in "uif":
+            shape = f"{self.array.dtype} {list(self.array.shape)}"
+            raise UserError(f"{file} holds {shape}; pictures are [N, H, W], [N, H, W, C] or [N, C, H, W]")
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def read(self, index: int) -> Picture:
+        values = np.ascontiguousarray(self.array[index])
+        if values.dtype != np.uint8 or (values.ndim == 3 and values.shape[2] not in (1, 3, 4)):
+            return values
+        return Image.fromarray(values.squeeze(2) if values.ndim == 3 and values.shape[2] == 1 else values)
+
+    def name(self, index: int) -> str:
+        return f"{self.file}: image {index}"
+
+    @cached_property
+    def digest(self) -> str:
+        total = hashlib.blake2b(repr((self.array.shape, str(self.array.dtype))).encode(), digest_size=16)
+        for part in range(0, len(self.array), 1024):
+            total.update(np.ascontiguousarray(self.array[part : part + 1024]).data)
+        return total.hexdigest()
+
+
+def picture_set(place: Path) -> Source:
+    """Return the pictures of a folder, of a `.zip` file or of a `.npy` file.
+
+    Raises:
+        UserError: there is none of them, or it holds no pictures.
+    """
+    kinds = {".zip": Archive, ".npy": ArrayFile}
+    if place.is_file() and place.suffix.lower() in kinds:
+        return kinds[place.suffix.lower()](place)
+    if place.is_file():
+        raise UserError(f"{place}: a folder of pictures, a .zip or a .npy file is needed")
+    return Folder(place, upscale=True)
