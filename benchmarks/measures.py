@@ -65,7 +65,7 @@ METRICS: dict[str, Callable[[], Metric]] = {
     "conditional_accuracy": ConditionalAccuracy,
     "one_nn": OneNN,
 }
-MOVES = {  # what a fault does to a number, compared with real images, at the largest count: "+" more, "-" less, "=" none
+MOVES = {  # what a fault does to a number, compared with real images, at the largest count: "+" more, "-" less
     "fid": {"half of the classes": "+", "one class": "+", "blurred": "+", "noise": "+", "averages of two": "+",
             "40 images repeated": "+"},
     "fid_infinity": {"half of the classes": "+", "one class": "+", "noise": "+", "averages of two": "+"},
@@ -175,7 +175,9 @@ def measure(metric: Metric, evaluation: EvaluationData, samples: ImageSet, resam
 
 
 def evaluation_of(data: Pictures, count: int, cache: str) -> EvaluationData:
-    module: Any = SimpleNamespace(device=torch.device("cpu"), trained_on="", game=SimpleNamespace(condition=None, frozen={}))
+    module: Any = SimpleNamespace(
+        device=torch.device("cpu"), trained_on="", game=SimpleNamespace(condition=None, frozen={})
+    )
     extractor = Classifier(Training())
     evaluation = EvaluationData(module, data, extractor, fake=count, real=50_000)
     evaluation.prepare()
@@ -227,7 +229,7 @@ def check(found: dict[str, Any], resamples: int) -> list[str]:
 
 
 def tables() -> list[str]:
-    """The tables of all results, one for each number: a row for each kind of samples, a column for each set and count."""
+    """The tables of all results, one for each number: rows are kinds of samples, columns sets and counts."""
     results = {file.stem: json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))}
     columns = [(name, count) for name, result in results.items() for count in result["numbers"]]
     names = dict.fromkeys(

@@ -284,7 +284,15 @@ def losses() -> str:
         rows.append([code(path.stem), summary(target), papers(path), short(target), code(norm), added])
     divergences = choice_table("loss/divergence", "divergence")
     found = subclasses(
-        terms.Term, terms, penalties, likelihood, translation, conditioning_augmentation, lecam, consistency, recognition
+        terms.Term,
+        terms,
+        penalties,
+        likelihood,
+        translation,
+        conditioning_augmentation,
+        lecam,
+        consistency,
+        recognition,
     )
     return page(
         "losses",

@@ -19,13 +19,13 @@ from helpers.training import Fit, built
 from oakleaf.data import Images, decoding
 from oakleaf.data.cache import decode_to_cache
 from oakleaf.data.celeba import CelebA
-from oakleaf.data.utkface import UTKFace
 from oakleaf.data.folder import Folder
 from oakleaf.data.pictures import to_8bit
 from oakleaf.data.resize import CropResize, PictureTooSmall
 from oakleaf.data.sampling import DeviceLoader, EpochSampler, WorkerLoader
 from oakleaf.data.sources import digits, torchvision_set
 from oakleaf.data.transforms import random_flip
+from oakleaf.data.utkface import UTKFace
 from oakleaf.errors import UserError
 from oakleaf.runtime.memory import available_bytes, total_bytes
 

@@ -1,6 +1,8 @@
 """An exported generator draws what the checkpoint draws, and needs nothing else."""
 
+import contextlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import oakleaf
 from helpers.commands import quick
@@ -19,6 +22,7 @@ from helpers.disk import full_disk
 from helpers.training import Fit, built
 from oakleaf.builder.load import load
 from oakleaf.errors import UserError
+from oakleaf.runtime.checkpoint_io import file_hash
 
 SHORT = ["data.batch_size=8", "max_images=16", "callbacks.samples=null"]
 
@@ -56,7 +60,9 @@ def test_every_kind_of_generator_is_exported_and_loaded_again(
     assert sorted(card["files"]) == sorted(formats.split(","))
     assert all(one["largest_difference"] <= 1e-5 for one in card["files"].values())
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"card.json"} | {one["name"] for one in card["files"].values()}
+    written = {"card.json", "README.md"} | {one["name"] for one in card["files"].values()}
+    shown = {"samples.png"} if inputs == ["latent"] else set()  # conditions are rows of the training data
+    assert names == written | shown
     generator, module = oakleaf.from_pretrained(tmp_path / "out"), load(run)
     rows = module.game.sample_inputs(3)
     torch.manual_seed(1)
@@ -257,3 +263,49 @@ def test_user_errors_of_export_are_sentences(exported: Path, tmp_path: Path) -> 
 def test_importing_oakleaf_imports_no_torch(fit: Fit) -> None:
     code = "import sys, oakleaf; oakleaf.__all__; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_the_readme_is_a_model_card_that_the_hub_reads(tmp_path: Path, captions: Path) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    run = trained("acgan", tmp_path / "run", captions)
+    protocol = {"checkpoint_hash": file_hash(run / "checkpoints/last.ckpt"), "fake": 300, "real": 1198}
+    scores = [{"name": "fid-classifier", "value": 12.5, "real": 1.5, "better": "lower", "protocol": protocol}]
+    (run / "metrics.json").write_text(json.dumps(scores))
+    result = quick("export", f"checkpoint={run}", "out=out", "license=mit", "samples=20", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    card = hub.ModelCard.load(tmp_path / "out" / "README.md")
+    data = card.data.to_dict()
+    assert (data["license"], data["library_name"]) == ("mit", "oakleaf")
+    assert data["pipeline_tag"] == "unconditional-image-generation"
+    (found,) = card.data.eval_results
+    assert (found.metric_type, found.metric_value, found.dataset_name) == ("fid", 12.5, "digits")
+    text = card.text
+    for part in (
+        "![samples](samples.png)",
+        'oakleaf.from_pretrained("out")',
+        "| fid-classifier | 12.5 | 1.5 | lower |",
+    ):
+        assert part in text
+    assert "0 0, 1 1, 2 2" in text  # the classes
+    assert Image.open(tmp_path / "out" / "samples.png").width > 100
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    with contextlib.chdir(tmp_path):
+        exec(compile(code, "README.md", "exec"), {})
+    assert Image.open(tmp_path / "samples.png").width > 100
+
+
+@pytest.mark.slow
+def test_push_to_hub_uploads_the_readme_and_the_samples(tmp_path: Path, captions: Path) -> None:
+    pytest.importorskip("huggingface_hub")
+    run = trained("dcgan", tmp_path / "run", captions)
+    with mock.patch("huggingface_hub.HfApi") as api:
+        api.return_value.upload_folder.return_value = "https://hub/me/faces"
+        result = quick("export", f"checkpoint={run}", "out=out", "push_to_hub=me/faces", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "https://hub/me/faces" in result.stdout
+    uploaded = Path(api.return_value.upload_folder.call_args.kwargs["folder_path"])
+    assert {path.name for path in (tmp_path / uploaded).iterdir()} == {
+        "README.md", "card.json", "generator.safetensors", "samples.png",
+    }  # fmt: skip
+    assert 'from_pretrained("me/faces")' in (tmp_path / uploaded / "README.md").read_text()
+    assert "license" not in (tmp_path / uploaded / "README.md").read_text().split("---")[1]

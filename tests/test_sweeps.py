@@ -17,17 +17,21 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
+from scipy.stats import ttest_rel
 
 from helpers.commands import command, quick
-from helpers.composing import ROOT, SMALL
+from helpers.composing import ROOT, SMALL, composed
 from oakleaf.config.overrides import quote
 from oakleaf.errors import UserError
+from oakleaf.report.charts import Series
 from oakleaf.runtime.checkpoint_io import read_checkpoint
 from oakleaf.runtime.locks import file_lock, is_locked
 from oakleaf.sweeps.devices import reserve_gpus
+from oakleaf.sweeps.grid import sweeper_overrides
 from oakleaf.sweeps.job_state import JOB, LOCK, SWEEP, Job, current_job, read_job, write_job, write_json
 from oakleaf.sweeps.names import combinations, job_name, sweep_name
-from oakleaf.sweeps.ranking import rank
+from oakleaf.sweeps.page import mean_over_seeds
+from oakleaf.sweeps.ranking import Difference, describe, differences, rank, verdict
 from oakleaf.sweeps.report import _ranking_score
 from oakleaf.sweeps.status import status
 
@@ -165,7 +169,7 @@ def test_the_ranking_is_over_seeds_in_the_better_direction() -> None:
         job.scores, job.better = scores, dict.fromkeys(scores, better)
         return job
 
-    for better, expected in (("lower", ["b", "a", "c"]), ("higher", ["a", "b", "c"])):
+    for better, expected in (("lower", ["a", "b", "c"]), ("higher", ["a", "b", "c"])):
         values = [("a", 0, 4.0), ("c", 0, None), ("a", 1, 6.0), ("b", 0, 3.0), ("b", 1, None)]
         ranking = rank([job(loss, seed, value, better) for loss, seed, value in values], "fid")
         assert [one.swept for one in ranking] == [(f"loss={loss}",) for loss in expected]
@@ -296,3 +300,86 @@ def test_a_metric_without_a_score_of_its_name_ranks_by_its_first_number() -> Non
     assert _ranking_score("recall", jobs) == "recall"
     assert _ranking_score("precison", jobs) == "precison"  # not a metric: reported as unknown
     assert _ranking_score("fid", [Job("seed0", [], [])]) == "fid"
+
+
+def scored_jobs(scores: dict[str, list[float | None]]) -> list[Job]:
+    """Jobs of combinations by name, with the score of each seed; None for a job that has failed."""
+    jobs = []
+    for loss, values in scores.items():
+        for seed, value in enumerate(values):
+            job = Job(f"{loss}{seed}", [], [f"loss={loss}", f"seed={seed}"], "failed" if value is None else "done")
+            job.scores = {} if value is None else {"fid": value}
+            job.better = dict.fromkeys(job.scores, "lower")
+            jobs.append(job)
+    return jobs
+
+
+def test_a_combination_without_all_its_seeds_is_never_first() -> None:
+    ranking = rank(scored_jobs({"a": [5.0, 6.0], "b": [1.0, None], "c": [None, None], "d": [7.0, 7.5]}), "fid")
+    assert [one.swept[0][-1] for one in ranking] == ["a", "d", "b", "c"]
+    assert [one.is_complete for one in ranking] == [True, True, False, False]
+    text = verdict(ranking, differences(ranking), "fid")
+    assert "2 of 4 combinations lack seeds" in text
+
+
+def test_differences_are_tested_over_the_shared_seeds() -> None:
+    """The p-values are those of a paired t-test, multiplied as Holm says."""
+    first, near, far = [5.0, 6.0, 7.0, 8.0], [5.3, 5.9, 7.4, 8.1], [9.0, 10.1, 10.9, 12.2]
+    ranking = rank(scored_jobs({"far": far, "first": first, "near": near}), "fid")
+    found = differences(ranking)
+    assert [one.swept[0] for one in ranking] == ["loss=first", "loss=near", "loss=far"]
+    assert found[0] is None
+    p_near, p_far = (ttest_rel(values, first).pvalue for values in (near, far))
+    assert written_difference(found[1]).p == pytest.approx(p_near)
+    assert written_difference(found[2]).p == pytest.approx(2 * p_far)
+    assert not written_difference(found[1]).is_significant
+    assert written_difference(found[2]).is_significant
+    assert describe(found[1]).startswith("none (p = ")
+    assert describe(found[2]).startswith("+4.05 (p < 0.001)") or describe(found[2]).startswith("+4.05 (p = ")
+    text = verdict(ranking, found, "fid")
+    assert "No difference in fid was found between the first one and number 2 " in text
+
+
+def written_difference(difference: Difference | None) -> Difference:
+    assert difference is not None
+    return difference
+
+
+def test_a_test_needs_two_seeds_and_equal_scores_are_no_difference() -> None:
+    single = rank(scored_jobs({"a": [5.0], "b": [6.0]}), "fid")
+    assert written_difference(differences(single)[1]).p is None
+    assert "With one seed the spread is unknown" in verdict(single, differences(single), "fid")
+    same = rank(scored_jobs({"a": [5.0, 6.0], "b": [5.0, 6.0]}), "fid")
+    assert written_difference(differences(same)[1]).p == 1.0
+    other = rank(scored_jobs({"a": [5.0, 6.0], "b": [6.0, 7.0]}), "fid")
+    assert written_difference(differences(other)[1]).is_significant  # the same difference for each seed
+    alone = rank(scored_jobs({"a": [5.0, 6.0]}), "fid")
+    assert verdict(alone, differences(alone), "fid") == ""
+
+
+def test_the_reported_command_reproduces_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = composed()
+    config._set_flag("struct", False)
+    overrides = ["hydra.mode=MULTIRUN", "hydra.sweep.dir=mine/it", "hydra/launcher=parallel", "hydra.job.name=x"]
+    sources = [{"provider": "main", "path": "/x"}, {"provider": "command-line", "path": str(tmp_path / "conf")}]
+    config.hydra = {
+        "sweep": {"dir": "mine/it"},
+        "overrides": {"hydra": overrides},
+        "runtime": {"config_sources": sources},
+    }
+    assert sweeper_overrides(config) == ["hydra/launcher=parallel", "hydra.sweep.dir=mine/it", "--config-dir=conf"]
+    config.hydra.overrides.hydra = ["hydra.mode=MULTIRUN"]
+    config.hydra.runtime.config_sources = []
+    assert sweeper_overrides(config) == []  # then the folder follows from the overrides
+
+
+def test_curves_of_seeds_are_averaged_at_common_places() -> None:
+    one = Series("a", [0, 10, 20], [0.0, 1.0, 2.0])
+    two = Series("a", [0, 5, 15], [2.0, 2.5, 3.5])
+    mean = mean_over_seeds("both", [one, two])
+    assert (mean.x[0], mean.x[-1]) == (0, 15)
+    assert mean.y[0] == pytest.approx(1.0)
+    assert mean.y[-1] == pytest.approx(2.5)
+    assert mean.high[0] - mean.y[0] == pytest.approx(2**0.5)  # the standard deviation with n - 1
+    assert mean_over_seeds("one", [one]).y == one.y

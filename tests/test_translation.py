@@ -613,6 +613,58 @@ def test_a_full_disk_is_reported_with_the_file_it_refuses(run: Path, tmp_path: P
         assert "Traceback" not in result.stderr and not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.slow
+def test_translations_keep_format_and_opacity_and_other_files_are_listed(run: Path, tmp_path: Path) -> None:
+    root, out = tmp_path / "in", tmp_path / "out"
+    root.mkdir()
+    noise = Image.effect_noise((40, 32), 50).convert("RGB")
+    opacity = Image.new("L", (40, 32), 255)
+    opacity.paste(0, (0, 0, 20, 32))
+    for name in ("a.png", "b.webp", "c.tif"):
+        clear = noise.copy()
+        clear.putalpha(opacity)
+        clear.save(root / name, **({"lossless": True} if name == "b.webp" else {}))
+    for name in ("d.jpg", "e.bmp", "f.ppm"):
+        noise.save(root / name)
+    noise.convert("P").save(root / "g.gif", transparency=0)
+    for name in ("notes.txt", "thumbs.db"):
+        (root / name).touch()
+    for size in ("own", "trained"):
+        result = call("translate", f"checkpoint={run}", f"input={root}", f"out={out}", f"size={size}")
+        assert result.returncode == 0, result.stderr
+        assert "7 of 7 pictures translated" in result.stdout
+        assert "notes.txt" in result.stdout and "thumbs.db" in result.stdout
+        for file in root.iterdir():
+            if file.suffix not in (".txt", ".db"):
+                made = Image.open(out / file.name)
+                assert made.format == Image.open(file).format
+                assert made.size == ((40, 32) if size == "own" else (16, 16))
+        for name in ("a.png", "b.webp", "c.tif"):
+            alpha = np.asarray(Image.open(out / name).getchannel("A"))
+            assert (alpha[:, :2] == 0).all()
+            assert (alpha[:, -2:] == 255).all()
+
+
+@pytest.mark.slow
+def test_pairs_side_by_side_are_announced_and_one_half_can_be_translated(run: Path, tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    root.mkdir()
+    left, right = (Image.effect_noise((32, 32), 50).convert("RGB") for _ in range(2))
+    pair = Image.new("RGB", (64, 32))
+    pair.paste(left, (0, 0))
+    pair.paste(right, (32, 0))
+    pair.save(root / "pair.png")
+    left.save(root / "left.png")
+    right.save(root / "right.png")
+    result = call("translate", f"checkpoint={run}", f"input={root}", f"out={tmp_path}/whole")
+    assert "1 pictures are as wide as an input and its target side by side" in result.stdout + result.stderr
+    assert "pair.png" in result.stdout + result.stderr
+    for side in ("left", "right"):
+        half, whole = Translator(str(run), half=side), Translator(str(run))  # type: ignore[arg-type]
+        assert np.array_equal(half(root / "pair.png"), whole(root / f"{side}.png"))
+        assert not half.looks_like_pair(root / "pair.png")
+
+
 @pytest.mark.parametrize("name", ["a.jpg", "a.png"])
 def test_pictures_are_written_atomically(tmp_path: Path, name: str) -> None:
     noise = Image.effect_noise((90, 90), 50)
@@ -637,7 +689,8 @@ def test_a_translation_equals_that_of_the_game_and_depends_on_the_seed(run: Path
     torch.manual_seed(derive_seed(1, "translate"))
     padded = torch.nn.functional.pad(image, (0, 8, 0, 8), "reflect")
     drawn = to_bytes(translator.module.sample({"input": padded}))[0, :, :40, :40]
-    assert (drawn.permute(1, 2, 0).numpy() == one).all()
+    assert (drawn.permute(1, 2, 0).numpy() == one[:, :, :3]).all()
+    assert (one[:, :, 3] == 255).all()  # the picture's own opacity
 
 
 @pytest.mark.parametrize("side", ["right", "left"])

@@ -12,10 +12,10 @@ from oakleaf.config.types import PositiveInt
 from oakleaf.figures.animation import save_gif
 from oakleaf.games import Batch
 from oakleaf.gan import GAN
-from oakleaf.image_grid import interleave
-from oakleaf.runtime.loggers import log_image
+from oakleaf.image_grid import interleave, to_bytes
+from oakleaf.runtime.loggers import log_image, log_table
 from oakleaf.runtime.run_dir import IgnoreFullDisk, atomic_write
-from oakleaf.sampling.figure import draw_samples, images_seen, sample_panel, sample_title
+from oakleaf.sampling.figure import condition_labels, draw_samples, images_seen, sample_panel, sample_title
 from oakleaf.sampling.latents import seeded_inputs
 
 ANIMATION = "animation.gif"
@@ -74,6 +74,17 @@ class Samples(Callback):
         frames, animation = sorted(self.folder.glob("[0-9]*.png")), self.folder / ANIMATION
         if frames and self._write(animation, lambda part: save_gif(frames, part)):
             log_image(trainer.loggers, "animation", animation, pl_module.images_seen)
+        self._log_table(trainer, pl_module)
+
+    def _log_table(self, trainer: Trainer, module: GAN) -> None:
+        """Log the samples with the class or text of each, where the generator has such a condition."""
+        labels = condition_labels(module, self.inputs, drawn=False)
+        if not labels:
+            return
+        pixels = to_bytes(module.sample(self.inputs)).permute(0, 2, 3, 1)
+        if pixels.shape[3] in (1, 3):
+            pictures = [image.squeeze(2).numpy() for image in pixels]
+            log_table(trainer.loggers, "samples_by_condition", labels, pictures, module.images_seen)
 
     def write_grid(self, trainer: Trainer, module: GAN) -> None:
         """Draw the samples and write their grid, unless it was written already."""

@@ -40,6 +40,11 @@ def theory() -> None:
     run("theory")
 
 
+def explore() -> None:
+    """`python explore.py`."""
+    run("explore")
+
+
 def run(name: str) -> None:
     """Run the `main` of `oakleaf.cli.<name>`. SIGINT, SIGTERM and SIGUSR1 end it wherever it is.
 

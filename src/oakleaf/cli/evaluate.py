@@ -1,6 +1,7 @@
 """python evaluate.py: from a checkpoint to numbers with their protocol."""
 
 import logging
+import os
 import sys
 from typing import Any
 
@@ -14,6 +15,8 @@ from oakleaf.runtime.run_dir import make_output_dir, run_dir_of
 
 log = logging.getLogger(__name__)
 
+ALL = 2**31  # more pictures than a set has
+
 
 def main() -> None:
     """Run the command."""
@@ -25,9 +28,15 @@ def evaluate(config: DictConfig) -> None:
 
     The exit code is 1 if a metric failed that the command named, or if all failed.
     """
-    if OmegaConf.is_missing(config, "checkpoint"):
-        raise UserError("checkpoint= is missing: name a run's folder or a checkpoint file")
-    results = evaluate_checkpoint(OmegaConf.to_container(config, resolve=True))
+    options: Any = OmegaConf.to_container(config, resolve=True)
+    if isinstance(config.real, str) or isinstance(config.fake, str):
+        results = evaluate_pictures(options)
+    elif OmegaConf.is_missing(config, "checkpoint"):
+        raise UserError(
+            "checkpoint= is missing: name a run's folder or a checkpoint file, or pictures: real= and fake="
+        )
+    else:
+        results = evaluate_checkpoint(options)
     if results.failures and (_named_metrics() or not results.scores):
         sys.exit(1)
 
@@ -44,12 +53,13 @@ def evaluate_checkpoint(options: Any) -> Any:
     import_torch()
     from oakleaf.builder.instantiate import instantiate_allowed
     from oakleaf.builder.load import gan_from_checkpoint
+    from oakleaf.config.types import PositiveInt
     from oakleaf.image_grid import from_bytes
     from oakleaf.metrics.evaluation_data import EvaluationData
     from oakleaf.metrics.scores import SHOWN, sample_count, table, truncated_results, versions, write
     from oakleaf.runtime.checkpoint_io import checkpoint_path, file_hash, read_checkpoint
 
-    _validate(options)
+    _validate(options, PositiveInt)
     file = checkpoint_path(options["checkpoint"])
     content = read_checkpoint(file)
     module = gan_from_checkpoint(content).to(resolve_device(options["device"]))
@@ -77,8 +87,66 @@ def evaluate_checkpoint(options: Any) -> Any:
     log.info("%s", table(results))
     if results.scores:
         uses_samples = any(one.uses_samples for one in metrics.values())
-        log.info("%s\n%s/metrics.json has each number's protocol", _protocol(evaluation, uses_samples), out)
+        log.info("%s\n%s", _protocol(evaluation, uses_samples), _files(results, out))
+    _update_run(run_dir_of(file), results)
     return results
+
+
+def evaluate_pictures(options: Any) -> Any:
+    """Compute the metrics of two sets of pictures, `real` and `fake`, and write them.
+
+    Args:
+        options: the resolved configuration of evaluate.yaml; both are a folder, a .zip or a .npy file.
+
+    Returns:
+        The `oakleaf.metrics.scores.EvaluationResults`.
+    """
+    import_torch()
+    from pathlib import Path
+
+    from oakleaf.builder.instantiate import instantiate_allowed
+    from oakleaf.metrics.picture_sets import PictureSets
+    from oakleaf.metrics.scores import evaluate_metrics, table, versions, write
+
+    if options["checkpoint"] != "???" or not all(isinstance(options[key], str) for key in ("real", "fake")):
+        raise UserError("real= and fake= are both sets of pictures, without checkpoint=; or both are numbers, with it")
+    _validate({**options, "checkpoint": ""}, str)
+    metrics = {name: instantiate_allowed(node) for name, node in options["metric"].items()}
+    places = {key: Path(options[key]).expanduser() for key in ("real", "fake")}
+    counts = {"fake": ALL, "real": ALL, "resamples": options["resamples"], "with_baseline": options["baseline"]}
+    device, cache = resolve_device(options["device"]), os.environ.get("OAKLEAF_CACHE") or "~/.cache/oakleaf"
+    extractor = instantiate_allowed(options["extractor"])
+    evaluation = PictureSets(**places, device=device, cache=cache, extractor=extractor, **counts)
+    results = evaluate_metrics(metrics, evaluation)
+    out = make_output_dir(options["out"] or "evaluation")
+    write(results, out, versions())
+    log.info("%s", table(results))
+    if results.scores:
+        fake, real = len(evaluation.fake), len(evaluation.real)
+        sets = f"{fake:,} pictures of {places['fake']} against {real:,} of {places['real']}"
+        log.info("%s\nextractor: %s\n%s", sets, _extractor(evaluation), _files(results, out))
+    return results
+
+
+def _files(results: Any, out: Any) -> str:
+    """Name the files that were written."""
+    names = ["metrics.json (with each number's protocol)", *(f"{name}.png" for name in results.pictures)]
+    return f"{out}/: {', '.join(names)}"
+
+
+def _update_run(folder: Any, results: Any) -> None:
+    """Add the new numbers to the report of the run, and to its summary in W&B, where it has them."""
+    from oakleaf.callbacks.alarms import ADVICE
+    from oakleaf.report.run import REPORT, RunReport
+    from oakleaf.runtime.loggers import log_scores_of_run
+    from oakleaf.runtime.run_dir import CONFIG, IgnoreFullDisk
+
+    if (folder / REPORT).is_file():
+        with IgnoreFullDisk()(folder / REPORT):
+            RunReport(folder, ADVICE).write()
+    if (folder / CONFIG).is_file():
+        recipe: Any = OmegaConf.to_container(OmegaConf.load(folder / CONFIG))
+        log_scores_of_run(folder, recipe, {score.name: score.value for score in results.scores})
 
 
 def _sample_figure(evaluation: Any, images: Any, most: int) -> Any:
@@ -90,14 +158,15 @@ def _sample_figure(evaluation: Any, images: Any, most: int) -> Any:
     return draw_samples(module, images, title=title, note=note, modes=evaluation.data.modes, most=most)
 
 
-def _validate(options: Any) -> None:
-    from oakleaf.config.types import NonNegativeInt, PositiveInt, Truncation
+def _validate(options: Any, kind: Any) -> None:
+    """Check the options; `kind` is the type of `real` and `fake`."""
+    from oakleaf.config.types import NonNegativeInt, Truncation
     from oakleaf.config.validate import validate
 
     if not options.get("metric"):
         raise UserError("metric= is empty: name one, or several as metric=[fid,kid]")
     texts: dict[str, Any] = {"checkpoint": str, "device": str, "split": str | None, "root": str | None}
-    numbers: dict[str, Any] = {"fake": PositiveInt, "real": PositiveInt, "resamples": NonNegativeInt, "seed": int}
+    numbers: dict[str, Any] = {"fake": kind, "real": kind, "resamples": NonNegativeInt, "seed": int}
     numbers |= {"truncation": Truncation | list[Truncation | None] | None, "ema": bool, "baseline": bool}
     validate(options, fixed={"": {**texts, **numbers, "out": str | None, "extractor": Any, "metric": Any}})
 

@@ -25,17 +25,20 @@ def export(config: DictConfig) -> None:
     import_torch()
     from oakleaf.builder.instantiate import instantiate_allowed
     from oakleaf.builder.load import gan_from_checkpoint, resolve_recipe
+    from oakleaf.config.types import NonNegativeInt
     from oakleaf.config.validate import validate
     from oakleaf.export import model_card
     from oakleaf.export.formats import Format
     from oakleaf.export.generator import ExportedGenerator
     from oakleaf.export.pretrained import push_to_hub
+    from oakleaf.export.readme import README, write_readme, write_samples
     from oakleaf.export.write import write_and_verify
     from oakleaf.runtime.checkpoint_io import checkpoint_path, read_checkpoint
 
     options: Any = OmegaConf.to_container(config, resolve=True)
     texts: dict[str, Any] = {"checkpoint": str, "out": str, "push_to_hub": str | None}
-    validate(options, fixed={"": {**texts, "ema": bool, "private": bool, "format": Any}})
+    sharing = {"license": str | None, "samples": NonNegativeInt}
+    validate(options, fixed={"": {**texts, "ema": bool, "private": bool, "format": Any, **sharing}})
     formats = {name: instantiate_allowed(node) for name, node in (options.get("format") or {}).items()}
     if wrong := [name for name, one in formats.items() if not isinstance(one, Format)]:
         raise UserError(
@@ -55,6 +58,9 @@ def export(config: DictConfig) -> None:
     for name, one in formats.items():
         card["files"][name] = write_and_verify(one, name, generator, card, module.game, out)
     model_card.write(card, out)
-    log.info("%s/%s says how to use it", out, model_card.CARD)
+    if options["samples"] and not generator.needs_condition_rows:  # rows of the training data are not published
+        write_samples(module, options["samples"], options["ema"], out)
+    write_readme(card, out, options["license"], options["push_to_hub"])
+    log.info("%s/%s says how to use it", out, README)
     if options["push_to_hub"]:
         log.info("%s", push_to_hub(out, options["push_to_hub"], options["private"]))

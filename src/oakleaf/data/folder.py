@@ -250,19 +250,3 @@ def _natural_sort_key(name: str) -> list[tuple[int, str]]:
     """A key that sorts 2 before 10."""
     parts = re.split(r"([0-9]+)", name)
     return [(int(part), "") if number % 2 else (0, part) for number, part in enumerate(parts)] + [(0, name)]
-
-
-def find_pictures(root: Path, key: str = "data.root") -> list[Path]:
-    """List all pictures below a folder, sorted by path, without hidden ones; files that are none are logged.
-
-    Args:
-        root: the folder.
-        key: the option that named the folder, for the error message.
-
-    Raises:
-        UserError: the folder does not exist, or there is no picture in it.
-    """
-    listing = list_pictures(root, key)
-    if listing.ignored:
-        log.warning("%s: %s", root, listing.passed_over())
-    return listing.files

@@ -80,6 +80,11 @@ def list_pictures(root: Path, key: str = "data.root") -> Listing:
     return listing
 
 
+def find_files(root: Path) -> list[Path]:
+    """List all files below a folder, sorted by path, without hidden ones."""
+    return sorted(path for path in _walk(root) if path.is_file())
+
+
 def _names_in(archive: Path) -> Iterator[str]:
     """The names of the files in a ZIP archive, without hidden ones and without folders."""
     try:

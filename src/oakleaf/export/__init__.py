@@ -5,6 +5,7 @@
 | `generator` | `ExportedGenerator`: the part of a game that generates images |
 | `formats` | the file formats: safetensors, torch.export (`.pt2`), ONNX |
 | `model_card` | `card.json`, which describes an exported generator |
+| `readme` | `README.md`, which the Hugging Face hub shows, and `samples.png` |
 | `write` | writing a file, and verifying it |
 | `pretrained` | loading an exported generator, from a folder or from the Hugging Face hub |
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -161,7 +162,8 @@ def minimise(
     optimizer = torch.optim.Adam(network.parameters(), lr=lr, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, iterations)
     with torch.enable_grad():
-        for _ in tqdm(range(iterations), description, leave=False, disable=None):
+        interval = 0.5 if sys.stderr.isatty() else 20.0  # seconds; without a terminal each report is a line
+        for _ in tqdm(range(iterations), f"training the {description}", leave=False, delay=5, mininterval=interval):
             value = loss()
             optimizer.zero_grad()
             value.backward()

@@ -126,7 +126,9 @@ class FromFile(WeightsFile):
         except NotImplementedError as error:
             raise UserError(f"{file}: {error} is not known here") from error
         except (*READ_ERRORS, struct.error) as error:
-            raise UserError(f"{file} is not a {file.suffix} program, or it is damaged ({type(error).__name__})") from error
+            raise UserError(
+                f"{file} is not a {file.suffix} program, or it is damaged ({type(error).__name__})"
+            ) from error
         self.embedding_layer = self.given_embedding
         self._adopt(module.to(self.preprocessing.factor.device))
         self._check_batch(file)

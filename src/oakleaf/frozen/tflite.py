@@ -17,7 +17,11 @@ from torch.nn.functional import avg_pool2d, conv2d, linear, max_pool2d, pad, rel
 
 from oakleaf.frozen.layers import pad_same
 
-TYPES = {0: np.dtype("<f4"), 1: np.dtype("<f2"), 2: np.dtype("<i4")}  # of tensors: float32, float16, int32
+TYPES: dict[int, np.dtype[Any]] = {
+    0: np.dtype("<f4"),
+    1: np.dtype("<f2"),
+    2: np.dtype("<i4"),
+}  # of tensors: float32, float16, int32
 SAME = 0  # padding
 ACTIVATIONS: dict[int, Callable[[Tensor], Tensor]] = {0: lambda x: x, 1: relu, 3: relu6}
 LOWEST = -1e30  # pads a maximum

@@ -93,7 +93,6 @@ class Trained(FrozenNetwork):
         if data is None:
             raise UserError(f"{self.source} is trained on the data of a run, which are missing")
 
-
         def train() -> None:
             self.provenance = self._train(data)
 

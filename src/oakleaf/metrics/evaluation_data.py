@@ -93,11 +93,15 @@ class EvaluationData:
             if self.extractor.prepared_for != (self.data.digest, str(self.device)):
                 self.extractor.prepare(self.data, self.device, fitting_rows(self.data.count))
                 self.extractor.prepared_for = self.data.digest, str(self.device)
-            judge, frozen = self.extractor.provenance(), self.module.game.frozen
-            require_independent(judge, frozen, self.extractor.alternative)
+            require_independent(self.extractor.provenance(), self.frozen_networks, self.extractor.alternative)
             self.missing_features_reason = ""
         except UserError as error:
             self.missing_features_reason = str(error)
+
+    @property
+    def frozen_networks(self) -> Any:
+        """The frozen networks that the generator was trained against, by name."""
+        return self.module.game.frozen
 
     def require_features(self) -> None:
         """Check that the samples and the real images have finite features.

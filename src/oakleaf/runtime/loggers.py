@@ -10,7 +10,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -19,6 +19,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from omegaconf import OmegaConf
 
 from oakleaf.errors import first_line
 from oakleaf.runtime.run_dir import IgnoreFullDisk, atomic_write
@@ -125,14 +126,20 @@ class WeightsAndBiases(Logger):
     it. The x-axis is the number of images seen. A resumed run continues the same W&B run, whose id is in
     `<folder>/wandb-id`.
 
+    What is null is read from W&B's own environment variables, which a sweep sets for its jobs, and otherwise follows
+    from the run.
+
     Args:
-        folder: the run's folder.
-        project: W&B project.
-        name: name of the W&B run. Null for this and the following: W&B reads WANDB_NAME, WANDB_RUN_GROUP, WANDB_TAGS
-            and WANDB_JOB_TYPE of the environment, which a sweep sets for its jobs.
-        group: group of runs.
-        tags: tags of the run.
-        job_type: W&B job type.
+        folder: the run's folder; W&B's files are below it, or below WANDB_DIR.
+        project: W&B project; null: WANDB_PROJECT, or "oakleaf".
+        name: name of the W&B run; null: WANDB_NAME, or `<model>-<data>-<name of the folder>`.
+        group: group of runs; null: WANDB_RUN_GROUP, or `<model>-<data>`.
+        tags: tags of the run; empty: WANDB_TAGS.
+        job_type: W&B job type; null: WANDB_JOB_TYPE, or "train".
+        entity: W&B user or team that owns the project; null: WANDB_ENTITY, or the user's default.
+
+    Attributes:
+        is_new: whether name, group and job type are set; otherwise a run that has them is only added to.
     """
 
     name, version = "wandb", ""
@@ -140,17 +147,19 @@ class WeightsAndBiases(Logger):
     def __init__(
         self,
         folder: str,
-        project: str = "oakleaf",
+        project: str | None = None,
         name: str | None = None,
         group: str | None = None,
         tags: list[str] | None = None,
         job_type: str | None = None,
+        entity: str | None = None,
     ) -> None:
         super().__init__()
         self.folder = Path(folder)
-        options = {"name": name, "group": group, "tags": tags, "job_type": job_type}
-        self.settings = {"project": project, **{key: value for key, value in options.items() if value}}
+        options = {"project": project, "name": name, "group": group, "tags": tags, "job_type": job_type}
+        self.options = {key: value for key, value in {**options, "entity": entity}.items() if value}
         self.config: dict[str, Any] = {}
+        self.is_new = True
         self._run: Any = None
 
     @property
@@ -172,12 +181,25 @@ class WeightsAndBiases(Logger):
 
     @rank_zero_only
     def log_image(self, name: str, path: Path, images: int) -> None:
-        """Log an image file, or an animated GIF as a video, at a number of images seen."""
+        """Log an image file, or an animated GIF as a video, at a number of images seen, which is the caption too."""
         if self.run:
             import wandb
 
-            media = wandb.Video(str(path), format="gif") if path.suffix == ".gif" else wandb.Image(str(path))
+            caption = f"{images:,} images seen"
+            if path.suffix == ".gif":
+                media: Any = wandb.Video(str(path), caption=caption, format="gif")
+            else:
+                media = wandb.Image(str(path), caption=caption)
             self.run.log({"images": images, name: media})
+
+    @rank_zero_only
+    def log_table(self, name: str, labels: Sequence[str], pictures: Sequence[Any], images: int) -> None:
+        """Log a table with a row for each image and its label, such as its class, at a number of images seen."""
+        if self.run:
+            import wandb
+
+            rows = [[label, wandb.Image(picture, caption=label)] for label, picture in zip(labels, pictures)]
+            self.run.log({"images": images, name: wandb.Table(columns=["condition", "sample"], data=rows)})
 
     @rank_zero_only
     def log_file(self, name: str, path: Path) -> None:
@@ -190,6 +212,12 @@ class WeightsAndBiases(Logger):
             self.run.log_artifact(artifact)
             if path.suffix == ".html":
                 self.run.log({name: wandb.Html(path.read_text(), inject=False)})
+
+    @rank_zero_only
+    def log_summary(self, values: Mapping[str, float]) -> None:
+        """Store final values, by which W&B's table of runs can be sorted."""
+        if self.run:
+            self.run.summary.update(dict(values))
 
     @rank_zero_only
     def send_alert(self, title: str, text: str) -> None:
@@ -211,19 +239,15 @@ class WeightsAndBiases(Logger):
         if not os.environ.get("WANDB_MODE"):
             os.environ.pop("WANDB_MODE", None)  # W&B rejects an empty value
         mode = os.environ.get("WANDB_MODE") or ("online" if _is_logged_in() and _is_reachable() else "offline")
+        place = Path(os.environ.get("WANDB_DIR") or self.folder)
         if mode == "offline":
-            log.info("W&B is offline; to upload the run later: wandb sync %s", self.folder / "wandb" / "offline-run-*")
+            log.info("W&B is offline; to upload the run later: wandb sync %s", place / "wandb" / "offline-run-*")
         quiet = wandb.Settings(silent=True, console="off", init_timeout=20)
-        arguments: dict[str, Any] = {
-            **self.settings,
-            "dir": str(self.folder),
-            "config": self.config,
-            "id": self._id(),
-            "resume": "allow",
-        }
+        known: dict[str, Any] = {"dir": str(place), "config": self.config, "id": self._id(), "resume": "allow"}
         for choice in dict.fromkeys([mode, "offline", "disabled"]):
             try:
-                run = wandb.init(**{**arguments, "mode": choice}, settings=quiet)
+                place.mkdir(parents=True, exist_ok=True)
+                run = wandb.init(**{**self.settings(), **known, "mode": choice}, settings=quiet)
                 run.define_metric("images")
                 run.define_metric("*", step_metric="images")
                 return run
@@ -231,12 +255,30 @@ class WeightsAndBiases(Logger):
                 log.warning("W&B cannot start in mode %s: %s", choice, first_line(error))
         return False
 
+    def settings(self) -> dict[str, Any]:
+        """Return what `wandb.init` is told about project, name, group and job type.
+
+        What the environment has is left out, so that W&B reads it.
+        """
+        names = [(self.config.get(group) or {}).get("name") for group in ("model", "data")]
+        system = "-".join(str(name) for name in names if name)
+        own = {
+            "project": ("WANDB_PROJECT", "oakleaf"),
+            "name": ("WANDB_NAME", f"{system}-{self.folder.name}".strip("-")),
+            "group": ("WANDB_RUN_GROUP", system),
+            "job_type": ("WANDB_JOB_TYPE", "train"),
+        }
+        missing = {key: value for key, (variable, value) in own.items() if value and not os.environ.get(variable)}
+        kept = missing if self.is_new else {key: value for key, value in missing.items() if key == "project"}
+        return {**kept, **self.options}
+
     def _id(self) -> str:
-        """Return the id of the W&B run; it is created by the first process of the run."""
+        """Return the id of the W&B run: WANDB_RUN_ID, or one that the first process of the run has created."""
         file = self.folder / "wandb-id"
-        if not file.exists():
+        given = os.environ.get("WANDB_RUN_ID")
+        if given or not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(uuid.uuid4().hex[:8])
+            file.write_text(given or uuid.uuid4().hex[:8])
         return file.read_text().strip()
 
 
@@ -256,9 +298,11 @@ class TensorBoard(TensorBoardLogger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
-        """Log the configuration."""
+        """Log the configuration, for the tab of hyperparameters and as text."""
         with self.ignore_full_disk(Path(self.log_dir)):
             super().log_hyperparams(params)
+            text = OmegaConf.to_yaml(OmegaConf.create(dict(params)))
+            self.experiment.add_text("configuration", f"```yaml\n{text}```")
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -281,6 +325,13 @@ class TensorBoard(TensorBoardLogger):
         pixels = np.asarray(Image.open(path).convert("RGB"))
         with self.ignore_full_disk(Path(self.log_dir)):
             self.experiment.add_image(name, pixels, images, dataformats="HWC")
+
+    @rank_zero_only
+    def send_alert(self, title: str, text: str) -> None:
+        """Log a warning as text."""
+        if not self.ignore_full_disk.failed:
+            with self.ignore_full_disk(Path(self.log_dir)):
+                self.experiment.add_text(f"alarm/{title}", text)
 
     @rank_zero_only
     def save(self) -> None:
@@ -393,8 +444,43 @@ def send_alert(loggers: Iterable[Any], title: str, text: str) -> None:
         text: the message.
     """
     for logger in loggers:
-        if isinstance(logger, WeightsAndBiases):
+        if isinstance(logger, (WeightsAndBiases, TensorBoard)):
             try:
                 logger.send_alert(title, text)
             except Exception as error:
-                log.warning("the alert could not be sent to W&B: %s", error)
+                log.warning("the alert could not be sent to %s: %s", type(logger).__name__, error)
+
+
+def log_table(loggers: Iterable[Any], name: str, labels: Sequence[str], pictures: Sequence[Any], images: int) -> None:
+    """Log samples with what they are conditioned on, to every logger that has tables.
+
+    Args:
+        loggers: the Trainer's loggers.
+        name: logged name.
+        labels: class or text of each sample.
+        pictures: the samples, uint8 [H, W, C] or [H, W] each.
+        images: images seen, the step.
+    """
+    for logger in loggers:
+        if isinstance(logger, WeightsAndBiases):
+            logger.log_table(name, labels, pictures, images)
+
+
+def log_scores_of_run(folder: Path, recipe: Mapping[str, Any], scores: Mapping[str, float]) -> None:
+    """Store the scores of an evaluation in the summary of a run that W&B knows; a failure is logged.
+
+    Args:
+        folder: the run's folder.
+        recipe: the run's configuration, of which `logger.wandb` is used.
+        scores: values by name.
+    """
+    config = (recipe.get("logger") or {}).get("wandb")
+    if not config or not (folder / "wandb-id").is_file() or not scores:
+        return
+    logger = WeightsAndBiases(str(folder), config.get("project"), entity=config.get("entity"))
+    logger.is_new = False
+    try:
+        logger.log_summary({f"score/{name}": value for name, value in scores.items()})
+        logger.finalize("success")
+    except Exception as error:
+        log.warning("the scores could not be stored in W&B: %s", first_line(error))

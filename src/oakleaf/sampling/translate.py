@@ -13,13 +13,15 @@ from oakleaf.builder.instantiate import instantiate_allowed
 from oakleaf.builder.load import gan_from_checkpoint
 from oakleaf.data.decoding import UNREADABLE
 from oakleaf.data.inputs import Input
-from oakleaf.data.pictures import to_8bit
+from oakleaf.data.pictures import has_opacity, to_8bit
 from oakleaf.data.resize import CropResize, Resample
 from oakleaf.errors import UserError
 from oakleaf.image_grid import from_bytes, to_bytes
 from oakleaf.networks.layers import height_width
 from oakleaf.runtime.checkpoint_io import read_checkpoint
 from oakleaf.runtime.seeds import derive_seed
+
+SAME_SHAPE = 0.03  # relative difference of two ratios of sides that count as the same
 
 
 class UnreadablePicture(ValueError):
@@ -39,6 +41,11 @@ class Translator:
         inverse: whether to translate in the other direction, from images to inputs.
         ema: whether to use the EMA generator, if there is one.
         device: where to compute.
+        half: the half of each picture that is translated, for pictures that hold an input and its target side by side;
+            None: the whole picture.
+
+    Attributes:
+        pair_shape: width by height of pictures that look like such pairs; None if the run was trained on others.
 
     Raises:
         UserError: the checkpoint is no translator, or cannot do what the arguments request.
@@ -53,10 +60,11 @@ class Translator:
         inverse: bool = False,
         ema: bool = True,
         device: str = "cpu",
+        half: Literal["left", "right"] | None = None,
     ) -> None:
         content = read_checkpoint(checkpoint)
         self.module = gan_from_checkpoint(content).to(device)
-        self.ema, self.inverse, self.size = ema, inverse, size
+        self.ema, self.inverse, self.size, self.half = ema, inverse, size, half
         data = content["hyper_parameters"]["data"]
         if not self.module.game.translates:
             raise UserError(f"{checkpoint}: the generator of this checkpoint is given no pictures; use sample.py")
@@ -84,20 +92,30 @@ class Translator:
             data["resample"] if _mixes_pixels(data.get("source") or {}, inverse or make_input) else "nearest"
         )
         self.fit = CropResize(self.channels, height, width, data["crop"], method, upscale=True)
+        self.fit_opacity = CropResize(1, height, width, data["crop"], "bilinear", upscale=True)
+        side_by_side = (data.get("source") or {}).get("image") in ("left", "right") and half is None
+        self.pair_shape = 2 * width / height if side_by_side else None
 
     def __call__(self, file: Path, seed: int = 0) -> Image.Image:
-        """Translate one picture.
+        """Translate one picture; what is transparent in it stays so.
 
         Args:
             file: the picture.
             seed: of the generator's dropout, and of the place of a random mask.
 
+        Returns:
+            The translation, of mode L, LA, RGB or RGBA.
+
         Raises:
             UnreadablePicture: the file is no picture, or is damaged.
         """
         try:
-            with Image.open(file) as picture:
+            with Image.open(file) as opened:
+                # a whole picture of the training's size is turned and decoded by `fit`, as in training
+                own = self.size == "own" or self.half is not None
+                picture = _half(ImageOps.exif_transpose(opened), self.half) if own else opened
                 pixels = self.fit(picture) if self.size == "trained" else _full_size(picture, self.channels)
+                opacity = self._opacity(picture)
         except UNREADABLE as error:
             raise UnreadablePicture(f"can't be read ({error})") from error
         image = from_bytes(torch.from_numpy(np.ascontiguousarray(pixels)))[None]
@@ -105,7 +123,29 @@ class Translator:
             image = self.input(image, torch.Generator().manual_seed(derive_seed(seed, "finish")))
         torch.manual_seed(derive_seed(seed, "translate"))
         translated = to_bytes(self._translate(image.to(self.module.device)))[0].permute(1, 2, 0).numpy()
-        return Image.fromarray(translated.squeeze(2) if translated.shape[2] == 1 else translated)
+        image_out = Image.fromarray(translated.squeeze(2) if translated.shape[2] == 1 else translated)
+        if opacity is not None and image_out.size == opacity.size:
+            image_out.putalpha(opacity)
+        return image_out
+
+    def looks_like_pair(self, file: Path) -> bool:
+        """Return whether a picture has the shape of an input and its target side by side, as in the training."""
+        if self.pair_shape is None:
+            return False
+        try:
+            with Image.open(file) as picture:
+                return abs(picture.width / picture.height / self.pair_shape - 1) < SAME_SHAPE
+        except UNREADABLE:
+            return False
+
+    def _opacity(self, picture: Image.Image) -> Image.Image | None:
+        """Return the opacity of a picture, cropped and resized as the picture is; None if nothing is transparent."""
+        if not has_opacity(picture):
+            return None
+        opacity = picture.convert("RGBA").getchannel("A")
+        if self.size == "own":
+            return opacity
+        return Image.fromarray(np.ascontiguousarray(self.fit_opacity(opacity)[0]))
 
     def _translate(self, image: Tensor) -> Tensor:
         """Translate [1, C, H, W], of the training's size, or with size="own" of any size."""
@@ -134,9 +174,17 @@ def _input_transform(config: dict[str, Any] | None, make_input: bool, region: st
         raise UserError(str(error).replace("data.input.region=", "region=")) from error  # its name in this command
 
 
+def _half(picture: Image.Image, half: str | None) -> Image.Image:
+    """Return one half of a picture, or all of it."""
+    if half is None:
+        return picture
+    middle = picture.width // 2
+    return picture.crop((0, 0, middle, picture.height) if half == "left" else (middle, 0, 2 * middle, picture.height))
+
+
 def _full_size(picture: Image.Image, channels: int) -> np.ndarray:
     """Read all pixels, [C, H, W]."""
-    pixels: np.ndarray = np.atleast_3d(np.asarray(to_8bit(ImageOps.exif_transpose(picture), channels)))
+    pixels: np.ndarray = np.atleast_3d(np.asarray(to_8bit(picture, channels)))
     return pixels.transpose(2, 0, 1)
 
 

@@ -1,6 +1,7 @@
 """A sweep over every combination of the swept values, and what a search (`oakleaf.sweeps.search`) shares with it."""
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,12 +10,15 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from oakleaf.errors import UserError
+from oakleaf.runtime.run_dir import redact_home
 from oakleaf.sweeps.job_runner import evaluation_overrides
 from oakleaf.sweeps.job_state import SWEEP, Job, current_job, write_job, write_json
 from oakleaf.sweeps.names import combinations, job_name
-from oakleaf.sweeps.report import write_report
+from oakleaf.sweeps.report import refresh_page, write_report
 
 log = logging.getLogger(__name__)
+
+SWEEP_DIR = "hydra.sweep.dir="
 
 Validate = Callable[[Sequence[Sequence[str]]], None]  # composes the jobs' configurations, and raises on a mistake
 Launch = Callable[[Path, dict[str, list[str]]], None]  # runs jobs: the sweep's folder, overrides by job name
@@ -40,6 +44,7 @@ def run_grid(config: DictConfig, arguments: Sequence[str], validate: Validate, l
     waiting = [job for job in jobs if not job.is_done(evaluation)]
     if len(waiting) < len(jobs):
         log.info("%d of %d jobs are done already", len(jobs) - len(waiting), len(jobs))
+    refresh_page(folder)
     launch(folder, {job.name: job.overrides for job in waiting})
     write_report(folder, OmegaConf.select(config, "logger.wandb"))
 
@@ -62,9 +67,19 @@ def record_plan(folder: Path, command: Sequence[str], planned: Sequence[Job], se
 
 
 def sweeper_overrides(config: DictConfig) -> list[str]:
-    """Return the command's overrides of the sweeper and the launcher, which Hydra keeps apart from the others."""
+    """Return the rest of the command, which Hydra keeps apart from the overrides of the runs.
+
+    These are the overrides of the sweeper and the launcher, the folder of the sweep if it was given, relative to the
+    working directory, and folders of configurations (`--config-dir`).
+    """
     groups = ("hydra/sweeper", "hydra.sweeper", "hydra/launcher", "hydra.launcher")
-    return [override for override in config.hydra.overrides.hydra if override.lstrip("+~").startswith(groups)]
+    given = [override.lstrip("+~") for override in config.hydra.overrides.hydra]
+    overrides = [override for override in config.hydra.overrides.hydra if override.lstrip("+~").startswith(groups)]
+    if any(override.startswith(SWEEP_DIR) for override in given):
+        overrides.append(f"{SWEEP_DIR}{os.path.relpath(config.hydra.sweep.dir)}")
+    sources = OmegaConf.select(config, "hydra.runtime.config_sources") or []
+    folders = [os.path.relpath(source.path) for source in sources if source.provider == "command-line"]
+    return redact_home([*overrides, *(f"--config-dir={folder}" for folder in folders)])  # type: ignore[no-any-return]
 
 
 def sweep_settings(config: DictConfig) -> dict[str, Any]:

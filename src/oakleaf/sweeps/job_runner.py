@@ -32,8 +32,10 @@ from oakleaf.runtime.signals import Interrupted
 from oakleaf.runtime.threads import CORES, available_cores
 from oakleaf.sweeps.devices import reserve_gpus
 from oakleaf.sweeps.job_state import LOCK, STOP, Job, images_at_end, images_seen, read_job, read_scores, write_job
+from oakleaf.sweeps.report import refresh_page
 
 JOB_VARIABLE = "OAKLEAF_JOB"  # environment variable of a job's process: what it has to do, as JSON
+NOT_INHERITED = ("SLURM_NTASKS", "WANDB_RUN_ID")
 STOP_TIMEOUT = 60.0  # seconds in which a stopped process has to save and end
 STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
 SWEEP_OVERRIDES = ("hydra.mode", "hydra.sweep", "hydra/sweeper", "hydra/launcher", "hydra.launcher", "hydra.run.")
@@ -74,6 +76,7 @@ def run(config: DictConfig, hydra: Any) -> None:
             raise
         finally:
             _record_end(job, folder, evaluation, code, last_line)
+            refresh_page(folder.parent)
 
 
 def evaluation_overrides(config: DictConfig) -> list[str]:
@@ -146,12 +149,12 @@ def _run_process(
     """Run a command to its end, and copy its stderr to the terminal and to stderr.log.
 
     SLURM_NTASKS is removed from its environment. With it Lightning would wait for processes that SLURM starts; a job is
-    one task of SLURM's, and starts its further processes itself.
+    one task of SLURM's, and starts its further processes itself. So is WANDB_RUN_ID, which would make all jobs one run.
 
     Returns:
         The exit code and the last line of stderr.
     """
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_NTASKS")}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "pass_fds": (lock,)}
     with (
         (folder / "stderr.log").open("ab") as log,

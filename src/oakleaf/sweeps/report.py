@@ -1,4 +1,4 @@
-"""The report of a sweep: report.md, results.csv and samples.png in its folder, and the same in W&B."""
+"""The report of a sweep: report.md, report.html, results.csv and samples.png in its folder, and the same in W&B."""
 
 import csv
 import logging
@@ -9,14 +9,19 @@ from typing import Any
 
 from oakleaf.config.paths import conf_dir
 from oakleaf.errors import UserError
+from oakleaf.report.page import size
+from oakleaf.report.provenance import read_sessions
+from oakleaf.runtime.run_dir import atomic_write
 from oakleaf.sweeps.job_state import SWEEP, Job, best_checkpoint, read_json
-from oakleaf.sweeps.ranking import Combination, is_lower_better, rank
+from oakleaf.sweeps.page import PAGE, SweepReport, write_page
+from oakleaf.sweeps.ranking import Combination, Difference, describe, differences, is_lower_better, rank, verdict
 from oakleaf.sweeps.sample_grid import sample_grid
 from oakleaf.sweeps.status import jobs_of
 
 log = logging.getLogger(__name__)
 
 REPORT, RESULTS, SAMPLES = "report.md", "results.csv", "samples.png"
+COLUMNS = ("score", "seeds", "difference", "s", "memory", "images", "best checkpoint")  # after the swept values
 
 
 def write_report(folder: Path, wandb: Any = None) -> None:
@@ -29,24 +34,56 @@ def write_report(folder: Path, wandb: Any = None) -> None:
     Raises:
         UserError: some jobs have failed; the message lists them.
     """
-    plan, jobs = read_json(folder / SWEEP) or {}, jobs_of(folder)
-    score_name = plan["settings"]["measure"] = _ranking_score(plan["settings"]["measure"], jobs)
-    ranking = rank(jobs, score_name)
-    header, rows = _ranking_table(folder, ranking, score_name)
-    failures = _failures(jobs, score_name)
-    samples = sample_grid(folder, ranking)
-    (folder / REPORT).write_text(_markdown(folder.name, plan, [header, ["---"] * len(header), *rows], failures, jobs))
-    _write_results(folder, jobs)
+    report = sweep_report(folder)
+    samples = sample_grid(folder, report.ranking)
+    with atomic_write(folder / REPORT) as part:
+        part.write_text(_markdown(report))
+    _write_results(folder, report.jobs)
     if samples:
         samples.save(folder / SAMPLES)
+    write_page(report)
     if wandb:
         from oakleaf.sweeps.wandb_report import log_report
 
-        files = [name for name in (REPORT, RESULTS, SAMPLES) if (folder / name).is_file()]
-        log_report(folder, wandb, header, rows, files)
-    log.info("%s\n%s, %s, %s", _align([header, *rows]), folder / REPORT, RESULTS, SAMPLES)
-    if failures:
-        raise UserError(failures)
+        written = [name for name in (REPORT, RESULTS, SAMPLES, PAGE) if (folder / name).is_file()]
+        log_report(folder, wandb, report.header, report.rows, written)
+    files = f"{folder / REPORT}, {PAGE}, {RESULTS}, {SAMPLES}"
+    log.info("%s", "\n".join(part for part in (_align([report.header, *report.rows]), report.verdict, files) if part))
+    if report.failures:
+        raise UserError(report.failures)
+
+
+def sweep_report(folder: Path) -> SweepReport:
+    """Collect what is reported of a sweep as far as it is now.
+
+    Raises:
+        UserError: the folder is not that of a sweep, or its record is damaged.
+    """
+    plan, jobs = read_json(folder / SWEEP) or {}, jobs_of(folder)
+    score_name = _ranking_score(plan["settings"]["measure"], jobs)
+    ranking = rank(jobs, score_name)
+    found = differences(ranking)
+    header, rows = _ranking_table(folder, ranking, found, score_name)
+    return SweepReport(
+        folder=folder,
+        command=f"python train.py -m {shlex.join(plan['command'])}",
+        better="lower" if is_lower_better(jobs, score_name) else "higher",
+        samples=plan["settings"]["fake"],
+        jobs=jobs,
+        ranking=ranking,
+        header=header,
+        rows=rows,
+        verdict=verdict(ranking, found, header[len(header) - len(COLUMNS)]),
+        failures=_failures(jobs, score_name),
+    )
+
+
+def refresh_page(folder: Path) -> None:
+    """Write the HTML page of a sweep that is going; a failure is logged, and ends no job."""
+    try:
+        write_page(sweep_report(folder))
+    except (OSError, UserError) as error:
+        log.warning("%s could not be written: %s", folder / PAGE, error)
 
 
 def _ranking_score(score_name: str, jobs: Sequence[Job]) -> str:
@@ -59,18 +96,29 @@ def _ranking_score(score_name: str, jobs: Sequence[Job]) -> str:
     )
 
 
-def _ranking_table(folder: Path, ranking: Sequence[Combination], score_name: str) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows: rank, swept values, score over seeds, cost of a job, checkpoint of the best job."""
+def _ranking_table(
+    folder: Path, ranking: Sequence[Combination], found: Sequence[Difference | None], score_name: str
+) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows: rank, swept values, score over seeds, its difference from the first, cost, checkpoint."""
     keys = _keys(override for combination in ranking for override in combination.swept)
     name = next((combination.score_name for combination in ranking if combination.score_name), score_name)
     rows = []
-    for place, combination in enumerate(ranking, 1):
+    for place, (combination, difference) in enumerate(zip(ranking, found, strict=True), 1):
         seconds, images = combination.cost()
         scored, count = len(combination.values), len(combination.jobs)
         seeds = f"{scored}" if scored == count else f"{scored} of {count}"
-        cells = [str(place) if scored else "", *_values(combination.swept, keys), _score(combination), seeds]
-        rows.append([*cells, f"{seconds:.0f}", f"{images:,.0f}", _checkpoint(folder, combination.best)])
-    return ["", *keys, name, "seeds", "s", "images", "best checkpoint"], rows
+        shown = str(place) if combination.is_complete else "incomplete" if scored else ""
+        cells = [shown, *_values(combination.swept, keys), _score(combination), seeds, describe(difference)]
+        peak = _peak_memory(folder, combination.jobs)
+        rows.append([*cells, f"{seconds:.0f}", peak, f"{images:,.0f}", _checkpoint(folder, combination.best)])
+    return ["", *keys, name, *COLUMNS[1:]], rows
+
+
+def _peak_memory(folder: Path, jobs: Sequence[Job]) -> str:
+    """Return the largest memory of the jobs' processes, and of their GPUs if they used any."""
+    peaks = [session.get("peak_memory", {}) for job in jobs for session in read_sessions(folder / job.name)]
+    largest = {kind: max((peak.get(kind, 0) for peak in peaks), default=0) for kind in ("process", "GPU")}
+    return size(largest["GPU"] or largest["process"]) if any(largest.values()) else ""
 
 
 def _score(combination: Combination) -> str:
@@ -117,19 +165,15 @@ def _checkpoint(folder: Path, job: Job | None) -> str:
     return str(file.relative_to(folder)) if file else ""
 
 
-def _markdown(
-    title: str, plan: dict[str, Any], table: Sequence[Sequence[str]], failures: str, jobs: Sequence[Job]
-) -> str:
-    settings = plan["settings"]
-    better = "lower" if is_lower_better(jobs, settings["measure"]) else "higher"
+def _markdown(report: SweepReport) -> str:
+    table = [report.header, ["---"] * len(report.header), *report.rows]
     parts = [
-        f"# {title}",
-        f"```\npython train.py -m {shlex.join(plan['command'])}\n```",
+        f"# {report.folder.name}",
+        f"```\n{report.command}\n```",
         "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in table),
-        f"Mean and standard deviation over seeds; {better} is better. Each run is evaluated at its end by its best "
-        f"checkpoint, or by its last if none was kept, with {settings['fake']:,} samples; `score/metrics.json` in a "
-        "run's folder has the protocol. s: wall time in seconds of a run's process, start-up and evaluation included.",
-        *([f"## Not finished\n\n```\n{failures}\n```"] if failures else []),
+        *([report.verdict] if report.verdict else []),
+        f"Mean and standard deviation over seeds; {report.better} is better. {report.protocol()}",
+        *([f"## Not finished\n\n```\n{report.failures}\n```"] if report.failures else []),
         f"![Samples of each combination's best run]({SAMPLES})",
     ]
     return "\n\n".join(parts) + "\n"

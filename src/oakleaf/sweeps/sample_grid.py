@@ -1,16 +1,17 @@
 """One image with the samples of all combinations of a sweep."""
 
 import math
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from oakleaf.figures.text import font_for, wrap
 from oakleaf.sweeps.job_state import SCORES, Job
 from oakleaf.sweeps.ranking import Combination
 
-SIDE, TEXT_HEIGHT, GAP = 240, 52, 8  # pixels
+SIDE, TEXT_HEIGHT, GAP = 240, 56, 8  # pixels
+TEXT = 13  # size of the font
 MAX_COMBINATIONS = 24
 
 
@@ -34,14 +35,16 @@ def sample_grid(folder: Path, ranking: Sequence[Combination]) -> Image.Image | N
     columns = min(4, math.ceil(math.sqrt(len(shown))))
     rows = math.ceil(len(shown) / columns)
     grid = Image.new("RGB", (columns * (SIDE + GAP) + GAP, rows * (SIDE + TEXT_HEIGHT) + GAP), "white")
-    draw, font = ImageDraw.Draw(grid), ImageFont.load_default(12)
+    draw = ImageDraw.Draw(grid)
     for i, (place, combination, file) in enumerate(shown):
         x, y = GAP + i % columns * (SIDE + GAP), GAP + i // columns * (SIDE + TEXT_HEIGHT)
         with Image.open(file) as samples:
             grid.paste(_fit(samples.convert("RGB")), (x, y))
-        title = f"{place}  {' '.join(combination.swept) or combination.best.name}"  # type: ignore[union-attr]
-        lines = [*textwrap.wrap(title, 40)[:2], f"{combination.score_name} {combination.mean:.4g}"]
-        draw.text((x, y + SIDE + 2), "\n".join(lines), "black", font)
+        shown_rank = str(place) if combination.is_complete else "incomplete"
+        title = f"{shown_rank}  {' '.join(combination.swept) or combination.best.name}"  # type: ignore[union-attr]
+        lines = [*wrap(title, TEXT, SIDE, most=2), f"{combination.score_name} {combination.mean:.4g}"]
+        for number, line in enumerate(lines):
+            draw.text((x, y + SIDE + 2 + number * (TEXT + 4)), line, "black", font_for(line, TEXT))
     return grid
 
 

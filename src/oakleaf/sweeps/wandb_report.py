@@ -21,8 +21,8 @@ def log_report(
     """
     from oakleaf.runtime.loggers import WeightsAndBiases
 
-    project = OmegaConf.select(config, "project") or "oakleaf"
-    logger = WeightsAndBiases(str(folder), project, "report", folder.name, ["sweep"], "report")
+    project, entity = (OmegaConf.select(config, key) for key in ("project", "entity"))
+    logger = WeightsAndBiases(str(folder), project, "report", folder.name, ["sweep"], "report", entity)
     try:
         if logger.run:
             import wandb
@@ -31,7 +31,9 @@ def log_report(
             logger.run.log({"ranking": table})
             for name in files:
                 if name.endswith(".png"):
-                    logger.run.log({"samples": wandb.Image(str(folder / name))})
+                    logger.run.log({"samples": wandb.Image(str(folder / name), caption="best run of each combination")})
+                elif name.endswith(".html"):
+                    logger.log_file("report", folder / name)
                 else:
                     logger.run.save(str(folder / name), base_path=str(folder), policy="now")
     finally:
