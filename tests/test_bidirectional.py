@@ -16,6 +16,7 @@ from torch.nn.functional import logsigmoid, softplus
 from helpers.commands import quick
 from helpers.composing import FP32, choices, composed
 from helpers.composing import SMALL as NARROW
+from helpers.data import InMemory
 from helpers.training import Fit, built
 from oakleaf.augment.noise import Noise
 from oakleaf.builder.load import load
@@ -379,7 +380,7 @@ def test_reconstructions_are_stored_after_their_originals(run: Path, tmp_path: P
 def test_originals_and_reconstructions_are_in_neighbouring_columns(run: Path) -> None:
     for count in (1, 2, 8, 64):
         mode, module = Reconstruct(count), load(run)
-        mode.set_data(lambda: type("Data", (), {"rows": {"image": torch.zeros(99, 1, 16, 16)}}))  # type: ignore[arg-type, return-value]
+        mode.set_data(lambda: InMemory({"image": torch.zeros(99, 1, 16, 16, dtype=torch.uint8)}))
         request, columns = mode(module.game, 0)
         assert len(request["latent"]) == count
         assert columns is not None
@@ -450,7 +451,7 @@ def test_one_nn_of_the_encoder_is_that_of_scikit_learn(run: Path, tmp_path: Path
         neighbour = KNeighborsClassifier(1).fit(x[training], rows["label"][training].numpy())
         expected = neighbour.score(x[test], rows["label"][test].numpy())
         assert found == pytest.approx(expected, abs=1e-7)
-    assert entry["protocol"]["baseline"] == "the same in raw pixels"
+    assert entry["protocol"]["baseline"] == "the same accuracy in raw pixels"
 
 
 def test_with_a_test_split_all_training_images_are_references() -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from helpers.commands import Result, quick
 from helpers.composing import ROOT, SMALL, composed
+from helpers.data import InMemory
 from helpers.training import Fit
 from oakleaf.builder.build import build
 from oakleaf.builder.instantiate import instantiate_allowed
@@ -294,7 +295,7 @@ def test_the_classifier_learns_and_restores_the_rng_state(digits: tuple[Tensor, 
 
 @pytest.mark.slow
 def test_features_depend_on_no_other_image(digits: tuple[Tensor, Tensor], tmp_path: Path) -> None:
-    data = mock.Mock(rows={"image": digits[0], "label": digits[1]}, classes=range(10), digest="d", cache=tmp_path)
+    data = InMemory({"image": digits[0], "label": digits[1]}, [str(n) for n in range(10)], tmp_path)
     extractor = Classifier(QUICK)
     extractor.prepare(data, "cpu")
     together, alone = extractor(digits[0][:64]).features, extractor(digits[0][:1]).features
@@ -386,7 +387,7 @@ def test_gan_train_and_one_nn_separate_good_labels_from_bad_ones(digits: tuple[T
     half = real[torch.arange(0, 1797, 2)]
     wrong = ImageSet(half.extracted, half.pixels, label[1::2].roll(7)[: len(half)])
     wrong.label = torch.cat([wrong.label, label[:1]]) if len(wrong.label) < len(half) else wrong.label
-    evaluation = mock.Mock(device="cpu")
+    evaluation = mock.Mock(device="cpu", frozen_networks={})
     evaluation.data.classes = range(10)
     evaluation.validation_and_test.return_value = (half, real[torch.arange(1, 1797, 2)], "test")
     measures = ((GanTrainTest(QUICK), ("gan_train", "gan_test"), True), (OneNN(), ("one_nn_error",), False))

@@ -2,14 +2,18 @@
 
 import functools
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from hydra.utils import get_class
 from PIL import Image
+from torch import Tensor
 
 from helpers.composing import FP32, composed
 from helpers.training import built
+from oakleaf.data.datamodule import ImageDataModule
+from oakleaf.image_grid import to_bytes
 
 Y, X = np.mgrid[:16, :16] - 7.5
 COLOURS = {
@@ -72,3 +76,23 @@ def first_stage(captions: Path) -> Path:
         module, data, trainer, _ = built(*FP32, *options, folder=run)
         trainer.fit(module, datamodule=data)
     return run
+
+
+class InMemory(ImageDataModule):
+    """Images and their rows as they are given.
+
+    Args:
+        rows: `image` [N, C, H, W] as stored, and whatever belongs to it.
+        classes: names of the labels.
+        cache: the folder of what is computed once.
+    """
+
+    digest = "in memory"
+
+    def __init__(self, rows: dict[str, Tensor], classes: Sequence[str] = (), cache: Path = Path()) -> None:
+        super().__init__("in memory", batch_size=8, epochs=1, seed=0)
+        self.rows, self.classes, self.cache = rows, classes, cache
+        self.channels, self.size = rows["image"].shape[1], (rows["image"].shape[2], rows["image"].shape[3])
+
+    def stored(self, images: Tensor) -> Tensor:
+        return to_bytes(images)

@@ -78,7 +78,7 @@ class GanTrainTest(LabelledTestMetric):
     def prepare(self, evaluation: EvaluationData) -> None:
         super().prepare(evaluation)
         judge = Provenance("the classifier of labels", data=evaluation.data.hash, part="all", seed=0, task=Labels.kind)
-        require_independent(judge, evaluation.module.game.frozen, "train with another seed, model.frozen.<name>.seed=1")
+        require_independent(judge, evaluation.frozen_networks, "train with another seed, model.frozen.<name>.seed=1")
 
     def __call__(self, real: ImageSet, fake: ImageSet) -> dict[str, float]:
         rows, labels = labelled_rows(fake, NO_SAMPLE_LABELS)
