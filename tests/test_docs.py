@@ -3,6 +3,8 @@
 import functools
 import re
 import shlex
+import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,12 @@ from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from torch.utils.data import Dataset
 
 from helpers.composing import ROOT, choices
 from helpers.marks import slow_except
 from oakleaf.builder.compose import compose_config
+from oakleaf.cli.sample import quoted_seeds
 from oakleaf.config.validate import validate
 from oakleaf.errors import UserError
 
@@ -140,6 +144,16 @@ def fill_from_data(config: DictConfig) -> None:
     data.classes, data.input_channels = data.classes or 10, data.input_channels or 1
 
 
+@pytest.fixture(autouse=True)
+def _package_of_a_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The docs call a user's package `mine`; here it has a class of any name."""
+    package: Any = types.ModuleType("mine")
+    content = {"__module__": "mine", "__init__": lambda self, **options: None}
+    package.__getattr__ = functools.cache(lambda name: type(name, (Dataset,), content))
+    monkeypatch.setitem(sys.modules, "mine", package)
+    monkeypatch.setenv("OAKLEAF_TRUST", "mine")
+
+
 @pytest.mark.parametrize("line", slow_except(SMOKE_COMMANDS, SHOWN_COMMANDS))
 def test_commands_in_the_docs_compose(line: str) -> None:
     found = COMMAND.search(line)
@@ -149,7 +163,7 @@ def test_commands_in_the_docs_compose(line: str) -> None:
         pytest.skip("the folder is the user's own")
     flags = [word for word in words if word.startswith("-")]
     assert set(flags) <= {"-m", "--multirun", "--help"}, SHOWN_COMMANDS[line]
-    overrides = [word for word in words if not word.startswith("-")]
+    overrides = [quoted_seeds(word) for word in words if not word.startswith("-")]
     for run in single_runs(overrides, multirun=bool({"-m", "--multirun"} & set(flags))):
         check(found[1] or found[2], tuple(run))
 

@@ -19,13 +19,14 @@ SEEDS = "seeds="
 
 def main() -> None:
     """Run the command."""
-    # Hydra reads `seeds=0-35,77` as two values of a sweep; in quotes it is one
-    sys.argv[1:] = [f'{SEEDS}"{a.removeprefix(SEEDS)}"' if _is_list_of_seeds(a) else a for a in sys.argv[1:]]
+    sys.argv[1:] = [quoted_seeds(argument) for argument in sys.argv[1:]]
     run_command("sample", sample)
 
 
-def _is_list_of_seeds(argument: str) -> bool:
-    return argument.startswith(SEEDS) and argument.removeprefix(SEEDS)[:1].isdigit()
+def quoted_seeds(argument: str) -> str:
+    """Quote a list of seeds, since Hydra reads `seeds=0-35,77` as two values of a sweep; return others unchanged."""
+    seeds = argument.removeprefix(SEEDS)
+    return f'{SEEDS}"{seeds}"' if argument.startswith(SEEDS) and seeds[:1].isdigit() else argument
 
 
 def sample(config: DictConfig) -> None:
