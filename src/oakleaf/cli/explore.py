@@ -63,7 +63,8 @@ def page(explorer: Any) -> Any:
             with gr.Column():
                 seed = gr.Number(0, label="seed", precision=0, minimum=0, maximum=MAX_SEED)
                 condition = _condition(explorer)
-                truncation = gr.Slider(0.1, 1.0, 1.0, step=0.05, label="truncation (1: none)")
+                label = "truncation (1: none)"
+                truncation = gr.Slider(0.1, 1.0, 1.0, step=0.05, label=label, visible=explorer.takes_truncation)
                 other = gr.Number(1, label="seed of the other end", precision=0, minimum=0, maximum=MAX_SEED)
                 weight = gr.Slider(0.0, 1.0, 0.0, step=0.01, label="interpolation towards the other end")
                 ema = gr.Checkbox(True, label="EMA generator", visible=explorer.module.generator_ema is not None)
