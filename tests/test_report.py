@@ -16,6 +16,7 @@ from helpers.disk import full_disk
 from helpers.training import Fit
 from oakleaf.callbacks.report import Report, nearest_of_data
 from oakleaf.image_grid import from_bytes
+from oakleaf.report import run as run_report
 from oakleaf.report.charts import Chart, Series, axes_of, decades, svg, tick_label, ticks, write_png
 from oakleaf.report.curves import alarms_of, charts_of, read_table
 from oakleaf.report.page import duration, number
@@ -209,10 +210,14 @@ def test_curves_are_written_as_a_picture(tmp_path: Path) -> None:
     assert Image.open(tmp_path / "it.png").width == 1000  # two charts side by side
 
 
-def test_the_report_is_written_in_training_and_at_its_end(fit: Fit, tmp_path: Path) -> None:
+def test_the_report_is_written_in_training_and_at_its_end(
+    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_report, "write_png", write_png)
     fit(*SMALL, "max_images=960", "log_every=10", "callbacks.report.every=1")
     names = {path.name for path in tmp_path.iterdir()}
     assert {"report.html", "curves.png", "run.json", "neighbours.png"} <= names
+    assert Image.open(tmp_path / "curves.png").width == 1500
     (session,) = read_sessions(tmp_path)
     assert session["status"] == "finished"
     assert session["images"] == 960
