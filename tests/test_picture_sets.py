@@ -95,7 +95,7 @@ def test_two_sets_are_compared_without_a_checkpoint(tmp_path: Path) -> None:
     assert dark["kid-pixels"] > 10 * abs(same["kid-pixels"])
     entries = json.loads((tmp_path / "out/metrics.json").read_text())
     assert entries[0]["protocol"]["fake_data"] == "dark.zip"
-    assert entries[0]["real"] is not None  # the baseline
+    assert entries[0]["baseline"] is not None
 
 
 def test_sizes_are_those_of_the_generated_pictures(tmp_path: Path) -> None:

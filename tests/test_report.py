@@ -49,7 +49,7 @@ def write_run(folder: Path, rows: int = 400) -> Path:
     session = {"status": "finished", "images": 4000, "total_images": 4000, "start_images": 0, "seconds": 200.0}
     write_sessions(folder, [{**new_session("python train.py model=dcgan data=digits"), **session}])
     protocol = {"fake": 1000, "real": 1797, "images_seen": 4000, "extractor": {"name": "classifier", "accuracy": 0.98}}
-    score = {"name": "fid-classifier", "value": 12.5, "real": 1.25, "better": "lower", "protocol": protocol}
+    score = {"name": "fid-classifier", "value": 12.5, "baseline": 1.25, "better": "lower", "protocol": protocol}
     (folder / "metrics.json").write_text(json.dumps([score]))
     Image.new("RGB", (90, 40), (0, 0, 200)).save(folder / "neighbours.png")
     return folder
