@@ -16,7 +16,7 @@ from PIL import Image
 
 from helpers.commands import quick
 from helpers.composing import FP32, ROOT, SMALL
-from helpers.marks import slow_except
+from helpers.marks import long_except, slow_except
 from oakleaf.errors import UserError
 from oakleaf.runtime import locks
 from oakleaf.runtime.checkpoint_io import read_checkpoint
@@ -205,7 +205,7 @@ NOTHING_BEGUN = PHASES[:4]
 
 
 @pytest.mark.parametrize("phase", slow_except(("building", "decoding"), PHASES))
-@pytest.mark.parametrize("sent", slow_except((signal.SIGTERM,), list(CODES)))
+@pytest.mark.parametrize("sent", long_except((signal.SIGTERM,), list(CODES)))
 def test_a_signal_ends_every_phase_of_a_training(
     phase: str, sent: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,7 +229,7 @@ def test_a_signal_ends_every_phase_of_a_training(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sent", slow_except((signal.SIGINT,), list(CODES)))
+@pytest.mark.parametrize("sent", long_except((signal.SIGINT,), list(CODES)))
 def test_a_signal_during_an_evaluation_of_the_training_leaves_it_out(
     sent: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,7 +295,7 @@ def children(process: int) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("sent", long_except([signal.SIGTERM], [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]))
 def test_a_signal_ends_the_decoding_with_all_its_processes(
     sent: signal.Signals, pictures: Path, tmp_path: Path
 ) -> None:
