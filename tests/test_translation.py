@@ -722,11 +722,11 @@ def test_translation_makes_inputs_on_request_and_knows_both_directions(fit: Fit,
     fit(*options, folder=tmp_path / "a")
     with pytest.raises(UserError, match="make_input=true"):
         Translator(str(tmp_path / "a"))
-    completed = np.asarray(Translator(str(tmp_path / "a"), make_input=True)(file).convert("L")).astype(int)
+    completed = np.asarray(Translator(str(tmp_path / "a"), make_input=True)(file)).astype(int)
     cut = np.asarray(Image.open(file).convert("L").resize((16, 16), Image.Resampling.BILINEAR)).astype(int)
     known = np.pad(np.zeros((8, 8), bool), 4, constant_values=True)
     assert np.abs(completed - cut)[known].max() <= 1
-    half = np.asarray(Translator(str(tmp_path / "a"), make_input=True, region="half")(file).convert("L")).astype(int)
+    half = np.asarray(Translator(str(tmp_path / "a"), make_input=True, region="half")(file)).astype(int)
     assert np.abs(half - cut)[:, :8].max() <= 1 < np.abs(half - cut)[:, 8:].max()
     for made, way in ((False, "half"), (True, "nowhere.png")):
         with pytest.raises(UserError, match=r"no part is missing here|nowhere\.png"):
