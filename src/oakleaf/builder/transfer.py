@@ -197,7 +197,9 @@ def table(results: Sequence[Transfer], most: int = 12) -> str:
     rows = [("network", "values taken", "tensors taken", "in part", "new")]
     for one in results:
         taken, values = one.values
-        rows.append((one.network, f"{taken:,} of {values:,}", str(len(one.taken)), str(len(one.in_part)), str(len(one.new))))
+        rows.append(
+            (one.network, f"{taken:,} of {values:,}", str(len(one.taken)), str(len(one.in_part)), str(len(one.new)))
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     return "\n".join([*lines, *(line for one in results for line in _details(one, most))])

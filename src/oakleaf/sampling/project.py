@@ -98,7 +98,9 @@ class Project(Mode):
             self.shown = generate(start, torch.arange(count, device=device)).cpu()
         return inputs, None
 
-    def _start(self, generate: Any, targets: Tensor, draws: Tensor, domain: Domain, distance: Any, encode: Any) -> Tensor:
+    def _start(
+        self, generate: Any, targets: Tensor, draws: Tensor, domain: Domain, distance: Any, encode: Any
+    ) -> Tensor:
         """Return the latents from which the optimisation begins."""
         start = self.start or ("encoder" if encode else "mean")
         if start == "encoder":
@@ -110,7 +112,9 @@ class Project(Mode):
             return best_of(generate, targets, draws[: self.candidates], distance)
         return domain.mean.expand(len(targets), -1).clone()
 
-    def _invert(self, generate: Any, targets: Tensor, start: Tensor, domain: Domain, distance: Any, seed: int) -> Inverted:
+    def _invert(
+        self, generate: Any, targets: Tensor, start: Tensor, domain: Domain, distance: Any, seed: int
+    ) -> Inverted:
         """Optimise the latents, with a progress bar."""
         if not self.optimise:
             with torch.no_grad():
