@@ -146,12 +146,15 @@ def fill_from_data(config: DictConfig) -> None:
 
 @pytest.fixture(autouse=True)
 def _package_of_a_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The docs call a user's package `mine`; here it has a class of any name."""
-    package: Any = types.ModuleType("mine")
-    content = {"__module__": "mine", "__init__": lambda self, **options: None}
-    package.__getattr__ = functools.cache(lambda name: type(name, (Dataset,), content))
-    monkeypatch.setitem(sys.modules, "mine", package)
+    """The docs call a user's package `mine`; here its modules have the classes that the docs name."""
     monkeypatch.setenv("OAKLEAF_TRUST", "mine")
+    for name in {name for line in [*SHOWN_COMMANDS, *SHOWN_OPTIONS] for name in re.findall(r"mine\.[\w.]*\w", line)}:
+        module, _, kind = name.rpartition(".")
+        found = type(kind, (Dataset,), {"__module__": module, "__init__": lambda self, **options: None})
+        for place in ("mine", module):
+            if place not in sys.modules:
+                monkeypatch.setitem(sys.modules, place, types.ModuleType(place))
+        monkeypatch.setattr(sys.modules[module], kind, found, raising=False)
 
 
 @pytest.mark.parametrize("line", slow_except(SMOKE_COMMANDS, SHOWN_COMMANDS))
