@@ -107,7 +107,9 @@ def test_dcgan_trains_with_every_optim(fit: Fit, optim: str) -> None:
 
 
 def with_first_stage(config: Any) -> None:
-    """Give what a second stage takes from a run of the first one."""
+    """Give what a second stage takes from a run of the first one, and an inverter from that of a generator."""
+    if "generator" in (config.model.get("frozen") or {}):
+        config.model.frozen.generator.checkpoint = "x"
     if "stage1" in (config.model.get("frozen") or {}):
         config.model.frozen.stage1.checkpoint = "x"
         config.data.size = config.data.size or 64

@@ -45,6 +45,11 @@ def explore() -> None:
     run("explore")
 
 
+def directions() -> None:
+    """`python directions.py`."""
+    run("directions")
+
+
 def run(name: str) -> None:
     """Run the `main` of `oakleaf.cli.<name>`. SIGINT, SIGTERM and SIGUSR1 end it wherever it is.
 
