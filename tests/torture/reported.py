@@ -20,7 +20,7 @@ import torch
 
 from helpers.commands import quick
 from torture.reports import command_lines, data_sets, outputs, processes
-from torture.reports.running import DIGITS, Check
+from torture.reports.running import DIGITS, Check, end_all
 
 Part = Callable[[Path], Iterator[Check]]
 WHAT = {
@@ -61,6 +61,8 @@ def tried(part: Part, place: Path) -> Iterator[Check]:
         yield from part(place)
     except Exception as error:
         yield Check(part.__name__, f"the script failed: {error!r}")
+    finally:
+        end_all()
 
 
 def warm_up(place: Path) -> None:

@@ -92,7 +92,6 @@ def phases() -> dict[str, tuple[Any, str]]:
     from oakleaf.callbacks import Checkpoint, Samples
     from oakleaf.data import Images
     from oakleaf.gan import GAN
-    from oakleaf.runtime import checkpoint_io, run_dir
 
     return {
         "composing": (main, "for_new_classes"),
@@ -113,8 +112,6 @@ def phases() -> dict[str, tuple[Any, str]]:
         "the writing of a checkpoint": (torch, "save"),
         "the last samples": (Samples, "on_train_end"),
         "the last lines": (run_report, "finish"),
-        "a renaming": (run_dir, "atomic_write"),
-        "reading a checkpoint": (checkpoint_io, "read_checkpoint"),
     }
 
 
@@ -132,8 +129,6 @@ def signals(place: Path) -> Iterator[Check]:
         cache = {"OAKLEAF_CACHE": str(place / f"cache{turn}")}
         ended = run(place, *line, f"folder=r{turn}", trap=lambda: signal_at(target, name, number), **cache)
         text = faults(ended, code, f"stopped by {number.name}", trained="is saved and ends" in ended.out)
-        if ended.code == 0 and phase in ("reading a checkpoint", "a renaming"):
-            continue  # this run does not come there
         text = joined(text, no_partial_files(place / f"cache{turn}"), none_left(place / f"r{turn}/.owner"))
         saved = (place / f"r{turn}/checkpoints/last.ckpt").exists()
         text = joined(text, "" if saved else none_left(place / f"r{turn}"))
@@ -182,7 +177,7 @@ def decoding(place: Path) -> Iterator[Check]:
 
 def _while_decoding(place: Path, number: signal.Signals, group: bool, cache: Path) -> Check:
     line = ["train", *FOLDER, "data.root=slow", "data.size=64", "folder=i"]
-    command = Command(place, *line, trap=_several_cores, OAKLEAF_CACHE=str(cache))
+    command = Command(place, *line, OAKLEAF_CACHE=str(cache), OAKLEAF_CORES="2")
     command.until(lambda: [*cache.glob("making-*/entry/images.npy")]).send(number, group)
     ended = command.ended()
     case = f"{number.name} to {'the group' if group else 'one process'} while decoding"
@@ -192,28 +187,17 @@ def _while_decoding(place: Path, number: signal.Signals, group: bool, cache: Pat
     return Check(case, joined(text, none_left(place / "i"), no_partial_files(cache)))
 
 
-def _several_cores() -> None:
-    import oakleaf.data.decoding as decoding
-
-    decoding.available_cores = lambda: 2  # type: ignore[assignment]
-
-
 def other_commands(place: Path) -> Iterator[Check]:
     """F3: the same in the other commands, and in a sweep."""
-    import oakleaf.cli.evaluate as evaluate
-    import oakleaf.cli.export as export
-    import oakleaf.cli.sample as sample
+    import zipfile
 
     run(place, "train", *DIGITS, "folder=rt")
-    cases: dict[str, tuple[list[str], Callable[[], None], Path]] = {
-        "sample.py, reading": (["sample"], lambda: signal_at(sample, "load", signal.SIGINT), place / "samples"),
-        "evaluate.py, reading": (["evaluate"], lambda: signal_at(evaluate, "load", signal.SIGTERM), place / "rt/metrics.json"),
-        "export.py, reading": (["export"], lambda: signal_at(export, "load", signal.SIGUSR1), place / "export"),
-    }
-    for turn, (name, (line, trap, out)) in enumerate(cases.items()):
-        code = [*CODES.values()][turn]
-        text = faults(run(place, *line, "checkpoint=rt", trap=trap), code, "stopped by")
-        yield Check(name, joined(text, none_left(out)))
+    outputs = {"sample": "samples", "evaluate": "rt/metrics.json", "export": "export", "translate": "translated"}
+    for (number, code), (name, out) in zip(CODES.items(), outputs.items()):
+        more = ["input=rt"] if name == "translate" else []
+        trap = lambda: signal_at(zipfile, "ZipFile", number)  # a checkpoint is one
+        text = faults(run(place, name, "checkpoint=rt", *more, trap=trap), code, f"stopped by {number.name}")
+        yield Check(f"{name}.py, reading its checkpoint", joined(text, none_left(place / out)))
     yield Check("sample.py, between two batches", _in_sampling(place))
 
 

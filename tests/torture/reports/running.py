@@ -7,7 +7,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,9 @@ TRAIN = [
 ]  # fmt: skip
 DIGITS = ["data=digits", *TRAIN]
 FOLDER = ["data=folder", "data.size=16", "data.source.upscale=true", *TRAIN]
+
+
+RUNNING: list["Command"] = []
 
 
 class Check(NamedTuple):
@@ -73,6 +76,7 @@ class Command:
             file.touch()
         sys.stdout.flush()
         self.pid = os.fork()
+        RUNNING.append(self)
         if self.pid == 0:
             os._exit(self._run(place, arguments, trap, call, environment))
 
@@ -133,6 +137,7 @@ class Command:
                 os.kill(self.pid, signal.SIGKILL)
                 end = float("inf")
             time.sleep(0.01)
+        RUNNING.remove(self)
         left = _left(self.pid)
         out, err = (file.read_text(errors="replace") for file in self.files)
         for file in self.files:
@@ -185,13 +190,10 @@ def joined(*texts: str) -> str:
     return "; ".join(filter(None, texts))
 
 
-@contextlib.contextmanager
-def checking(found: list[Check], case: str) -> Iterator[None]:
-    """An error of the block is a fault of the case."""
-    try:
-        yield
-    except Exception as error:
-        found.append(Check(case, f"{type(error).__name__}: {error}"))
+def end_all() -> None:
+    """End what still runs, after an error of the script itself."""
+    for command in [*RUNNING]:
+        command.send(signal.SIGKILL).ended()
 
 
 def memory_limit(megabytes: int) -> None:
