@@ -530,6 +530,8 @@ REFUSED = {
     "+trainer.val_check_interval=10": "callbacks=scored",
     "+trainer.overfit_batches=2": "data.root=FOLDER",
     "+trainer.log_every_n_steps=2": "log_every=",
+    "trainer.max_time=5": "trainer.max_time=5: DD:HH:MM:SS is expected",
+    "trainer.limit_train_batches=0": "nothing would be trained",
 }
 
 

@@ -172,6 +172,19 @@ def test_a_stray_picture_does_not_remove_the_classes(tmp_path: Path, caplog: pyt
     assert source.summary() == "19 pictures (19 PNG), 2 classes: cat 9, dog 9; 1 without a class"
 
 
+def test_a_class_folder_without_pictures_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pictures(tmp_path, {"cat": 2, "dog": 2})
+    (tmp_path / "eel").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    assert list(Folder(tmp_path).classes) == ["cat", "dog"]
+    assert "no pictures in eel, so there is no such class" in caplog.text and "hidden" not in caplog.text
+    caplog.clear()
+    (tmp_path / "train").mkdir()
+    for name in ("cat", "dog", "eel"):
+        (tmp_path / name).rename(tmp_path / "train" / name)
+    assert list(Folder(tmp_path).classes) == ["cat", "dog"] and "no pictures in eel" in caplog.text
+
+
 def test_why_there_are_no_classes_is_said(tmp_path: Path) -> None:
     pictures(tmp_path / "beside", {"old": 2, "new": 2, "": 20})
     pictures(tmp_path / "one", {"cat": 20})
@@ -210,6 +223,12 @@ def test_labels_are_read_from_tables(tmp_path: Path, name: str, text: str) -> No
     assert list(source.classes) == ["cat", "dog"]
     assert source.labels["label"].tolist() == [0, 1, 0]
     assert Folder(tmp_path, labels=name, split="test").labels["label"].tolist() == [0]
+
+
+def test_a_table_may_lack_its_header(tmp_path: Path) -> None:
+    for separator in ",;\t":
+        table = read_label_table(f"a.png{separator}cat\nb.png{separator}dog\n", "labels.csv")
+        assert table == {"a.png": "cat", "b.png": "dog"}
 
 
 def test_numbers_in_a_table_are_sorted_by_value_and_missing_ones_counted(

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -158,7 +158,17 @@ class Folder(Source):
                 "%d %s beside the class folders and no class: %s",
                 len(stray), "picture lies" if len(stray) == 1 else "pictures lie", stray[0],
             )  # fmt: skip
+        if empty := self._folders_without_pictures(names):
+            log.warning("no pictures in %s, so there %s no such class", ", ".join(empty), "is" if len(empty) == 1 else "are")
         return {name: i for i, name in enumerate(names)}
+
+    def _folders_without_pictures(self, names: Collection[str]) -> list[str]:
+        """The folders that would be classes, if pictures were in them."""
+        if self.archive:
+            return []
+        splits = [self.base / name for name, split in self.splits.items() if split == "train" and self.split_level == 0]
+        places = [path for folder in splits or [self.base] for path in folder.iterdir()]
+        return sorted({path.name for path in places if path.is_dir() and path.name[0] != "."} - {*names})
 
     def _class_folder(self, file: Path) -> str:
         """The name of the class folder of a picture; "" if it lies in none."""

@@ -198,8 +198,9 @@ def classes(place: Path) -> Iterator[Check]:
     tree(place / "empty", {"cat": 9, "dog": 9, "eel": 0})
     ended = run(place, *train, "model=acgan", "data.root=empty", "folder=c")
     yield Check("a class without pictures", faults(ended, 0, "eel"))
+    broken = tree(place / "broken", {"cat": 9, "dog": 9})
     for i in range(9):
-        shutil.copy(__file__, tree(place / "broken", {"cat": 9, "dog": 9}) / f"dog/{i}.png")
+        shutil.copy(__file__, broken / f"dog/{i}.png")
     ended = run(place, *train, "model=acgan", "data.root=broken", "data.on_corrupt=skip", "folder=d")
     yield Check("a class whose pictures are damaged", faults(ended, 0, "9 of 18 pictures skipped", "dog 0"))
 
@@ -287,10 +288,11 @@ def translated(place: Path) -> Iterator[Check]:
     (inputs / "broken.png").write_text("x")
     (inputs / "notes.heic").write_text("x")
     ended = run(place, "translate", "checkpoint=p", "input=in", "make_input=true", "out=t")
-    yield Check("10 files, one damaged", faults(ended, 0, "7 of 8 pictures", "broken.png", "2 files ignored"))
+    yield Check("10 files, one damaged", faults(ended, 1, "7 of 8 pictures", "broken.png", "noext", "notes.heic", several=True))
     written = sorted(path.name for path in (place / "t").iterdir())
     wrong = [name for name in written if not _is_what_it_says(place / "t" / name)]
-    yield Check("formats of what is written", f"{wrong} of {written}" if wrong or len(written) != 7 else "")
+    kept = len(written) == 7 and {"g.pgm.png", "x.gif.png", "x.jfif"} <= {*written}
+    yield Check("formats of what is written", f"{wrong} of {written}" if wrong or not kept else "")
 
 
 def _is_what_it_says(file: Path) -> bool:
@@ -314,16 +316,16 @@ def other_data(place: Path) -> Iterator[Check]:
         "another folder": [*resume, "data.root=other"],
         "another crop": [*resume, "data.crop=stretch"],
         "another way of resizing": [*resume, "data.resample=lanczos"],
-        "another split": [*resume, "data.source.split=train"],
+        "another split": [*resume, "++data.source.split=train"],
     }
     for name, line in lines.items():
         yield Check(name, faults(run(place, *line), 1, refused))
     yield Check("another data set", faults(run(place, *resume, "data=digits"), 1, "resume= keeps the run's own data"))
-    ended = run(place, "evaluate", "checkpoint=hf", "root=other", "metric=diversity", "extractor=pixels", "fake=40", "resamples=0")
-    yield Check("evaluate.py says the same", faults(ended, 0, "not the pictures that the run learned from"))
+    ended = run(place, "evaluate", "checkpoint=hf", "root=other", "metric=diversity", "extractor=pixels", "fake=12", "real=12", "resamples=0")
+    yield Check("evaluate.py says the same", faults(ended, 0, "these are not the pictures of the training"))
     shutil.move(place / "half", place / "moved")
-    yield Check("the folder was moved", faults(run(place, *resume[:2], "max_images=16", "data.root=moved"), 0))
     yield Check("the folder is gone", faults(run(place, *resume), 1, "does not exist"))
+    yield Check("the folder was moved", faults(run(place, *resume[:2], "max_images=16", "data.root=moved"), 0))
     shutil.copy(place / "other/1.png", place / "moved/1.png")
     moved = [*resume, "data.root=moved"]
     yield Check("a picture has changed", faults(run(place, *moved), 1, refused))
@@ -332,7 +334,7 @@ def other_data(place: Path) -> Iterator[Check]:
     noise(seed=77).save(place / "moved/new.png")
     yield Check("a picture is new", faults(run(place, *moved), 1, refused))
     (place / "classed/cat").rename(place / "classed/lion")
-    yield Check("a class has another name", faults(run(place, "train", "resume=cl", "max_images=64"), 1, "cat", "lion"))
+    yield Check("a class has another name", faults(run(place, "train", "resume=cl", "max_images=64"), 1, "was trained with", "cat"))
 
 
 def colours(place: Path) -> Iterator[Check]:
@@ -414,10 +416,10 @@ def tables_and_archives(place: Path) -> Iterator[Check]:
         yield Check(f"a ZIP archive, {name}", faults(ended, 0, "2 classes: cat 6, dog 6"))
     (place / "damaged.zip").write_bytes((place / "stored.zip").read_bytes()[:-100])
     ended = run(place, *train, "data.root=damaged.zip")
-    yield Check("a damaged archive", joined(faults(ended, 1, "damaged.zip"), none_left(place / "outputs")))
+    yield Check("a damaged archive", faults(ended, 1, "damaged.zip"))
     ended = run(place, *train, "data.root=classed", "data.balanced=true", "folder=bal")
     yield Check("data.balanced", faults(ended, 0))
-    ended = run(place, *DIGITS, "data.balanced=true") if False else run(place, "train", *DIGITS, "data.balanced=true")
+    ended = run(place, "train", *DIGITS, "data.balanced=true", "folder=bd")
     yield Check("data.balanced of digits", faults(ended, 0))
 
 

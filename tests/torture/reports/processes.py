@@ -50,7 +50,7 @@ def two_processes(place: Path) -> Iterator[Check]:
     ended = first.send(signal.SIGTERM).ended()
     rows = [row.split(",")[0] for row in (place / "rt/metrics.csv").read_text().splitlines()[1:]]
     mixed = "" if [*map(int, rows)] == sorted({*map(int, rows)}) else "rows are woven into each other"
-    yield Check("the first one goes on", joined(faults(ended, 143, trained=True), mixed, none_left(place / "rt/.owner")))
+    yield Check("the first one goes on", joined(faults(ended, 143, several=True), mixed, none_left(place / "rt/.owner")))
     first = Command(place, "train", *LONG)
     first.until(lambda: (place / "rt/.owner").exists()).send(signal.SIGKILL)
     ended = first.ended()
@@ -128,7 +128,7 @@ def signals(place: Path) -> Iterator[Check]:
         number, code = numbers[turn % 3]
         cache = {"OAKLEAF_CACHE": str(place / f"cache{turn}")}
         ended = run(place, *line, f"folder=r{turn}", trap=lambda: signal_at(target, name, number), **cache)
-        text = faults(ended, code, f"stopped by {number.name}", trained="is saved and ends" in ended.out)
+        text = faults(ended, code, f"stopped by {number.name}", several="is saved and ends" in ended.out)
         text = joined(text, no_partial_files(place / f"cache{turn}"), none_left(place / f"r{turn}/.owner"))
         saved = (place / f"r{turn}/checkpoints/last.ckpt").exists()
         text = joined(text, "" if saved else none_left(place / f"r{turn}"))
@@ -149,7 +149,7 @@ def other_signals(place: Path) -> Iterator[Check]:
         for name, target in {"import_torch": train, "training_step": GAN}.items():
             folder = place / f"{name}{int(number)}"
             ended = run(place, "train", *DIGITS, f"folder={folder}", trap=lambda: signal_at(target, name, number))
-            text = faults(ended, CODES[number], f"stopped by {number.name}", trained=target is GAN)
+            text = faults(ended, CODES[number], f"stopped by {number.name}", several=target is GAN)
             text = joined(text, none_left(folder / ".owner"))
             saved = (folder / "checkpoints/last.ckpt").exists()
             yield Check(f"{number.name} at {name}", joined(text, "" if saved == (target is GAN) else "not as it should be"))

@@ -151,7 +151,7 @@ def run(place: Path, *arguments: str, **options: Any) -> Ended:
     return Command(place, *arguments, **options).ended()
 
 
-def faults(ended: Ended, code: int, *words: str, never: Sequence[str] = (), trained: bool = False) -> str:
+def faults(ended: Ended, code: int, *words: str, never: Sequence[str] = (), several: bool = False) -> str:
     """Return what is wrong with the end of a command.
 
     Args:
@@ -159,14 +159,14 @@ def faults(ended: Ended, code: int, *words: str, never: Sequence[str] = (), trai
         code: the exit code that is right. Unless it is 0, exactly one line has to be on stderr.
         words: texts that have to be in the output.
         never: texts that must not.
-        trained: whether the run had begun, so that its log, on stdout, has the sentence.
+        several: whether the sentence is in the log, or followed by a list.
     """
     found, text = [], ended.out + ended.err
     if ended.code != code:
         found.append(f"code {ended.code}, not {code}")
     if "Traceback" in text:
         found.append("a traceback")
-    if code and not trained and len(ended.lines()) != 1:
+    if code and not several and len(ended.lines()) != 1:
         found.append(f"{len(ended.lines())} lines")
     found += [f"no {word!r}" for word in words if word not in text]
     found += [f"{word!r}" for word in never if word in text]
