@@ -102,8 +102,9 @@ def test_a_second_process_is_refused_and_the_first_goes_on(tmp_path: Path) -> No
             refused = quick("train", *line, folder=tmp_path)
             assert refused.returncode == 1 and "run belongs to a run that is going on (process " in refused.stderr
             assert len(refused.stderr.splitlines()) == 1
-        new = quick(*RUN, "max_images=32", "folder=run", folder=tmp_path)
-        assert new.returncode == 1 and "belongs to a run that is going on" in new.stderr
+        for name in ("folder=run", "hydra.run.dir=run"):
+            new = quick(*RUN, "max_images=32", name, folder=tmp_path)
+            assert new.returncode == 1 and "belongs to a run that is going on" in new.stderr
     assert {path.name for path in (tmp_path / "run").iterdir()} == before
     assert read_checkpoint(tmp_path / "run")["images_seen"] == 32
     assert quick("train", "resume=run", "max_images=64", folder=tmp_path).returncode == 0

@@ -175,14 +175,14 @@ def paths(place: Path) -> Iterator[Check]:
         ended = run(place, "train", *FOLDER, f"data.root={name}", "model=acgan")  # the folder is found and understood
         yield Check(f"data.root: {name}", faults(ended, 1, "all pictures are in one folder"))
     run(place, "train", *DIGITS, "folder=rt")
-    for name in ("comma,comma", "back\\slash", "equals=equals", "grün", "brackets[1]", "2025"):
+    for name in ("back\\slash", "equals=equals", "grün", "brackets[1]", "2025"):
         ended = run(place, "sample", "checkpoint=rt", "count=1", f"out={name}")
         yield Check(f"out: {name}", joined(faults(ended, 0), "" if (place / name / "samples.npy").exists() else "not there"))
         (place / "rt").rename(place / f"run {name}")
         ended = run(place, "sample", f"checkpoint=run {name}", "count=1")
         yield Check(f"checkpoint: {name}", faults(ended, 0))
         (place / f"run {name}").rename(place / "rt")
-    for name in ("with space", "comma,comma", "back\\slash", "dollar$HOME", "2026"):
+    for name in ("with space", "back\\slash", "dollar$HOME", "2026"):
         ended = run(place, "train", *DIGITS, f"folder={name}")
         yield Check(f"folder: {name}", joined(faults(ended, 0), "" if (place / name / "checkpoints/last.ckpt").exists() else "not there"))
         yield Check(f"resume: {name}", faults(run(place, "train", f"resume={name}", "max_images=16"), 0))

@@ -78,7 +78,11 @@ class Command:
         self.pid = os.fork()
         RUNNING.append(self)
         if self.pid == 0:
-            os._exit(self._run(place, arguments, trap, call, environment))
+            code = 99
+            try:
+                code = self._run(place, arguments, trap, call, environment)
+            finally:  # whatever happens, the rest of the script is the parent's
+                os._exit(code)
 
     def _run(
         self,
