@@ -8,7 +8,7 @@ READY  := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train smoke test check reference bench torture clean
+.PHONY: help setup train smoke test check reference bench results torture clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -41,6 +41,9 @@ reference: $(READY) ## write docs/reference/ from conf/ and the docstrings
 
 bench: $(READY) ## compare with hand-written loops on data/celeba, about 20 minutes; writes docs/performance.md
 	@for part in training loading frame start numerics scaling one_pass; do $(RUN) benchmarks/$$part.py || exit 1; done; $(RUN) benchmarks/report.py
+
+results: $(READY) ## work off the runs of benchmarks/runs.yaml, one thread at low priority, days; stop and repeat at will
+	@$(RUN) benchmarks/run_queue.py
 
 torture: $(READY) ## try 1,000 random command lines, 300 damaged images, 100 damaged checkpoints and 50 kills, minutes
 	@for part in overrides pictures checkpoints kills; do echo "$$part:"; $(RUN) tests/torture/$$part.py || failed=1; done; exit $${failed:-0}

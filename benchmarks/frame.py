@@ -3,11 +3,13 @@
 Oakleaf with its callbacks, bar and loggers beside the same step written out by hand (`contestants/bare.py real`), for a
 DCGAN of 64 x 64 pixels, where a step is long, and for perceptrons on points, where it is short. Both start anew
 `--starts` times: alone on a machine, two processes of one program may be a fifth apart for as long as they live.
+With `--before FOLDER`, another checkout takes the place of the step written out by hand.
 """
 
 import argparse
 import statistics
 import sys
+from pathlib import Path
 
 import torch
 from contest import HERE, Contestant, race, record
@@ -29,7 +31,8 @@ CASES = {
 
 def _apart(rates: dict[str, list[float]]) -> float:
     """How much longer Oakleaf's step is, as a share of the step by hand: the median over a start's rounds."""
-    return statistics.median(y / x - 1 for x, y in zip(rates["oakleaf"], rates["by hand"]))
+    (ours, theirs) = rates.values()
+    return statistics.median(y / x - 1 for x, y in zip(ours, theirs))
 
 
 def main() -> None:
@@ -38,6 +41,7 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=5, help="of each start")
     parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--before", type=Path, help="another checkout, instead of the step by hand")
     a = parser.parse_args()
     rows = []
     for name, (iterations, batch, recipe) in CASES.items():
@@ -46,20 +50,32 @@ def main() -> None:
         shared = [*recipe, "logger=csv"]
         # a perceptron's products are too small to share out
         threads = {"OMP_NUM_THREADS": "1"} if name.startswith("perceptrons") else {}
-        field = [
-            ("oakleaf", [sys.executable, CONTESTANTS / "framework.py", iterations, *shared, "compile=false"]),
-            ("by hand", [sys.executable, CONTESTANTS / "bare.py", "real", iterations, "false", *shared]),
+        ours_words = [iterations, *shared, "compile=false"]
+        other, place = ("before", a.before.resolve()) if a.before else ("by hand", HERE.parent)
+        words = (
+            [place / "benchmarks/contestants/framework.py", *ours_words]
+            if a.before
+            else [CONTESTANTS / "bare.py", "real", iterations, "false", *shared]
+        )
+        field = [("oakleaf", HERE.parent, [CONTESTANTS / "framework.py", *ours_words]), (other, place, words)]
+        contestants = [
+            Contestant(
+                who,
+                [sys.executable, *command],
+                iterations * batch,
+                environment={**threads, "PYTHONPATH": str(root / "src")},
+            )
+            for who, root, command in field
         ]
-        contestants = [Contestant(who, words, iterations * batch, environment=threads) for who, words in field]
         races = [race(contestants, a.rounds, a.seconds) for _ in range(a.starts)]
-        steps = {who: [batch * 1e3 / rate for rates in races for rate in rates[who]] for who, _ in field}
-        apart = [x - y for x, y in zip(steps["oakleaf"], steps["by hand"])]
-        ours, theirs = (statistics.median(steps[who]) for who, _ in field)
+        steps = {who: [batch * 1e3 / rate for rates in races for rate in rates[who]] for who, *_ in field}
+        apart = [x - y for x, y in zip(steps["oakleaf"], steps[other])]
+        ours, theirs = (statistics.median(steps[who]) for who, *_ in field)
         rows.append(
             {
                 "step": name,
                 "oakleaf ms": ours,
-                "by hand ms": theirs,
+                f"{other} ms": theirs,
                 "difference ms": statistics.median(apart),
                 "share": statistics.median(apart) / theirs,
                 "lowest": min(apart) / theirs,
@@ -67,7 +83,8 @@ def main() -> None:
                 "starts": ", ".join(f"{_apart(rates):+.1%}" for rates in races),
             }
         )
-    record("frame" if not a.only else f"frame {a.only}", "What the framework adds to a step", rows)
+    name = f"frame{' before and after' if a.before else ''}{f' {a.only}' if a.only else ''}"
+    record(name, "A step before and after a change" if a.before else "What the framework adds to a step", rows)
 
 
 if __name__ == "__main__":

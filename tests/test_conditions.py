@@ -226,7 +226,7 @@ def test_a_checkpoint_stores_the_names_of_its_classes(fit: Fit, tmp_path: Path) 
     assert (
         "condition=cat: there is no class of this name; the classes are 0 class0, 1 class1, 2 class2" in unknown.stderr
     )
-    evaluated = ["evaluate", f"checkpoint={tmp_path}/run", "metric=memorisation", "fake=20"]
+    evaluated = ["evaluate", f"checkpoint={tmp_path}/run", "metric=two_sample", "extractor=pixels", "fake=20"]
     assert quick(*evaluated, f"out={tmp_path}/m", folder=tmp_path).returncode == 0
     (root / "class1").rename(root / "class9")  # the other one is now number 1
     for command in (

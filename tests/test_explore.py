@@ -42,7 +42,8 @@ def test_directions_are_the_mean_over_latents() -> None:
 
 
 def test_an_image_is_that_of_sample_py_and_changes_with_each_control(tmp_path: Path) -> None:
-    module, *_ = built("model=cdcgan", *SMALL, folder=tmp_path)
+    normal = "model.game.prior={_target_: oakleaf.conditioning.priors.Normal, dim: 100}"
+    module, *_ = built("model=cdcgan", normal, *SMALL, folder=tmp_path)
     module.classes = [str(number) for number in range(10)]
     explorer = Explorer(module.eval(), directions=3)
     picture = np.asarray(explorer.image(7))
@@ -65,6 +66,7 @@ def test_an_image_is_that_of_sample_py_and_changes_with_each_control(tmp_path: P
         assert not np.array_equal(np.asarray(other), picture), factor
     assert np.array_equal(np.asarray(others[2]), np.asarray(others[3]))
     assert np.array_equal(np.asarray(explorer.image(7, other_seed=7, weight=0.5)), picture)
+    assert explorer.takes_truncation
     with pytest.raises(UserError, match="0 to 9"):
         explorer.image(7, condition=10)
 
@@ -78,7 +80,8 @@ def test_points_are_refused(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_page_draws_images_in_a_browser(fit: Fit, tmp_path: Path) -> None:
     pytest.importorskip("gradio", reason="gradio is not installed")
-    fit("model=cdcgan", *SMALL, "max_images=160", folder=tmp_path / "run")
+    prior = "model.game.prior={_target_: oakleaf.conditioning.priors.Normal, dim: 100}"
+    fit("model=cdcgan", prior, *SMALL, "max_images=160", folder=tmp_path / "run")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

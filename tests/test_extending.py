@@ -11,29 +11,38 @@ from pathlib import Path
 import pytest
 import torch
 
-ROOT = Path(__file__).resolve().parent.parent
+from helpers.commands import Result, quick
+from helpers.composing import ROOT
+
 PACKAGE = ROOT / "tests/extension"
 SHOWN = re.findall(r"^`([\w/.]+)`:\n\n```\w+\n(.*?)^```$", (ROOT / "docs/extending.md").read_text(), re.M | re.S)
 
 
-def command(name: str, *arguments: str, folder: Path, trust: str = "mine") -> subprocess.CompletedProcess[str]:
-    """Run a command with the package in the path."""
-    path = os.pathsep.join([str(PACKAGE), str(ROOT / "src")])
-    environment = {**os.environ, "PYTHONPATH": path, "OAKLEAF_TRUST": trust, "OAKLEAF_CACHE": str(folder / "cache")}
-    script = [sys.executable, str(ROOT / f"{name}.py"), *arguments]
-    return subprocess.run(script, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+OPTIONS = ["--config-dir", str(PACKAGE / "conf"), "experiment=mine", "logger=csv", "trainer=cpu", "log_every=5"]
 
 
-def train(*arguments: str, folder: Path, trust: str = "mine") -> subprocess.CompletedProcess[str]:
-    options = ["--config-dir", str(PACKAGE / "conf"), "experiment=mine", "logger=csv", "trainer=cpu", "log_every=5"]
-    return command("train", *options, *arguments, folder=folder, trust=trust)
+@pytest.fixture(autouse=True)
+def _in_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(PACKAGE))
+
+
+def command(name: str, *arguments: str, folder: Path, trust: str = "mine") -> Result:
+    """Run a command inside this process."""
+    return quick(name, *arguments, folder=folder, OAKLEAF_TRUST=trust)
+
+
+def train(*arguments: str, folder: Path, trust: str = "mine") -> Result:
+    return command("train", *OPTIONS, *arguments, folder=folder, trust=trust)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a run of 320 images with every part of the package."""
     folder = tmp_path_factory.mktemp("extending")
-    result = train("max_images=320", "folder=run", folder=folder)
+    path = os.pathsep.join([str(PACKAGE), str(ROOT / "src")])  # as a user: in a process with the package in its path
+    environment = {**os.environ, "PYTHONPATH": path, "OAKLEAF_TRUST": "mine"}
+    script = [sys.executable, str(ROOT / "train.py"), *OPTIONS, "max_images=320", "folder=run"]
+    result = subprocess.run(script, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     return folder / "run"
 

@@ -63,7 +63,8 @@ def page(explorer: Any) -> Any:
             with gr.Column():
                 seed = gr.Number(0, label="seed", precision=0, minimum=0, maximum=MAX_SEED)
                 condition = _condition(explorer)
-                truncation = gr.Slider(0.1, 1.0, 1.0, step=0.05, label="truncation (1: none)")
+                label = "truncation (1: none)"
+                truncation = gr.Slider(0.1, 1.0, 1.0, step=0.05, label=label, visible=explorer.takes_truncation)
                 other = gr.Number(1, label="seed of the other end", precision=0, minimum=0, maximum=MAX_SEED)
                 weight = gr.Slider(0.0, 1.0, 0.0, step=0.01, label="interpolation towards the other end")
                 ema = gr.Checkbox(True, label="EMA generator", visible=explorer.module.generator_ema is not None)
@@ -106,10 +107,10 @@ def _draw(
     explorer: Any, seed: float, condition: str, truncation: float, other: float, weight: float, ema: bool, *along: float
 ) -> tuple[Any, str]:
     """Draw the image of the page's controls; a mistake is returned as a sentence."""
-    wanted: int | str | None = int(condition) if explorer.classes and condition else condition or None
+    requested: int | str | None = int(condition) if explorer.classes and condition else condition or None
     truncated = None if truncation == 1 else truncation
     try:
-        picture = explorer.image(int(seed or 0), along, wanted, truncated, int(other or 0), weight, ema)
+        picture = explorer.image(int(seed or 0), along, requested, truncated, int(other or 0), weight, ema)
     except UserError as error:
         return None, str(error)
     return picture, ""

@@ -51,6 +51,15 @@ class Explorer:
         return condition is not None and condition.key == "caption"
 
     @cached_property
+    def takes_truncation(self) -> bool:
+        """Whether the samples can be truncated."""
+        try:
+            latent_inputs(self.module.game, 1, 0, truncation=0.5)
+        except UserError:
+            return False
+        return True
+
+    @cached_property
     def directions(self) -> Directions:
         """The principal directions, by the EMA generator; they are computed once."""
         inputs = latent_inputs(self.module.game, POINTS, seed=0)
