@@ -96,7 +96,16 @@ def test_values_are_quoted_only_where_hydra_would_change_them(tmp_path: Path) ->
     same = ["seed=0,1", r"key=a\,b", r"key='a\b'", "key=[a,b]", "loss=hinge", "--help", "key=${seed}", r"key=a\ b"]
     assert [quote_argument(argument) for argument in same] == same
     assert quote_argument("seed=2024") == "seed=2024" and quote_argument("folder=1,2") == "folder=1,2"
-    for text in ("2024", "true", "1e5", "nan", r"\\server\pics", "D:\\new\\", f"{tmp_path}/a,b", "/home/José/faces (small)"):
+    for text in (
+        "2024",
+        "true",
+        "1e5",
+        "nan",
+        r"\\server\pics",
+        "D:\\new\\",
+        f"{tmp_path}/a,b",
+        "/home/José/faces (small)",
+    ):
         assert parse([quote_argument(f"data.root={text}")])[0].value() == text
 
 

@@ -239,9 +239,7 @@ def test_dark_sets_of_eight_bits_are_reported_and_clipped_values_counted(
 
     def read(**options: Any) -> None:
         caplog.clear()
-        stock = DecodedImages(
-            Folder(tmp_path), None, 16, "center", "bilinear", "error", tmp_path / "cache", **options
-        )
+        stock = DecodedImages(Folder(tmp_path), None, 16, "center", "bilinear", "error", tmp_path / "cache", **options)
         stock.prepare()
         stock.read()
 

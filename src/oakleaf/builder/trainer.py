@@ -80,9 +80,7 @@ def _check_arguments(arguments: Recipe) -> None:
     """
     precision, time, batches = (arguments.get(key) for key in ("precision", "max_time", "limit_train_batches"))
     if str(precision) in ("16", "16-mixed", "16-true"):
-        raise UserError(
-            f"trainer.precision={precision}: two players cannot share a loss scaler; bf16-mixed needs none"
-        )
+        raise UserError(f"trainer.precision={precision}: two players cannot share a loss scaler; bf16-mixed needs none")
     if time is not None and not isinstance(time, dict) and not DURATION.fullmatch(str(time)):
         raise UserError(f"trainer.max_time={time}: DD:HH:MM:SS is expected, 00:02:00:00 for two hours")
     if batches is not None and not isinstance(batches, bool) and batches == 0:

@@ -7,8 +7,8 @@ step, where nothing consistent could be saved. The handler here therefore only s
 reads it after the iteration and stops the trainer, and `Checkpoint` then saves the run.
 
 Exit codes. `train.py` ends with code 128 + n after signal n, as shells and schedulers expect of a process that a signal
-has ended: 143 for SIGTERM, 138 for SIGUSR1, 130 for SIGINT, 129 for SIGHUP. Lightning's own handler would end the run with code 0, like
-a completed run.
+has ended: 143 for SIGTERM, 138 for SIGUSR1, 130 for SIGINT, 129 for SIGHUP. Lightning's own handler would end the run
+with code 0, like a completed run.
 """
 
 import logging

@@ -18,8 +18,8 @@ LITERAL_BACKSLASH = re.compile(r"\\(?![()\[\]{}:=,\s'\"])")  # before any other 
 def quote_argument(argument: str) -> str:
     """Quote the value of an override that Hydra cannot read, or would not read as it is written.
 
-    So `data.root=/home/José/faces (small)` works without quotes, a path of Windows keeps its backslashes, a value with a
-    comma that is the name of a file or folder is one value, and a folder may be called 2024 or true. Anything else is
+    So `data.root=/home/José/faces (small)` works without quotes, a path of Windows keeps its backslashes, a value with
+    a comma that is the name of a file or folder is one value, and a folder may be called 2024 or true. Anything else is
     returned unchanged.
     """
     key, _, value = argument.partition("=")

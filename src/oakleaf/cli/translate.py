@@ -153,4 +153,3 @@ def _holds(suffix: str, image: Any) -> bool:
     if suffix == ".ico":
         return max(image.size) <= 256
     return NETPBM.get(suffix, image.mode) == image.mode
-

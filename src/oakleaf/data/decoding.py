@@ -43,7 +43,8 @@ class Outcome(NamedTuple):
     Attributes:
         problem: why it could not be decoded; None if it was.
         loses_colours: it has colours, and its image is grey.
-        ends: its smallest and largest value, in the unit of the set's range; None if its values are indices or inverted.
+        ends: its smallest and largest value, in the unit of the set's range; None if these are not known, as of a
+            palette.
     """
 
     problem: Problem | None = None

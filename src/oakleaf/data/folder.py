@@ -159,7 +159,9 @@ class Folder(Source):
                 len(stray), "picture lies" if len(stray) == 1 else "pictures lie", stray[0],
             )  # fmt: skip
         if empty := self._folders_without_pictures(names):
-            log.warning("no pictures in %s, so there %s no such class", ", ".join(empty), "is" if len(empty) == 1 else "are")
+            log.warning(
+                "no pictures in %s, so there %s no such class", ", ".join(empty), "is" if len(empty) == 1 else "are"
+            )
         return {name: i for i, name in enumerate(names)}
 
     def _folders_without_pictures(self, names: Collection[str]) -> list[str]:

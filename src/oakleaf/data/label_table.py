@@ -18,9 +18,9 @@ def read_label_table(text: str, place: str) -> dict[str, str]:
     """Return the label of each picture by the picture's name in the table.
 
     A CSV or TSV has a header with a column for the name (`file`, `image`, ...) and one for the label (`label`, `class`,
-    ...); without these names, the first two columns; the header may be left out. A JSON holds {name: label}, [[name, label], ...], a list of
-    objects with such keys, or one of the last two under `labels`, as `dataset.json` of StyleGAN's tools. A label may be
-    a text or a number; an empty one means none.
+    ...); without these names, the first two columns; the header may be left out. A JSON holds {name: label},
+    [[name, label], ...], a list of objects with such keys, or one of the last two under `labels`, as `dataset.json` of
+    StyleGAN's tools. A label may be a text or a number; an empty one means none.
 
     Args:
         text: the content of the file.

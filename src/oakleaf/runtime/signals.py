@@ -3,9 +3,10 @@ schedulers send before the end (SIGUSR1, SIGUSR2, SIGXCPU). SIGHUP is ignored wh
 
 In a command, a signal raises `Interrupted` wherever the program is: while it composes, decodes, evaluates or writes.
 Blocks that write files or hold processes clean up as they do after an error, and the command ends with one sentence
-and the exit code 128 + n: 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP, 138 for SIGUSR1. During training alone a signal is not
-raised but remembered, since the current iteration is completed and saved first (`oakleaf.callbacks.Interruption`). A
-phase of the training that may be left out, such as an evaluation, is marked by `interruptible`.
+and the exit code 128 + n: 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP, 138 for SIGUSR1. During training alone a
+signal is not raised but remembered, since the current iteration is completed and saved first
+(`oakleaf.callbacks.Interruption`). A phase of the training that may be left out, such as an evaluation, is marked by
+`interruptible`.
 """
 
 import contextlib

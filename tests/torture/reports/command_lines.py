@@ -1,5 +1,7 @@
 """F11, F12, F13, F15: what is wrong with a command line itself, and what Lightning says."""
 
+# ruff: noqa: E501
+
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,13 +98,20 @@ def moved(place: Path) -> Iterator[Check]:
     for name, line in lines.items():
         word = "hydra.job.chdir=TRUE" if name == "TRUE" else refused
         ended = run(place, *line, word)
-        yield Check(name, joined(faults(ended, 1, refused), none_left(place / "h3", place / "outputs", place / "samples")))
+        yield Check(
+            name, joined(faults(ended, 1, refused), none_left(place / "h3", place / "outputs", place / "samples"))
+        )
     sweep = run(place, "train", "-m", *DIGITS, refused, "seed=1,2")
-    yield Check("a sweep", "" if sweep.code == 1 and refused in sweep.err and "Traceback" not in sweep.err else faults(sweep, 1, refused))
+    yield Check(
+        "a sweep",
+        "" if sweep.code == 1 and refused in sweep.err and "Traceback" not in sweep.err else faults(sweep, 1, refused),
+    )
     ended = run(place, "train", *FOLDER, "data.root=pictures", "folder=h4", "hydra.job.chdir=false")
     yield Check("hydra.job.chdir=false", faults(ended, 0))
     ended = run(place, "train", *FOLDER, "data.root=pictures", "hydra.run.dir=deep/er/h5")
-    yield Check("hydra.run.dir", joined(faults(ended, 0), "" if (place / "deep/er/h5/train.log").exists() else "not there"))
+    yield Check(
+        "hydra.run.dir", joined(faults(ended, 0), "" if (place / "deep/er/h5/train.log").exists() else "not there")
+    )
 
 
 TOLD: dict[str, tuple[list[str], int, list[str]]] = {  # options, the code, what is said
@@ -139,7 +148,7 @@ def lightnings_words(place: Path) -> Iterator[Check]:
     for turn, (name, (options, code, words)) in enumerate(TOLD.items()):
         ended = run(place, "train", *DIGITS, f"folder=r{turn}", *options)
         yield Check(name, joined(faults(ended, code, *words), none_left(place / f"r{turn}") if code else ""))
-    report = [*(place / "r0").rglob("*profile*")] + [*(place / "r0/profile").glob("*")]
+    report = [*(place / "r0/profile").glob("*")]
     yield Check("the profile is written", "" if report else "no report in the run's folder")
 
 
@@ -177,14 +186,19 @@ def paths(place: Path) -> Iterator[Check]:
     run(place, "train", *DIGITS, "folder=rt")
     for name in ("back\\slash", "equals=equals", "grün", "brackets[1]", "2025"):
         ended = run(place, "sample", "checkpoint=rt", "count=1", f"out={name}")
-        yield Check(f"out: {name}", joined(faults(ended, 0), "" if (place / name / "samples.npy").exists() else "not there"))
+        yield Check(
+            f"out: {name}", joined(faults(ended, 0), "" if (place / name / "samples.npy").exists() else "not there")
+        )
         (place / "rt").rename(place / f"run {name}")
         ended = run(place, "sample", f"checkpoint=run {name}", "count=1")
         yield Check(f"checkpoint: {name}", faults(ended, 0))
         (place / f"run {name}").rename(place / "rt")
     for name in ("with space", "back\\slash", "dollar$HOME", "2026"):
         ended = run(place, "train", *DIGITS, f"folder={name}")
-        yield Check(f"folder: {name}", joined(faults(ended, 0), "" if (place / name / "checkpoints/last.ckpt").exists() else "not there"))
+        yield Check(
+            f"folder: {name}",
+            joined(faults(ended, 0), "" if (place / name / "checkpoints/last.ckpt").exists() else "not there"),
+        )
         yield Check(f"resume: {name}", faults(run(place, "train", f"resume={name}", "max_images=16"), 0))
 
 

@@ -1,14 +1,25 @@
 """F8, F9, F16, F17, M1 to M3, M5, M6: callbacks, W&B, samples, and Oakleaf from Python."""
 
+# ruff: noqa: E501
+
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from torture.reports.pictures import fill, tree
 from torture.reports.running import (
-    DIGITS, FOLDER, Check, Ended, faults, file_limit, joined, memory_limit, no_partial_files, run,
+    DIGITS,
+    FOLDER,
+    Check,
+    Ended,
+    faults,
+    file_limit,
+    joined,
+    memory_limit,
+    run,
 )  # fmt: skip
 
 PL = "lightning.pytorch.callbacks"
@@ -58,24 +69,45 @@ def wandb_variables(place: Path) -> Iterator[Check]:
     for name, value in VARIABLES.items():
         missing = [one for one in value.split(",") if one.encode() not in content and one not in folder]
         yield Check(name, text or (f"{missing} is not recorded" if missing else ""))
-    ended = run(place, "train", *_wandb(), "folder=v", "logger.wandb.project=moths", "logger.wandb.entity=me", **VARIABLES)
+    ended = run(
+        place, "train", *_wandb(), "folder=v", "logger.wandb.project=moths", "logger.wandb.entity=me", **VARIABLES
+    )
     content, _ = _recorded(place / "v/wandb") if ended.code == 0 else (b"", "")
     wrong = b"butterflies" in content or b"moths" not in content or b"somebody" in content
     yield Check("options are above variables", joined(faults(ended, 0), "the variables are recorded" if wrong else ""))
     ended = run(place, "train", *_wandb(), "folder=d", WANDB_DIR=str(place / "elsewhere"))
     there = [*(place / "elsewhere").rglob("*.wandb")]
-    yield Check("WANDB_DIR", joined(faults(ended, 0), "" if there and not (place / "d/wandb").exists() else "not there"))
+    yield Check(
+        "WANDB_DIR", joined(faults(ended, 0), "" if there and not (place / "d/wandb").exists() else "not there")
+    )
     content, _ = _recorded(place / "elsewhere/wandb")
     yield Check("no variable", "" if b"oakleaf" in content and b"dcgan-digits" in content else "not the default")
-    ended = run(place, "train", "resume=d", "max_images=16", WANDB_PROJECT="butterflies", WANDB_DIR=str(place / "again"))
+    ended = run(
+        place, "train", "resume=d", "max_images=16", WANDB_PROJECT="butterflies", WANDB_DIR=str(place / "again")
+    )
     first, second = ({_id(file) for file in root.rglob("*.wandb")} for root in (place / "elsewhere", place / "again"))
     yield Check("a resumed run keeps its id", joined(faults(ended, 0), "" if first == second else f"{first}, {second}"))
     for name, value in {"WANDB_MODE": "disabled", "WANDB_DISABLED": "true", "WANDB_MODE ": "offlin"}.items():
         ended = run(place, "train", *_wandb(), f"folder=m{value}", **{name.strip(): value})
         left = [*(place / f"m{value}").rglob("*.wandb")]
-        yield Check(f"{name.strip()}={value}", joined(faults(ended, 0), f"{len(left)} files" if left and value != "offlin" else ""))
-    ended = run(place, "train", *_wandb(), "folder=e", WANDB_PROJECT="", WANDB_NAME="", WANDB_RUN_ID="", WANDB_DIR="", WANDB_MODE="")
-    yield Check("empty variables", joined(faults(ended, 0), "" if [*(place / "e/wandb").rglob("*.wandb")] else "nothing"))
+        yield Check(
+            f"{name.strip()}={value}",
+            joined(faults(ended, 0), f"{len(left)} files" if left and value != "offlin" else ""),
+        )
+    ended = run(
+        place,
+        "train",
+        *_wandb(),
+        "folder=e",
+        WANDB_PROJECT="",
+        WANDB_NAME="",
+        WANDB_RUN_ID="",
+        WANDB_DIR="",
+        WANDB_MODE="",
+    )
+    yield Check(
+        "empty variables", joined(faults(ended, 0), "" if [*(place / "e/wandb").rglob("*.wandb")] else "nothing")
+    )
     odd = run(place, "train", *_wandb(), "folder=o", WANDB_RUN_ID="a/b c", WANDB_PROJECT="a/b")
     yield Check("an id with a slash", faults(odd, 0))
 
@@ -140,7 +172,7 @@ def python(place: Path) -> Iterator[Check]:
         "no override": ["=", "="],
     }  # fmt: skip
     for name, overrides in mistakes.items():
-        yield Check(f"a mistake: {name}", _in_python(place, lambda: _refused(overrides)))
+        yield Check(f"a mistake: {name}", _in_python(place, partial(_refused, overrides)))
 
 
 def _in_python(place: Path, call: object) -> str:
@@ -219,7 +251,9 @@ def films(place: Path) -> Iterator[Check]:
     yield Check("truncation of uniform latents", faults(run(place, *sample, "truncation=0.5"), 1, "truncation"))
     yield Check("truncation=2", faults(run(place, *sample, "truncation=2"), 1, "truncation"))
     ended = run(place, *sample, "mode=interpolate", "mode.pairs=2", "mode.frames=6", "out=film")
-    yield Check("a film", joined(faults(ended, 0), "" if (place / "film/animation.gif").exists() else "no animation.gif"))
+    yield Check(
+        "a film", joined(faults(ended, 0), "" if (place / "film/animation.gif").exists() else "no animation.gif")
+    )
 
 
 def against(place: Path) -> Iterator[Check]:
@@ -233,7 +267,9 @@ def against(place: Path) -> Iterator[Check]:
         numbers = json.loads((place / f"e{name}/metrics.json").read_text()) if ended.code == 0 else {}
         yield Check(f"a folder against {name}", joined(faults(ended, 0), "" if numbers else "no metrics.json"))
     for name in ("nowhere", "b.txt"):
-        yield Check(f"a folder against {name}", faults(run(place, "evaluate", "real=a", f"fake={name}", *options), 1, name))
+        yield Check(
+            f"a folder against {name}", faults(run(place, "evaluate", "real=a", f"fake={name}", *options), 1, name)
+        )
     yield Check("only one of them", faults(run(place, "evaluate", "fake=b", *options), 1, "real"))
 
 
@@ -241,7 +277,9 @@ def initial_weights(place: Path) -> Iterator[Check]:
     """M3: a new run from an old one's weights is not there; the answer says what is."""
     ended = run(place, "train", *DIGITS, "init=rt")
     yield Check("init=RUN", faults(ended, 1, "init"))
-    yield Check("freeze", faults(run(place, "train", *DIGITS, "optim.discriminator.freeze=['layers.0.*']", "folder=f"), 0))
+    yield Check(
+        "freeze", faults(run(place, "train", *DIGITS, "optim.discriminator.freeze=['layers.0.*']", "folder=f"), 0)
+    )
     ended = run(place, "train", *DIGITS, "optim.discriminator.freeze=['nope.*']")
     yield Check("freeze of nothing", faults(ended, 1, "nope"))
 
@@ -249,14 +287,19 @@ def initial_weights(place: Path) -> Iterator[Check]:
 def small_data(place: Path) -> Iterator[Check]:
     """M6."""
     for turn, option in enumerate(
-        ["augment=diffaugment", "augment=ada", "augment=apa", "augment=noise", "optim.generator.accumulate=2", "data.flip=true"]
+        [
+            "augment=diffaugment",
+            "augment=ada",
+            "augment=apa",
+            "augment=noise",
+            "optim.generator.accumulate=2",
+            "data.flip=true",
+        ]
     ):
         yield Check(option, faults(run(place, "train", *DIGITS, option, f"folder=r{turn}"), 0))
     ended = run(place, "train", *DIGITS, "optim.generator.accumulate=100")
     yield Check("more micro-batches than images", faults(ended, 1, "accumulate"))
     yield Check("augment=nope", faults(run(place, "train", *DIGITS, "augment=nope"), 1, "augment=nope"))
-
-
 
 
 PARTS = {

@@ -3,13 +3,23 @@
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torture.reports.pictures import fill, noise
 from torture.reports.running import (
-    DIGITS, FOLDER, Check, Command, faults, joined, no_partial_files, none_left, run, signal_at,
+    DIGITS,
+    FOLDER,
+    Check,
+    Command,
+    faults,
+    joined,
+    no_partial_files,
+    none_left,
+    run,
+    signal_at,
 )  # fmt: skip
 
 OWNED = "belongs to a run that is going on"
@@ -50,7 +60,9 @@ def two_processes(place: Path) -> Iterator[Check]:
     ended = first.send(signal.SIGTERM).ended()
     rows = [row.split(",")[0] for row in (place / "rt/metrics.csv").read_text().splitlines()[1:]]
     mixed = "" if [*map(int, rows)] == sorted({*map(int, rows)}) else "rows are woven into each other"
-    yield Check("the first one goes on", joined(faults(ended, 143, several=True), mixed, none_left(place / "rt/.owner")))
+    yield Check(
+        "the first one goes on", joined(faults(ended, 143, several=True), mixed, none_left(place / "rt/.owner"))
+    )
     first = Command(place, "train", *LONG)
     first.until(lambda: (place / "rt/.owner").exists()).send(signal.SIGKILL)
     ended = first.ended()
@@ -80,7 +92,6 @@ def phases() -> dict[str, tuple[Any, str]]:
     import lightning
     import torch
 
-    import oakleaf.builder.build
     import oakleaf.builder.recipe as recipe
     import oakleaf.cli.main as main
     import oakleaf.cli.run_report as run_report
@@ -121,13 +132,19 @@ TRAINED = {"an iteration", "an optimizer's step", "a saving", "the writing of a 
 def signals(place: Path) -> Iterator[Check]:
     """F3: one sentence, the code of the signal, nothing left, and the next start reaches its end."""
     fill(place / "pictures", 12)
-    line = ["train", *FOLDER, "data.root=pictures", "max_images=64", "callbacks.samples={_target_: oakleaf.callbacks.Samples, folder: r/samples}"]
+    line = [
+        "train",
+        *FOLDER,
+        "data.root=pictures",
+        "max_images=64",
+        "callbacks.samples={_target_: oakleaf.callbacks.Samples, folder: r/samples}",
+    ]
     line = [one for one in line if one not in ("callbacks.samples=null", "max_images=8")]
     numbers = [*CODES.items()]
     for turn, (phase, (target, name)) in enumerate(phases().items()):
         number, code = numbers[turn % 3]
         cache = {"OAKLEAF_CACHE": str(place / f"cache{turn}")}
-        ended = run(place, *line, f"folder=r{turn}", trap=lambda: signal_at(target, name, number), **cache)
+        ended = run(place, *line, f"folder=r{turn}", trap=partial(signal_at, target, name, number), **cache)
         text = faults(ended, code, f"stopped by {number.name}", several="is saved and ends" in ended.out)
         text = joined(text, no_partial_files(place / f"cache{turn}"), none_left(place / f"r{turn}/.owner"))
         saved = (place / f"r{turn}/checkpoints/last.ckpt").exists()
@@ -148,11 +165,13 @@ def other_signals(place: Path) -> Iterator[Check]:
     for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGXCPU):
         for name, target in {"import_torch": train, "training_step": GAN}.items():
             folder = place / f"{name}{int(number)}"
-            ended = run(place, "train", *DIGITS, f"folder={folder}", trap=lambda: signal_at(target, name, number))
+            ended = run(place, "train", *DIGITS, f"folder={folder}", trap=partial(signal_at, target, name, number))
             text = faults(ended, CODES[number], f"stopped by {number.name}", several=target is GAN)
             text = joined(text, none_left(folder / ".owner"))
             saved = (folder / "checkpoints/last.ckpt").exists()
-            yield Check(f"{number.name} at {name}", joined(text, "" if saved == (target is GAN) else "not as it should be"))
+            yield Check(
+                f"{number.name} at {name}", joined(text, "" if saved == (target is GAN) else "not as it should be")
+            )
     ignored = run(
         place, "train", *DIGITS, "folder=nohup",
         trap=lambda: (signal.signal(signal.SIGHUP, signal.SIG_IGN), signal_at(GAN, "training_step", signal.SIGHUP)),
@@ -170,7 +189,13 @@ def decoding(place: Path) -> Iterator[Check]:
     for i in range(600):
         (place / f"slow/{i:04}.png").symlink_to(place / f"large-{i % 4}.png")
     for turn, (number, group) in enumerate(
-        [(signal.SIGINT, False), (signal.SIGINT, True), (signal.SIGTERM, True), (signal.SIGHUP, True), (signal.SIGKILL, False)]
+        [
+            (signal.SIGINT, False),
+            (signal.SIGINT, True),
+            (signal.SIGTERM, True),
+            (signal.SIGHUP, True),
+            (signal.SIGKILL, False),
+        ]
     ):
         yield _while_decoding(place, number, group, place / f"c{turn}")
 
@@ -195,7 +220,7 @@ def other_commands(place: Path) -> Iterator[Check]:
     outputs = {"sample": "samples", "evaluate": "rt/metrics.json", "export": "export", "translate": "translated"}
     for (number, code), (name, out) in zip(CODES.items(), outputs.items()):
         more = ["input=rt"] if name == "translate" else []
-        trap = lambda: signal_at(zipfile, "ZipFile", number)  # a checkpoint is one
+        trap = partial(signal_at, zipfile, "ZipFile", number)  # a checkpoint is one
         text = faults(run(place, name, "checkpoint=rt", *more, trap=trap), code, f"stopped by {number.name}")
         yield Check(f"{name}.py, reading its checkpoint", joined(text, none_left(place / out)))
     yield Check("sample.py, between two batches", _in_sampling(place))
@@ -204,9 +229,11 @@ def other_commands(place: Path) -> Iterator[Check]:
 def _in_sampling(place: Path) -> str:
     from oakleaf.sampling.files import Npy
 
-    trap = lambda: signal_at(Npy, "add", signal.SIGINT, call=3)
+    trap = partial(signal_at, Npy, "add", signal.SIGINT, call=3)
     ended = run(place, "sample", "checkpoint=rt", "count=4000", "out=many", trap=trap)
-    return joined(faults(ended, 130, "stopped by SIGINT"), no_partial_files(place), none_left(place / "many/samples.npy"))
+    return joined(
+        faults(ended, 130, "stopped by SIGINT"), no_partial_files(place), none_left(place / "many/samples.npy")
+    )
 
 
 def first_second(place: Path) -> Iterator[Check]:

@@ -119,7 +119,7 @@ class Command:
         """
         end = time.monotonic() + seconds
         while not happened():
-            if time.monotonic() > end or not Path(f"/proc/{self.pid}/stat").read_text().split(") ")[1][0] != "Z":
+            if time.monotonic() > end or _has_ended(self.pid):
                 text = self.files[1].read_text()[-300:]
                 raise TimeoutError(f"what was waited for has not happened: {text}")
             time.sleep(0.02)
@@ -222,6 +222,10 @@ def signal_at(target: Any, name: str, number: int, call: int = 1) -> None:
         return original(*arguments, **keywords)
 
     setattr(target, name, interrupted)
+
+
+def _has_ended(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "Z"
 
 
 def _command(name: str) -> Callable[[], Any]:
