@@ -21,6 +21,7 @@ from helpers.modules import Autoencoder, Batches, Hooks, HooksOfAGAN, LoggingGAN
 from helpers.training import Fit, built
 from oakleaf.builder.build import build
 from oakleaf.builder.load import load
+from oakleaf.builder.trainer import _check_arguments
 from oakleaf.errors import UserError
 from oakleaf.gan import GAN
 from oakleaf.runtime.checkpoint_io import read_checkpoint
@@ -539,6 +540,21 @@ def test_what_makes_no_sense_for_a_gan_is_refused_in_one_sentence(tmp_path: Path
         build(composed(*RUN, override, folder=tmp_path))
     message = str(error.value)
     assert REFUSED[override] in message and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("max_time", 5, "trainer.max_time=5: DD:HH:MM:SS is expected"),
+        ("max_time", "2 hours", "DD:HH:MM:SS is expected"),
+        ("limit_train_batches", 0, "nothing would be trained"),
+        ("max_epochs", 0, "nothing would be trained"),
+        ("precision", "16-mixed", "bf16-mixed needs none"),
+    ],
+)
+def test_arguments_of_the_trainer_are_answered_in_our_words(key: str, value: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        _check_arguments({"max_epochs": 1, "max_time": "00:02:00:00", key: value})
 
 
 def test_limit_train_batches_shortens_the_epochs(fit: Fit) -> None:
