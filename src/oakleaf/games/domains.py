@@ -68,8 +68,8 @@ class Domains(Game):
         x, key = batch["image"], self.condition.key
         rows = batch[key]
         target = rows[torch.randperm(len(rows), device=rows.device)]
-        there, back = (_bound(self.generator, self.encoded(each)) for each in (target, rows))
-        round = CycleRound(x, x, there, back, self.discriminator)  # type: ignore[arg-type]
+        translated, back = (_bound(self.generator, self.encoded(each)) for each in (target, rows))
+        round = CycleRound(x, x, translated, back, self.discriminator)  # type: ignore[arg-type]
         round.batch, round.fake_inputs = batch, {"input": x, key: target}
         return [round]
 

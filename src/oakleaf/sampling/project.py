@@ -88,8 +88,8 @@ class Project(Mode):
         def generate(z: Tensor, numbers: Tensor) -> Tensor:
             return game.generate({"latent": z, **{name: values[numbers] for name, values in rows.items()}}).float()
 
-        def distance(z: Tensor, images: Tensor, there: Tensor) -> Tensor:
-            return self.distances(z, images, there, domain, networks, encode)
+        def distance(z: Tensor, images: Tensor, target: Tensor) -> Tensor:
+            return self.distances(z, images, target, domain, networks, encode)
 
         start = self._start(generate, targets, draws, domain, distance, encode)
         self.result = self._invert(generate, targets, start, domain, distance, seed)

@@ -79,7 +79,7 @@ class Sampler:
             files = [stack.enter_context(one.opened(out, self.data)) for one in formats]
             for inputs, images in self._batches():
                 if not self.count:
-                    _check_room(out, formats, self.mode.total(), images)
+                    _check_room(out, formats, self.mode.total() or len(images), images)
                 batch_names, labels = list(islice(names, len(images))), self._labels(inputs, len(images))
                 for one in files:
                     one.add(images, batch_names, labels)
