@@ -149,17 +149,21 @@ def concat_condition(x: Tensor, y: Tensor | None) -> Tensor:
     return torch.cat([x, maps.expand(-1, -1, *x.shape[2:])], 1)
 
 
-def apply_spectral_norm(network: nn.Module) -> None:
+def apply_spectral_norm(network: nn.Module, eps: float = 1e-12, except_in: tuple[type, ...] | type = ()) -> None:
     """Divide every weight of the network by its largest singular value, estimated by one power iteration per pass.
 
     Args:
         network: its convolutions, transposed convolutions and linear layers get the parametrisation, in place.
+        eps: smallest norm that the vectors of the power iteration are divided by.
+        except_in: classes of modules whose weights stay as they are.
 
     Reference: Miyato 2018, arXiv:1802.05957, section 2.1 and Algorithm 1.
     """
+    parts = [part for module in network.modules() if isinstance(module, except_in) for part in module.modules()]
+    excluded = {id(part) for part in parts}
     for module in network.modules():
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
-            nn.utils.parametrizations.spectral_norm(module)
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)) and id(module) not in excluded:
+            nn.utils.parametrizations.spectral_norm(module, eps=eps)
 
 
 def nearest_size(size: Size, multiple: int, minimum: int = 1) -> str:
