@@ -183,7 +183,7 @@ def nearest_size(size: Size, multiple: int, minimum: int = 1) -> str:
     return f"{height}" if height == width else f"[{height},{width}]"
 
 
-def dcgan_stages(size: Size) -> tuple[int, tuple[int, int]]:
+def dcgan_stages(size: Size, least: int = 2) -> tuple[int, tuple[int, int]]:
     """Compute how many stages of stride 2 a DCGAN of an image size has, and the size of its smallest feature map.
 
     The shorter side of the smallest map has 4 to 7 pixels. 64 pixels give 4 stages and (4, 4); 28 pixels give 2 stages
@@ -191,23 +191,26 @@ def dcgan_stages(size: Size) -> tuple[int, tuple[int, int]]:
 
     Args:
         size: image size in pixels.
+        least: smallest number of stages.
 
     Returns:
         The number of stages, and (h, w) of the smallest map.
 
     Raises:
-        UserError: a side is not that of the smallest map times 2^stages, or there would be fewer than two stages.
+        UserError: a side is not that of the smallest map times 2^stages, or there would be fewer stages than `least`.
     """
     height, width = height_width(size)
     count = int(math.log2(max(min(height, width), 1) / 4)) if min(height, width) >= 4 else 0
     base = (height >> count, width >> count)
-    if count < 2 or (base[0] << count, base[1] << count) != (height, width):
-        sides = [b << k for k in range(2, 9) for b in (4, 5, 6, 7)]
+    if count < least or (base[0] << count, base[1] << count) != (height, width):
+        sides = [b << k for k in range(least, 9) for b in (4, 5, 6, 7)]
         nearest = max([side for side in sides if side <= min(height, width)], default=sides[0])
-        power = nearest // dcgan_stages(nearest)[1][0]
+        power = nearest // dcgan_stages(nearest, least)[1][0]
+        kind, times = ("a DCGAN", "twice") if least == 2 else ("this network", "once")
+        powers = ", ".join(str(4 << k) for k in range(least, 7))
         raise UserError(
-            f"data.size={size}: a DCGAN doubles a small base of 4 to 7 pixels at least twice, so the shorter side must "
-            "be one of 16, 32, 64, 128, 256 (or 5, 6, 7 times a power of two, such as 28), and the longer one a "
+            f"data.size={size}: {kind} doubles a small base of 4 to 7 pixels at least {times}, so the shorter side must
+            " f"be one of {powers} (or 5, 6, 7 times a power of two, such as 28), and the longer one a "
             f"multiple of the same power; nearest: {nearest_size(size, power, nearest)}"
         )
     return count, base
@@ -236,6 +239,24 @@ def feature_map_sizes(size: Size, stages: int = 0) -> list[tuple[int, int]]:
             f"stages={stages}: images of {size} pixels reach one pixel earlier; use at most {sizes.index((1, 1))}"
         )
     return sizes
+
+
+def map_sizes(size: Size) -> list[tuple[int, int]]:
+    """Return (h, w) of all maps of an image size, the smallest first.
+
+    Raises:
+        UserError: the size is no base of 4 to 7 pixels times a power of two, at least 2.
+    """
+    stages, base = dcgan_stages(size, least=1)
+    return [(base[0] << k, base[1] << k) for k in range(stages + 1)]
+
+
+def map_widths(size: Size, width: int, capacity: int) -> list[int]:
+    """Return the channels of all maps, the smallest map first: `capacity` / side, but at most `width`.
+
+    The side is counted from 4 pixels on, whatever the smallest map is.
+    """
+    return [max(1, min(width, capacity // (4 << k))) for k in range(len(map_sizes(size)))]
 
 
 @torch.no_grad()

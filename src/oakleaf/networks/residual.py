@@ -103,7 +103,9 @@ class DownBlock(nn.Module):
         hidden = outputs if wide or first else inputs
         self.first, self.halves = first, halves
         self.norms = nn.ModuleList([nn.Identity() if first else norm(kind, inputs), norm(kind, hidden)])
-        self.convolutions = nn.ModuleList([nn.Conv2d(inputs, hidden, 3, padding=1), nn.Conv2d(hidden, outputs, 3, padding=1)])
+        self.convolutions = nn.ModuleList(
+            [nn.Conv2d(inputs, hidden, 3, padding=1), nn.Conv2d(hidden, outputs, 3, padding=1)]
+        )
         needed = halves or inputs != outputs
         self.shortcut = nn.Conv2d(inputs, outputs, 1) if needed else nn.Identity()
 
@@ -151,7 +153,7 @@ class Generator(nn.Module):
         spectral: bool = False,
     ) -> None:
         super().__init__()
-        stages, base = dcgan_stages(size)
+        stages, base = dcgan_stages(size, least=1)
         widths = [width * min(growth, 1 << k) for k in reversed(range(stages))]
         widths = [widths[0], *widths]  # of the first map, then after each block
         self.first = nn.Linear(latent, widths[0] * base[0] * base[1])
@@ -198,7 +200,8 @@ class Discriminator(nn.Module):
     Raises:
         UserError: no map has the side `attention`, or there are fewer blocks than `constant`.
 
-    Reference: Miyato 2018, arXiv:1802.05957, tables 4 to 6; projection: Miyato & Koyama 2018, arXiv:1802.05637, eq. (3);
+    Reference: Miyato 2018, arXiv:1802.05957, tables 4 to 6; projection: Miyato & Koyama 2018, arXiv:1802.05637, eq.
+    (3);
     attention: Zhang 2018, arXiv:1805.08318, section 4.
     """
 
@@ -264,9 +267,11 @@ def halving_blocks(size: Size, constant: int) -> list[bool]:
     Raises:
         UserError: no block would be left that halves the map.
     """
-    count = dcgan_stages(size)[0] + 1
+    count = dcgan_stages(size, least=1)[0] + 1
     if constant >= count:
-        raise UserError(f"constant={constant}: for images of {size} pixels D has {count} blocks; use at most {count - 1}")
+        raise UserError(
+            f"constant={constant}: for images of {size} pixels D has {count} blocks; use at most {count - 1}"
+        )
     return [True] * (count - constant) + [False] * constant
 
 
@@ -325,8 +330,12 @@ def init_residual_(network: nn.Module) -> None:
 
     Reference: Glorot 2010, eq. (16); the gains are those of the code of Miyato 2018, arXiv:1802.05957.
     """
-    conditional = {id(layer) for norm in network.modules() if isinstance(norm, ConditionalNorm) for layer in norm.modules()}
-    inner = {id(c) for block in network.modules() if isinstance(block, (UpBlock, DownBlock)) for c in block.convolutions}
+    conditional = {
+        id(layer) for norm in network.modules() if isinstance(norm, ConditionalNorm) for layer in norm.modules()
+    }
+    inner = {
+        id(c) for block in network.modules() if isinstance(block, (UpBlock, DownBlock)) for c in block.convolutions
+    }
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)) and id(module) not in conditional:
             nn.init.xavier_uniform_(module.weight, math.sqrt(2) if id(module) in inner else 1.0)
