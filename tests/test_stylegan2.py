@@ -206,7 +206,8 @@ def test_lazy_terms_have_the_mean_gradient_of_those_in_every_step(tmp_path: Path
 
 def test_a_conditional_run_trains_and_is_sampled_with_truncation(tmp_path: Path) -> None:
     module, data, trainer, _ = built(
-        *FP32, *SMALL, "model/condition=label", "data.channels=3", "augment=ada_fixed", "data.batch_size=8", "max_images=64",
+        *FP32, *SMALL, "model/condition=label", "data.channels=3", "augment=ada_fixed", "data.batch_size=8",
+        "max_images=64",
         "loss.penalties.r1.every=2", "callbacks.samples=null", "callbacks.training_monitor=null", folder=tmp_path,
     )  # fmt: skip
     trainer.fit(module, datamodule=data)

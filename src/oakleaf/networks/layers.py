@@ -209,8 +209,8 @@ def dcgan_stages(size: Size, least: int = 2) -> tuple[int, tuple[int, int]]:
         kind, times = ("a DCGAN", "twice") if least == 2 else ("this network", "once")
         powers = ", ".join(str(4 << k) for k in range(least, 7))
         raise UserError(
-            f"data.size={size}: {kind} doubles a small base of 4 to 7 pixels at least {times}, so the shorter side must
-            " f"be one of {powers} (or 5, 6, 7 times a power of two, such as 28), and the longer one a "
+            f"data.size={size}: {kind} doubles a small base of 4 to 7 pixels at least {times}, so the shorter side "
+            f"must be one of {powers} (or 5, 6, 7 times a power of two, such as 28), and the longer one a "
             f"multiple of the same power; nearest: {nearest_size(size, power, nearest)}"
         )
     return count, base
