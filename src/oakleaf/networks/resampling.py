@@ -22,7 +22,8 @@ class Resampling(nn.Module):
         self.register_buffer("kernel", taps[:, None] * taps[None] / taps.sum() ** 2, persistent=False)
 
     def doubled(self, x: Tensor) -> Tensor:
-        """Insert zeros and filter: [B, C, h, w] to [B, C, 2h, 2w]; inside, a constant map keeps its values.""" return conv_transpose2d(x, 4 * self._kernel(x), stride=2, padding=1, groups=x.shape[1])
+        """Insert zeros and filter: [B, C, h, w] to [B, C, 2h, 2w]; inside, a constant map keeps its values."""
+        return conv_transpose2d(x, 4 * self._kernel(x), stride=2, padding=1, groups=x.shape[1])
 
     def halved(self, x: Tensor) -> Tensor:
         """Filter and keep every second pixel: [B, C, h, w] to [B, C, h / 2, w / 2], for even h and w."""
