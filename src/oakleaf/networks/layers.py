@@ -47,14 +47,15 @@ class ConditionalNorm(nn.Module):
         channels: channels of the features.
         classes: width of the condition y.
         flat: whether the features have no spatial dimensions.
+        bias: whether the two linear functions have biases.
 
     Reference: de Vries 2017, arXiv:1707.00683, section 2.2.
     """
 
-    def __init__(self, kind: Norm, channels: int, classes: int, flat: bool = False) -> None:
+    def __init__(self, kind: Norm, channels: int, classes: int, flat: bool = False, bias: bool = True) -> None:
         super().__init__()
         self.norm = norm(kind, channels, flat, affine=False)
-        self.gain, self.bias = (nn.Linear(classes, channels) for _ in range(2))
+        self.gain, self.bias = (nn.Linear(classes, channels, bias=bias) for _ in range(2))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Normalise x and apply the gain and the bias that belong to y.

@@ -61,13 +61,14 @@ class UpBlock(nn.Module):
         outputs: channels of the output, and between the convolutions.
         kind: normalisation.
         classes: width of the condition of the normalisation's gain and bias; 0: none.
+        bias: whether the gain and the bias of the normalisation, as functions of the condition, have constant parts.
 
     Reference: Miyato 2018, arXiv:1802.05957, figure 8 and its code.
     """
 
-    def __init__(self, inputs: int, outputs: int, kind: MapNorm = "batch", classes: int = 0) -> None:
+    def __init__(self, inputs: int, outputs: int, kind: MapNorm = "batch", classes: int = 0, bias: bool = True) -> None:
         super().__init__()
-        self.norms = nn.ModuleList([_norm(kind, inputs, classes), _norm(kind, outputs, classes)])
+        self.norms = nn.ModuleList([_norm(kind, channels, classes, bias) for channels in (inputs, outputs)])
         self.convolutions = nn.ModuleList([nn.Conv2d(i, outputs, 3, padding=1) for i in (inputs, outputs)])
         self.shortcut = nn.Conv2d(inputs, outputs, 1)
 
@@ -308,10 +309,10 @@ def doubled(x: Tensor) -> Tensor:
     return interpolate(x, scale_factor=2)
 
 
-def _norm(kind: MapNorm, channels: int, classes: int) -> nn.Module:
+def _norm(kind: MapNorm, channels: int, classes: int, bias: bool = True) -> nn.Module:
     if not classes:
         return norm(kind, channels)
-    layer = ConditionalNorm(kind, channels, classes)
+    layer = ConditionalNorm(kind, channels, classes, bias=bias)
     for parameter in layer.parameters():  # a gain of 1 + 0 and a bias of 0
         nn.init.zeros_(parameter)
     return layer
