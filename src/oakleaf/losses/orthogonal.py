@@ -15,9 +15,9 @@ from oakleaf.round import Round
 class Orthogonal(Term):
     """Make the filters of each layer orthogonal, of any length: the sum over weights W of |W W^T * (1 - I)|^2.
 
-    W has a row for each output; the product with 1 - I is elementwise and leaves out the squared lengths. Under spectral
-    normalisation it is a function of the weights before it, as in the authors' code, whose strength 1e-4 is a weight of
-    0.5e-4 here. It makes truncated samples of large generators better.
+    W has a row for each output; the product with 1 - I is elementwise and leaves out the squared lengths. With spectral
+    normalisation it is a function of the weights before that, as in the authors' code, whose strength 1e-4 is a weight
+    of 0.5e-4 here. It makes truncated samples of large generators better.
 
     Args:
         network: the name of the network.

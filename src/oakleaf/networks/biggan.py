@@ -1,7 +1,7 @@
 """BigGAN and BigGAN-deep: residual networks with a shared class embedding and z at every resolution.
 
-Reference: Brock 2018, arXiv:1809.11096, appendix B, tables 4 to 9 and figures 15 and 16; 32 px and what the paper leaves
-open: the authors' PyTorch code.
+Reference: Brock 2018, arXiv:1809.11096, appendix B, tables 4 to 9 and figures 15 and 16; 32 px and what the paper
+leaves open: the authors' PyTorch code.
 """
 
 from itertools import pairwise

@@ -242,13 +242,13 @@ def feature_map_sizes(size: Size, stages: int = 0) -> list[tuple[int, int]]:
     return sizes
 
 
-def map_sizes(size: Size) -> list[tuple[int, int]]:
+def map_sizes(size: Size, least: int = 1) -> list[tuple[int, int]]:
     """Return (h, w) of all maps of an image size, the smallest first.
 
     Raises:
-        UserError: the size is no base of 4 to 7 pixels times a power of two, at least 2.
+        UserError: the size is no base of 4 to 7 pixels that is doubled at least `least` times.
     """
-    stages, base = dcgan_stages(size, least=1)
+    stages, base = dcgan_stages(size, least)
     return [(base[0] << k, base[1] << k) for k in range(stages + 1)]
 
 

@@ -201,9 +201,8 @@ class Discriminator(nn.Module):
     Raises:
         UserError: no map has the side `attention`, or there are fewer blocks than `constant`.
 
-    Reference: Miyato 2018, arXiv:1802.05957, tables 4 to 6; projection: Miyato & Koyama 2018, arXiv:1802.05637, eq.
-    (3);
-    attention: Zhang 2018, arXiv:1805.08318, section 4.
+    Reference: Miyato 2018, arXiv:1802.05957, tables 4 to 6; projection: Miyato & Koyama 2018, arXiv:1802.05637,
+    eq. (3); attention: Zhang 2018, arXiv:1805.08318, section 4.
     """
 
     per_sample = True
