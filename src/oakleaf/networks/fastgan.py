@@ -279,11 +279,11 @@ class Discriminator(nn.Module):
             Pairs of a reconstruction and its target, [B, C, h, w].
         """
         large, before, small = self.maps(x)
-        whole = interpolate(x, self.target, mode="area")
+        target = interpolate(x, self.target, mode="area")
         row, column = torch.randint(2, (2,), device=x.device).unbind()
         part, quarter = _quarter(before, row, column), interpolate(_quarter(x, row, column), self.target, mode="area")
         found = [decoder(features) for decoder, features in zip(self.decoders, (large, small, part))]
-        return list(zip(found, (whole, whole, quarter)))
+        return list(zip(found, (target, target, quarter)))
 
 
 def _quarter(x: Tensor, row: Tensor, column: Tensor) -> Tensor:
