@@ -206,8 +206,8 @@ class RandomHinge(Hinge):
 
     def discriminator(self, round: Round) -> Tensor:
         real, fake = round.on_real.score, round.on_fake.score
-        margins = (1 - self.spread * torch.rand_like(score) for score in (real, fake))
-        return relu(next(margins) - real).mean() + relu(next(margins) + fake).mean()
+        above, below = (1 - self.spread * torch.rand_like(score) for score in (real, fake))
+        return relu(above - real).mean() + relu(below + fake).mean()
 
 
 class Wasserstein:

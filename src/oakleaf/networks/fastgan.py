@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, glu, interpolate, leaky_relu
 
 from oakleaf.config.types import NonNegativeInt, PositiveInt, Size
-from oakleaf.networks.layers import apply_spectral_norm, map_sizes
+from oakleaf.networks.layers import Norm, apply_spectral_norm, map_sizes, norm
 from oakleaf.networks.residual import doubled
 from oakleaf.round import CriticOutput
 
@@ -161,16 +161,17 @@ class DownBlock(nn.Module):
     Args:
         inputs: input channels.
         outputs: output channels.
+        kind: normalisation of the maps.
     """
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, kind: Norm = "batch") -> None:
         super().__init__()
         self.main = nn.Sequential(
-            *(nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False), nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2)),
-            *(nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2)),
+            *(nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False), norm(kind, outputs), nn.LeakyReLU(0.2)),
+            *(nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), norm(kind, outputs), nn.LeakyReLU(0.2)),
         )
         self.direct = nn.Sequential(
-            nn.AvgPool2d(2), nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2)
+            nn.AvgPool2d(2), nn.Conv2d(inputs, outputs, 1, bias=False), norm(kind, outputs), nn.LeakyReLU(0.2)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -212,6 +213,7 @@ class Discriminator(nn.Module):
         channels: channels of an image.
         size: image size in pixels, at least 16.
         width: channels at 128 px.
+        norm: normalisation of the maps that scores are computed from, besides that of all weights.
         classes: width of the condition y, which is projected onto the mean features of the last map; 0: no condition.
 
     Reference: Liu 2021, arXiv:2101.04775, section 3.2 and its code; the condition is not in the paper.
@@ -222,13 +224,13 @@ class Discriminator(nn.Module):
         sizes, channels_of = map_sizes(size, least=2)[1:], widths(size, width)[1:]  # from 8 pixels on
         down = channels_of[::-1]
         self.from_image = nn.Conv2d(channels, down[0], 3, padding=1, bias=False)
-        self.blocks = nn.ModuleList([DownBlock(i, o) for i, o in pairwise(down)])
+        self.blocks = nn.ModuleList([DownBlock(i, o, norm) for i, o in pairwise(down)])
         span = min(3, len(self.blocks))
         self.excitations = nn.ModuleList([Excitation(early, late) for early, late in zip(down, down[span:])])
         self.small_from_image = nn.Conv2d(channels, down[1], 3, padding=1, bias=False)
-        self.small_blocks = nn.ModuleList([DownBlock(i, o) for i, o in pairwise(down[1:])])
+        self.small_blocks = nn.ModuleList([DownBlock(i, o, norm) for i, o in pairwise(down[1:])])
         last, before = down[-1], down[-2]
-        self.patches = nn.ModuleList([_patch_scores(last), _patch_scores(last)])
+        self.patches = nn.ModuleList([_patch_scores(last, norm), _patch_scores(last, norm)])
         self.projection = nn.Linear(classes, last, bias=False) if classes else None
         height, width_ = sizes[0]
         doublings = min(len(sizes) - 2, int(math.log2(RECONSTRUCTED / SMALLEST)))
@@ -292,10 +294,10 @@ def _quarter(x: Tensor, row: Tensor, column: Tensor) -> Tensor:
     return torch.stack(halves.chunk(2, 3)).index_select(0, column[None])[0]
 
 
-def _patch_scores(channels: int) -> nn.Sequential:
+def _patch_scores(channels: int, kind: Norm) -> nn.Sequential:
     hidden = max(1, channels // 2)
     return nn.Sequential(
-        *(nn.Conv2d(channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.LeakyReLU(0.2)),
+        *(nn.Conv2d(channels, hidden, 1, bias=False), norm(kind, hidden), nn.LeakyReLU(0.2)),
         nn.Conv2d(hidden, 1, 4, bias=False),
     )
 
