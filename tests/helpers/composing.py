@@ -43,6 +43,9 @@ def input_options(model: str) -> list[str]:
         return []
     kind = "masked" if "networks.context_encoder" in file.read_text() else "edges"
     options = [f"data/input={kind}", "data.size=32"]
+    if "frozen.features" in file.read_text():  # trained before the first iteration, here for a moment
+        training = "model.frozen.features.training"
+        options += [f"{training}.images=64", f"{training}.epochs=1", f"{training}.width=4", f"{training}.features=8"]
     for player in ("generator", "discriminator"):
         node, path = OmegaConf.load(file).game[player], f"model.game.{player}"
         if "network" in node:

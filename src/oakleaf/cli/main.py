@@ -21,9 +21,10 @@ from oakleaf.cli.error_messages import WithoutHome, error_message, one_line_text
 from oakleaf.cli.flags import HELP, WITH_VALUE, argparse_raises, check_flags, composing_arguments
 from oakleaf.cli.help import help_text
 from oakleaf.cli.quoting import quote_argument
-from oakleaf.config.overrides import for_new_classes, name_classes
+from oakleaf.config.overrides import for_hydra, name_classes
 from oakleaf.config.paths import conf_dir
 from oakleaf.errors import UserError
+from oakleaf.runtime.run_dir import OUTPUTS
 
 Task = Callable[[DictConfig], None]
 
@@ -41,7 +42,7 @@ def run_command(name: str, task: Task) -> None:
     register()
     logging.raiseExceptions = False  # a full disk loses a line of the log file, without a traceback
     sys.argv[1:] = [one if before in WITH_VALUE else quote_argument(one) for before, one in pairwise(sys.argv)]
-    sys.argv[1:] = for_new_classes(sys.argv[1:])
+    sys.argv[1:] = for_hydra(sys.argv[1:])
     with compat.hydra_raises_errors() as users_value, argparse_raises():
         job = _Job(name, task, users_value)
         try:
@@ -96,11 +97,12 @@ def _check_folder() -> None:
 
 
 def _remove_empty_folder() -> None:
-    """Remove the folder that Hydra has made for the command, if nothing is in it."""
-    folder = HydraConfig.get().runtime.output_dir
-    if Path(folder) != Path.cwd():
+    """Remove the folder that Hydra has made for the command, if nothing is in it, and those above it in outputs/."""
+    folder = Path(HydraConfig.get().runtime.output_dir).absolute()
+    above = [path for path in folder.parents if path.is_relative_to(OUTPUTS.absolute())]
+    for path in [folder, *above] if folder != Path.cwd() else []:
         with contextlib.suppress(OSError):
-            Path(folder).rmdir()
+            path.rmdir()
 
 
 @contextlib.contextmanager

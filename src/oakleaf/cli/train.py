@@ -15,7 +15,7 @@ from oakleaf.cli.hardware import import_torch
 from oakleaf.cli.main import log_to, run_command
 from oakleaf.cli.resume import check_data, check_run_dir, find_checkpoint, resumed_config, rollback
 from oakleaf.runtime.ownership import is_first_process, owned_folder
-from oakleaf.runtime.run_dir import LAST, LOG, redact_home, relative_to_cwd, remove_if_not_started
+from oakleaf.runtime.run_dir import LAST, LOG, OUTPUTS, redact_home, relative_to_cwd, remove_if_not_started
 from oakleaf.sweeps.job_runner import run as run_job
 
 
@@ -50,7 +50,8 @@ def run_folder(folder: Path, config: DictConfig) -> Iterator[Path]:
         The folder; another one if the program has chosen the name and another process was faster.
     """
     is_new = config.resume is None or (config.resume == "auto" and not (folder / LAST).exists())
-    with owned_folder(folder, may_move=is_new and not config.folder) as owned, remove_if_not_started(owned):
+    named_by_us = not config.folder and OUTPUTS.absolute() in folder.absolute().parents  # not by hydra.run.dir
+    with owned_folder(folder, may_move=is_new and named_by_us) as owned, remove_if_not_started(owned):
         _pass_on_to_other_processes(owned)
         with log_to(owned / LOG) if is_first_process() else contextlib.nullcontext():
             yield owned
@@ -72,7 +73,7 @@ def train_in(folder: Path, config: DictConfig, overrides: Sequence[str], groups:
         The module, and the signal that ended the run early or 0.
     """
     run_report.check_status_is_alone(config)
-    check_run_dir(config.resume, folder, config.folder)
+    check_run_dir(config.resume, folder, config.folder, config.init.checkpoint)
     import_torch(config)  # seconds; from here on torch and Lightning are used
     from oakleaf.runtime.nonfinite import TrainingDiverged
 
@@ -94,12 +95,15 @@ def fit(folder: Path, config: DictConfig, overrides: Sequence[str], checkpoint: 
     from oakleaf.builder.build import build
     from oakleaf.builder.load import load_weights
     from oakleaf.builder.trainer import build_trainer
+    from oakleaf.cli.init import initialize
     from oakleaf.runtime.distributed import end_processes
 
     module, data, recipe = build(config)
     if content:
         check_data(content, data)
         load_weights(module, content)
+    elif recipe.get("init", {}).get("checkpoint"):
+        initialize(module, data, recipe["init"])
     if run_report.is_complete(module, recipe["folder"]):
         return module, 0
     if is_first_process():

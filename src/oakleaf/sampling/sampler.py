@@ -1,6 +1,7 @@
 """What `sample.py` does: images of a mode are generated batch by batch, written to files, and drawn as a figure."""
 
 import logging
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import count, islice
@@ -20,7 +21,7 @@ from oakleaf.image_grid import are_points
 from oakleaf.runtime.run_dir import atomic_write
 from oakleaf.sampling.conditions import requested_condition
 from oakleaf.sampling.figure import condition_labels, draw_samples, sample_panel, sample_title
-from oakleaf.sampling.files import Label, SampleFiles
+from oakleaf.sampling.files import Label, Npy, SampleFiles
 from oakleaf.sampling.latents import Animated, Grid, Mode, sample_in_batches
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,8 @@ class Sampler:
     ) -> None:
         self.module, self.mode, self.data, self.seed, self.condition = module, mode, data, seed, condition
         self.ema, self.captions = ema, captions
+        mode.data_node = data
+        mode.condition_rows = self._condition_rows
         self.count, self.size = 0, torch.Size((0, 0))
         self.columns: int | None = None
         self.shown: list[tuple[Batch, Tensor]] = []  # inputs and images of the grid
@@ -75,6 +78,8 @@ class Sampler:
         with ExitStack() as stack:
             files = [stack.enter_context(one.opened(out, self.data)) for one in formats]
             for inputs, images in self._batches():
+                if not self.count:
+                    _check_room(out, formats, self.mode.total(), images)
                 batch_names, labels = list(islice(names, len(images))), self._labels(inputs, len(images))
                 for one in files:
                     one.add(images, batch_names, labels)
@@ -102,10 +107,16 @@ class Sampler:
             if self.mode.chooses_conditions and encoder is not None:
                 reason = "this mode shows all conditions; leave it out, or use another mode"
                 raise UserError(f"condition={self.condition}: {reason}")
-            key, rows = requested_condition(self.module, self.condition, len(next(iter(inputs.values()))))
-            inputs = {**inputs, key: rows}
+            inputs = {**inputs, **self._condition_rows(len(next(iter(inputs.values()))))}
         images = sample_in_batches(self.module, inputs, self.ema, self.mode.generate)
         return inputs, self.mode.arrange(images, encoder.preview(inputs) if encoder else None)
+
+    def _condition_rows(self, count: int) -> Batch:
+        """Return the requested condition for some images; nothing if none was requested."""
+        if self.condition is None:
+            return {}
+        key, rows = requested_condition(self.module, self.condition, count)
+        return {key: rows}
 
     def _names(self) -> Iterator[str]:
         """Give the names of the PNG files: by seed, or by number; with several images of an input, also by kind."""
@@ -147,7 +158,7 @@ class Sampler:
 
     def _note(self, inputs: Batch) -> str:
         """Return the seed where one seed chose the images, and the condition if it was requested."""
-        parts = [f"seed {self.seed}"] if self.mode.uses_seed else []
+        parts = [f"seed {self.seed}"] if self.mode.uses_seed and self.mode.latents is None else []
         if self.condition is not None:
             parts.append((condition_labels(self.module, inputs) or [str(self.condition)])[0])
         return ", ".join(parts)
@@ -176,3 +187,14 @@ class Sampler:
         inputs, images = self._generate(self.mode.frame(number))
         panels = [sample_panel(self.module, inputs)]
         return draw_samples(self.module, images, panels, self._title(), captions=self.captions)
+
+
+def _check_room(out: Path, formats: Sequence[SampleFiles], total: int, images: Tensor) -> None:
+    """Check before sampling that the disk has room for an array of so many images.
+
+    Raises:
+        UserError: it has not.
+    """
+    needed, free = total * images[0].numel() / 1e9, shutil.disk_usage(out).free / 1e9
+    if needed > free and any(isinstance(one, Npy) for one in formats):
+        raise UserError(f"out={out}: {total:,} images need {needed:,.1f} GB, and {free:,.1f} GB are free there")
