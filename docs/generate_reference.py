@@ -18,7 +18,18 @@ from reference_tables import DATA_NEEDS, GROUPS, INTRODUCTIONS, LOGGED_NAMES
 
 from oakleaf.augment import consistency
 from oakleaf.builder.compose import compose_config
-from oakleaf.losses import conditioning_augmentation, lecam, likelihood, penalties, recognition, terms, translation
+from oakleaf.losses import (
+    conditioning_augmentation,
+    lecam,
+    likelihood,
+    orthogonal,
+    path_length,
+    penalties,
+    recognition,
+    self_supervision,
+    terms,
+    translation,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "conf"
@@ -293,6 +304,9 @@ def losses() -> str:
         lecam,
         consistency,
         recognition,
+        path_length,
+        orthogonal,
+        self_supervision,
     )
     return page(
         "losses",

@@ -33,6 +33,9 @@ SYSTEMS = [
     ["model=sngan", "augment=diffaugment"],
     ["model=dcgan", "augment=apa", "augment.p=0.5"],
     ["model=dcgan", "loss=top_k", "loss.objective.images=null"],
+    ["model=sagan", "loss=non_saturating"],
+    ["model=stylegan2", "model.game.generator.capacity=64", "model/condition=label"],  # R1 and path length
+    ["model=r3gan", "model.game.generator.capacity=64", "loss=relativistic_fd"],
     ["model=sngan", "+loss/penalty=[lecam,consistency,latent_consistency]", "loss.penalties.lecam.start=0"],
 ]
 EVERY_OPERATION = ["augment=ada_fixed", "augment.ops=[blit,geometry,colour,filter,noise,cutout]"]
