@@ -9,6 +9,7 @@ from oakleaf.games.bidirectional import Bidirectional
 from oakleaf.games.game import Batch, Game
 from oakleaf.games.generation import Generation
 from oakleaf.games.matching import Matching
+from oakleaf.games.plug_and_play import PlugAndPlay
 from oakleaf.games.pyramid import Pyramid
 from oakleaf.games.stackgan import StackGAN
 from oakleaf.games.unpaired import Unpaired
@@ -20,6 +21,7 @@ __all__ = [
     "Generation",
     "Likelihood",
     "Matching",
+    "PlugAndPlay",
     "Pyramid",
     "Reconstruction",
     "StackGAN",

@@ -13,13 +13,27 @@ selects one. `oakleaf.sampling.sampler.Sampler` generates the images, and writes
 | `Codes` | the meaning of an InfoGAN's code |
 | `Levels` | the levels of a Laplacian pyramid |
 | `Reconstruct` | real images and their reconstructions |
+| `PPGN` | images that a classifier assigns to a request, by a search of codes |
 | `Translate` | real inputs, their translations, and the target images |
 
 `oakleaf.sampling.translate.Translator` translates picture files (`translate.py`).
 """
 
 from oakleaf.sampling.latents import Arithmetic, ByClass, Codes, Grid, Interpolate, Walk
+from oakleaf.sampling.ppgn import PPGN
 from oakleaf.sampling.pyramid import Levels
 from oakleaf.sampling.reconstruction import Reconstruct, Translate
 
-__all__ = ["Arithmetic", "ByClass", "Codes", "Grid", "Interpolate", "Levels", "Reconstruct", "Translate", "Walk"]
+
+__all__ = [
+    "PPGN",
+    "Arithmetic",
+    "ByClass",
+    "Codes",
+    "Grid",
+    "Interpolate",
+    "Levels",
+    "Reconstruct",
+    "Translate",
+    "Walk",
+]
