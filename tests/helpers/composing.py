@@ -41,7 +41,8 @@ def input_options(model: str) -> list[str]:
     file = ROOT / "conf/model" / f"{model}.yaml"
     if "data.input_channels" not in file.read_text():
         return []
-    kind = "masked" if "networks.context_encoder" in file.read_text() else "edges"
+    text = file.read_text()
+    kind = "masked" if "networks.context_encoder" in text else "pasted" if "data/input=pasted" in text else "edges"
     options = [f"data/input={kind}", "data.size=32"]
     for player in ("generator", "discriminator"):
         node, path = OmegaConf.load(file).game[player], f"model.game.{player}"

@@ -45,6 +45,11 @@ def explore() -> None:
     run("explore")
 
 
+def composite() -> None:
+    """`python composite.py`."""
+    run("composite")
+
+
 def run(name: str) -> None:
     """Run the `main` of `oakleaf.cli.<name>`. SIGINT, SIGTERM and SIGUSR1 end it wherever it is.
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import conv2d, interpolate, pad
 
-from oakleaf.config.types import PositiveFloat, PositiveInt
+from oakleaf.config.types import NonNegativeFloat, PositiveFloat, PositiveInt
 from oakleaf.data.decoding import UNREADABLE
 from oakleaf.data.pictures import to_8bit
 from oakleaf.errors import UserError
@@ -173,6 +173,56 @@ class Masked:
         missing_rows = (rows >= top) & (rows < top + block_height)  # [B, height]
         missing_columns = (columns >= left) & (columns < left + block_width)  # [B, width]
         return (missing_rows[:, :, None] & missing_columns[:, None, :])[:, None]
+
+
+class Pasted:
+    """The image with a part of itself pasted in whose colours are changed, as a naive composite of two photographs.
+
+    The part is changed as a whole: saturation, gamma, a gain for each channel and an offset for each channel, drawn
+    uniformly for each image. The target is the image itself, so the right colours of the part are known. The published
+    data have two photographs of one scene in place of the change of colours.
+
+    Args:
+        region: what is pasted: "centre", the middle half of each side, as published; "block", "half" or a mask as for
+            `Masked`.
+        saturation: its lowest and highest factor.
+        gamma: its lowest and highest exponent.
+        gain: the lowest and highest factor of a channel.
+        offset: the largest change of a channel, where values are in [0, 1].
+
+    Reference: Wu 2017 (GP-GAN), arXiv:1703.07195, section 3.1, and the authors' dataset.py.
+    """
+
+    def __init__(
+        self,
+        region: str = "centre",
+        saturation: tuple[float, float] = (0.5, 1.3),
+        gamma: tuple[float, float] = (0.7, 1.4),
+        gain: tuple[float, float] = (0.6, 1.4),
+        offset: NonNegativeFloat = 0.1,
+    ) -> None:
+        self.masked = Masked(region)
+        self.saturation, self.gamma, self.gain, self.offset = saturation, gamma, gain, offset
+
+    def channels(self, image: int) -> int:
+        return image
+
+    def __call__(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        part = self.masked.missing(len(image), image.shape[2], image.shape[3], generator, image.device)
+        return torch.where(part, self.recoloured(image, generator), image)
+
+    def recoloured(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """Return images [B, C, H, W] in [-1, 1] with other colours."""
+        ranges = (self.saturation, self.gamma, self.gain, (-self.offset, self.offset))
+        widths = (1, 1, image.shape[1], image.shape[1])  # numbers for each image
+        saturation, gamma, gain, offset = (
+            (low + (high - low) * torch.rand(len(image), width, 1, 1, generator=generator)).to(
+                image.device, image.dtype, non_blocking=True
+            )
+            for (low, high), width in zip(ranges, widths)
+        )
+        colours = torch.lerp(luminance(image), image, saturation).add(1).div(2).clamp(min=0)
+        return (gain * colours**gamma + offset).clamp(0, 1) * 2 - 1
 
 
 def _read_mask(file: Path) -> Image.Image:
