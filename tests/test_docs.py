@@ -29,7 +29,7 @@ README = ROOT / "README.md"
 USER_PAGES = [README, *ROOT.glob("README.*.md"), *sorted((ROOT / "docs").rglob("*.md"))]  # their commands are tested
 PAGES = [*USER_PAGES, *(page for page in sorted(ROOT.glob("*.md")) if page not in USER_PAGES)]
 OPTION_PAGES = [page for page in USER_PAGES if page in (README, ROOT / "README.zh.md", ROOT / "docs/options.md")]
-COMMANDS = ("train", "sample", "evaluate", "translate", "export", "explore", "theory", "composite")
+COMMANDS = ("train", "sample", "evaluate", "translate", "export", "explore", "directions", "theory", "composite")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(rf"(?:^|\s)(?:(?:python )?({'|'.join(COMMANDS)})\.py|oakleaf-({'|'.join(COMMANDS)}))(?:\s|$)")
 OPTION = re.compile(r"'?(\+|\+\+)?[a-z_0-9/.@]+=[^ A-Z$]|'?~[a-z_0-9/.@]+'?$")

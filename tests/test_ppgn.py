@@ -145,14 +145,15 @@ def test_around_a_hole_the_networks_see_the_picture_and_the_context_sees_g_alone
     assert torch.allclose(direction, -0.5 * state + inside + context)
 
 
-def test_networks_are_in_eval_mode_and_keep_their_weights(run: Path) -> None:
-    module = trained(run / "again", "model=ppgn")
+def test_networks_are_in_eval_mode_and_keep_their_weights(module: GAN) -> None:
     before = {name: value.clone() for name, value in module.state_dict().items() if isinstance(value, Tensor)}
+    still = chosen(module, None, iterations=3)
     module.game.train()
-    chosen(module, None, iterations=3)
+    assert torch.equal(still, chosen(module, None, iterations=3)) and module.game.training
+    module.game.eval()
     after = module.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
-    assert module.game.training and all(weight.grad is None for weight in module.game.frozen.parameters())
+    assert all(weight.grad is None for weight in module.game.frozen.parameters())
 
 
 def test_each_chain_is_its_own(module: GAN) -> None:
@@ -235,7 +236,7 @@ def test_the_command_draws_each_class_and_fills_a_hole(run: Path, tmp_path: Path
     file = tmp_path / "own.png"
     own = np.random.default_rng(0).integers(0, 255, (16, 16), dtype=np.uint8)
     Image.fromarray(own).save(file)
-    result = sampled(run, tmp_path / "hole", f"mode.picture={file}", "mode.region=half", "condition=3")
+    result = sampled(run, tmp_path / "hole", f"picture={file}", "mode.region=half", "condition=3")
     assert result.returncode == 0, result.stderr
     filled = np.load(tmp_path / "hole/samples.npy")[..., 0]
     assert (abs(filled[:, :, :8].astype(int) - own[:, :8]) <= 1).all() and (filled[:, :, 8:] != own[:, 8:]).any()
@@ -247,9 +248,9 @@ def test_the_command_draws_each_class_and_fills_a_hole(run: Path, tmp_path: Path
         (["condition=eleven"], "there is no class of this name"),
         (["condition=12"], "there is no class of this name"),
         (["mode.variant=joint"], "trained without noise"),
-        (["mode.network=other"], "frozen networks are encoder"),
-        (["mode.picture=nowhere.png"], "can't be read as a picture"),
-        (["mode.picture=plain.png"], "all of its pixels are equal"),
+        (["mode.network=other"], "the frozen networks are encoder"),
+        (["picture=nowhere.png"], "no such file"),
+        (["picture=plain.png"], "all of its pixels are equal"),
     ],
 )
 def test_mistakes_are_answered_with_one_sentence(

@@ -50,6 +50,11 @@ def composite() -> None:
     run("composite")
 
 
+def directions() -> None:
+    """`python directions.py`."""
+    run("directions")
+
+
 def run(name: str) -> None:
     """Run the `main` of `oakleaf.cli.<name>`. SIGINT, SIGTERM and SIGUSR1 end it wherever it is.
 

@@ -12,6 +12,15 @@ def name_classes(overrides: Sequence[str]) -> bool:
     return any("_target_" in override for override in overrides)
 
 
+def for_hydra(overrides: Sequence[str]) -> list[str]:
+    """Return overrides in the form that Hydra needs: `for_new_classes`, and `init=RUN` as `init.checkpoint=RUN`.
+
+    Args:
+        overrides: as on the command line; flags among them are left as they are.
+    """
+    return for_new_classes([re.sub(r"^init=(?!\{)", "init.checkpoint=", override) for override in overrides])
+
+
 def for_new_classes(overrides: Sequence[str]) -> list[str]:
     """Return overrides that fit the classes that they name.
 

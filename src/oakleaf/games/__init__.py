@@ -8,6 +8,7 @@ from oakleaf.games.baselines import Likelihood, Reconstruction
 from oakleaf.games.bidirectional import Bidirectional
 from oakleaf.games.game import Batch, Game
 from oakleaf.games.generation import Generation
+from oakleaf.games.inverter import Inverter
 from oakleaf.games.matching import Matching
 from oakleaf.games.plug_and_play import PlugAndPlay
 from oakleaf.games.pyramid import Pyramid
@@ -19,6 +20,7 @@ __all__ = [
     "Bidirectional",
     "Game",
     "Generation",
+    "Inverter",
     "Likelihood",
     "Matching",
     "PlugAndPlay",

@@ -3,9 +3,9 @@
 Reference: Nguyen 2016, arXiv:1612.00005, eq. (5) and (7) to (12), and the authors' sampler.py.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,7 +24,8 @@ from oakleaf.gan import GAN
 from oakleaf.image_grid import from_bytes
 from oakleaf.runtime.seeds import derive_seed
 from oakleaf.sampling.latents import GridInputs, Mode
-from oakleaf.sampling.own_picture import own_picture
+from oakleaf.sampling.pictures import read_pictures, require_contrast
+from oakleaf.sampling.project import with_weights
 
 Variant = Literal["ppgn_x", "dgn_am", "ppgn_h", "joint", "noiseless"]
 HIGHEST = 0.999  # quantile of the data's codes above which codes are clipped
@@ -98,7 +99,7 @@ class Chain:
         e2: weight of the condition.
         e3: standard deviation of the noise.
         e4: weight of the picture around a hole.
-        context: the picture [1, C, H, W] and the mask of its hole [1, 1, H, W] bool; None without a picture.
+        context: pictures [B, C, H, W] and the masks of their holes [B, 1, H, W] bool; None without a picture.
 
     Reference: Nguyen 2016, arXiv:1612.00005, eq. (5), (7), (10), (11) and (12).
     """
@@ -155,9 +156,9 @@ class PPGN(Mode):
         published: the gradient of the authors' code in place of the gradient of log p; see `log_probability`.
         start: of the chains: `noise`, N(0, 1) in units of the root mean square of the codes, or `data`, the codes of
             images.
-        network: the frozen network that is the classifier, by its name; null: the encoder. Or a frozen network that the
-            run does not have, `{_target_: oakleaf.frozen.EfficientNetLite0}`.
-        picture: a picture with a hole that is filled; null: none.
+        network: the name of the frozen network that is the classifier; null: the encoder.
+        frozen: further frozen networks, of which one can be the classifier, by name; those of the run are known.
+        picture: a picture with a hole that is filled, or a folder of such pictures; null: none.
         region: what is missing in it, as for data/input=masked: centre, block, half, or a picture of the mask.
 
     Reference: Nguyen 2016, arXiv:1612.00005, section 3, and the authors' sampler.py.
@@ -177,7 +178,8 @@ class PPGN(Mode):
     e4: NonNegativeFloat = 1.0
     published: bool = False
     start: Literal["noise", "data"] = "noise"
-    network: Any = None
+    network: str | None = None
+    frozen: Mapping[str, FrozenNetwork] = field(default_factory=dict)
     picture: str | None = None
     region: str = "centre"
     data: Callable[[], ImageDataModule] | None = field(default=None, init=False)
@@ -215,7 +217,7 @@ class PPGN(Mode):
         shown = torch.stack(kept, 1).flatten(0, 1)
         inputs: Batch = {"code": shown}
         if chain.context is not None:
-            inputs["context"], inputs["hole"] = (part.expand(len(shown), -1, -1, -1) for part in chain.context)
+            inputs["context"], inputs["hole"] = (part.repeat_interleave(self.moments, 0) for part in chain.context)
         return inputs, self._columns()
 
     def generate(self, game: Game, batch: Batch) -> Tensor:
@@ -268,19 +270,20 @@ class PPGN(Mode):
         return states if self.start == "data" else unit * torch.randn_like(states)
 
     def _context(self, device: torch.device, seed: int) -> tuple[Tensor, Tensor] | None:
-        """Return the picture and its hole."""
+        """Return the picture of each chain and its hole."""
         if self.picture is None:
             return None
-        assert self.module is not None
-        picture = own_picture(self.picture, self.module.recipe["data"], "mode.picture").to(device)
+        pictures = read_pictures(self.picture, self.data_node)
+        require_contrast(pictures)
+        rows = pictures.images[torch.arange(self.count) % len(pictures.images)].to(device)
         generator = torch.Generator().manual_seed(derive_seed(seed, "hole"))
-        return picture, Masked(self.region).missing(1, *picture.shape[2:], generator, device)  # type: ignore[call-arg]
+        return rows, Masked(self.region).missing(self.count, rows.shape[2], rows.shape[3], generator, device)
 
     def _condition(self, game: PlugAndPlay, device: torch.device) -> Callable[[Tensor], Tensor] | None:
         """Return log p(request | images), a function of images; None for a hole that nothing is requested of."""
         if self.picture is not None and self.condition is None:
             return None
-        network = self._classifier(game).to(device)
+        network = self._classifier(game, device)
         request = self._request(network)
         request = Request(request.columns.to(device), None if request.signs is None else request.signs.to(device))
 
@@ -292,16 +295,13 @@ class PPGN(Mode):
 
         return log_p
 
-    def _classifier(self, game: Game) -> FrozenNetwork:
-        if isinstance(self.network, FrozenNetwork):
-            if self.network.reason:
-                self.network.initialize(self.data() if self.data else None)
-            return self.network
+    def _classifier(self, game: Game, device: torch.device) -> FrozenNetwork:
         assert isinstance(game.condition, Code)
+        known = {**dict(game.frozen.items()), **with_weights(self.frozen, device, self.data)}
         name = self.network or game.condition.name
-        if name not in game.frozen:
-            raise UserError(f"mode.network={name}: the checkpoint's frozen networks are {', '.join(game.frozen)}")
-        return game.frozen[name]
+        if name not in known:
+            raise UserError(f"mode.network={name}: the frozen networks are {', '.join(known)}")
+        return known[name]
 
     def _request(self, network: FrozenNetwork) -> Request:
         """Turn the condition into logits of the classifier."""
@@ -332,7 +332,7 @@ class PPGN(Mode):
     # ---- The figure --------------------------------------------------------------------------------------------------
 
     def _class_names(self) -> list[str]:
-        return list(self.module.classes) if self.module and not isinstance(self.network, FrozenNetwork) else []
+        return list(self.module.classes) if self.module and self.network not in self.frozen else []
 
     def _requests_classes(self) -> bool:
         return self.picture is None
