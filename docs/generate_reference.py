@@ -454,7 +454,8 @@ def callbacks() -> str:
 
 def every_option() -> str:
     parts = [
-        _command(CONF / f"{name}.yaml") for name in ("train", "sample", "translate", "evaluate", "export", "theory", "composite")
+        _command(CONF / f"{name}.yaml")
+        for name in ("train", "sample", "translate", "evaluate", "export", "theory", "composite")
     ]
     return page(
         "options", *parts, section("options/trainer", option_table(options(CONF / "trainer/auto.yaml"), "trainer."))

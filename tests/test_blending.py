@@ -119,7 +119,10 @@ def test_seamless_cloning_equals_dense_algebra_and_leaves_the_outside(channels: 
     assert torch.equal(found[:, ~inside], target[:, ~inside])
     numbers = {tuple(place): n for n, place in enumerate(inside.nonzero().tolist())}
     for c in range(channels):
-        a, b = torch.zeros(len(numbers), len(numbers), dtype=torch.float64), torch.zeros(len(numbers), dtype=torch.float64)
+        a, b = (
+            torch.zeros(len(numbers), len(numbers), dtype=torch.float64),
+            torch.zeros(len(numbers), dtype=torch.float64),
+        )
         for (i, j), n in numbers.items():  # Perez 2003, eq. (7), pixel by pixel
             for place in ((i + 1, j), (i - 1, j), (i, j + 1), (i, j - 1)):
                 if not (0 <= place[0] < 7 and 0 <= place[1] < 9):

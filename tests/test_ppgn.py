@@ -23,7 +23,12 @@ from oakleaf.sampling.ppgn import Chain, Request, log_probability, stepped
 
 TRAINING = "model.frozen.encoder.training={_target_:oakleaf.frozen.classifier.Training,images:4000,epochs:2,width:4,features:16}"
 OPTIONS = [TRAINING, "model.game.condition.width=16", "model.game.generator.width=4", "model.game.generator.hidden=16"]
-OPTIONS += ["model.game.discriminator.width=4", "model.game.image_denoiser.width=4", "data.batch_size=16", "max_images=64"]
+OPTIONS += [
+    "model.game.discriminator.width=4",
+    "model.game.image_denoiser.width=4",
+    "data.batch_size=16",
+    "max_images=64",
+]
 
 
 def trained(folder: Path, *options: str) -> GAN:
@@ -253,9 +258,7 @@ def test_the_command_draws_each_class_and_fills_a_hole(run: Path, tmp_path: Path
         (["picture=plain.png"], "all of its pixels are equal"),
     ],
 )
-def test_mistakes_are_answered_with_one_sentence(
-    run: Path, tmp_path: Path, options: list[str], message: str
-) -> None:
+def test_mistakes_are_answered_with_one_sentence(run: Path, tmp_path: Path, options: list[str], message: str) -> None:
     Image.new("L", (16, 16), 7).save(tmp_path / "plain.png")
     result = sampled(run, tmp_path / "out", *options)
     assert result.returncode == 1 and message in result.stderr and len(result.stderr.strip().splitlines()) == 1

@@ -42,7 +42,8 @@ def input_options(model: str) -> list[str]:
     if "data.input_channels" not in file.read_text():
         return []
     text = file.read_text()
-    kind = "masked" if "networks.context_encoder" in text else "pasted" if "data/input=pasted" in text else "edges"
+    made = {"networks.context_encoder": "masked", "data/input=pasted": "pasted", "data/input=turned": "turned"}
+    kind = next((kind for mark, kind in made.items() if mark in text), "edges")
     options = [f"data/input={kind}", "data.size=32"]
     for player in ("generator", "discriminator"):
         node, path = OmegaConf.load(file).game[player], f"model.game.{player}"

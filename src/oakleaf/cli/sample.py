@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 SEEDS = "seeds="
 EDIT = "mode=edit takes it"
-PROJECT = "mode=project takes it, and sample.py latents= the latents that it writes"
+PROJECT = "mode=project, ages and ppgn take it, and sample.py latents= the latents that mode=project writes"
 
 
 def main() -> None:
@@ -100,7 +100,12 @@ def _validate(options: Any) -> None:
     chosen |= {"truncation": Truncation | None, "picture": str | None}
     chosen |= {"direction": str | list[str] | None}
     validate(options, fixed={"": {**texts, **numbers, **chosen}})
-    takers = {"seeds": "only mode=grid takes it", "latents": "this mode takes none", "picture": PROJECT, "direction": EDIT}
+    takers = {
+        "seeds": "only mode=grid takes it",
+        "latents": "this mode takes none",
+        "picture": PROJECT,
+        "direction": EDIT,
+    }
     for key, taken in takers.items():
         if options[key] is not None and key not in options["mode"]:
             raise UserError(f"{key}=: {taken}; this mode chooses its latents by seed=")

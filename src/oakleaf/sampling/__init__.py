@@ -12,6 +12,7 @@ selects one. `oakleaf.sampling.sampler.Sampler` generates the images, and writes
 | `ByClass` | a column for each class |
 | `Codes` | the meaning of an InfoGAN's code |
 | `Levels` | the levels of a Laplacian pyramid |
+| `Ages` | given faces at each age |
 | `Edit` | latents that are moved along named directions |
 | `Project` | given pictures and their projections, by optimisation of the latents |
 | `Reconstruct` | real images and their reconstructions |
@@ -21,6 +22,7 @@ selects one. `oakleaf.sampling.sampler.Sampler` generates the images, and writes
 `oakleaf.sampling.translate.Translator` translates picture files (`translate.py`).
 """
 
+from oakleaf.sampling.ages import Ages
 from oakleaf.sampling.edit import Edit
 from oakleaf.sampling.latents import Arithmetic, ByClass, Codes, Grid, Interpolate, Walk
 from oakleaf.sampling.ppgn import PPGN
@@ -30,6 +32,7 @@ from oakleaf.sampling.reconstruction import Reconstruct, Translate
 
 __all__ = [
     "PPGN",
+    "Ages",
     "Arithmetic",
     "ByClass",
     "Codes",

@@ -184,9 +184,7 @@ def seamless(field: Gradients, target: Tensor, inside: Tensor) -> Tensor:
 def _touching(inside: Tensor, like: Tensor) -> Gradients:
     """Return which differences have a pixel of the inside at one end, as 1 and 0."""
     inside = inside.to(like.dtype)[None]
-    return Gradients(
-        torch.maximum(inside[:, 1:], inside[:, :-1]), torch.maximum(inside[:, :, 1:], inside[:, :, :-1])
-    )
+    return Gradients(torch.maximum(inside[:, 1:], inside[:, :-1]), torch.maximum(inside[:, :, 1:], inside[:, :, :-1]))
 
 
 def conjugate_gradients(apply: Callable[[Tensor], Tensor], right: Tensor, start: Tensor) -> Tensor:
