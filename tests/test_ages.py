@@ -1,4 +1,4 @@
-"""Age-cGAN: classes of ages, the condition after D's first convolution, the encoder, and the identity-preserving search."""
+"""Age-cGAN: classes of ages, where the condition joins D, the encoder, the identity-preserving search."""
 
 import csv
 from pathlib import Path
@@ -43,7 +43,7 @@ def faces(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of Age-cGAN on ten faces; the weights before the image are larger, because so short a training gives grey."""
+    """A run on ten faces; the weights before the image are larger, because so short a training gives grey."""
     folder = tmp_path_factory.mktemp("ages")
     root = faces(folder / "faces")
     options = ["model=age_cgan", "data=utkface", f"data.root={root}", "data.source.bins=[18,39,60]", "data.size=16"]

@@ -21,14 +21,11 @@ from oakleaf.round import ConditionalRound
 from oakleaf.sampling import PPGN
 from oakleaf.sampling.ppgn import Chain, Request, log_probability, stepped
 
-TRAINING = "model.frozen.encoder.training={_target_:oakleaf.frozen.classifier.Training,images:4000,epochs:2,width:4,features:16}"
-OPTIONS = [TRAINING, "model.game.condition.width=16", "model.game.generator.width=4", "model.game.generator.hidden=16"]
-OPTIONS += [
-    "model.game.discriminator.width=4",
-    "model.game.image_denoiser.width=4",
-    "data.batch_size=16",
-    "max_images=64",
-]
+ENCODER = {"images": 1280, "width": 4, "features": 16}
+NETWORKS = {"condition.width": 16, "generator.width": 4, "generator.hidden": 16, "discriminator.width": 4}
+OPTIONS = [f"model.frozen.encoder.training.{key}={value}" for key, value in ENCODER.items()]
+OPTIONS += [f"model.game.{key}={value}" for key, value in {**NETWORKS, "image_denoiser.width": 4}.items()]
+OPTIONS += ["data.batch_size=16", "max_images=64"]
 
 
 def trained(folder: Path, *options: str) -> GAN:

@@ -229,9 +229,9 @@ class Pasted:
 class Turned:
     """The face of the image turned to the side, as if the picture were on a cylinder: its left half stays visible.
 
-    A point x of the turned face, in radii from its centre, shows the frontal face's point sin(arcsin x + yaw), a little
-    higher or lower where the depth changes. What lies more than `limit` round the cylinder shows the colour of its edge.
-    The pairs are exact at any yaw. A cylinder has no nose, and the hair turns as if it were skin.
+    A point x of the turned face, in radii from its centre, shows the frontal face's point sin(arcsin x - yaw), a little
+    higher or lower where the depth changes. What lies more than `limit` round the cylinder shows the colour of its
+    edge. The pairs are exact at any yaw. A cylinder has no nose, and the hair turns as if it were skin.
 
     Args:
         yaw: the lowest and highest angle, in degrees; one is drawn for each image.
@@ -274,7 +274,7 @@ class Turned:
         )
         x, y = (columns - self.centre[0]) / self.radius, (rows - self.centre[1])[:, None] / self.radius
         phi = x.clamp(-1, 1).asin()
-        angle = (phi + yaw).clamp(-self.limit, self.limit)
+        angle = (phi - yaw).clamp(-self.limit, self.limit)
         shown = torch.where(x.abs() <= 1, angle.sin(), x).expand(-1, height, -1)
         scale = torch.where(x.abs() <= 1, 1 + self.depth * (angle.cos() - phi.cos()), torch.ones_like(angle))
         place = torch.stack([shown * self.radius + self.centre[0], y * scale * self.radius + self.centre[1]], 3)

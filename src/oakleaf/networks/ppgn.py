@@ -1,6 +1,6 @@
 """The networks of plug & play generative networks (PPGN): a generator of codes, and denoising auto-encoders.
 
-Reference: Nguyen 2016, arXiv:1612.00005, figure 2; layers from the authors' nets/generator/noiseless/generator.prototxt.
+Reference: Nguyen 2016, arXiv:1612.00005, figure 2; layers from the authors' generator.prototxt (noiseless).
 """
 
 from collections.abc import Sequence

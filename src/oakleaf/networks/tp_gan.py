@@ -4,6 +4,7 @@ Reference: Huang 2017, arXiv:1704.04086, section 3.1; layers from the authors' c
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn.functional import affine_grid, grid_sample, interpolate, pad
 
 from oakleaf.config.types import NonNegativeFloat, NonNegativeInt, PositiveInt
 from oakleaf.errors import UserError
-from oakleaf.networks.layers import Norm, Size, height_width, init_dcgan_, nearest_size, norm
+from oakleaf.networks.layers import Norm, Size, apply_spectral_norm, height_width, init_dcgan_, nearest_size, norm
 from oakleaf.round import CriticOutput, GeneratorOutput
 
 SLOPE = 0.2
@@ -131,7 +132,7 @@ class LocalPath(nn.Module):
         super().__init__()
         widths = [width, 2 * width, 4 * width, 8 * width]
         self.down = nn.ModuleList([nn.Sequential(_down(inputs, width, 3, 1, "none"), _Residual(width, 3, kind))])
-        for before, after in zip(widths, widths[1:]):
+        for before, after in pairwise(widths):
             self.down.append(nn.Sequential(_down(before, after, 3, 2, kind), _Residual(after, 3, kind)))
         self.up = nn.ModuleList(
             nn.Sequential(_down(before + after, after, 3, 1, kind), _Residual(after, 3, kind))
@@ -226,7 +227,7 @@ class Generator(nn.Module):
                 _Stage(w + w + seen + small[2] + channels + fused, w, 1, norm, above=2 * w, up=w),
             ]
         )
-        self.quarter, self.half = (_image(k * w, channels) for k in (4, 2))
+        self.image_quarter, self.image_half = (_image(k * w, channels) for k in (4, 2))
         self.image = nn.Sequential(_down(w, max(1, w // 2), 3, 1, norm), _image(max(1, w // 2), channels))
         init_dcgan_(self, normalised=norm != "none")
 
@@ -260,9 +261,9 @@ class Generator(nn.Module):
         x8 = self.stages[0](None, skips[4], initial[0])
         x16 = self.stages[1](torch.cat([x8, initial[0]], 1), skips[3])
         x32 = self.stages[2](x16, skips[2], resized[0], initial[1])
-        quarter = self.quarter(x32)
+        quarter = self.image_quarter(x32)
         x64 = self.stages[3](x32, skips[1], resized[1], initial[2], interpolate(quarter, scale_factor=2))
-        half = self.half(x64)
+        half = self.image_half(x64)
         x128 = self.stages[4](x64, skips[0], both, initial[3], interpolate(half, scale_factor=2), *maps)
         extras = {"half": half, "quarter": quarter, "parts": images, "features": features}
         return GeneratorOutput(self.image(x128), extras)
@@ -304,7 +305,7 @@ class _Stage(nn.Module):
     def __init__(self, joined: int, outputs: int, blocks: int, kind: Norm, above: int = 0, up: int = 0) -> None:
         super().__init__()
         self.up = _up(above, up or outputs, kind) if above else None
-        self.join = _down(joined if not above or up else joined, outputs, 3, 1, kind)
+        self.join = _down(joined, outputs, 3, 1, kind)
         self.blocks = nn.Sequential(*(_Residual(outputs, 3, kind) for _ in range(blocks)))
 
     def forward(self, smaller: Tensor | None, *others: Tensor) -> Tensor:
@@ -317,7 +318,13 @@ def _encoder(inputs: int, w: int, kind: Norm) -> nn.ModuleList:
     widths, kernels = [w, w, 2 * w, 4 * w, 8 * w], [7, 5, 3, 3, 3]
     layers: Sequence[nn.Module] = [
         nn.Sequential(
-            _down(inputs if k == 0 else widths[k - 1], widths[k], kernels[k], 1 if k == 0 else 2, "none" if k == 0 else kind),
+            _down(
+                inputs if k == 0 else widths[k - 1],
+                widths[k],
+                kernels[k],
+                1 if k == 0 else 2,
+                "none" if k == 0 else kind,
+            ),
             *(_Residual(widths[k], kernels[k], kind) for _ in range(4 if k == HALVINGS else 1)),
         )
         for k in range(HALVINGS + 1)
@@ -355,15 +362,17 @@ class Discriminator(nn.Module):
         kind: Norm = "none" if norm == "spectral" else norm
         widths = [width << min(k, 3) for k in range(5)]
         layers: list[nn.Module] = [_down(channels, widths[0], 3, 2, "none")]
-        for before, after in zip(widths, widths[1:4]):
+        for before, after in pairwise(widths[:4]):
             layers.append(_down(before, after, 3, 2, kind))
-        layers += [_Residual(widths[3], 3, kind), _down(widths[3], widths[4], 3, 2, kind), _Residual(widths[4], 3, kind)]
+        layers += [
+            _Residual(widths[3], 3, kind),
+            _down(widths[3], widths[4], 3, 2, kind),
+            _Residual(widths[4], 3, kind),
+        ]
         self.layers = nn.Sequential(*layers)
         self.score = nn.Conv2d(widths[4], 1, 1)
         init_dcgan_(self, normalised=kind != "none")
         if norm == "spectral":
-            from oakleaf.networks.layers import apply_spectral_norm
-
             apply_spectral_norm(self)
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> CriticOutput:

@@ -1,4 +1,4 @@
-"""Compositing picture files (`composite.py`): an object of one picture is put into another by one of several methods."""
+"""Compositing picture files (`composite.py`): an object of one picture is put into another, by several methods."""
 
 from dataclasses import dataclass
 from pathlib import Path
