@@ -12,6 +12,7 @@ from torch import Tensor
 
 from helpers.commands import quick
 from helpers.composing import FP32
+from helpers.data import small_generator
 from helpers.training import built
 from oakleaf.data.inputs import Pasted
 from oakleaf.sampling.blending import (
@@ -32,6 +33,8 @@ from oakleaf.sampling.blending import (
     level_sizes,
     seamless,
 )
+from oakleaf.sampling.composite import Network
+from oakleaf.sampling.latents import latent_inputs
 
 SIZES = [(7, 7), (8, 5), (13, 20), (1, 6)]
 
@@ -275,3 +278,19 @@ def test_a_trained_blending_network_composites(files: Path, tmp_path: Path) -> N
     result = composited(files, *given)
     assert result.returncode == 0, result.stderr
     assert Image.open(files / "gp.png").size == (45, 38)
+
+
+@pytest.mark.slow
+def test_a_generator_of_latents_is_inverted(files: Path, tmp_path: Path) -> None:
+    run = small_generator(tmp_path)
+    network = Network(str(run))
+    module = network.module
+    with torch.no_grad():
+        goal = module.sample({"latent": latent_inputs(module.game, 1, 5)["latent"]})
+    start = module.sample({"latent": latent_inputs(module.game, 1, 6)["latent"]})
+    found = network.nearest(goal)
+    assert (found - goal).square().mean() < 0.5 * (start - goal).square().mean()
+    given = ["source=stamp.png", "target=grey.png", "out=inverted.png", "method=gp_gan", f"checkpoint={run}"]
+    result = composited(files, *given)
+    assert result.returncode == 0, result.stderr
+    assert Image.open(files / "inverted.png").size == (45, 38)

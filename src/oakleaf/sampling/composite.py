@@ -26,8 +26,11 @@ from oakleaf.sampling.blending import (
     resized,
     seamless,
 )
+from oakleaf.sampling.inversion import DRAWS, LBFGS, Domain, best_of, invert
+from oakleaf.sampling.latents import latent_inputs
 
 Method = Literal["gp_gan", "gaussian_poisson", "poisson", "mixed", "feather", "copy"]
+CANDIDATES = 256  # latents of which the nearest begins an inversion
 METHODS: tuple[Method, ...] = ("gp_gan", "gaussian_poisson", "poisson", "mixed", "feather", "copy")
 
 
@@ -128,33 +131,52 @@ def _extended(pixels: np.ndarray, opaque: np.ndarray) -> np.ndarray:
 
 
 class Network:
-    """The generator of a blending GAN as a function of composites.
+    """The generator of a run as a function from composites to blended pictures of low resolution.
+
+    A blending network maps them. A generator of pictures from latents is inverted: its picture that is nearest to the
+    composite, from the best of `CANDIDATES` latents on by L-BFGS.
 
     Args:
         checkpoint: a run's folder or a checkpoint file.
         device: where to compute.
 
     Raises:
-        UserError: its generator does not translate pictures into pictures of the same channels.
+        UserError: its generator does neither.
 
-    Reference: Wu 2017, arXiv:1703.07195, section 3.1.
+    Reference: Wu 2017, arXiv:1703.07195, section 3.1, supervised and unsupervised.
     """
 
     def __init__(self, checkpoint: str, device: str = "cpu") -> None:
         content = read_checkpoint(checkpoint)
         self.module = gan_from_checkpoint(content).to(device)
-        data = content["hyper_parameters"]["data"]
+        data, game = content["hyper_parameters"]["data"], self.module.game
         self.size, self.channels = height_width(data["size"]), data["channels"]
-        if not self.module.game.translates or data["input_channels"] != self.channels:
+        blends = game.translates and data["input_channels"] == self.channels
+        if not blends and (game.condition is not None or getattr(game, "prior", None) is None):
             raise UserError(f"checkpoint={checkpoint}: its generator maps no composites to pictures; model=gp_gan does")
 
     def __call__(self, picture: Tensor) -> Tensor:
         """Map a composite [C, H, W] in [0, 1] to a blended picture of the size of the training, [C, h, w]."""
         fitting = picture.expand(3, -1, -1) if self.channels == 3 else picture.mean(0, keepdim=True)
-        composite = 2 * resized(fitting.float(), self.size)[None] - 1
-        output = self.module.sample({"input": composite.to(self.module.device)})[0].cpu()
-        output = ((output + 1) / 2).clamp(0, 1)
-        return output.mean(0, keepdim=True) if len(picture) == 1 else output.expand(len(picture), -1, -1)
+        composite = (2 * resized(fitting.float(), self.size)[None] - 1).to(self.module.device)
+        output = self.module.sample({"input": composite}) if self.module.game.translates else self.nearest(composite)
+        blended = ((output[0].cpu() + 1) / 2).clamp(0, 1)
+        return blended.mean(0, keepdim=True) if len(picture) == 1 else blended.expand(len(picture), -1, -1)
+
+    def nearest(self, composite: Tensor) -> Tensor:
+        """Return the generator's image that is nearest to a composite [1, C, h, w] in [-1, 1]."""
+
+        def generate(z: Tensor, _: Tensor) -> Tensor:
+            return game.generate({"latent": z}).float()
+
+        def distance(_: Tensor, images: Tensor, targets: Tensor) -> Tensor:
+            return (images - targets).square().flatten(1).mean(1)
+
+        with self.module.ema_scope() as game:
+            draws = latent_inputs(game, DRAWS, 0)["latent"].to(composite.device)
+            start = best_of(generate, composite, draws[:CANDIDATES], distance)
+            found = invert(generate, composite, start, Domain.of(draws), distance, LBFGS(), [0])
+            return generate(found.latents, found.latents)
 
 
 @dataclass
