@@ -468,7 +468,8 @@ def callbacks() -> str:
 
 def every_option() -> str:
     parts = [
-        _command(CONF / f"{name}.yaml") for name in ("train", "sample", "translate", "evaluate", "export", "theory")
+        _command(CONF / f"{name}.yaml")
+        for name in ("train", "sample", "translate", "evaluate", "export", "theory", "composite")
     ]
     return page(
         "options", *parts, section("options/trainer", option_table(options(CONF / "trainer/auto.yaml"), "trainer."))

@@ -41,7 +41,9 @@ def input_options(model: str) -> list[str]:
     file = ROOT / "conf/model" / f"{model}.yaml"
     if "data.input_channels" not in file.read_text():
         return []
-    kind = "masked" if "networks.context_encoder" in file.read_text() else "edges"
+    text = file.read_text()
+    made = {"networks.context_encoder": "masked", "data/input=pasted": "pasted", "data/input=turned": "turned"}
+    kind = next((kind for mark, kind in made.items() if mark in text), "edges")
     options = [f"data/input={kind}", "data.size=32"]
     if "frozen.features" in file.read_text():  # trained before the first iteration, here for a moment
         training = "model.frozen.features.training"

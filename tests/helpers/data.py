@@ -45,9 +45,12 @@ def write_captioned_folder(root: Path) -> Path:
 def condition_options(model: str, captions: Path) -> list[str]:
     """Return the overrides for data that hold what the model's condition reads.
 
-    The list is empty where digits, the default, hold it. The second stage of StackGAN gets a trained first stage.
+    The list is empty where digits, the default, hold it. The second stage of StackGAN gets a trained first stage, and
+    networks that are trained on the data are trained on few images.
     """
     key, has_first_stage = _condition(model)
+    frozen = composed(f"model={model}").model.get("frozen") or {}
+    quick = [f"model.frozen.{name}.training.images=1280" for name, node in frozen.items() if "training" in node]
     root = f"data.root={captions}"
     if "model.frozen.generator" in (ROOT / "conf/model" / f"{model}.yaml").read_text():
         return [f"model.frozen.generator.checkpoint={small_generator(captions)}"]
@@ -57,7 +60,7 @@ def condition_options(model: str, captions: Path) -> list[str]:
     return {
         "features": ["data=emoji_tags", root, "data.pixels=16", "data.width=8", "data.least=1"],
         "caption": ["data=emoji_captions", root, f"data.size={32 if has_first_stage else 16}", *small],
-    }.get(key, [])
+    }.get(key, []) + quick
 
 
 @functools.cache

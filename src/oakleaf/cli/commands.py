@@ -45,6 +45,11 @@ def explore() -> None:
     run("explore")
 
 
+def composite() -> None:
+    """`python composite.py`."""
+    run("composite")
+
+
 def directions() -> None:
     """`python directions.py`."""
     run("directions")

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 SEEDS = "seeds="
 EDIT = "mode=edit takes it"
-PROJECT = "mode=project takes it, and sample.py latents= the latents that it writes"
+PROJECT = "mode=project, ages and ppgn take it, and sample.py latents= the latents that mode=project writes"
 
 
 def main() -> None:

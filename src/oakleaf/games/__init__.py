@@ -11,6 +11,7 @@ from oakleaf.games.game import Batch, Game
 from oakleaf.games.generation import Generation
 from oakleaf.games.inverter import Inverter
 from oakleaf.games.matching import Matching
+from oakleaf.games.plug_and_play import PlugAndPlay
 from oakleaf.games.pyramid import Pyramid
 from oakleaf.games.stackgan import StackGAN
 from oakleaf.games.unpaired import Unpaired
@@ -24,6 +25,7 @@ __all__ = [
     "Inverter",
     "Likelihood",
     "Matching",
+    "PlugAndPlay",
     "Pyramid",
     "Reconstruction",
     "StackGAN",

@@ -150,6 +150,18 @@ class Mode(ABC):
             data: returns the data module; the images are read when it is called.
         """
 
+    def request(self, module: GAN, condition: int | str | None) -> bool:
+        """Take what `condition=` requests; called before the inputs are chosen.
+
+        Args:
+            module: the generator's module.
+            condition: a number, name or text; None if nothing is requested.
+
+        Returns:
+            Whether the mode uses the condition itself. Otherwise it is one of the generator's, for all images.
+        """
+        return False
+
     @abstractmethod
     def __call__(self, game: Game, seed: int) -> GridInputs:
         """Choose the inputs of the generator.

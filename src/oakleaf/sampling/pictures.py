@@ -66,3 +66,18 @@ def read_pictures(place: str, data: Mapping[str, Any], key: str = "picture") -> 
     if not images:
         raise UserError(f"{key}={place}: none of its {len(files)} pictures can be read")
     return Pictures(names, torch.stack(images))
+
+
+def require_contrast(pictures: Pictures, key: str = "picture") -> None:
+    """Check that something is shown in each picture.
+
+    Args:
+        pictures: what was read.
+        key: the option that named them, for the message.
+
+    Raises:
+        UserError: all pixels of one are equal.
+    """
+    for name, image in zip(pictures.names, pictures.images):
+        if bool((image == image[:, :1, :1]).all()):
+            raise UserError(f"{key}={name}: all of its pixels are equal, so nothing is shown in it")

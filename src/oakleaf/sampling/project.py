@@ -132,13 +132,7 @@ class Project(Mode):
 
     def networks(self, device: torch.device) -> dict[str, FrozenNetwork]:
         """Return the mode's own frozen networks with their weights."""
-        for network in self.frozen.values():
-            network.to(device)
-            if isinstance(network, Trained) and self.data is not None:
-                network.initialize(self.data())
-            else:
-                network.initialize()
-        return dict(self.frozen)
+        return with_weights(self.frozen, device, self.data)
 
     def arrange(self, images: Tensor, inputs: Tensor | None) -> Tensor:
         """Return each picture, the image of the start, and that of the result, [3B, C, H, W]."""
@@ -160,3 +154,19 @@ class Project(Mode):
         with atomic_write(out / TABLE) as part, part.open("w", newline="") as table:
             csv.writer(table, lineterminator="\n").writerows([("picture", "loss"), *rows])
         return [str(out / LATENTS), str(out / TABLE)]
+
+
+def with_weights(
+    networks: Mapping[str, FrozenNetwork], device: torch.device, data: Callable[[], ImageDataModule] | None
+) -> dict[str, FrozenNetwork]:
+    """Give the frozen networks of a mode their weights, and return them.
+
+    Args:
+        networks: by name.
+        device: where they run.
+        data: returns the run's images, on which some are trained.
+    """
+    for network in networks.values():
+        network.to(device)
+        network.initialize(data() if isinstance(network, Trained) and data is not None else None)
+    return dict(networks)

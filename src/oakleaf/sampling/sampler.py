@@ -56,7 +56,8 @@ class Sampler:
         ema: bool = True,
         captions: bool = True,
     ) -> None:
-        self.module, self.mode, self.data, self.seed, self.condition = module, mode, data, seed, condition
+        self.module, self.mode, self.data, self.seed, self.requested = module, mode, data, seed, condition
+        self.condition = None if mode.request(module, condition) else condition  # for all images
         self.ema, self.captions = ema, captions
         mode.data_node = data
         mode.condition_rows = self._condition_rows
@@ -159,6 +160,8 @@ class Sampler:
     def _note(self, inputs: Batch) -> str:
         """Return the seed where one seed chose the images, and the condition if it was requested."""
         parts = [f"seed {self.seed}"] if self.mode.uses_seed and self.mode.latents is None else []
+        if self.condition is None and self.requested is not None:
+            parts.append(str(self.requested))
         if self.condition is not None:
             parts.append((condition_labels(self.module, inputs) or [str(self.condition)])[0])
         return ", ".join(parts)
