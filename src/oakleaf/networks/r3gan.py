@@ -139,7 +139,7 @@ class Generator(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.image = nn.Conv2d(widths[-1], channels, 1, bias=False)
         for layer in filter(None, (self.embedding, self.scale, self.image)):
-            init_he_gain_(layer, 1.0)
+            init_he_gain_(layer, 1.0)  # type: ignore[arg-type]
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """Generate images.

@@ -289,7 +289,7 @@ class Generator(nn.Module):
         self.blocks = nn.ModuleList(
             [SynthesisBlock(i, o, channels, style, s) for i, o, s in zip([0, *widths], widths, sizes)]
         )
-        self.layers = sum(len(block.convolutions) for block in self.blocks) + 1  # type: ignore[arg-type]
+        self.layers = sum(len(block.convolutions) for block in self.blocks) + 1  # type: ignore[arg-type, misc]
         self.mixing, self.truncated_layers = mixing, truncated_layers
 
     def forward(self, z: Tensor, y: Tensor | None = None, truncation: Tensor | None = None) -> GeneratorOutput:
