@@ -214,7 +214,7 @@ def _error(one: Any, other: Any) -> float:
         (["mode=project", "picture=damaged.png"], "picture=damaged.png: it can't be read"),
         (["mode=project", "picture=empty"], "empty holds no pictures"),
         (["mode=project", "picture=a.png", "mode.start=encoder"], "this checkpoint has no encoder; model=inverter"),
-        (["picture=a.png"], "picture=: mode=project takes it"),
+        (["picture=a.png"], "picture=: mode=project, ages and ppgn take it"),
         (["mode=project", "picture=a.png", "latents=x.npy"], "latents=: this mode takes none"),
         (["mode=project", "picture=a.png", "mode.method.steps=0"], "mode.method.steps=0"),
     ],
