@@ -326,6 +326,8 @@ class PPGN(Mode):
             return names.index(str(value))
         if str(value).isdigit() and (not names or int(value) < len(names)):
             return int(value)
+        if not names:
+            raise UserError(f"condition={value}: the names of this classifier's classes are not known; give a number")
         known = ", ".join(f"{number} {one}" for number, one in enumerate(names[:20])) + (", ..." if names[20:] else "")
         raise UserError(f"condition={value}: there is no class of this name; the classes are {known}")
 
