@@ -45,8 +45,8 @@ bench: $(READY) ## compare with hand-written loops on data/celeba, about 20 minu
 results: $(READY) ## work off the runs of benchmarks/runs.yaml, one thread at low priority, days; stop and repeat at will
 	@$(RUN) benchmarks/run_queue.py
 
-torture: $(READY) ## try 1,000 random command lines, 300 damaged images, 100 damaged checkpoints and 50 kills, minutes
-	@for part in overrides pictures checkpoints kills; do echo "$$part:"; $(RUN) tests/torture/$$part.py || failed=1; done; exit $${failed:-0}
+torture: $(READY) ## try 1,000 random command lines, 300 damaged images, 100 damaged checkpoints, 50 kills and the reported faults, minutes
+	@for part in overrides pictures checkpoints kills reported; do echo "$$part:"; $(RUN) tests/torture/$$part.py || failed=1; done; exit $${failed:-0}
 
 clean: ## remove the environment and caches of tools; runs and data stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

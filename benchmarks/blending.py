@@ -56,13 +56,8 @@ def scores(found: Tensor, truth: Tensor, mask: Tensor) -> list[float]:
         for of in (slopes, true)
     ]
     psnr = -10 * math.log10(max(1e-10, float((found - truth).square().mean())))
-    return [
-        float(error[inside].mean()),
-        float(error[far].mean()),
-        float(torch.cat(seams).mean()),
-        energy[0] / energy[1],
-        psnr,
-    ]
+    inner, outer, seam = (float(one.mean()) for one in (error[inside], error[far], torch.cat(seams)))
+    return [inner, outer, seam, energy[0] / energy[1], psnr]
 
 
 def main() -> None:

@@ -156,7 +156,7 @@ def collect(entry: Entry) -> list[dict[str, Any]]:
 
 
 def _scores(folder: Path) -> list[dict[str, Any]]:
-    keys = ("name", "value", "real", "better")
+    keys = ("name", "value", "baseline", "better")
     return [{key: score.get(key) for key in keys} for score in json.loads((folder / SCORES).read_text())]
 
 
@@ -195,7 +195,7 @@ def table() -> str:
 
 def _cell(score: dict[str, Any], values: list[float]) -> str:
     spread = f" +- {stdev(values):.2g}" if len(values) > 1 else ""
-    real = "" if score["real"] is None else f" ({score['real']:.3g})"
+    real = "" if score["baseline"] is None else f" ({score['baseline']:.3g})"
     return f"{score['name']} {mean(values):.4g}{spread}{real}"
 
 

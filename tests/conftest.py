@@ -9,12 +9,21 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from helpers.composing import FP32
+from helpers.composing import FP32, LONG
 from helpers.data import write_captioned_folder
 from helpers.training import Fit, built
 from oakleaf.builder.resolvers import register
 from oakleaf.config.paths import conf_dir
 from oakleaf.gan import GAN
+from oakleaf.report import run as report
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes long and repeats a guarantee that a shorter test has, unless OAKLEAF_LONG=1."""
+    if not LONG:
+        left_out = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -22,7 +31,8 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Set a separate cache folder, no W&B server and one thread for the session, and restore all of it at the end.
 
     One thread, because sums of two threads differ from those of one. Each YAML file of the project is parsed once,
-    because parsing takes two fifths of the time of composing.
+    because parsing takes two fifths of the time of composing. `curves.png` is an empty file, because drawing it takes
+    longer than most trainings here; tests/test_report.py draws it.
     """
     parsed: dict[str, Any] = {}
     load, threads = OmegaConf.load, torch.get_num_threads()
@@ -40,6 +50,7 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("WANDB_MODE", "offline")
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setattr(OmegaConf, "load", staticmethod(load_once))
+        patch.setattr(report, "write_png", lambda *_: _[-1].touch())
         torch.set_num_threads(1)
         register()
         yield

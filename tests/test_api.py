@@ -88,3 +88,29 @@ def test_importing_oakleaf_does_not_import_torch() -> None:
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert found == ["False", project["version"]]
+
+
+def test_build_names_the_folder_that_a_command_would_choose() -> None:
+    from oakleaf.builder.compose import compose_config
+
+    recipe = oakleaf.build(compose_config("train", ["data=digits", *TINY])).recipe
+    assert (
+        recipe["folder"].startswith("outputs/dcgan-digits/") and recipe["logger"]["csv"]["folder"] == recipe["folder"]
+    )
+
+
+@pytest.mark.parametrize("overrides", ["data=digits", [3]])
+def test_overrides_are_a_list_of_texts(overrides: Any) -> None:
+    with pytest.raises(UserError, match="a list of overrides is expected"):
+        oakleaf.train(overrides)
+
+
+def test_samples_for_which_the_disk_has_no_room_are_refused_before_sampling(tmp_path: Path) -> None:
+    import torch
+
+    from oakleaf.sampling.files import Npy
+    from oakleaf.sampling.sampler import _check_room
+
+    _check_room(tmp_path, [Npy()], 10, torch.zeros(2, 1, 16, 16))
+    with pytest.raises(UserError, match=r"1,000,000,000,000 images need 256,000.0 GB, and .* GB are free there"):
+        _check_room(tmp_path, [Npy()], 10**12, torch.zeros(2, 1, 16, 16))

@@ -29,13 +29,17 @@ SYSTEMS = [
     ["model=sngan", "loss=relativistic"],  # one step of the power iteration
     ["model=infogan"],
     ["model=cdcgan", "loss=hinge"],
-    ["model=dcgan", "loss=relativistic", "augment=ada_fixed", "augment.ops=[blit,geometry,colour,filter,noise,cutout]"],
     ["model=dcgan", "augment=ada"],
     ["model=sngan", "augment=diffaugment"],
     ["model=dcgan", "augment=apa", "augment.p=0.5"],
     ["model=dcgan", "loss=top_k", "loss.objective.images=null"],
+    ["model=sagan", "loss=non_saturating"],
+    ["model=stylegan2", "model.game.generator.capacity=64", "model/condition=label"],  # R1 and path length
+    ["model=r3gan", "model.game.generator.capacity=64", "loss=relativistic_fd"],
     ["model=sngan", "+loss/penalty=[lecam,consistency,latent_consistency]", "loss.penalties.lecam.start=0"],
 ]
+EVERY_OPERATION = ["augment=ada_fixed", "augment.ops=[blit,geometry,colour,filter,noise,cutout]"]
+LONG_SYSTEMS = [pytest.param(["model=dcgan", "loss=relativistic", *EVERY_OPERATION], marks=pytest.mark.long)]
 
 
 def iteration(module: GAN, player: str, batch: dict[str, Tensor]) -> tuple[float, list[Tensor]]:
@@ -50,7 +54,7 @@ def iteration(module: GAN, player: str, batch: dict[str, Tensor]) -> tuple[float
     return total.item(), [g for g in gradients if g is not None]
 
 
-@pytest.mark.parametrize("overrides", slow_except(SYSTEMS[:1], SYSTEMS), ids=" ".join)
+@pytest.mark.parametrize("overrides", [*slow_except(SYSTEMS[:1], SYSTEMS), *LONG_SYSTEMS], ids=" ".join)
 def test_a_player_loss_is_one_graph_and_equals_the_eager_one(overrides: list[str], tmp_path: Path) -> None:
     module, data, _, _ = built(*FP32, *SMALL, *overrides, folder=tmp_path)
     data.prepare_data()

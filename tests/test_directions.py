@@ -73,7 +73,9 @@ def test_log_odds_of_a_class() -> None:
 def test_conditional_projection() -> None:
     one, others = torch.tensor([1.0, 1, 1, 0]), torch.tensor([[1.0, 0, 0, 0], [1.0, 1, 0, 0]])
     left = without(one, others)
-    assert torch.allclose(others @ left, torch.zeros(2), atol=1e-6) and torch.allclose(left, torch.tensor([0.0, 0, 1, 0]))
+    assert torch.allclose(others @ left, torch.zeros(2), atol=1e-6) and torch.allclose(
+        left, torch.tensor([0.0, 0, 1, 0])
+    )
     with pytest.raises(UserError, match="the same as those that should be kept"):
         without(others[0], others)
 
@@ -111,7 +113,9 @@ def test_sefa_and_pca_of_a_known_network() -> None:
 def test_the_file_keeps_other_names_and_refuses_damage(tmp_path: Path) -> None:
     file = tmp_path / "directions.json"
     save(file, [Direction("a", torch.tensor([0.6, 0.8]), "pca", {"share": 0.5}, "x")])
-    save(file, [Direction("b", torch.tensor([1.0, 0.0]), "sefa", {}), Direction("a", torch.tensor([0.0, 1]), "pca", {})])
+    save(
+        file, [Direction("b", torch.tensor([1.0, 0.0]), "sefa", {}), Direction("a", torch.tensor([0.0, 1]), "pca", {})]
+    )
     known = load(file)
     assert [one.name for one in known] == ["a", "b"] and torch.equal(known[0].vector, torch.tensor([0.0, 1]))
     with pytest.raises(UserError, match=r"direction=c: .*directions.json has no such direction; it has a, b"):
@@ -122,6 +126,7 @@ def test_the_file_keeps_other_names_and_refuses_damage(tmp_path: Path) -> None:
             load(file)
 
 
+@pytest.mark.slow
 def test_directions_are_found_edited_and_in_the_explorer(run: Path, tmp_path: Path) -> None:
     line = ["directions", f"checkpoint={run}", "device=cpu"]
     for by in (["by=sefa", "count=2"], ["by=pca", "count=2", "samples=200"]):

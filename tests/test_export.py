@@ -269,7 +269,7 @@ def test_the_readme_is_a_model_card_that_the_hub_reads(tmp_path: Path, captions:
     hub = pytest.importorskip("huggingface_hub")
     run = trained("acgan", tmp_path / "run", captions)
     protocol = {"checkpoint_hash": file_hash(run / "checkpoints/last.ckpt"), "fake": 300, "real": 1198}
-    scores = [{"name": "fid-classifier", "value": 12.5, "real": 1.5, "better": "lower", "protocol": protocol}]
+    scores = [{"name": "fid-classifier", "value": 12.5, "baseline": 1.5, "better": "lower", "protocol": protocol}]
     (run / "metrics.json").write_text(json.dumps(scores))
     result = quick("export", f"checkpoint={run}", "out=out", "license=mit", "samples=20", folder=tmp_path)
     assert result.returncode == 0, result.stderr

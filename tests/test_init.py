@@ -1,5 +1,6 @@
 """init=: weights of existing runs by name and shape; resume= refuses what would be another run."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from helpers.commands import quick
-from helpers.composing import FP32, SMALL, composed
+from helpers.composing import FP32, composed
 from helpers.training import Fit
 from oakleaf.builder.build import build
 from oakleaf.builder.load import load
@@ -39,6 +40,7 @@ def other_module(*overrides: str) -> tuple[Any, Any]:
 HIDDEN = ["model.game.generator.hidden=8", "model.game.discriminator.hidden=8"]
 
 
+@pytest.mark.slow
 def test_a_new_run_begins_with_the_weights_and_the_samples_of_another(run: Path) -> None:
     """The first samples are those of the other run's averaged generator; clock, optimizers and EMA begin anew."""
     line = ["train", "model=cdcgan", *HIDDEN, *RUN, "data.size=32"]
@@ -113,7 +115,7 @@ def test_shapes_that_differ_by_more_are_new() -> None:
 
 def test_the_offset_of_layers_is_that_of_most_values() -> None:
     def stack(*widths: int) -> dict[str, Tensor]:
-        return {f"layers.{i}.weight": torch.zeros(a, b) for i, (a, b) in enumerate(zip(widths, widths[1:]))}
+        return {f"layers.{i}.weight": torch.zeros(a, b) for i, (a, b) in enumerate(pairwise(widths))}
 
     names = aligned_names(stack(9, 8, 4, 2, 1), stack(8, 4, 2, 1))
     assert names["layers.1.weight"] == "layers.0.weight" and names["layers.3.weight"] == "layers.2.weight"
@@ -132,6 +134,7 @@ def test_an_exported_folder_is_a_source_of_the_generator(run: Path) -> None:
     assert torch.equal(module.sample(inputs, ema=False), load(run).sample(inputs))
 
 
+@pytest.mark.slow
 def test_a_data_dependent_initialisation_does_not_replace_taken_weights(fit: Fit, tmp_path: Path) -> None:
     options = ["model=improved", "data.batch_size=8", "model.game.discriminator.hidden=[8,8]"]
     fit(*options, "max_images=8", folder=tmp_path / "a")

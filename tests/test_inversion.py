@@ -94,7 +94,7 @@ def test_the_schedule_is_that_of_the_projector() -> None:
 
 
 def test_steps_without_noise_are_those_of_torchs_adam() -> None:
-    generate, domain = linear()
+    generate, _ = linear()
     unit = Domain(torch.zeros(4), torch.ones(4), torch.full((4,), -9.0), torch.full((4,), 9.0))
     targets, start = generate(torch.randn(3, 4), None), torch.randn(3, 4)
     method = Adam(steps=12, rise=0, fall=0, noise=0, lr=0.05)
@@ -151,7 +151,9 @@ def test_distances_of_images_have_the_mean_of_the_terms() -> None:
         network, images, targets
     )
     assert torch.allclose(both(torch.zeros(4, 2), images, targets, domain, {"fixed": network}), expected, atol=1e-6)
-    with pytest.raises(UserError, match=r"there is no such frozen network; there are none; add one with \+model/frozen"):
+    with pytest.raises(
+        UserError, match=r"there is no such frozen network; there are none; add one with \+model/frozen"
+    ):
         both(torch.zeros(4, 2), images, targets, domain, {})
 
 
@@ -162,6 +164,7 @@ def test_the_best_of_random_latents_is_the_nearest() -> None:
     assert torch.equal(chosen, candidates[[7, 200]])
 
 
+@pytest.mark.slow
 def test_a_folder_is_projected_and_its_latents_are_drawn_again(run: Path, tmp_path: Path) -> None:
     """Pictures of other sizes and colours, one of them damaged; the file of latents gives the same images."""
     images = load(run).sample({"latent": torch.randn(1, 8).clamp(-1, 1)})
@@ -225,6 +228,7 @@ def test_mistakes_are_answered_with_a_sentence(run: Path, tmp_path: Path, option
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_frozen_network_can_be_added_to_the_distances(run: Path, tmp_path: Path) -> None:
     """Here the discriminator of the run itself; its features are compared."""
     Image.new("L", (16, 16), 90).save(tmp_path / "a.png")

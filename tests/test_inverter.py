@@ -25,6 +25,7 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_generator(tmp_path_factory.mktemp("runs"))
 
 
+@pytest.mark.slow
 def test_an_encoder_is_trained_and_its_run_projects_pictures(generator: Path, fit: Fit, tmp_path: Path) -> None:
     """The frozen generator stays as it is; the run of the encoder needs no other run to be loaded."""
     options = [*THIN, f"model.frozen.generator.checkpoint={generator}", "max_images=64", "optim.encoder.lr=2e-3"]
@@ -77,6 +78,7 @@ def test_images_of_another_size_are_refused(generator: Path, fit: Fit) -> None:
         fit(*options)
 
 
+@pytest.mark.slow
 def test_a_generator_with_classes_gets_the_class(tmp_path: Path, fit: Fit) -> None:
     fit("model=cdcgan", *SMALL, "model.game.generator.hidden=8", "model.game.discriminator.hidden=8", "max_images=16",
         folder=tmp_path / "classes")  # fmt: skip

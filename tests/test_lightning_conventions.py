@@ -21,6 +21,7 @@ from helpers.modules import Autoencoder, Batches, Hooks, HooksOfAGAN, LoggingGAN
 from helpers.training import Fit, built
 from oakleaf.builder.build import build
 from oakleaf.builder.load import load
+from oakleaf.builder.trainer import _check_arguments
 from oakleaf.errors import UserError
 from oakleaf.gan import GAN
 from oakleaf.runtime.checkpoint_io import read_checkpoint
@@ -223,7 +224,7 @@ def test_learning_rates_and_device_statistics_are_logged_over_images(fit: Fit, t
     assert rates[3][1] == pytest.approx(2e-4 * (1 - 208 / 480))  # as the last step took it
     assert len(column(tmp_path, "DeviceStatsMonitor.on_train_batch_end/cpu_percent")) == 6
     fit(*run, checkpoint=tmp_path / "checkpoints/000000000160.ckpt")
-    timed = ("images_per_second", "cpu_")
+    timed = ("images_per_second", "cpu_", "seconds")
     kept = [name for name in uninterrupted[0] if not any(part in name for part in timed)]
     assert [[row[name] for name in kept] for row in rows_of(tmp_path)] == [[r[n] for n in kept] for r in uninterrupted]
 
@@ -539,6 +540,21 @@ def test_what_makes_no_sense_for_a_gan_is_refused_in_one_sentence(tmp_path: Path
         build(composed(*RUN, override, folder=tmp_path))
     message = str(error.value)
     assert REFUSED[override] in message and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("max_time", 5, "trainer.max_time=5: DD:HH:MM:SS is expected"),
+        ("max_time", "2 hours", "DD:HH:MM:SS is expected"),
+        ("limit_train_batches", 0, "nothing would be trained"),
+        ("max_epochs", 0, "nothing would be trained"),
+        ("precision", "16-mixed", "bf16-mixed needs none"),
+    ],
+)
+def test_arguments_of_the_trainer_are_answered_in_our_words(key: str, value: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        _check_arguments({"max_epochs": 1, "max_time": "00:02:00:00", key: value})
 
 
 def test_limit_train_batches_shortens_the_epochs(fit: Fit) -> None:

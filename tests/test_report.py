@@ -16,6 +16,7 @@ from helpers.disk import full_disk
 from helpers.training import Fit
 from oakleaf.callbacks.report import Report, nearest_of_data
 from oakleaf.image_grid import from_bytes
+from oakleaf.report import run as run_report
 from oakleaf.report.charts import Chart, Series, axes_of, decades, svg, tick_label, ticks, write_png
 from oakleaf.report.curves import alarms_of, charts_of, read_table
 from oakleaf.report.page import duration, number
@@ -48,7 +49,7 @@ def write_run(folder: Path, rows: int = 400) -> Path:
     session = {"status": "finished", "images": 4000, "total_images": 4000, "start_images": 0, "seconds": 200.0}
     write_sessions(folder, [{**new_session("python train.py model=dcgan data=digits"), **session}])
     protocol = {"fake": 1000, "real": 1797, "images_seen": 4000, "extractor": {"name": "classifier", "accuracy": 0.98}}
-    score = {"name": "fid-classifier", "value": 12.5, "real": 1.25, "better": "lower", "protocol": protocol}
+    score = {"name": "fid-classifier", "value": 12.5, "baseline": 1.25, "better": "lower", "protocol": protocol}
     (folder / "metrics.json").write_text(json.dumps([score]))
     Image.new("RGB", (90, 40), (0, 0, 200)).save(folder / "neighbours.png")
     return folder
@@ -209,10 +210,14 @@ def test_curves_are_written_as_a_picture(tmp_path: Path) -> None:
     assert Image.open(tmp_path / "it.png").width == 1000  # two charts side by side
 
 
-def test_the_report_is_written_in_training_and_at_its_end(fit: Fit, tmp_path: Path) -> None:
+def test_the_report_is_written_in_training_and_at_its_end(
+    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_report, "write_png", write_png)
     fit(*SMALL, "max_images=960", "log_every=10", "callbacks.report.every=1")
     names = {path.name for path in tmp_path.iterdir()}
     assert {"report.html", "curves.png", "run.json", "neighbours.png"} <= names
+    assert Image.open(tmp_path / "curves.png").width == 1500
     (session,) = read_sessions(tmp_path)
     assert session["status"] == "finished"
     assert session["images"] == 960

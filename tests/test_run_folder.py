@@ -16,13 +16,14 @@ from PIL import Image
 
 from helpers.commands import quick
 from helpers.composing import FP32, ROOT, SMALL
-from helpers.marks import slow_except
+from helpers.marks import long_except, slow_except
 from oakleaf.errors import UserError
 from oakleaf.runtime import locks
 from oakleaf.runtime.checkpoint_io import read_checkpoint
 from oakleaf.runtime.locks import file_lock, is_locked
 from oakleaf.runtime.ownership import OWNER, owned_folder
 from oakleaf.runtime.run_dir import atomic_write, make_output_dir, partial_file
+from oakleaf.runtime.signals import SIGNALS, Interrupted, handled_by, leave_signals_to_parent, raise_interrupted
 
 RUN = ["train", "data=digits", *SMALL, *FP32, "logger=csv", "trainer.enable_progress_bar=false"]
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138}
@@ -101,8 +102,9 @@ def test_a_second_process_is_refused_and_the_first_goes_on(tmp_path: Path) -> No
             refused = quick("train", *line, folder=tmp_path)
             assert refused.returncode == 1 and "run belongs to a run that is going on (process " in refused.stderr
             assert len(refused.stderr.splitlines()) == 1
-        new = quick(*RUN, "max_images=32", "folder=run", folder=tmp_path)
-        assert new.returncode == 1 and "belongs to a run that is going on" in new.stderr
+        for name in ("folder=run", "hydra.run.dir=run"):
+            new = quick(*RUN, "max_images=32", name, folder=tmp_path)
+            assert new.returncode == 1 and "belongs to a run that is going on" in new.stderr
     assert {path.name for path in (tmp_path / "run").iterdir()} == before
     assert read_checkpoint(tmp_path / "run")["images_seen"] == 32
     assert quick("train", "resume=run", "max_images=64", folder=tmp_path).returncode == 0
@@ -152,8 +154,6 @@ def test_what_a_killed_process_has_left_half_written_is_removed(tmp_path: Path) 
 
 
 def test_partial_files_are_removed_after_a_signal(tmp_path: Path) -> None:
-    from oakleaf.runtime.signals import Interrupted
-
     with pytest.raises(Interrupted), atomic_write(tmp_path / "x.json") as part:
         part.write_text("half")
         raise Interrupted(signal.SIGTERM)
@@ -200,12 +200,35 @@ def phases() -> dict[str, tuple[Any, str]]:
     }
 
 
+@pytest.mark.parametrize("sent", SIGNALS)
+def test_every_signal_of_terminals_and_schedulers_ends_a_command(sent: signal.Signals) -> None:
+    handler = signal.getsignal(sent)
+    with pytest.raises(Interrupted, match=f"stopped by {sent.name}") as ended, handled_by(raise_interrupted):
+        os.kill(os.getpid(), sent)
+    assert ended.value.exit_code == 128 + sent and signal.getsignal(sent) == handler
+
+
+def test_a_closed_terminal_is_ignored_under_nohup_and_by_the_decoding_processes() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with handled_by(raise_interrupted):
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    child = os.fork()
+    if child == 0:
+        leave_signals_to_parent()
+        os.kill(os.getpid(), signal.SIGHUP)
+        os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
 PHASES = ("composing", "importing torch", "building", "decoding", "opening the data", "the first samples", "the end")
 NOTHING_BEGUN = PHASES[:4]
 
 
 @pytest.mark.parametrize("phase", slow_except(("building", "decoding"), PHASES))
-@pytest.mark.parametrize("sent", slow_except((signal.SIGTERM,), list(CODES)))
+@pytest.mark.parametrize("sent", long_except((signal.SIGTERM,), list(CODES)))
 def test_a_signal_ends_every_phase_of_a_training(
     phase: str, sent: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,7 +240,8 @@ def test_a_signal_ends_every_phase_of_a_training(
         result = quick(*line, folder=tmp_path)
     assert result.returncode == CODES[sent], result.stderr
     assert "Traceback" not in result.stderr + result.stdout
-    assert result.stderr.splitlines()[-1:] == [f"stopped by {sent.name}"]
+    said = [line for line in (result.stdout + result.stderr).splitlines() if line.startswith(f"stopped by {sent.name}")]
+    assert len(said) == 1
     assert {number: signal.getsignal(number) for number in CODES} == handlers
     if phase in NOTHING_BEGUN:
         assert not (tmp_path / "run").exists()
@@ -228,7 +252,7 @@ def test_a_signal_ends_every_phase_of_a_training(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sent", slow_except((signal.SIGINT,), list(CODES)))
+@pytest.mark.parametrize("sent", long_except((signal.SIGINT,), list(CODES)))
 def test_a_signal_during_an_evaluation_of_the_training_leaves_it_out(
     sent: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,7 +318,7 @@ def children(process: int) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("sent", long_except([signal.SIGTERM], [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]))
 def test_a_signal_ends_the_decoding_with_all_its_processes(
     sent: signal.Signals, pictures: Path, tmp_path: Path
 ) -> None:

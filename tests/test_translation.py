@@ -593,7 +593,7 @@ def test_a_folder_is_translated_with_the_same_names_and_a_broken_file_is_named(r
     )
     assert unmade.returncode == 1 and not (tmp_path / "no").exists()
     nowhere = call("translate", f"checkpoint={run}", f"input={tmp_path / 'nowhere'}", f"out={out}")
-    assert "Name yours: input=FOLDER" in nowhere.stderr
+    assert "nowhere does not exist; a folder of pictures" in nowhere.stderr and "input=FOLDER" in nowhere.stderr
     assert "would be written over" in call("translate", f"checkpoint={run}", f"input={out}", f"out={out}").stderr
     for _ in range(2):  # what lies in `out` is no input, though it lies in `input` too
         again = call("translate", f"checkpoint={run}", f"input={tmp_path / 'in'}", f"out={tmp_path / 'in' / 'made'}")
@@ -636,13 +636,33 @@ def test_translations_keep_format_and_opacity_and_other_files_are_listed(run: Pa
         assert "notes.txt" in result.stdout and "thumbs.db" in result.stdout
         for file in root.iterdir():
             if file.suffix not in (".txt", ".db"):
-                made = Image.open(out / file.name)
-                assert made.format == Image.open(file).format
+                made = Image.open(min(out.glob(f"{file.name}*")))
+                assert made.format == ("PNG" if (file.suffix, size) == (".gif", "own") else Image.open(file).format)
                 assert made.size == ((40, 32) if size == "own" else (16, 16))
         for name in ("a.png", "b.webp", "c.tif"):
             alpha = np.asarray(Image.open(out / name).getchannel("A"))
             assert (alpha[:, :2] == 0).all()
             assert (alpha[:, -2:] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "written"),
+    [
+        ("a.pgm", "L", "a.pgm"), ("a.pgm", "RGB", "a.pgm.png"), ("a.pbm", "L", "a.pbm.png"), ("a.ppm", "RGB", "a.ppm"),
+        ("a.gif", "L", "a.gif"), ("a.gif", "RGB", "a.gif.png"), ("a.ico", "RGB", "a.ico.png"), ("a.PNG", "L", "a.PNG"),
+    ],
+)  # fmt: skip
+def test_a_format_that_cannot_hold_an_image_is_replaced_by_png(
+    name: str, mode: str, written: str, tmp_path: Path
+) -> None:
+    from oakleaf.cli.translate import _write
+
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 20, 3), dtype=np.uint8)).convert(mode)
+    _write(image, tmp_path / name)
+    (file,) = tmp_path.iterdir()
+    assert file.name == written
+    with Image.open(file) as stored:
+        assert np.array_equal(np.asarray(stored.convert(mode)), np.asarray(image))
 
 
 @pytest.mark.slow

@@ -108,8 +108,37 @@ def test_folders_of_splits_are_no_classes(tmp_path: Path, caplog: pytest.LogCapt
     shutil.rmtree(tmp_path / "val")
     with pytest.raises(UserError, match=r"data\.source\.split=val: the splits in .* are Training, test"):
         Folder(tmp_path, split="val")
-    pictures(tmp_path, {"other": 3})  # then they are ordinary folders
-    assert list(Folder(tmp_path).classes) == ["other", "test", "Training"] or len(Folder(tmp_path).classes) == 3
+    pictures(tmp_path / "extra", {"fox": 3})
+    with caplog.at_level(logging.INFO):
+        assert list(Folder(tmp_path).classes) == ["cat", "dog", "eel"] and len(Folder(tmp_path)) == 32
+    assert "are used, of 46; left out: extra" in caplog.text
+    shutil.rmtree(tmp_path / "test")
+    assert list(Folder(tmp_path).classes) == ["Training", "extra"]  # a class may be called train
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("TRAIN", "VAL", "TEST"),
+        ("train", "eval", "holdout"),
+        ("training_set", "validation_set", "test_set"),
+        ("train2017", "val2017", "test2017"),
+        ("train-images", "dev-images", "held_out"),
+    ],
+)
+def test_usual_names_of_splits_are_known_on_either_side_of_the_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for place, parts in (("splits", "{split}/{name}"), ("classes", "{name}/{split}")):
+        for split, count in zip(names, (5, 2, 3)):
+            for name in ("cat", "dog"):
+                pictures(tmp_path / place, {parts.format(split=split, name=name): count})
+        for split, count in (("all", 10), ("train", 10), ("val", 4), ("test", 6)):
+            source = Folder(tmp_path / place, split=split)  # type: ignore[arg-type]
+            assert (list(source.classes), len(source)) == (["cat", "dog"], count), (place, split)
+
+
+def test_words_that_begin_like_a_split_are_classes(tmp_path: Path) -> None:
+    pictures(tmp_path, {"train": 3, "trainer": 3, "testbed": 3})
+    assert list(Folder(tmp_path).classes) == ["testbed", "train", "trainer"]
 
 
 def test_a_run_on_folders_of_splits_is_evaluated_on_the_test_folder(tmp_path: Path) -> None:
@@ -141,6 +170,19 @@ def test_a_stray_picture_does_not_remove_the_classes(tmp_path: Path, caplog: pyt
     assert source.labels["label"].tolist() == [0] * 9 + [1] * 9 + [-1]
     assert f"1 picture lies beside the class folders and no class: {tmp_path}/preview.png" in caplog.text
     assert source.summary() == "19 pictures (19 PNG), 2 classes: cat 9, dog 9; 1 without a class"
+
+
+def test_a_class_folder_without_pictures_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pictures(tmp_path, {"cat": 2, "dog": 2})
+    (tmp_path / "eel").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    assert list(Folder(tmp_path).classes) == ["cat", "dog"]
+    assert "no pictures in eel, so there is no such class" in caplog.text and "hidden" not in caplog.text
+    caplog.clear()
+    (tmp_path / "train").mkdir()
+    for name in ("cat", "dog", "eel"):
+        (tmp_path / name).rename(tmp_path / "train" / name)
+    assert list(Folder(tmp_path).classes) == ["cat", "dog"] and "no pictures in eel" in caplog.text
 
 
 def test_why_there_are_no_classes_is_said(tmp_path: Path) -> None:
@@ -181,6 +223,12 @@ def test_labels_are_read_from_tables(tmp_path: Path, name: str, text: str) -> No
     assert list(source.classes) == ["cat", "dog"]
     assert source.labels["label"].tolist() == [0, 1, 0]
     assert Folder(tmp_path, labels=name, split="test").labels["label"].tolist() == [0]
+
+
+def test_a_table_may_lack_its_header(tmp_path: Path) -> None:
+    for separator in ",;\t":
+        table = read_label_table(f"a.png{separator}cat\nb.png{separator}dog\n", "labels.csv")
+        assert table == {"a.png": "cat", "b.png": "dog"}
 
 
 def test_numbers_in_a_table_are_sorted_by_value_and_missing_ones_counted(

@@ -16,8 +16,10 @@ from helpers.commands import quick
 from helpers.composing import SMALL
 from helpers.training import Fit
 from oakleaf.data import Images
+from oakleaf.data.decoded import DecodedImages
 from oakleaf.data.folder import Folder
 from oakleaf.data.pictures import open_picture
+from oakleaf.data.values import Observed, decide_range
 from oakleaf.errors import UserError
 from oakleaf.figures.grid import draw_grid
 from oakleaf.image_grid import as_bytes, from_bytes
@@ -224,3 +226,34 @@ def test_a_run_on_five_channels_of_sixteen_bits_is_sampled_and_evaluated(fit: Fi
     result = quick("evaluate", "checkpoint=run", "metric=memorisation", "fake=16", folder=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "others" not in result.stderr + result.stdout and "not the pictures" not in result.stderr + result.stdout
+
+
+def test_dark_sets_of_eight_bits_are_reported_and_clipped_values_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Masks with the values 0 and 1, pictures of 12 bits that were stored in 8."""
+    for i in range(4):
+        values = np.random.default_rng(i).integers(0, 41, (16, 16), dtype=np.uint8)
+        values[0, :2] = 0, 40
+        Image.fromarray(values).save(tmp_path / f"{i}.png")
+
+    def read(**options: Any) -> None:
+        caplog.clear()
+        stock = DecodedImages(Folder(tmp_path), None, 16, "center", "bilinear", "error", tmp_path / "cache", **options)
+        stock.prepare()
+        stock.read()
+
+    read()
+    assert "from 0 to 40, 15.7 % of the range 0 to 255" in caplog.text and "data.range=[0,40]" in caplog.text
+    read(range=(0, 40))
+    assert not caplog.text
+    read(range=(0, 20))
+    assert "4 pictures have values from 0 to 40, clipped to 0 to 20" in caplog.text
+
+
+@pytest.mark.parametrize("given", [(1, 0), (3, 3), (float("nan"), 1), (0, float("inf"))])
+def test_a_range_that_is_none_is_refused(given: tuple[float, float]) -> None:
+    observed = Observed()
+    observed.add(np.zeros((1, 2, 2), np.uint8))
+    with pytest.raises(UserError, match="black comes first, and white is a larger number"):
+        decide_range(observed, given)

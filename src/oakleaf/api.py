@@ -146,6 +146,8 @@ def train(overrides: Sequence[str] = ()) -> Run:
 
 def _compose(name: str, overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:
     """Compose a command's configuration; an override that does not fit is a UserError, as on the command line."""
+    if isinstance(overrides, str) or not all(isinstance(override, str) for override in overrides):
+        raise UserError(f"{overrides!r}: a list of overrides is expected, such as ['data=digits', 'seed=1']")
     try:
         return compose_config(name, [quote_argument(override) for override in overrides], with_hydra)
     except HydraException as error:

@@ -19,6 +19,7 @@ from oakleaf.builder.recipe import (
     validated_recipe,
 )
 from oakleaf.builder.resolvers import register
+from oakleaf.runtime.run_dir import run_dir
 
 
 class Build(NamedTuple):
@@ -35,11 +36,16 @@ class Build(NamedTuple):
 def build(config: DictConfig) -> Build:
     """Build the module and its data from a composed configuration. The configuration is not changed.
 
+    Where its `folder` is null, the recipe names the folder that a command would write into.
+
     Raises:
         UserError: a value that makes no sense, or data that are not there.
     """
     register()
     check_groups(config)
+    if config.get("folder") is None:  # as the commands choose it
+        folder = run_dir(None, None, f"{config.model.get('name')}-{config.data.get('name')}", [])
+        config = OmegaConf.merge(config, {"folder": folder})  # type: ignore[assignment]
     config = with_adapter(config)
     data = build_data(config)
     config = OmegaConf.merge(config, {"data": data_facts(data)})  # type: ignore[assignment]

@@ -1,6 +1,7 @@
 """From a recipe to Lightning's Trainer with its callbacks and loggers."""
 
 import logging
+import re
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from oakleaf.runtime.threads import available_cores, set_threads, spinning
 
 log = logging.getLogger(__name__)
 
+DURATION = re.compile(r"\d+:\d\d:\d\d:\d\d")
 REQUIRED = ("accelerator", "devices", "enable_progress_bar", "max_epochs", "num_nodes", "precision", "strategy")
 
 
@@ -39,12 +41,9 @@ def build_trainer(recipe: Recipe) -> Trainer:
     with_bar = arguments.pop("enable_progress_bar")
     arguments.pop("enable_model_summary", None)  # the command prints it
     arguments["strategy"] = _strategy(arguments)
-    if str(arguments["precision"]) in ("16", "16-mixed", "16-true"):
-        raise UserError(
-            f"trainer.precision={arguments['precision']}: two players cannot share a loss scaler; bf16-mixed needs none"
-        )
     if recipe["max_images"]:
         arguments["max_epochs"] = -1
+    _check_arguments(arguments)
     sync_batchnorm = [SyncBatchNorm()] if arguments.pop("sync_batchnorm", False) else []
     nodes = recipe.get("callbacks") or {}
     callbacks = build_callbacks(nodes, recipe["folder"], with_bar, for_gan=is_gan(recipe))
@@ -71,6 +70,23 @@ def build_trainer(recipe: Recipe) -> Trainer:
         _configure_gpu(arguments, trainer.precision)
     _configure_cpu(trainer, recipe.get("threads"))
     return trainer
+
+
+def _check_arguments(arguments: Recipe) -> None:
+    """Check arguments that Lightning takes, or answers in words of its own.
+
+    Raises:
+        UserError: 16-bit floats, a time in another form, or a run without batches.
+    """
+    precision, time, batches = (arguments.get(key) for key in ("precision", "max_time", "limit_train_batches"))
+    if str(precision) in ("16", "16-mixed", "16-true"):
+        raise UserError(f"trainer.precision={precision}: two players cannot share a loss scaler; bf16-mixed needs none")
+    if time is not None and not isinstance(time, dict) and not DURATION.fullmatch(str(time)):
+        raise UserError(f"trainer.max_time={time}: DD:HH:MM:SS is expected, 00:02:00:00 for two hours")
+    if batches is not None and not isinstance(batches, bool) and batches == 0:
+        raise UserError("trainer.limit_train_batches=0: nothing would be trained; null takes all batches")
+    if arguments["max_epochs"] == 0:
+        raise UserError("trainer.max_epochs=0: nothing would be trained")
 
 
 def _configure_for_oakleaf(trainer: Trainer, recipe: Recipe) -> None:

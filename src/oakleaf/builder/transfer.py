@@ -78,15 +78,15 @@ def transfer(module: Any, source: Source, classes: Sequence[str], networks: Sequ
     """
     prefix = GAME if hasattr(module, "game") else ""
     known = list(module.game.roles) if prefix else [name for name, _ in module.named_children()]
-    there = [name for name in known if any(key.startswith(f"{prefix}{name}.") for key in source.state)]
+    present = [name for name in known if any(key.startswith(f"{prefix}{name}.") for key in source.state)]
     for name in networks or ():
         if name not in known:
             raise UserError(f"init.players={name}: there is no such network; this run has {', '.join(known)}")
-        if name not in there:
-            found = ", ".join(there) or "none of this run's networks"
+        if name not in present:
+            found = ", ".join(present) or "none of this run's networks"
             raise UserError(f"init.players={name}: {source.description} has no network of this name; it has {found}")
     results = []
-    for name in networks or there:
+    for name in networks or present:
         start = f"{prefix}{name}."
         below = {key.removeprefix(start): value for key, value in source.state.items() if key.startswith(start)}
         network = (module.game if prefix else module).get_submodule(name)
@@ -101,18 +101,18 @@ def _transfer(name: str, network: Any, source: Source, classes: Sequence[str]) -
     names = aligned_names(own, source.state)
     result, taken = Transfer(name), 0
     for key, tensor in own.items():
-        there = source.state.get(names[key])
-        if there is None:
+        source_tensor = source.state.get(names[key])
+        if source_tensor is None:
             result.new[key] = f"{shape_text(tensor)}, not there"
-        elif there.shape == tensor.shape:
-            tensor.copy_(there)
+        elif source_tensor.shape == tensor.shape:
+            tensor.copy_(source_tensor)
             result.taken[key] = names[key]
             taken += tensor.numel()
-        elif copied := _copy_classes(tensor, there, classes, source):
+        elif copied := _copy_classes(tensor, source_tensor, classes, source):
             result.in_part.append(key)
             taken += copied
         else:
-            result.new[key] = f"{shape_text(tensor)}, there {shape_text(there)}"
+            result.new[key] = f"{shape_text(tensor)}, there {shape_text(source_tensor)}"
     result.values = taken, sum(tensor.numel() for tensor in own.values())
     return result
 
@@ -136,8 +136,8 @@ def aligned_names(own: State, other: State) -> dict[str, str]:
         if (parts := _numbered(name)) is not None:
             groups.setdefault(parts[0], {})[name] = parts[1:]
     for beginning, names in groups.items():
-        there = {parts[1] for name in other if (parts := _numbered(name)) and parts[0] == beginning}
-        offsets = {number - one for number in there for one, _ in names.values()} | {0}
+        numbers = {parts[1] for name in other if (parts := _numbered(name)) and parts[0] == beginning}
+        offsets = {number - one for number in numbers for one, _ in names.values()} | {0}
 
         def fitting(offset: int, beginning: str = beginning, names: Any = names) -> int:
             pairs = ((own[name], other.get(f"{beginning}{n + offset}{rest}")) for name, (n, rest) in names.items())
@@ -158,7 +158,7 @@ def _numbered(name: str) -> tuple[str, int, str] | None:
     return (f"{beginning}." if beginning else ""), int(parts[place]), (f".{rest}" if rest else "")
 
 
-def _copy_classes(tensor: Tensor, there: Tensor, classes: Sequence[str], source: Source) -> int:
+def _copy_classes(tensor: Tensor, source_tensor: Tensor, classes: Sequence[str], source: Source) -> int:
     """Copy what belongs to no class and to classes of the same name, if the shapes differ by the classes alone.
 
     In a dimension that is joined of something and the classes, such as latents and a one-hot vector, the classes are
@@ -167,18 +167,18 @@ def _copy_classes(tensor: Tensor, there: Tensor, classes: Sequence[str], source:
     Returns:
         The number of values that were copied; 0 if the shapes differ by something else.
     """
-    different = [axis for axis, (here, old) in enumerate(zip(tensor.shape, there.shape)) if here != old]
-    if tensor.dim() != there.dim() or len(different) != 1:
+    different = [axis for axis, (here, old) in enumerate(zip(tensor.shape, source_tensor.shape)) if here != old]
+    if tensor.dim() != source_tensor.dim() or len(different) != 1:
         return 0
     (axis,) = different
     rest = tensor.shape[axis] - len(classes)
-    if rest < 0 or there.shape[axis] - len(source.classes) != rest:
+    if rest < 0 or source_tensor.shape[axis] - len(source.classes) != rest:
         return 0
     old = {name: number for number, name in enumerate(source.classes)}
     pairs = [(rest + number, rest + old[name]) for number, name in enumerate(classes) if name in old]
     pairs = [*((number, number) for number in range(rest)), *pairs]
     for number, other in pairs:
-        tensor.select(axis, number).copy_(there.select(axis, other))
+        tensor.select(axis, number).copy_(source_tensor.select(axis, other))
     return len(pairs) * (tensor.numel() // tensor.shape[axis])
 
 
@@ -197,14 +197,16 @@ def table(results: Sequence[Transfer], most: int = 12) -> str:
     rows = [("network", "values taken", "tensors taken", "in part", "new")]
     for one in results:
         taken, values = one.values
-        rows.append((one.network, f"{taken:,} of {values:,}", str(len(one.taken)), str(len(one.in_part)), str(len(one.new))))
+        rows.append(
+            (one.network, f"{taken:,} of {values:,}", str(len(one.taken)), str(len(one.in_part)), str(len(one.new)))
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     return "\n".join([*lines, *(line for one in results for line in _details(one, most))])
 
 
 def _details(one: Transfer, most: int) -> Iterator[str]:
-    moved = [(name, there) for name, there in one.taken.items() if name != there]
+    moved = [(name, other) for name, other in one.taken.items() if name != other]
     if moved:
         yield f"  {one.network}: {len(moved)} from layers of other numbers, as {moved[0][0]} from {moved[0][1]}"
     lines = [f"in part: {name}" for name in one.in_part] + [f"new: {name} ({why})" for name, why in one.new.items()]

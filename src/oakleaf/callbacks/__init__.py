@@ -2,7 +2,7 @@
 
 | class | what it does |
 |---|---|
-| `Interruption` | saves and ends the run on SIGTERM, SIGUSR1 and Ctrl-C |
+| `Interruption` | saves and ends the run on SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU and Ctrl-C |
 | `LogScalars` | logs losses, accuracies and gradient norms every `log_every` iterations |
 | `TrainingMonitor` | checks samples and scalars for failures of GAN training, and raises alarms |
 | `Overfitting` | scores held-out images beside training images (`callbacks=overfitting`) |

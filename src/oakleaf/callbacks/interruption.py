@@ -1,13 +1,14 @@
 """Ending a run from outside without losing its progress.
 
 Signals. Schedulers announce that a machine is taken away by SIGTERM (Kubernetes, Slurm's `scancel`) or SIGUSR1 (Slurm's
-`--signal`), and a user presses Ctrl-C, which is SIGINT. A Python signal handler may run in the middle of an optimizer
+`--signal`), SIGUSR2 (Grid Engine) or SIGXCPU (a limit of CPU time), a terminal that is closed sends SIGHUP, and a user
+presses Ctrl-C, which is SIGINT. A Python signal handler may run in the middle of an optimizer
 step, where nothing consistent could be saved. The handler here therefore only stores the signal's number; the callback
 reads it after the iteration and stops the trainer, and `Checkpoint` then saves the run.
 
 Exit codes. `train.py` ends with code 128 + n after signal n, as shells and schedulers expect of a process that a signal
-has ended: 143 for SIGTERM, 138 for SIGUSR1, 130 for SIGINT. Lightning's own handler would end the run with code 0, like
-a completed run.
+has ended: 143 for SIGTERM, 138 for SIGUSR1, 130 for SIGINT, 129 for SIGHUP. Lightning's own handler would end the run
+with code 0, like a completed run.
 """
 
 import logging
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class Interruption(Callback):
-    """Save and end the run on SIGTERM, SIGUSR1 and Ctrl-C.
+    """Save and end the run on SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU and Ctrl-C.
 
     The current iteration is completed and saved first; a second Ctrl-C ends the run at once. An evaluation that has
     begun is left out (`oakleaf.runtime.signals.interruptible`). If there are several processes, they exchange the

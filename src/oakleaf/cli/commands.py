@@ -56,9 +56,9 @@ def directions() -> None:
 
 
 def run(name: str) -> None:
-    """Run the `main` of `oakleaf.cli.<name>`. SIGINT, SIGTERM and SIGUSR1 end it wherever it is.
+    """Run the `main` of `oakleaf.cli.<name>`. The signals of `oakleaf.runtime.signals` end it wherever it is.
 
-    The exit code is then 130, 143 or 138 (see `oakleaf.runtime.signals`).
+    The exit code is then 128 + n: 130 for SIGINT, 143 for SIGTERM.
     """
     with handled_by(raise_interrupted):
         try:

@@ -63,7 +63,7 @@ def composite(config: DictConfig) -> None:
         layers = read_layers(one.source, one.target, one.mask, at)  # type: ignore[arg-type]
         results = {method: compositor(layers) for method, compositor in compositors.items()}
         if len(results) == 1:
-            _write(as_picture(*results.values(), layers.opacity), one.out)
+            _write(as_picture(next(iter(results.values())), layers.opacity), one.out)
         else:
             _write(_compared(layers, results), one.out)
     log.info("%s: %s", ", ".join(methods), files[0].out if len(files) == 1 else f"{len(files):,} in {options['out']}")

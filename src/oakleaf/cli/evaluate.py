@@ -15,8 +15,6 @@ from oakleaf.runtime.run_dir import make_output_dir, run_dir_of
 
 log = logging.getLogger(__name__)
 
-ALL = 2**31  # more pictures than a set has
-
 
 def main() -> None:
     """Run the command."""
@@ -113,10 +111,10 @@ def evaluate_pictures(options: Any) -> Any:
     _validate({**options, "checkpoint": ""}, str)
     metrics = {name: instantiate_allowed(node) for name, node in options["metric"].items()}
     places = {key: Path(options[key]).expanduser() for key in ("real", "fake")}
-    counts = {"fake": ALL, "real": ALL, "resamples": options["resamples"], "with_baseline": options["baseline"]}
+    further = {"resamples": options["resamples"], "with_baseline": options["baseline"]}
     device, cache = resolve_device(options["device"]), os.environ.get("OAKLEAF_CACHE") or "~/.cache/oakleaf"
     extractor = instantiate_allowed(options["extractor"])
-    evaluation = PictureSets(**places, device=device, cache=cache, extractor=extractor, **counts)
+    evaluation = PictureSets(**places, device=device, cache=cache, extractor=extractor, **further)
     results = evaluate_metrics(metrics, evaluation)
     out = make_output_dir(options["out"] or "evaluation")
     write(results, out, versions())

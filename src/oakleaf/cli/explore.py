@@ -102,10 +102,10 @@ def _draw(
     explorer: Any, seed: float, condition: str, truncation: float, other: float, weight: float, ema: bool, *along: float
 ) -> tuple[Any, str]:
     """Draw the image of the page's controls; a mistake is returned as a sentence."""
-    wanted: int | str | None = int(condition) if explorer.classes and condition else condition or None
+    requested: int | str | None = int(condition) if explorer.classes and condition else condition or None
     truncated = None if truncation == 1 else truncation
     try:
-        picture = explorer.image(int(seed or 0), along, wanted, truncated, int(other or 0), weight, ema)
+        picture = explorer.image(int(seed or 0), along, requested, truncated, int(other or 0), weight, ema)
     except UserError as error:
         return None, str(error)
     return picture, ""

@@ -24,6 +24,7 @@ from oakleaf.cli.quoting import quote_argument
 from oakleaf.config.overrides import for_hydra, name_classes
 from oakleaf.config.paths import conf_dir
 from oakleaf.errors import UserError
+from oakleaf.runtime.run_dir import OUTPUTS
 
 Task = Callable[[DictConfig], None]
 
@@ -96,11 +97,12 @@ def _check_folder() -> None:
 
 
 def _remove_empty_folder() -> None:
-    """Remove the folder that Hydra has made for the command, if nothing is in it."""
-    folder = HydraConfig.get().runtime.output_dir
-    if Path(folder) != Path.cwd():
+    """Remove the folder that Hydra has made for the command, if nothing is in it, and those above it in outputs/."""
+    folder = Path(HydraConfig.get().runtime.output_dir).absolute()
+    above = [path for path in folder.parents if path.is_relative_to(OUTPUTS.absolute())]
+    for path in [folder, *above] if folder != Path.cwd() else []:
         with contextlib.suppress(OSError):
-            Path(folder).rmdir()
+            path.rmdir()
 
 
 @contextlib.contextmanager

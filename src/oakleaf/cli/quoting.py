@@ -11,19 +11,21 @@ from oakleaf.config.overrides import quote
 
 LISTS = ("[", "{", "${")  # a value that begins so, or has a comma, may mean several values
 QUOTES = ("'", '"')
+PATHS = ("root", "folder", "out", "checkpoint", "resume", "input", "cache", "latents")  # keys whose values are paths
 LITERAL_BACKSLASH = re.compile(r"\\(?![()\[\]{}:=,\s'\"])")  # before any other character Hydra's grammar has no escape
 
 
 def quote_argument(argument: str) -> str:
     """Quote the value of an override that Hydra cannot read, or would not read as it is written.
 
-    So `data.root=/home/José/faces (small)` works without quotes, a path of Windows keeps its backslashes, and a value
-    with a comma that is the name of a file or folder is one value. Anything else is returned unchanged.
+    So `data.root=/home/José/faces (small)` works without quotes, a path of Windows keeps its backslashes, a value with
+    a comma that is the name of a file or folder is one value, and a folder may be called 2024 or true. Anything else is
+    returned unchanged.
     """
-    _, _, value = argument.partition("=")
+    key, _, value = argument.partition("=")
     if argument.startswith("-") or value.startswith((*LISTS, *QUOTES)) or "${" in value:
         return argument
-    is_path = "," in value and _exists(value)
+    is_path = _exists(value) if "," in value else key.split(".")[-1] in PATHS and _is_no_text(argument)
     if not is_path and not LITERAL_BACKSLASH.search(value) and ("," in value or _readable(argument)):
         return argument
     return quoted_override(argument) or argument
@@ -40,6 +42,14 @@ def _exists(value: str) -> bool:
     try:
         return Path(value).expanduser().exists()
     except (OSError, RuntimeError, ValueError):
+        return False
+
+
+def _is_no_text(override: str) -> bool:
+    """Whether Hydra would read the value as a number or as true or false."""
+    try:
+        return isinstance(OverridesParser.create().parse_override(override).value(), int | float)
+    except HydraException:
         return False
 
 

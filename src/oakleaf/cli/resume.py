@@ -27,7 +27,8 @@ def check_run_dir(resume: str | None, folder: Path, requested: str | None, init:
         init: the option init=.
 
     Raises:
-        UserError: a run is resumed and initialised, a resumed run was given another folder, or a new run would overwrite an old one.
+        UserError: a run is resumed and initialised, a resumed run was given another folder, or a new run would
+            overwrite an old one.
     """
     if init and resume not in (None, "auto"):
         raise UserError(f"init={init} starts a new run, and resume= continues one; give one of them")
@@ -122,7 +123,7 @@ def resumed_config(
 def _changes_networks(config_of_run: DictConfig, key: str, value: Any) -> bool:
     """Whether an override gives a part of the model that is a network, a prior or a condition another value."""
     parts = key.split(".")
-    depth = {("model", "game"): 3, ("model", "critics"): 4}.get(tuple(parts[:2]))  # type: ignore[call-overload]
+    depth = {"model.game": 3, "model.critics": 4}.get(".".join(parts[:2]))
     node = OmegaConf.select(config_of_run, ".".join(parts[:depth])) if depth and len(parts) >= depth else None
     if parts[2:3] == ["terms"] or not isinstance(node, DictConfig) or "_target_" not in node:
         return False

@@ -15,7 +15,7 @@ from oakleaf.cli.hardware import import_torch
 from oakleaf.cli.main import log_to, run_command
 from oakleaf.cli.resume import check_data, check_run_dir, find_checkpoint, resumed_config, rollback
 from oakleaf.runtime.ownership import is_first_process, owned_folder
-from oakleaf.runtime.run_dir import LAST, LOG, redact_home, relative_to_cwd, remove_if_not_started
+from oakleaf.runtime.run_dir import LAST, LOG, OUTPUTS, redact_home, relative_to_cwd, remove_if_not_started
 from oakleaf.sweeps.job_runner import run as run_job
 
 
@@ -50,7 +50,8 @@ def run_folder(folder: Path, config: DictConfig) -> Iterator[Path]:
         The folder; another one if the program has chosen the name and another process was faster.
     """
     is_new = config.resume is None or (config.resume == "auto" and not (folder / LAST).exists())
-    with owned_folder(folder, may_move=is_new and not config.folder) as owned, remove_if_not_started(owned):
+    named_by_us = not config.folder and OUTPUTS.absolute() in folder.absolute().parents  # not by hydra.run.dir
+    with owned_folder(folder, may_move=is_new and named_by_us) as owned, remove_if_not_started(owned):
         _pass_on_to_other_processes(owned)
         with log_to(owned / LOG) if is_first_process() else contextlib.nullcontext():
             yield owned

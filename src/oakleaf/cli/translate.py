@@ -16,7 +16,8 @@ from oakleaf.runtime.run_dir import atomic_write, make_output_dir
 
 log = logging.getLogger(__name__)
 
-LOSSY = (".jpg", ".jpeg", ".webp")
+NETPBM = {".pbm": "1", ".pgm": "L"}  # the mode of the images in these formats
+LOSSY = ("JPEG", "MPO", "WEBP")
 LISTED = 20  # files that a message names at most
 
 
@@ -124,17 +125,17 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _write(image: Any, path: Path) -> None:
-    """Write an image in the format that the path names, or as PNG where Pillow reads that format only.
+    """Write an image in the format that the path names, or as PNG where that format cannot hold it.
 
     It is coded in memory first: Pillow takes no notice of a JPEG's last bytes that a full disk refuses.
     """
     from PIL import Image
 
     name = Image.registered_extensions().get(path.suffix.lower())
-    if name not in Image.SAVE:
+    if name not in Image.SAVE or not _holds(path.suffix.lower(), image):
         path, name = path.with_name(f"{path.name}.png"), "PNG"
     coded = io.BytesIO()
-    quality = {"quality": 95} if path.suffix.lower() in LOSSY else {}
+    quality = {"quality": 95} if name in LOSSY else {}
     try:
         image.save(coded, name, **quality)
     except (OSError, ValueError):  # the format has no opacity, or no grey
@@ -143,3 +144,12 @@ def _write(image: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as part:
         part.write_bytes(coded.getbuffer())
+
+
+def _holds(suffix: str, image: Any) -> bool:
+    """Whether a format holds all colours and pixels of an image: GIF has 256 colours, PGM is grey, icons are small."""
+    if suffix == ".gif":
+        return image.getcolors(256) is not None
+    if suffix == ".ico":
+        return max(image.size) <= 256
+    return NETPBM.get(suffix, image.mode) == image.mode

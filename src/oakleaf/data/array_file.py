@@ -4,11 +4,13 @@ import hashlib
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 from PIL import Image
 
 from oakleaf.data.folder import Folder
+from oakleaf.data.listing import list_pictures
 from oakleaf.data.pictures import Picture
 from oakleaf.data.sources import Source
 from oakleaf.errors import UserError, first_line
@@ -56,10 +58,19 @@ class ArrayFile(Source):
         return total.hexdigest()
 
 
-def picture_set(place: Path) -> Source:
+def picture_set(place: Path, key: str = "real") -> Source:
     """Return the pictures of a folder, of a ZIP archive or of a `.npy` file.
+
+    Args:
+        place: the folder or file.
+        key: the option that named it, for messages.
 
     Raises:
         UserError: there is none of them, or it holds no pictures.
     """
-    return ArrayFile(place) if place.is_file() and place.suffix.lower() == ".npy" else Folder(place, upscale=True)
+    if place.is_file() and place.suffix.lower() == ".npy":
+        return ArrayFile(place)
+    if place.is_file() and not is_zipfile(place):
+        raise UserError(f"{key}={place}: a folder of pictures, a ZIP archive or a .npy file is needed")
+    list_pictures(place, key)  # its message names the option
+    return Folder(place, upscale=True)

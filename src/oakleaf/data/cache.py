@@ -32,7 +32,7 @@ class Notes(NamedTuple):
     Attributes:
         colours: how many pictures have colours, where the images are grey.
         clipped: how many have values beyond the range of the set.
-        low: the smallest value of the pictures of more than 8 bits; None without any.
+        low: the smallest value of the pictures, in the unit of the set's range; None if it is not known.
         high: their largest value.
     """
 

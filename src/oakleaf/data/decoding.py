@@ -19,7 +19,7 @@ from tqdm import tqdm
 from oakleaf.data.pictures import Picture, has_only_grey_pixels, is_deep, is_grey, reading
 from oakleaf.data.resize import CropResize, PictureTooSmall
 from oakleaf.data.sources import Source
-from oakleaf.data.values import Observed, OtherValues, array_of, is_channels_last
+from oakleaf.data.values import Observed, OtherValues, ValueRange, array_of, is_channels_last
 from oakleaf.errors import UserError
 from oakleaf.runtime.signals import leave_signals_to_parent
 from oakleaf.runtime.threads import available_cores
@@ -43,7 +43,8 @@ class Outcome(NamedTuple):
     Attributes:
         problem: why it could not be decoded; None if it was.
         loses_colours: it has colours, and its image is grey.
-        ends: its smallest and largest value, if it has more than 8 bits.
+        ends: its smallest and largest value, in the unit of the set's range; None if these are not known, as of a
+            palette.
     """
 
     problem: Problem | None = None
@@ -128,7 +129,7 @@ class _Decoder:
         try:
             with reading(self.source.read(index)) as picture:
                 image[:] = self.resize(picture)
-                return Outcome(None, self._loses_colours(picture), _ends(picture))
+                return Outcome(None, self._loses_colours(picture), _ends(picture, self.resize.range))
         except PictureTooSmall as error:
             return Outcome(Problem(f"{error}", error.advice))
         except OtherValues as error:
@@ -145,12 +146,19 @@ class _Decoder:
         return not has_only_grey_pixels(picture)
 
 
-def _ends(picture: Picture) -> tuple[float, float] | None:
-    """The smallest and the largest value of a picture with more than 8 bits."""
-    if not is_deep(picture):
+def _ends(picture: Picture, range: ValueRange) -> tuple[float, float] | None:
+    """The smallest and the largest value of a picture, in the unit of the set's range."""
+    if is_deep(picture):
+        values = array_of(picture, is_channels_last(picture))
+        found, dtype = (float(values.min()), float(values.max())), str(values.dtype)
+    elif isinstance(picture, Image.Image) and picture.mode in ("L", "RGB"):
+        ends = np.array(picture.getextrema())
+        found, dtype = (float(ends.min()), float(ends.max())), "uint8"
+    else:
         return None
-    values = array_of(picture, is_channels_last(picture))
-    return float(values.min()), float(values.max())
+    low, high = range.ends(dtype)
+    scale = (range.high - range.low) / (high - low)
+    return range.low + (found[0] - low) * scale, range.low + (found[1] - low) * scale
 
 
 class _Observer:

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -22,19 +22,21 @@ log = logging.getLogger(__name__)
 TEST_EVERY = 10  # every tenth picture belongs to the test split
 MOST_STRAY = 0.1  # of the pictures may lie beside the class folders
 SPLITS = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test",
+    "train": "train", "training": "train", "trn": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val", "eval": "val", "evaluation": "val",
+    "test": "test", "testing": "test", "tst": "test", "holdout": "test", "heldout": "test",
 }  # fmt: skip
+AFTER_SPLIT = re.compile(r"[ _-]?(sets?|data|split|images?|imgs?|pictures|photos)?[ _-]?[0-9]*$")
 Split = Literal["all", "train", "val", "test"]
 
 
 class Folder(Source):
     """All pictures below a folder, or in a ZIP archive, in the order of their paths.
 
-    Folders named train, val and test (training, valid, validation, dev, testing) are splits, if there is no other
-    folder beside them; the training is then on the pictures in train alone. A single folder that holds all others is
-    passed through.
+    Folders named train, val and test (training, valid, validation, dev, eval, testing, holdout, and with an ending as
+    in test_set, train2017) are splits: the first folders, or those in each class folder. The training is then on the
+    pictures in train alone. Other folders beside them are left out. A single folder that holds all others is passed
+    through.
 
     Args:
         root: the folder, or a ZIP archive; folders below it are searched too, hidden ones are not.
@@ -85,10 +87,19 @@ class Folder(Source):
     # ---- Splits ------------------------------------------------------------------------------------------------------
 
     def _split_folders(self) -> dict[str, str]:
-        """The split that each folder below the base is; empty if they are no splits."""
-        names = {parts[0] for file in self.files if len(parts := file.relative_to(self.base).parts) > 1}
-        found = {name: SPLITS[name.lower()] for name in names if name.lower() in SPLITS}
-        return found if len(found) == len(names) and "train" in found.values() else {}
+        """The split that each folder of a level is: the first one below the base, or the second; empty if none is."""
+        for self.split_level in (0, 1):
+            names = {self._folder(file, self.split_level) for file in self.files} - {""}
+            found = {name: split for name in names if (split := split_of(name))}
+            splits = set(found.values())
+            if "train" in splits and (len(found) == len(names) or (self.split_level == 0 and len(splits) > 1)):
+                return found
+        return {}
+
+    def _folder(self, file: Path, level: int) -> str:
+        """The name of the folder of a file at a level below the base; "" if it lies higher."""
+        parts = file.relative_to(self.base).parts
+        return parts[level] if len(parts) > level + 1 else ""
 
     def select_split(self, split: Split) -> None:
         """Keep only the files of one split.
@@ -117,23 +128,22 @@ class Folder(Source):
             raise UserError(f"data.source.split={split}: the splits in {self.base} are {names}")
         all_files, self.files = (
             self.files,
-            [f for f in self.files if self.splits.get(self._split_name(f)) == self.split],
+            [f for f in self.files if self.splits.get(self._folder(f, self.split_level)) == self.split],
         )
         if split == "all":
+            others = sorted({self._folder(file, self.split_level) for file in all_files} - {""} - self.splits.keys())
             log.info(
-                "%s: the folders %s are splits, and the %d pictures of train are used, of %d",
-                self.base, names, len(self.files), len(all_files),
+                "%s: the folders %s are splits, and the %d pictures of train are used, of %d%s",
+                self.base, names, len(self.files), len(all_files), f"; left out: {', '.join(others)}" if others else "",
             )  # fmt: skip
-
-    def _split_name(self, file: Path) -> str:
-        return file.relative_to(self.base).parts[0]
 
     # ---- Labels ------------------------------------------------------------------------------------------------------
 
     def _class_numbers(self) -> dict[str, int]:
         """The number of each class by its name; empty unless there are two classes and few pictures beside them."""
-        names = sorted({self._class_folder(file) for file in self.files} - {""}, key=_natural_sort_key)
-        stray = [file for file in self.files if not self._class_folder(file)]
+        files = [f for f in self.files if not self.splits or self._folder(f, self.split_level) in self.splits]
+        names = sorted({self._class_folder(file) for file in files} - {""}, key=_natural_sort_key)
+        stray = [file for file in files if not self._class_folder(file)]
         if len(names) < 2:
             one_class = f"; one class, {names[0]}, is none" if names else ""
             self.unlabelled_reason = f"all pictures are in one folder{one_class}"
@@ -148,12 +158,23 @@ class Folder(Source):
                 "%d %s beside the class folders and no class: %s",
                 len(stray), "picture lies" if len(stray) == 1 else "pictures lie", stray[0],
             )  # fmt: skip
+        if empty := self._folders_without_pictures(names):
+            log.warning(
+                "no pictures in %s, so there %s no such class", ", ".join(empty), "is" if len(empty) == 1 else "are"
+            )
         return {name: i for i, name in enumerate(names)}
+
+    def _folders_without_pictures(self, names: Collection[str]) -> list[str]:
+        """The folders that would be classes, if pictures were in them."""
+        if self.archive:
+            return []
+        splits = [self.base / name for name, split in self.splits.items() if split == "train" and self.split_level == 0]
+        places = [path for folder in splits or [self.base] for path in folder.iterdir()]
+        return sorted({path.name for path in places if path.is_dir() and path.name[0] != "."} - {*names})
 
     def _class_folder(self, file: Path) -> str:
         """The name of the class folder of a picture; "" if it lies in none."""
-        parts = file.relative_to(self.base).parts[1 if self.splits else 0 :]
-        return parts[0] if len(parts) > 1 else ""
+        return self._folder(file, 1 if self.splits and self.split_level == 0 else 0)
 
     def _table(self, place: str) -> list[str | None]:
         """The label of each picture from a file of labels.
@@ -213,6 +234,12 @@ class Folder(Source):
         return content_digest(self.root, self.files, self.cache)
 
 
+def split_of(folder: str) -> str | None:
+    """Return which split a folder is by its name: "train" of Train, training_set and train2017; None if it is none."""
+    name = folder.lower()
+    return SPLITS.get(name) or SPLITS.get(AFTER_SPLIT.sub("", name).replace("_", "").replace("-", ""))
+
+
 def _base(files: Sequence[Path], root: Path) -> Path:
     """The folder below which the files differ: single folders that hold all others are passed through.
 
@@ -223,7 +250,7 @@ def _base(files: Sequence[Path], root: Path) -> Path:
         parts = [file.relative_to(base).parts for file in files]
         if len({part[0] for part in parts}) > 1 or any(len(part) < 3 for part in parts):
             return base
-        if parts[0][0].lower() in SPLITS:
+        if split_of(parts[0][0]):
             return base
         base = base / parts[0][0]
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from oakleaf.data.pictures import picture_extensions
 from oakleaf.errors import UserError
 
 NAME_COLUMNS = ("file", "filename", "file_name", "image", "image_id", "name", "path", "picture")
@@ -17,9 +18,9 @@ def read_label_table(text: str, place: str) -> dict[str, str]:
     """Return the label of each picture by the picture's name in the table.
 
     A CSV or TSV has a header with a column for the name (`file`, `image`, ...) and one for the label (`label`, `class`,
-    ...); without these names, the first two columns. A JSON holds {name: label}, [[name, label], ...], a list of
-    objects with such keys, or one of the last two under `labels`, as `dataset.json` of StyleGAN's tools. A label may be
-    a text or a number; an empty one means none.
+    ...); without these names, the first two columns; the header may be left out. A JSON holds {name: label},
+    [[name, label], ...], a list of objects with such keys, or one of the last two under `labels`, as `dataset.json` of
+    StyleGAN's tools. A label may be a text or a number; an empty one means none.
 
     Args:
         text: the content of the file.
@@ -59,6 +60,8 @@ def _csv_pairs(text: str, place: str) -> list[tuple[str, str]]:
     if len(header) < 2:
         raise UserError(f"{place}: a header with a column for the file and one for the label is expected")
     name, label = (header.index(column) for column in _columns(header, place))
+    if Path(header[name]).suffix.lower() in picture_extensions():  # it is the first row
+        rows = [header, *rows]
     if short := [row for row in rows if len(row) <= max(name, label)]:
         raise UserError(f"{place}: a row has fewer columns than the header: {','.join(short[0])}")
     return [(row[name], row[label].strip()) for row in rows]

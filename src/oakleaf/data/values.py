@@ -139,8 +139,10 @@ def decide_range(observed: Observed, given: Sequence[float] | None = None, repor
         report: whether to log a warning if the set uses little of its range.
 
     Raises:
-        UserError: the values have types that do not fit together, or are all equal.
+        UserError: the values have types that do not fit together, or are all equal; the given range is none.
     """
+    if given is not None and not (np.isfinite(given).all() and given[0] < given[1]):
+        raise UserError(f"data.range=[{given[0]:g},{given[1]:g}]: black comes first, and white is a larger number")
     if given is not None and tuple(given) == (0, 65535) and "uint16" in observed.types:
         given = None  # it is what would be decided
     if len(observed.types) > 1 and given is None:

@@ -113,7 +113,7 @@ def _metrics(entries: Sequence[Mapping[str, Any]]) -> str:
     lines = []
     for one in entries:
         protocol = one.get("protocol", {})
-        real = "" if one.get("real") is None else f"{one['real']:.4g}"
+        real = "" if one.get("baseline") is None else f"{one['baseline']:.4g}"
         counts = [
             f"{protocol[key]:,} {what}" for key, what in (("fake", "samples"), ("real", "real")) if protocol.get(key)
         ]

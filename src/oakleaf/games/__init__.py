@@ -6,6 +6,7 @@ only where the networks are connected in a new way.
 
 from oakleaf.games.baselines import Likelihood, Reconstruction
 from oakleaf.games.bidirectional import Bidirectional
+from oakleaf.games.domains import Domains
 from oakleaf.games.game import Batch, Game
 from oakleaf.games.generation import Generation
 from oakleaf.games.inverter import Inverter
@@ -18,6 +19,7 @@ from oakleaf.games.unpaired import Unpaired
 __all__ = [
     "Batch",
     "Bidirectional",
+    "Domains",
     "Game",
     "Generation",
     "Inverter",

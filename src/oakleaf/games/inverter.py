@@ -87,7 +87,8 @@ class Inverter(Game):
         if made != (data.channels, *data.size):
             raise UserError(
                 f"model.frozen.generator makes images of {' x '.join(map(str, made))}, and data={data.name} has "
-                f"{data.channels} x {data.size[0]} x {data.size[1]}: set data.size and data.channels to those of its run"
+                f"{data.channels} x {data.size[0]} x {data.size[1]}: they "
+                "should be the same"
             )
         super().initialize_frozen(data)
 

@@ -106,9 +106,9 @@ class Perceptual(_FrozenTerm):
             [B].
         """
         with torch.no_grad():
-            there = network(targets, self.layers).maps
+            target = network(targets, self.layers).maps
         found = network(images, self.layers).maps
-        return torch.stack([self._distance(found[name], there[name]) for name in self.layers]).sum(0)
+        return torch.stack([self._distance(found[name], target[name]) for name in self.layers]).sum(0)
 
     def _distance(self, one: Tensor, other: Tensor) -> Tensor:
         if self.unit:
@@ -147,11 +147,11 @@ class SameIdentity(_FrozenTerm):
     def distances(self, network: FrozenNetwork, images: Tensor, targets: Tensor) -> Tensor:
         """Return the distance of each image from its target, before the weight; as `Perceptual.distances`."""
         with torch.no_grad():
-            there = require_part(network(targets).embedding, network, "embedding")
+            target = require_part(network(targets).embedding, network, "embedding")
         found = require_part(network(images).embedding, network, "embedding")
         if self.distance == "cosine":
-            return 1 - cosine_similarity(found, there, dim=1)
-        difference = found - there
+            return 1 - cosine_similarity(found, target, dim=1)
+        difference = found - target
         return (difference.square() if self.distance == "squared" else difference.abs()).sum(1)
 
 

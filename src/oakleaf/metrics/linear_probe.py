@@ -99,16 +99,16 @@ class LinearProbe(Metric):
     def _maps(self, module: GAN, pixels: Tensor, ema: bool) -> Tensor:
         """The pooled maps of the network [N, f], on the CPU."""
         with module.ema_scope(ema) as game:
-            network = getattr(game, self.network, None)
+            network: Any = getattr(game, self.network, None)
             if not isinstance(network, nn.Module):
                 raise UserError(f"network={self.network}: there is no such network; there are {', '.join(game.roles)}")
-            run: Any = network
+            is_critic = self.network == "discriminator" and type(game).play is Generation.play
             parts = []
             for batch in pixels.split(BATCH_SIZE):
                 x = from_bytes(batch).to(module.device)
-                if network is getattr(game, "discriminator", None) and type(game).play is Generation.play:
-                    run = game.conditioned_critic(game.sample_inputs(len(x), module.device), network)  # type: ignore[operator]
-                parts.append(pooled_maps(network, lambda run=run, x=x: run(x), self.side).cpu())
+                inputs = game.sample_inputs(len(x), module.device) if is_critic else {}
+                run: Any = game.conditioned_critic(inputs, network) if is_critic else network  # type: ignore[operator]
+                parts.append(pooled_maps(network, run, x, self.side).cpu())
         return torch.cat(parts)
 
     def protocol(self) -> dict[str, Any]:
@@ -123,8 +123,14 @@ class LinearProbe(Metric):
         }
 
 
-def pooled_maps(network: nn.Module, run: Callable[[], Any], side: int) -> Tensor:
+def pooled_maps(network: nn.Module, run: Callable[[Tensor], Any], x: Tensor, side: int) -> Tensor:
     """Return the maps behind the activation functions of a network, max-pooled to at most `side` x `side`, [B, f].
+
+    Args:
+        network: the network.
+        run: runs it on images; the network itself, unless it needs a condition.
+        x: images [B, C, H, W].
+        side: places in each direction.
 
     Raises:
         UserError: the network has no such maps, or cannot be run on images alone.
@@ -139,7 +145,7 @@ def pooled_maps(network: nn.Module, run: Callable[[], Any], side: int) -> Tensor
     layers = [layer for layer in network.modules() if type(layer).__module__ == "torch.nn.modules.activation"]
     handles = [layer.register_forward_hook(keep) for layer in layers]
     try:
-        run()
+        run(x)
     except TypeError as error:
         raise UserError("needs a network of images alone, and this one takes something else, too") from error
     finally:

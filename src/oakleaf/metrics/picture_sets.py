@@ -18,23 +18,22 @@ from oakleaf.metrics.image_set import ImageSet
 class PictureSets(EvaluationData):
     """Two sets of pictures, one in the place of the samples.
 
-    Both are cropped and resized to the size of the first generated picture, as in training, and made grey if all
-    generated pictures are grey. Metrics that need the generator, its latents or its condition are refused.
+    Both are cropped and resized to the size of the first generated picture, as in training, and have its channels.
+    Metrics that need the generator, its latents or its condition are refused.
 
     Args:
         real: a folder, a .zip or a .npy file of real pictures.
         fake: the same of generated ones.
         device: where features are computed.
         cache: the folder of what is computed once.
-        arguments: further ones of `EvaluationData`; `fake` and `real` are the numbers of pictures at most.
+        arguments: further ones of `EvaluationData`.
     """
 
     def __init__(self, real: Path, fake: Path, device: str, cache: str, **arguments: Any) -> None:
-        self.fake_data = _images(fake, cache, None, None)
+        self.fake_data = _images("fake", fake, cache, None, None)
         self.chosen_device = torch.device(device)
-        data = _images(real, cache, self.fake_data.size, self.fake_data.channels)
-        super().__init__(None, data, **arguments)  # type: ignore[arg-type]
-        self.fake_count = min(self.fake_count, self.fake_data.count)
+        data = _images("real", real, cache, self.fake_data.size, self.fake_data.channels)
+        super().__init__(None, data, fake=self.fake_data.count, real=data.count, **arguments)  # type: ignore[arg-type]
 
     @property
     def module(self) -> Any:  # type: ignore[override]
@@ -88,17 +87,18 @@ class PictureSets(EvaluationData):
             "shape": [self.data.channels, *self.data.size],
             "fake": fake,
             "real": len(self.real),
+            "truncation": None,
         }
         return {**protocol, "extractor": self.extractor.protocol()} if with_extractor else protocol
 
 
-def _images(place: Path, cache: str, size: Any, channels: int | None) -> Images:
+def _images(key: str, place: Path, cache: str, size: Any, channels: int | None) -> Images:
     """Return the pictures of a place, decoded."""
-    data = Images(place.name, partial(_source, place), str(place), size, channels, on_corrupt="skip", cache=cache)
+    data = Images(place.name, partial(_source, key, place), str(place), size, channels, on_corrupt="skip", cache=cache)
     data.prepare_data()
     data.setup()
     return data
 
 
-def _source(place: Path, _: Path) -> Any:
-    return picture_set(place)
+def _source(key: str, place: Path, _: Path) -> Any:
+    return picture_set(place, key)

@@ -96,7 +96,7 @@ class _Residual(nn.Module):
 
     def __init__(self, channels: int, kernel: int, kind: Norm) -> None:
         super().__init__()
-        same = {"padding": "same", "bias": kind == "none"}
+        same: Any = {"padding": "same", "bias": kind == "none"}
         self.layers = nn.Sequential(
             nn.Conv2d(channels, channels, kernel, **same), norm(kind, channels), nn.LeakyReLU(SLOPE),
             nn.Conv2d(channels, channels, kernel, **same), norm(kind, channels),

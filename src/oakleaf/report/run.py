@@ -186,7 +186,7 @@ def _score_values(entry: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": entry["name"],
         "value": entry["value"],
-        "real": entry.get("real"),
+        "baseline": entry.get("baseline"),
         "better": entry.get("better", ""),
         "images": f"{seen:,}" if isinstance(seen, int) else "",
         "summary": ", ".join(part for part in parts if part) or "protocol",

@@ -236,8 +236,10 @@ class WeightsAndBiases(Logger):
         """Return a new or continued W&B run, in the first mode that works; False if none does."""
         import wandb
 
-        if not os.environ.get("WANDB_MODE"):
-            os.environ.pop("WANDB_MODE", None)  # W&B rejects an empty value
+        for name in [name for name, value in os.environ.items() if name.startswith("WANDB_") and not value]:
+            del os.environ[name]  # W&B rejects empty values
+        if os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes"):  # of Hugging Face's Trainer
+            os.environ["WANDB_MODE"] = "disabled"
         mode = os.environ.get("WANDB_MODE") or ("online" if _is_logged_in() and _is_reachable() else "offline")
         place = Path(os.environ.get("WANDB_DIR") or self.folder)
         if mode == "offline":

@@ -1,10 +1,12 @@
-"""Signals that end a command at any time: Ctrl-C (SIGINT), SIGTERM, and SIGUSR1, which schedulers send before the end.
+"""Signals that end a command at any time: Ctrl-C (SIGINT), SIGTERM, the end of the terminal (SIGHUP), and those which
+schedulers send before the end (SIGUSR1, SIGUSR2, SIGXCPU). SIGHUP is ignored where it was before, as under `nohup`.
 
 In a command, a signal raises `Interrupted` wherever the program is: while it composes, decodes, evaluates or writes.
 Blocks that write files or hold processes clean up as they do after an error, and the command ends with one sentence
-and the exit code 128 + n: 130 for SIGINT, 138 for SIGUSR1, 143 for SIGTERM. During training alone a signal is not
-raised but remembered, since the current iteration is completed and saved first (`oakleaf.callbacks.Interruption`). A
-phase of the training that may be left out, such as an evaluation, is marked by `interruptible`.
+and the exit code 128 + n: 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP, 138 for SIGUSR1. During training alone a
+signal is not raised but remembered, since the current iteration is completed and saved first
+(`oakleaf.callbacks.Interruption`). A phase of the training that may be left out, such as an evaluation, is marked by
+`interruptible`.
 """
 
 import contextlib
@@ -13,7 +15,9 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+FROM_TERMINAL = [number for number in SIGNALS if number.name in ("SIGINT", "SIGHUP")]
 
 Handler = Callable[[int, Any], None]
 
@@ -51,10 +55,14 @@ def handled_by(handler: Handler) -> Iterator[None]:
 
 
 def replace_handlers(handler: Handler) -> dict[int, Any]:
-    """Set the handler of all `SIGNALS`, and return the previous ones; nothing outside of the main thread."""
+    """Set the handler of all `SIGNALS`, and return the previous ones; nothing outside of the main thread.
+
+    Other signals than SIGINT, which a shell lets programs in the background ignore, stay ignored where they are.
+    """
     if threading.current_thread() is not threading.main_thread():  # Python allows it in no other thread
         return {}
-    return {number: signal.signal(number, handler) for number in SIGNALS}
+    handled = [one for one in SIGNALS if one == signal.SIGINT or signal.getsignal(one) != signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in handled}
 
 
 def restore_handlers(previous: dict[int, Any]) -> None:
@@ -85,11 +93,9 @@ def is_interruptible() -> bool:
 
 
 def leave_signals_to_parent() -> None:
-    """In a child process: ignore Ctrl-C, which a terminal sends to all processes, and end at once by SIGTERM.
+    """In a child process: ignore the signals that a terminal sends to all processes, and end at once by the others.
 
     The parent decides what a signal means, and ends its children.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in SIGNALS:
-        if number != signal.SIGINT:
-            signal.signal(number, signal.SIG_DFL)
+        signal.signal(number, signal.SIG_IGN if number in FROM_TERMINAL else signal.SIG_DFL)

@@ -275,7 +275,7 @@ def gaussian_poisson_pyramid(
     Reference: Wu 2017, arXiv:1703.07195, section 3.3.
     """
     colours: Tensor | None = None
-    for size in level_sizes(*target.shape[1:], base):
+    for size in level_sizes(target.shape[1], target.shape[2], base):
         small = [resized(picture, size) for picture in (source, target, mask[None])]
         level_mask = small[2][0]
         given = coarsest(small[0], small[1], level_mask) if colours is None else resized(colours, size)

@@ -79,7 +79,9 @@ class Explorer:
     @property
     def labels(self) -> list[str]:
         """What each of `vectors` is called."""
-        shares = [f"direction {k} ({share:.0%} of the change)" for k, share in enumerate(self.directions.shares.tolist(), 1)]
+        shares = [
+            f"direction {k} ({share:.0%} of the change)" for k, share in enumerate(self.directions.shares.tolist(), 1)
+        ]
         return [*(one.name for one in self.named), *shares]
 
     def _generate(self, inputs: Batch, ema: bool) -> Tensor:

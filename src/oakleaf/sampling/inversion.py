@@ -8,12 +8,12 @@ trained.
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from oakleaf.config.types import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from oakleaf.config.types import NonNegativeFloat, PositiveFloat, PositiveInt
 from oakleaf.errors import UserError
 from oakleaf.losses.recognition import Perceptual, SameIdentity
 
@@ -198,9 +198,13 @@ class LBFGS:
         def latents() -> Tensor:
             return domain.clamp(domain.mean + u * domain.sd)
 
-        never = {"tolerance_grad": 1e-12, "tolerance_change": 1e-12}
         optimizer = torch.optim.LBFGS(
-            [u], max_iter=1, history_size=self.history, line_search_fn="strong_wolfe", **never
+            [u],
+            max_iter=1,
+            history_size=self.history,
+            line_search_fn="strong_wolfe",
+            tolerance_grad=1e-12,
+            tolerance_change=1e-12,
         )
 
         def closure() -> Tensor:

@@ -278,7 +278,9 @@ def load(file: Path) -> list[Direction]:
     return found
 
 
-def choose(directions: Sequence[Direction], names: Sequence[str], file: Path, key: str = "direction") -> list[Direction]:
+def choose(
+    directions: Sequence[Direction], names: Sequence[str], file: Path, key: str = "direction"
+) -> list[Direction]:
     """Return directions by name.
 
     Raises:

@@ -50,7 +50,7 @@ def read_pictures(place: str, data: Mapping[str, Any], key: str = "picture") -> 
     root = path.parent if path.is_file() else path
     height, width = height_width(data["size"])
     ends = data.get("range")
-    form = ValueRange(*ends, eight_bits=False, by_type=False) if ends else BYTES
+    form = ValueRange(ends[0], ends[1], eight_bits=False, by_type=False) if ends else BYTES
     fit = CropResize(data["channels"], height, width, data["crop"], data["resample"], upscale=True, range=form)
     names, images = [], []
     for file in files:

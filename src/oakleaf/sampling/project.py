@@ -88,8 +88,8 @@ class Project(Mode):
         def generate(z: Tensor, numbers: Tensor) -> Tensor:
             return game.generate({"latent": z, **{name: values[numbers] for name, values in rows.items()}}).float()
 
-        def distance(z: Tensor, images: Tensor, there: Tensor) -> Tensor:
-            return self.distances(z, images, there, domain, networks, encode)
+        def distance(z: Tensor, images: Tensor, target: Tensor) -> Tensor:
+            return self.distances(z, images, target, domain, networks, encode)
 
         start = self._start(generate, targets, draws, domain, distance, encode)
         self.result = self._invert(generate, targets, start, domain, distance, seed)
@@ -98,7 +98,9 @@ class Project(Mode):
             self.shown = generate(start, torch.arange(count, device=device)).cpu()
         return inputs, None
 
-    def _start(self, generate: Any, targets: Tensor, draws: Tensor, domain: Domain, distance: Any, encode: Any) -> Tensor:
+    def _start(
+        self, generate: Any, targets: Tensor, draws: Tensor, domain: Domain, distance: Any, encode: Any
+    ) -> Tensor:
         """Return the latents from which the optimisation begins."""
         start = self.start or ("encoder" if encode else "mean")
         if start == "encoder":
@@ -110,7 +112,9 @@ class Project(Mode):
             return best_of(generate, targets, draws[: self.candidates], distance)
         return domain.mean.expand(len(targets), -1).clone()
 
-    def _invert(self, generate: Any, targets: Tensor, start: Tensor, domain: Domain, distance: Any, seed: int) -> Inverted:
+    def _invert(
+        self, generate: Any, targets: Tensor, start: Tensor, domain: Domain, distance: Any, seed: int
+    ) -> Inverted:
         """Optimise the latents, with a progress bar."""
         if not self.optimise:
             with torch.no_grad():

@@ -1,6 +1,7 @@
 """What `sample.py` does: images of a mode are generated batch by batch, written to files, and drawn as a figure."""
 
 import logging
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import count, islice
@@ -20,7 +21,7 @@ from oakleaf.image_grid import are_points
 from oakleaf.runtime.run_dir import atomic_write
 from oakleaf.sampling.conditions import requested_condition
 from oakleaf.sampling.figure import condition_labels, draw_samples, sample_panel, sample_title
-from oakleaf.sampling.files import Label, SampleFiles
+from oakleaf.sampling.files import Label, Npy, SampleFiles
 from oakleaf.sampling.latents import Animated, Grid, Mode, sample_in_batches
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,8 @@ class Sampler:
         with ExitStack() as stack:
             files = [stack.enter_context(one.opened(out, self.data)) for one in formats]
             for inputs, images in self._batches():
+                if not self.count:
+                    _check_room(out, formats, self.mode.total() or len(images), images)
                 batch_names, labels = list(islice(names, len(images))), self._labels(inputs, len(images))
                 for one in files:
                     one.add(images, batch_names, labels)
@@ -187,3 +190,14 @@ class Sampler:
         inputs, images = self._generate(self.mode.frame(number))
         panels = [sample_panel(self.module, inputs)]
         return draw_samples(self.module, images, panels, self._title(), captions=self.captions)
+
+
+def _check_room(out: Path, formats: Sequence[SampleFiles], total: int, images: Tensor) -> None:
+    """Check before sampling that the disk has room for an array of so many images.
+
+    Raises:
+        UserError: it has not.
+    """
+    needed, free = total * images[0].numel() / 1e9, shutil.disk_usage(out).free / 1e9
+    if needed > free and any(isinstance(one, Npy) for one in formats):
+        raise UserError(f"out={out}: {total:,} images need {needed:,.1f} GB, and {free:,.1f} GB are free there")

@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from oakleaf.config.overrides import quote
 from oakleaf.runtime.locks import file_lock
 from oakleaf.runtime.run_dir import LAST, relative_to_cwd
-from oakleaf.runtime.signals import Interrupted
+from oakleaf.runtime.signals import SIGNALS, Interrupted
 from oakleaf.runtime.threads import CORES, available_cores
 from oakleaf.sweeps.devices import reserve_gpus
 from oakleaf.sweeps.job_state import LOCK, STOP, Job, images_at_end, images_seen, read_job, read_scores, write_job
@@ -37,7 +37,6 @@ from oakleaf.sweeps.report import refresh_page
 JOB_VARIABLE = "OAKLEAF_JOB"  # environment variable of a job's process: what it has to do, as JSON
 NOT_INHERITED = ("SLURM_NTASKS", "WANDB_RUN_ID")
 STOP_TIMEOUT = 60.0  # seconds in which a stopped process has to save and end
-STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
 SWEEP_OVERRIDES = ("hydra.mode", "hydra.sweep", "hydra/sweeper", "hydra/launcher", "hydra.launcher", "hydra.run.")
 
 
@@ -207,7 +206,7 @@ def _record_end(job: Job, folder: Path, evaluation: list[str], code: int, last_l
         job.reason = "" if job.scores else f"not evaluated: {last_line}"
     elif (folder / STOP).exists():
         job.state, job.reason = "pruned", (folder / STOP).read_text().strip()
-    elif code == 0 or -code in STOP_SIGNALS or code - 128 in STOP_SIGNALS:
+    elif code == 0 or -code in SIGNALS or code - 128 in SIGNALS:
         job.state, job.reason = "stopped", "stopped by a signal"
     elif code < 0:
         job.state, job.reason = "failed", f"killed by {signal.Signals(-code).name}; {last_line}".rstrip("; ")

@@ -1,0 +1,1 @@
+"""The cases of `reported.py`, by what they are about."""
