@@ -315,9 +315,9 @@ class PPGN(Mode):
     def _attributes(self, names: Sequence[str]) -> Request:
         if self.condition is None:
             raise UserError("condition= is missing: list attributes, unwanted ones after a minus: 'Smiling,-Male'")
-        wanted = [part.strip() for part in str(self.condition).split(",") if part.strip()]
-        columns = [self._number(part.removeprefix("-"), names) for part in wanted]
-        signs = [-1.0 if part.startswith("-") else 1.0 for part in wanted]
+        parts = [part.strip() for part in str(self.condition).split(",") if part.strip()]
+        columns = [self._number(part.removeprefix("-"), names) for part in parts]
+        signs = [-1.0 if part.startswith("-") else 1.0 for part in parts]
         return Request(torch.tensor(columns).expand(self.count, -1), torch.tensor(signs).expand(self.count, -1))
 
     def _number(self, value: int | str, names: Sequence[str]) -> int:
