@@ -281,6 +281,8 @@ def _terms(terms: Mapping[str, Any]) -> str:
     players: dict[str, list[str]] = {}
     for player, named in terms.items():
         for name, term in named.items():
+            if term is None:  # taken from the model that this one extends, and left out
+                continue
             players.setdefault(f"`{name}` ({short(term._target_)})", []).append(player)
     return "; ".join(f"{', '.join(who)}: {term}" for term, who in players.items())
 

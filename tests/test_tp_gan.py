@@ -15,7 +15,7 @@ from helpers.training import Fit
 from oakleaf.data.inputs import Turned
 from oakleaf.errors import UserError
 from oakleaf.losses.frontal import FeatureClassification, PartsL1, ScaledL1, Symmetry, TotalVariation
-from oakleaf.networks.tp_gan import PARTS, Discriminator, Generator, Part, cropped, frontal, placed
+from oakleaf.networks.tp_gan import PARTS, Discriminator, Generator, Part, cropped, frontal, paste
 from oakleaf.round import CriticOutput, Round
 
 OPTIONS = ["model=tp_gan", "data/input=turned", "data.size=32", "data.batch_size=4", "max_images=8"]
@@ -74,8 +74,8 @@ def test_a_part_that_is_cut_out_and_put_back_is_where_it_was(size: tuple[int, in
     image = torch.rand(2, 3, *size)
     for part in PARTS.values():
         cut = cropped(image, frontal(part, image), part)
-        back = placed(cut, part, image)
-        kept = placed(torch.ones_like(cut), part, image) > 0
+        back = paste(cut, part, image)
+        kept = paste(torch.ones_like(cut), part, image) > 0
         assert torch.allclose(back[kept], image[kept], atol=1e-4) and not back[~kept].any()
         assert abs(kept[0, 0].float().mean() - part.width * part.height) < 0.02
     assert PARTS["left_eye"].x < 0.5 < PARTS["right_eye"].x

@@ -1,5 +1,7 @@
 """Terms of generators that turn faces to the front (TP-GAN); all are means over values in [-1, 1]."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
@@ -115,7 +117,7 @@ class FeatureClassification(Term):
         return total / (person >= 0).sum().clamp(min=1)
 
 
-def _extra(round: Round, name: str):  # type: ignore[no-untyped-def]
+def _extra(round: Round, name: str) -> Any:
     """Return what the generator returned besides the image."""
     if name not in round.extras:
         raise UserError(f"the generator returns no `{name}`, which a term needs; model=tp_gan does")

@@ -70,14 +70,14 @@ def part_size(part: Part, images: Tensor) -> tuple[int, int]:
 
 
 def frontal(part: Part, images: Tensor) -> Tensor:
-    """Return a part's frontal centre for each of the images, [B, 2], moved to whole pixels for `placed`."""
+    """Return a part's frontal centre for each of the images, [B, 2], moved to whole pixels for `paste`."""
     top, left = _corner(part, images)
     height, width = part_size(part, images)
     centre = images.new_tensor([(left + width / 2) / images.shape[3], (top + height / 2) / images.shape[2]])
     return centre.expand(len(images), -1)
 
 
-def placed(maps: Tensor, part: Part, images: Tensor) -> Tensor:
+def paste(maps: Tensor, part: Part, images: Tensor) -> Tensor:
     """Put the maps of a part [B, C, h, w] at its frontal place in maps of zeros of the images' size."""
     top, left = _corner(part, images)
     height, width = maps.shape[2:]
@@ -286,8 +286,8 @@ class Generator(nn.Module):
         cut["right_eye"] = torch.cat([cut["right_eye"], cut["left_eye"]], 1)  # the visible eye helps the other one
         for name, path in self.parts.items():
             found[name] = path(cut[name])
-        maps = _fused([placed(one[0], PARTS[name], x) for name, one in found.items()])
-        images = _fused([placed(one[1] + 1, PARTS[name], x) for name, one in found.items()]) - 1
+        maps = _fused([paste(one[0], PARTS[name], x) for name, one in found.items()])
+        images = _fused([paste(one[1] + 1, PARTS[name], x) for name, one in found.items()]) - 1
         return [maps, images], {name: image for name, (_, image) in found.items()}
 
     def centres(self, x: Tensor) -> dict[str, Tensor]:

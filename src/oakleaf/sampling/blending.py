@@ -92,13 +92,13 @@ def gaussian_weights(sigma: float) -> tuple[float, float]:
 
 
 def gaussian_spectrum(height: int, width: int, sigma: float, like: Tensor) -> Tensor:
-    """Return the eigenvalues of `blurred`, [height, width], for the cosines."""
+    """Return the eigenvalues of `gaussian_blur`, [height, width], for the cosines."""
     centre, side = gaussian_weights(sigma)
     rows, columns = (centre + 2 * side * _frequencies(count, like) for count in (height, width))
     return rows[:, None] * columns
 
 
-def blurred(picture: Tensor, sigma: float) -> Tensor:
+def gaussian_blur(picture: Tensor, sigma: float) -> Tensor:
     """Blur a picture [C, H, W] by a Gaussian of 3 x 3 pixels whose weights make 1; the border is reflected."""
     centre, side = gaussian_weights(sigma)
     kernel = picture.new_tensor([side, centre, side])

@@ -81,13 +81,13 @@ def read_layers(
     rows, columns = np.arange(back.height) - y, np.arange(back.width) - x
     near = np.ix_(np.arange(channels), rows.clip(0, front.height - 1), columns.clip(0, front.width - 1))
     covered = ((rows >= 0) & (rows < front.height))[:, None] & ((columns >= 0) & (columns < front.width))
-    placed = opaque[near[1][0], near[2][0]] * covered
-    if placed.max() <= 0.5:
+    coverage = opaque[near[1][0], near[2][0]] * covered
+    if coverage.max() <= 0.5:
         raise UserError(f"at=[{x},{y}]: the object lies outside of {target}, which has {back.width} x {back.height} px")
-    if placed.min() > 0.5:
+    if coverage.min() > 0.5:
         raise UserError(f"mask={mask or source}: it covers all of {target}, so there is nothing to blend with")
     source_pixels, target_pixels = torch.from_numpy(pixels[near]), torch.from_numpy(_pixels(back, channels))
-    return Layers(source_pixels, target_pixels, torch.from_numpy(placed), opacity)
+    return Layers(source_pixels, target_pixels, torch.from_numpy(coverage), opacity)
 
 
 def _read(file: Path, option: str) -> tuple[Image.Image, Image.Image | None]:

@@ -315,9 +315,9 @@ class PPGN(Mode):
     def _attributes(self, names: Sequence[str]) -> Request:
         if self.condition is None:
             raise UserError("condition= is missing: list attributes, unwanted ones after a minus: 'Smiling,-Male'")
-        wanted = [part.strip() for part in str(self.condition).split(",") if part.strip()]
-        columns = [self._number(part.removeprefix("-"), names) for part in wanted]
-        signs = [-1.0 if part.startswith("-") else 1.0 for part in wanted]
+        parts = [part.strip() for part in str(self.condition).split(",") if part.strip()]
+        columns = [self._number(part.removeprefix("-"), names) for part in parts]
+        signs = [-1.0 if part.startswith("-") else 1.0 for part in parts]
         return Request(torch.tensor(columns).expand(self.count, -1), torch.tensor(signs).expand(self.count, -1))
 
     def _number(self, value: int | str, names: Sequence[str]) -> int:
@@ -326,6 +326,8 @@ class PPGN(Mode):
             return names.index(str(value))
         if str(value).isdigit() and (not names or int(value) < len(names)):
             return int(value)
+        if not names:
+            raise UserError(f"condition={value}: the names of this classifier's classes are not known; give a number")
         known = ", ".join(f"{number} {one}" for number, one in enumerate(names[:20])) + (", ..." if names[20:] else "")
         raise UserError(f"condition={value}: there is no class of this name; the classes are {known}")
 
