@@ -219,7 +219,16 @@ class Discriminator(nn.Module):
     Reference: Liu 2021, arXiv:2101.04775, section 3.2 and its code; the condition is not in the paper.
     """
 
-    def __init__(self, channels: PositiveInt, size: Size, width: PositiveInt = 64, classes: NonNegativeInt = 0) -> None:
+    per_sample = True
+
+    def __init__(
+        self,
+        channels: PositiveInt,
+        size: Size,
+        width: PositiveInt = 64,
+        norm: Norm = "batch",
+        classes: NonNegativeInt = 0,
+    ) -> None:
         super().__init__()
         sizes, channels_of = map_sizes(size, least=2)[1:], widths(size, width)[1:]  # from 8 pixels on
         down = channels_of[::-1]
