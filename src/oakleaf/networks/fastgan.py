@@ -219,6 +219,8 @@ class Discriminator(nn.Module):
     Reference: Liu 2021, arXiv:2101.04775, section 3.2 and its code; the condition is not in the paper.
     """
 
+    per_sample = True
+
     def __init__(
         self,
         channels: PositiveInt,
