@@ -192,12 +192,14 @@ class Sampler:
         return draw_samples(self.module, images, panels, self._title(), captions=self.captions)
 
 
-def _check_room(out: Path, formats: Sequence[SampleFiles], total: int, images: Tensor) -> None:
+def _check_room(out: Path, formats: Sequence[SampleFiles], total: int | None, images: Tensor) -> None:
     """Check before sampling that the disk has room for an array of so many images.
 
     Raises:
         UserError: it has not.
     """
+    if total is None:  # the mode does not know it
+        return
     needed, free = total * images[0].numel() / 1e9, shutil.disk_usage(out).free / 1e9
     if needed > free and any(isinstance(one, Npy) for one in formats):
         raise UserError(f"out={out}: {total:,} images need {needed:,.1f} GB, and {free:,.1f} GB are free there")

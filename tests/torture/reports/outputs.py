@@ -3,9 +3,10 @@
 # ruff: noqa: E501
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -165,7 +166,7 @@ def python(place: Path) -> Iterator[Check]:
     yield Check("train, sample, evaluate, resume", _in_python(place, _all_of_it))
     yield Check("folder is null", _in_python(place, lambda: _made("data=digits")))
     yield Check("oakleaf.build", _in_python(place, _built))
-    mistakes: dict[str, Sequence[str]] = {
+    mistakes: dict[str, Any] = {
         "an unknown group": ["model=nope"], "an unknown key": ["data=digits", "nope=1"], "dashes": ["--seed=3"],
         "a text": "data=digits", "a number": [3], "no data": ["data=folder", "data.root=nowhere"],
         "resume of nothing": ["resume=nowhere"], "a sweep": ["data=digits", "seed=1,2"], "help": ["--help"],
@@ -208,7 +209,7 @@ def _built() -> None:
     print("fine")
 
 
-def _refused(overrides: Sequence[str]) -> None:
+def _refused(overrides: Any) -> None:
     import oakleaf
     from oakleaf.errors import UserError
 

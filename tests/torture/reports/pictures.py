@@ -4,7 +4,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -33,7 +33,7 @@ def tree(root: Path, counts: Mapping[str, int], **options: Any) -> Path:
 
 def tiff(values: np.ndarray, file: Path, big: bool = False) -> None:
     """Write a grey TIFF of one strip, of the type of the values."""
-    order = ">" if big else "<"
+    order: Literal[">", "<"] = ">" if big else "<"
     content = values.astype(values.dtype.newbyteorder(order)).tobytes()
     kind = {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
     tags = {
