@@ -18,10 +18,10 @@ from oakleaf.data.inputs import Pasted
 from oakleaf.sampling.blending import (
     Gradients,
     adjoint,
-    gaussian_blur,
     dct,
     feathered,
     filled,
+    gaussian_blur,
     gaussian_poisson,
     gaussian_poisson_pyramid,
     gaussian_spectrum,
