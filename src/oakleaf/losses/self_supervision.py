@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from oakleaf.config.types import PositiveInt
@@ -47,15 +48,15 @@ class SelfSupervision(Term):
         if critic.augment is not None:
             x, _ = critic.augmented(x, critic.condition)
         pairs = network.reconstructions(x)
-        total = sum(self._distance(found, target) for found, target in pairs)
+        distances = [self._distance(found, target) for found, target in pairs]
         if self.frozen is not None:
             if self.frozen not in round.frozen:
                 raise UserError(f"model.frozen.{self.frozen} is missing, which the term SelfSupervision needs")
             frozen = round.frozen[self.frozen]
             for found, target in pairs:
                 ours, theirs = frozen(found, self.layers).maps, frozen(target, self.layers).maps
-                total = total + sum(self._distance(ours[name], theirs[name]) for name in self.layers)
-        return total  # type: ignore[return-value]
+                distances += [self._distance(ours[name], theirs[name]) for name in self.layers]
+        return torch.stack(distances).sum()
 
     def _distance(self, one: Tensor, other: Tensor) -> Tensor:
         difference = (one - other).float()

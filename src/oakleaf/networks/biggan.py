@@ -195,7 +195,7 @@ class Generator(nn.Module):
             conditions = [torch.cat([*embedded, part], 1) for part in parts]
         x = attended(self.attention, 0, self.first(first).unflatten(1, self.base_shape))
         for number, (blocks, condition) in enumerate(zip(self.blocks, conditions), 1):
-            for block in blocks:  # type: ignore[union-attr]
+            for block in blocks:  # type: ignore[attr-defined]
                 x = block(x, condition)
             x = attended(self.attention, number, x)
         return self.image(relu(self.norm(x))).tanh()
@@ -267,7 +267,7 @@ class Discriminator(nn.Module):
         """
         x = self.first(x)
         for number, blocks in enumerate(self.blocks):
-            for block in blocks:  # type: ignore[union-attr]
+            for block in blocks:  # type: ignore[attr-defined]
                 x = block(x)
             x = attended(self.attention, number, x)
         features = relu(x).sum((2, 3))
