@@ -48,15 +48,15 @@ class SelfSupervision(Term):
         if critic.augment is not None:
             x, _ = critic.augmented(x, critic.condition)
         pairs = network.reconstructions(x)
-        total = torch.stack([self._distance(found, target) for found, target in pairs]).sum()
+        distances = [self._distance(found, target) for found, target in pairs]
         if self.frozen is not None:
             if self.frozen not in round.frozen:
                 raise UserError(f"model.frozen.{self.frozen} is missing, which the term SelfSupervision needs")
             frozen = round.frozen[self.frozen]
             for found, target in pairs:
                 ours, theirs = frozen(found, self.layers).maps, frozen(target, self.layers).maps
-                total = total + torch.stack([self._distance(ours[name], theirs[name]) for name in self.layers]).sum()
-        return total
+                distances += [self._distance(ours[name], theirs[name]) for name in self.layers]
+        return torch.stack(distances).sum()
 
     def _distance(self, one: Tensor, other: Tensor) -> Tensor:
         difference = (one - other).float()

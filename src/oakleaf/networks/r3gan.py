@@ -138,8 +138,10 @@ class Generator(nn.Module):
             layers += [ResidualBlock(o, group_width, depth) for _ in range(blocks)]
         self.layers = nn.Sequential(*layers)
         self.image = nn.Conv2d(widths[-1], channels, 1, bias=False)
-        for layer in filter(None, (self.embedding, self.scale, self.image)):
-            init_he_gain_(layer, 1.0)  # type: ignore[arg-type]
+        for layer in (self.scale, self.image):
+            init_he_gain_(layer, 1.0)
+        if self.embedding is not None:
+            init_he_gain_(self.embedding, 1.0)
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """Generate images.

@@ -29,7 +29,7 @@ class Resampling(nn.Module):
         """Filter and keep every second pixel: [B, C, h, w] to [B, C, h / 2, w / 2], for even h and w."""
         return conv2d(x, self._kernel(x), stride=2, padding=1, groups=x.shape[1])
 
-    def blurred(self, x: Tensor, padding: int) -> Tensor:
+    def filtered(self, x: Tensor, padding: int) -> Tensor:
         """Filter maps [B, C, h, w] with zeros around them; the sides grow by 2 * padding - 3 pixels."""
         return conv2d(x, self._kernel(x), padding=padding, groups=x.shape[1])
 

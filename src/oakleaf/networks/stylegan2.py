@@ -78,7 +78,7 @@ class EqualConv(nn.Module):
             return conv2d(x, weight, self.bias, padding=self.kernel // 2)
         if self.kernel == 1:
             return conv2d(self.resampling.halved(x), weight, self.bias)
-        return conv2d(self.resampling.blurred(x, 2), weight, self.bias, stride=2)
+        return conv2d(self.resampling.filtered(x, 2), weight, self.bias, stride=2)
 
 
 class ModulatedConv(nn.Module):
@@ -121,7 +121,7 @@ class ModulatedConv(nn.Module):
         if self.resampling is None:
             x = conv2d(x, self.weight, padding=self.kernel // 2)
         else:
-            x = 4 * self.resampling.blurred(conv_transpose2d(x, self.weight.transpose(0, 1), stride=2), 1)
+            x = 4 * self.resampling.filtered(conv_transpose2d(x, self.weight.transpose(0, 1), stride=2), 1)
         if self.demodulate:
             squares = scale.square() @ self.weight.square().sum((2, 3)).T  # [B, outputs]
             x = x * (squares.float() + 1e-8).rsqrt()[:, :, None, None].to(x.dtype)
@@ -289,7 +289,7 @@ class Generator(nn.Module):
         self.blocks = nn.ModuleList(
             [SynthesisBlock(i, o, channels, style, s) for i, o, s in zip([0, *widths], widths, sizes)]
         )
-        self.layers = sum(len(block.convolutions) for block in self.blocks) + 1  # type: ignore[arg-type, misc]
+        self.layers = sum(len(block.convolutions) for block in self.blocks) + 1  # type: ignore[arg-type,misc]
         self.mixing, self.truncated_layers = mixing, truncated_layers
 
     def forward(self, z: Tensor, y: Tensor | None = None, truncation: Tensor | None = None) -> GeneratorOutput:
