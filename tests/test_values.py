@@ -251,6 +251,21 @@ def test_dark_sets_of_eight_bits_are_reported_and_clipped_values_counted(
     assert "4 pictures have values from 0 to 40, clipped to 0 to 20" in caplog.text
 
 
+@pytest.mark.parametrize("number", [3, 70])
+def test_a_picture_with_nan_is_named_or_skipped(number: int, tmp_path: Path) -> None:
+    for i in range(72):
+        values = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
+        np.save(tmp_path / f"{i:02}.npy", np.full_like(values, np.nan) if i == number else values)
+
+    def decoded(on_corrupt: Any) -> int:
+        options = ("center", "bilinear", on_corrupt, tmp_path / "cache")
+        return len(DecodedImages(Folder(tmp_path), None, 16, *options).read()[0])
+
+    assert decoded("skip") == 71
+    with pytest.raises(UserError, match=f"{number:02}.npy: .*NaN or infinite"):
+        decoded("error")
+
+
 @pytest.mark.parametrize("given", [(1, 0), (3, 3), (float("nan"), 1), (0, float("inf"))])
 def test_a_range_that_is_none_is_refused(given: tuple[float, float]) -> None:
     observed = Observed()

@@ -187,6 +187,9 @@ class _Inspection:
             try:
                 with reading(source.read(index)) as picture:
                     self._inspect(picture)
+            except UserError as error:
+                if on_corrupt == "error":
+                    raise UserError(f"{source.name(index)}: {error}") from error
             except UNREADABLE as error:
                 if on_corrupt == "error" and closely:
                     raise UserError(f"{source.name(index)}: can't be read ({error})") from error

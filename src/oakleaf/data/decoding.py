@@ -128,8 +128,9 @@ class _Decoder:
         """Decode one picture into `image`."""
         try:
             with reading(self.source.read(index)) as picture:
-                image[:] = self.resize(picture)
-                return Outcome(None, self._loses_colours(picture), _ends(picture, self.resize.range))
+                ends = _ends(picture, self.resize.range) if is_deep(picture) else None  # it refuses NaN
+                image[:] = self.resize(picture)  # decodes a large JPEG to a part, which is enough for its ends
+                return Outcome(None, self._loses_colours(picture), ends or _ends(picture, self.resize.range))
         except PictureTooSmall as error:
             return Outcome(Problem(f"{error}", error.advice))
         except OtherValues as error:
@@ -147,7 +148,11 @@ class _Decoder:
 
 
 def _ends(picture: Picture, range: ValueRange) -> tuple[float, float] | None:
-    """The smallest and the largest value of a picture, in the unit of the set's range."""
+    """The smallest and the largest value of a picture, in the unit of the set's range.
+
+    Raises:
+        UserError: a value is NaN or infinite.
+    """
     if is_deep(picture):
         values = array_of(picture, is_channels_last(picture))
         found, dtype = (float(values.min()), float(values.max())), str(values.dtype)
@@ -156,6 +161,8 @@ def _ends(picture: Picture, range: ValueRange) -> tuple[float, float] | None:
         found, dtype = (float(ends.min()), float(ends.max())), "uint8"
     else:
         return None
+    if not np.isfinite(found).all():
+        raise UserError("has a value that is NaN or infinite")
     low, high = range.ends(dtype)
     scale = (range.high - range.low) / (high - low)
     return range.low + (found[0] - low) * scale, range.low + (found[1] - low) * scale

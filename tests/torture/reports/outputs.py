@@ -279,7 +279,7 @@ def initial_weights(place: Path) -> Iterator[Check]:
     ended = run(place, "train", *DIGITS, "init=rt")
     yield Check("init=RUN", faults(ended, 1, "init"))
     yield Check(
-        "freeze", faults(run(place, "train", *DIGITS, "optim.discriminator.freeze=['layers.0.*']", "folder=f"), 0)
+        "freeze", faults(run(place, "train", *DIGITS, "optim.discriminator.freeze=['stages.0.*']", "folder=f"), 0)
     )
     ended = run(place, "train", *DIGITS, "optim.discriminator.freeze=['nope.*']")
     yield Check("freeze of nothing", faults(ended, 1, "nope"))

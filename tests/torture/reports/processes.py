@@ -217,9 +217,10 @@ def other_commands(place: Path) -> Iterator[Check]:
     import zipfile
 
     run(place, "train", *DIGITS, "folder=rt")
+    fill(place / "pictures", 2)
     outputs = {"sample": "samples", "evaluate": "rt/metrics.json", "export": "export", "translate": "translated"}
     for (number, code), (name, out) in zip(CODES.items(), outputs.items()):
-        more = ["input=rt"] if name == "translate" else []
+        more = ["input=pictures"] if name == "translate" else []
         trap = partial(signal_at, zipfile, "ZipFile", number)  # a checkpoint is one
         text = faults(run(place, name, "checkpoint=rt", *more, trap=trap), code, f"stopped by {number.name}")
         yield Check(f"{name}.py, reading its checkpoint", joined(text, none_left(place / out)))
