@@ -9,7 +9,7 @@ class Resampling(nn.Module):
     """A separable low-pass filter that halves, doubles or blurs maps.
 
     The filter is one depthwise convolution. On a CPU it takes a tenth of the time of a 3 x 3 convolution of 64
-    channels, and other forms of it are slower (docs/performance.md).
+    channels.
 
     Reference: Karras 2019, arXiv:1912.04958, appendix B; Zhang 2019, arXiv:1904.11486, for the filter.
     """
