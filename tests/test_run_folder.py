@@ -190,7 +190,7 @@ def phases() -> dict[str, tuple[Any, str]]:
     from oakleaf.data import Images
 
     return {
-        "composing": (main, "for_new_classes"),
+        "composing": (main, "for_hydra"),
         "importing torch": (train, "import_torch"),
         "building": (recipe, "validate"),
         "decoding": (cache, "_decode_all"),
@@ -202,10 +202,13 @@ def phases() -> dict[str, tuple[Any, str]]:
 
 @pytest.mark.parametrize("sent", SIGNALS)
 def test_every_signal_of_terminals_and_schedulers_ends_a_command(sent: signal.Signals) -> None:
-    handler = signal.getsignal(sent)
-    with pytest.raises(Interrupted, match=f"stopped by {sent.name}") as ended, handled_by(raise_interrupted):
-        os.kill(os.getpid(), sent)
-    assert ended.value.exit_code == 128 + sent and signal.getsignal(sent) == handler
+    outside = signal.signal(sent, signal.default_int_handler)  # under nohup SIGHUP is ignored
+    try:
+        with pytest.raises(Interrupted, match=f"stopped by {sent.name}") as ended, handled_by(raise_interrupted):
+            os.kill(os.getpid(), sent)
+        assert ended.value.exit_code == 128 + sent and signal.getsignal(sent) == signal.default_int_handler
+    finally:
+        signal.signal(sent, outside)
 
 
 def test_a_closed_terminal_is_ignored_under_nohup_and_by_the_decoding_processes() -> None:
