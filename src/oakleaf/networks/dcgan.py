@@ -191,7 +191,8 @@ class Discriminator(nn.Module):
         self.minibatch = MinibatchDiscrimination(features, minibatch) if minibatch else None
         features += minibatch
         self.score = nn.Linear(features + appended, 1)
-        self.projection = nn.Linear(classes, features, bias=False) if self.conditioning == "projection" else None
+        is_projected = self.conditioning == "projection"
+        self.projection = nn.Linear(classes, features, bias=False) if is_projected else None
         self.classes = nn.Linear(features, aux_classes) if aux_classes else None
         # also created without Q: without it, a seed would give other weights than in version 0.1
         code_hidden = _Layer(nn.Linear(features, 128, bias=bias), norm, 128, nn.LeakyReLU(slope))

@@ -31,6 +31,7 @@ from oakleaf.sampling.latents import latent_inputs
 
 Method = Literal["gp_gan", "gaussian_poisson", "poisson", "mixed", "feather", "copy"]
 CANDIDATES = 256  # latents of which the nearest begins an inversion
+BY_NETWORK: Method = "gp_gan"  # the method that takes its colours from a trained network
 METHODS: tuple[Method, ...] = ("gp_gan", "gaussian_poisson", "poisson", "mixed", "feather", "copy")
 
 
@@ -207,7 +208,7 @@ class Compositor:
     network: Network | None = None
 
     def __post_init__(self) -> None:
-        if self.method == "gp_gan" and self.network is None:
+        if self.method == BY_NETWORK and self.network is None:
             raise UserError("method=gp_gan: checkpoint= is missing, a run of model=gp_gan; or method=gaussian_poisson")
 
     def __call__(self, layers: Layers) -> Tensor:
@@ -225,7 +226,7 @@ class Compositor:
 
     def colours(self, source: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         """Return the colours of the coarsest level, [C, h, w]."""
-        if self.method == "gp_gan":
+        if self.method == BY_NETWORK:
             assert self.network is not None
             return resized(self.network(torch.lerp(target, source, mask)), (target.shape[1], target.shape[2]))
         inside = mask > 0.5
