@@ -33,7 +33,7 @@ def times(*factors: int | None) -> int | None:
 
 
 def divide(size: int | Sequence[int] | None, by: int) -> int | list[int] | None:
-    """Divide a size, one number or two, rounding down, to 1 at least; None, for a size that is not known yet, gives None."""
+    """Divide a size, one number or two, rounding down, to 1 at least; None, for an unknown size, gives None."""
     if size is None or isinstance(size, int):
         return size if size is None else max(1, size // by)
     return [max(1, side // by) for side in size]
