@@ -376,6 +376,7 @@ def test_names_that_are_logged_later_are_known(fit: Fit, caplog: pytest.LogCaptu
     assert "monitor=metric/fid has not been logged. Did you mean metric/fid-pixels?" in caplog.text
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_two_processes_stop_and_save_by_the_values_of_the_first(tmp_path: Path) -> None:
     from helpers.commands import command

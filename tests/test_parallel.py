@@ -99,8 +99,10 @@ def non_saturating(generator, critic, images: Tensor) -> None:
     ("options", "by_hand"),
     [
         (["loss=relativistic", *WITHOUT_NORM], relativistic),
-        (["loss=wasserstein_gp", "optim.generator.every=3", *WITHOUT_NORM], wasserstein_gp),
         (["trainer.sync_batchnorm=true"], non_saturating),
+        pytest.param(
+            ["loss=wasserstein_gp", "optim.generator.every=3", *WITHOUT_NORM], wasserstein_gp, marks=pytest.mark.long
+        ),
     ],
 )
 @pytest.mark.slow

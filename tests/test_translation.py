@@ -425,7 +425,7 @@ def test_an_unreadable_half_of_a_pair_takes_the_other_with_it(tmp_path: Path) ->
     assert (data.rows["image"][2].numpy() == third).all()
 
 
-@pytest.mark.parametrize("keep", ["device", "workers"])
+@pytest.mark.parametrize("keep", ["device", pytest.param("workers", marks=pytest.mark.long)])
 @pytest.mark.slow
 def test_unpaired_inputs_are_shuffled_independently_and_continue_over_epochs(
     fit: Fit, tmp_path: Path, keep: str
