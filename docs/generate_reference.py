@@ -18,7 +18,18 @@ from reference_tables import DATA_NEEDS, GROUPS, INTRODUCTIONS, LOGGED_NAMES
 
 from oakleaf.augment import consistency
 from oakleaf.builder.compose import compose_config
-from oakleaf.losses import conditioning_augmentation, lecam, likelihood, penalties, recognition, terms, translation
+from oakleaf.losses import (
+    conditioning_augmentation,
+    lecam,
+    likelihood,
+    orthogonal,
+    path_length,
+    penalties,
+    recognition,
+    self_supervision,
+    terms,
+    translation,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "conf"
@@ -270,6 +281,8 @@ def _terms(terms: Mapping[str, Any]) -> str:
     players: dict[str, list[str]] = {}
     for player, named in terms.items():
         for name, term in named.items():
+            if term is None:  # taken from the model that this one extends, and left out
+                continue
             players.setdefault(f"`{name}` ({short(term._target_)})", []).append(player)
     return "; ".join(f"{', '.join(who)}: {term}" for term, who in players.items())
 
@@ -293,6 +306,9 @@ def losses() -> str:
         lecam,
         consistency,
         recognition,
+        path_length,
+        orthogonal,
+        self_supervision,
     )
     return page(
         "losses",
@@ -454,7 +470,8 @@ def callbacks() -> str:
 
 def every_option() -> str:
     parts = [
-        _command(CONF / f"{name}.yaml") for name in ("train", "sample", "translate", "evaluate", "export", "theory")
+        _command(CONF / f"{name}.yaml")
+        for name in ("train", "sample", "translate", "evaluate", "export", "theory", "composite")
     ]
     return page(
         "options", *parts, section("options/trainer", option_table(options(CONF / "trainer/auto.yaml"), "trainer."))

@@ -9,13 +9,21 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from helpers.composing import FP32
+from helpers.composing import FP32, LONG
 from helpers.data import write_captioned_folder
 from helpers.training import Fit, built
 from oakleaf.builder.resolvers import register
 from oakleaf.config.paths import conf_dir
 from oakleaf.gan import GAN
 from oakleaf.report import run as report
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes long and repeats a guarantee that a shorter test has, unless OAKLEAF_LONG=1."""
+    if not LONG:
+        left_out = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
 
 
 @pytest.fixture(scope="session", autouse=True)

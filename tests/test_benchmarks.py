@@ -96,3 +96,41 @@ def test_batches_of_the_bare_loop_are_images_and_their_mirror_images(benchmark: 
     both = [image.float() / 127.5 - 1 for image in images] + [image.float().flip(2) / 127.5 - 1 for image in images]
     found = [[i for i, image in enumerate(both) if torch.allclose(image, row)] for row in batch]
     assert sorted(i % 8 for (i,) in found) == list(range(8))
+
+
+@pytest.mark.slow
+def test_the_runs_of_the_queue_compose(benchmark: Callable[[str], Any]) -> None:
+    queue = benchmark("run_queue")
+    entries = queue.entries()
+    assert len({entry.name for entry in entries}) == len(entries) > 5
+    for entry in entries:
+        assert entry.hours > 0 and entry.purpose
+        if entry.script:
+            assert (ROOT / entry.script[0]).is_file()
+        else:
+            composed(*entry.train, *queue.FIXED, folder="x")
+
+
+def test_the_queue_skips_what_is_done_and_writes_a_table(
+    benchmark: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = benchmark("run_queue")
+    (tmp_path / "runs.yaml").write_text("[{name: a, purpose: it, hours: 1, seeds: [0, 1, 2], train: [model=dcgan]}]")
+    (tmp_path / "zoo.md").write_text(f"before\n{queue.BEGIN}\nold\n{queue.END}\nafter\n")
+    for name, file in (("RUNS", "runs.yaml"), ("ROWS", "rows.json"), ("ZOO", "zoo.md")):
+        monkeypatch.setattr(queue, name, tmp_path / file)
+    (entry,) = queue.entries()
+    assert queue.missing(entry, queue.rows()) == [0, 1, 2]
+    row = {"name": "a", "purpose": "it", "command": " ".join(entry.command), "images": 1000, "core_hours": 0.5}
+    row |= {"commit": "c0ffee", "machine": {"processor": "CPU"}}
+    for seed, value in ((0, 2.0), (2, 4.0)):
+        scores = [{"name": "fid-classifier", "value": value, "baseline": 1.0, "better": "lower"}]
+        queue.merge([{**row, "seed": seed, "scores": scores}])
+    assert queue.missing(entry, queue.rows()) == [1]
+    longer = entry._replace(train=["model=dcgan", "max_images=5"])
+    assert queue.missing(longer, queue.rows()) == [0, 1, 2]  # another command
+    queue.render()
+    text = (tmp_path / "zoo.md").read_text()
+    assert "| it | 0, 2 | 1,000 | fid-classifier 3 +- 1.4 (1) | 1.0 | c0ffee |" in text
+    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+    assert "2 runs, 1.0 core-hours" in text

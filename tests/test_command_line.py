@@ -78,7 +78,7 @@ def test_the_answer_is_one_sentence(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_other_commands_answer_alike(tmp_path: Path) -> None:
-    for name in ("sample", "evaluate", "export", "translate", "theory"):
+    for name in ("sample", "evaluate", "export", "translate", "theory", "composite"):
         result = quick(name, "--count", "5", folder=tmp_path)
         assert is_one_sentence(result, tmp_path)
         assert result.stderr == "--count 5: options are written without dashes, count=5\n"
@@ -149,7 +149,7 @@ def test_help_shows_the_comments_of_the_yaml_files() -> None:
     assert set(OmegaConf.create(options)) >= {"seed", "data", "loss", "optim", "model", "trainer"}, "it is YAML"
 
 
-@pytest.mark.parametrize("name", ["sample", "translate", "evaluate", "export", "theory", "train"])
+@pytest.mark.parametrize("name", ["sample", "translate", "evaluate", "export", "theory", "composite", "train"])
 def test_help_names_only_the_groups_that_the_command_uses(name: str) -> None:
     shown = {
         line.partition(":")[0] for line in help_text(name).splitlines() if re.match(r"[a-z]+(/[a-z]+)?: \w+, \w+", line)

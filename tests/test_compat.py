@@ -42,6 +42,7 @@ def test_hydra_still_has_one_global_state_which_is_restored() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_torchmetrics_still_imports_matplotlib_and_the_patch_is_taken_back() -> None:
     code = (
         "import sys; from oakleaf import compat\n"

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Timer
 from torch import Tensor
 
 from helpers.composing import FP32, SMALL
-from helpers.marks import slow_except
+from helpers.marks import long_except, slow_except
 from helpers.training import Fit, built
 from oakleaf.callbacks.compiling import Compiling, _seconds_left
 from oakleaf.errors import UserError
@@ -25,16 +25,22 @@ SYSTEMS = [
     ["model=dcgan"],
     ["model=dcgan", "loss=wasserstein_gp"],
     ["model=dcgan", "loss=relativistic", "augment=noise"],  # drawn once for score and input gradient
-    ["model=dragan"],
     ["model=sngan", "loss=relativistic"],  # one step of the power iteration
     ["model=infogan"],
     ["model=cdcgan", "loss=hinge"],
-    ["model=dcgan", "loss=relativistic", "augment=ada_fixed", "augment.ops=[blit,geometry,colour,filter,noise,cutout]"],
     ["model=dcgan", "augment=ada"],
+    ["model=stylegan2", "model.game.generator.capacity=64", "model/condition=label"],  # R1 and path length
+    ["model=r3gan", "model.game.generator.capacity=64", "loss=relativistic_fd"],
+    ["model=sngan", "+loss/penalty=[lecam,consistency,latent_consistency]", "loss.penalties.lecam.start=0"],
+]
+EVERY_OPERATION = ["augment=ada_fixed", "augment.ops=[blit,geometry,colour,filter,noise,cutout]"]
+LONG_SYSTEMS = [
+    ["model=dcgan", "loss=relativistic", *EVERY_OPERATION],
+    ["model=dragan"],
     ["model=sngan", "augment=diffaugment"],
     ["model=dcgan", "augment=apa", "augment.p=0.5"],
     ["model=dcgan", "loss=top_k", "loss.objective.images=null"],
-    ["model=sngan", "+loss/penalty=[lecam,consistency,latent_consistency]", "loss.penalties.lecam.start=0"],
+    ["model=sagan", "loss=non_saturating"],
 ]
 
 
@@ -50,7 +56,9 @@ def iteration(module: GAN, player: str, batch: dict[str, Tensor]) -> tuple[float
     return total.item(), [g for g in gradients if g is not None]
 
 
-@pytest.mark.parametrize("overrides", slow_except(SYSTEMS[:1], SYSTEMS), ids=" ".join)
+@pytest.mark.parametrize(
+    "overrides", [*slow_except(SYSTEMS[:1], SYSTEMS), *long_except([], LONG_SYSTEMS)], ids=" ".join
+)
 def test_a_player_loss_is_one_graph_and_equals_the_eager_one(overrides: list[str], tmp_path: Path) -> None:
     module, data, _, _ = built(*FP32, *SMALL, *overrides, folder=tmp_path)
     data.prepare_data()

@@ -194,7 +194,7 @@ def test_each_image_is_in_its_place_whichever_process_decoded_it(tmp_path: Path,
     assert images.shape == (36, 3, 16, 16)
     assert (images == kept[:, None, None, None]).all()
     (entry,) = (tmp_path / "cache").iterdir()
-    assert sorted(file.name for file in entry.iterdir()) == ["images.npy", "kept.npy", "skipped.json"]
+    assert sorted(file.name for file in entry.iterdir()) == ["images.npy", "kept.npy", "notes.json", "skipped.json"]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 from helpers.composing import ROOT, choices
 from helpers.marks import slow_except
 from oakleaf.builder.compose import compose_config
+from oakleaf.cli.composite import quoted_place
 from oakleaf.cli.sample import quoted_seeds
 from oakleaf.config.validate import validate
 from oakleaf.errors import UserError
@@ -28,7 +29,7 @@ README = ROOT / "README.md"
 USER_PAGES = [README, *ROOT.glob("README.*.md"), *sorted((ROOT / "docs").rglob("*.md"))]  # their commands are tested
 PAGES = [*USER_PAGES, *(page for page in sorted(ROOT.glob("*.md")) if page not in USER_PAGES)]
 OPTION_PAGES = [page for page in USER_PAGES if page in (README, ROOT / "README.zh.md", ROOT / "docs/options.md")]
-COMMANDS = ("train", "sample", "evaluate", "translate", "export", "explore", "theory")
+COMMANDS = ("train", "sample", "evaluate", "translate", "export", "explore", "directions", "theory", "composite")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(rf"(?:^|\s)(?:(?:python )?({'|'.join(COMMANDS)})\.py|oakleaf-({'|'.join(COMMANDS)}))(?:\s|$)")
 OPTION = re.compile(r"'?(\+|\+\+)?[a-z_0-9/.@]+=[^ A-Z$]|'?~[a-z_0-9/.@]+'?$")
@@ -166,7 +167,7 @@ def test_commands_in_the_docs_compose(line: str) -> None:
         pytest.skip("the folder is the user's own")
     flags = [word for word in words if word.startswith("-")]
     assert set(flags) <= {"-m", "--multirun", "--help"}, SHOWN_COMMANDS[line]
-    overrides = [quoted_seeds(word) for word in words if not word.startswith("-")]
+    overrides = [quoted_place(quoted_seeds(word)) for word in words if not word.startswith("-")]
     for run in single_runs(overrides, multirun=bool({"-m", "--multirun"} & set(flags))):
         check(found[1] or found[2], tuple(run))
 

@@ -17,7 +17,7 @@ import torch
 from helpers.commands import quick
 from helpers.composing import FP32, ROOT, SMALL, composed
 from helpers.disk import full_disk
-from helpers.marks import slow_except
+from helpers.marks import long_except
 from helpers.training import built
 from oakleaf.errors import UserError
 from oakleaf.runtime.checkpoint_io import AtomicCheckpointIO, newest_checkpoint, read_checkpoint
@@ -33,7 +33,7 @@ def same_weights(a: Path, b: Path) -> bool:
 
 @pytest.mark.parametrize(
     ("sent", "code"),
-    slow_except([(signal.SIGTERM, 143)], [(signal.SIGTERM, 143), (signal.SIGUSR1, 138), (signal.SIGINT, 130)]),
+    long_except([(signal.SIGTERM, 143)], [(signal.SIGTERM, 143), (signal.SIGUSR1, 138), (signal.SIGINT, 130)]),
 )
 def test_a_signal_ends_the_run_with_a_checkpoint_and_its_exit_code(
     sent: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -50,7 +50,7 @@ def test_changed_pictures_are_refused_by_resume_and_said_by_the_others(folder: P
     write_pictures(folder / "set", ("cat", "dog"), 2, start=100)
     refused = quick("train", *COMMANDS["train"], folder=folder)
     assert refused.returncode == 1 and refused.stderr.startswith(CHANGED)
-    assert "a resumed run keeps its data, and a run on other data is a new one: folder=FOLDER" in refused.stderr
+    assert "a resumed run keeps its data, and a run on other data is a new one: init=RUN" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
     assert (folder / "run" / "checkpoints" / "last.ckpt").read_bytes() == before
     evaluated = quick("evaluate", *COMMANDS["evaluate"], folder=folder)

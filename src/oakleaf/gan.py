@@ -253,12 +253,13 @@ class GAN(LightningModule):
         """Compute the player's losses and the gradients of their sum, averaged over all processes.
 
         With `accumulate`, the batch is divided into micro-batches one after the other. Each micro-batch counts by its
-        share of the images, so the losses and gradients are the means over the whole batch.
+        share of the images, so the losses and gradients are the means over the whole batch. With `repeat`, the batch is
+        repeated first.
         """
         self._require_gradients(name)
         losses: Losses = {}
         diagnostics: Losses = {}
-        for micro_batch, share in micro_batches(batch, player.accumulate):
+        for micro_batch, share in micro_batches(repeated(batch, player.repeat), player.accumulate):
             found, diagnostics = self._losses(name, player, micro_batch)
             found = {key: loss * share for key, loss in found.items()} if share < 1 else found
             self._backward(name, found)
@@ -422,6 +423,11 @@ class GAN(LightningModule):
         inputs = {name: value.to(self.dtype) if value.is_floating_point() else value for name, value in batch.items()}
         with self.ema_scope(ema) as game:
             return (generate(game, inputs) if generate else game.generate(inputs)).float()
+
+
+def repeated(batch: Batch, count: int) -> Batch:
+    """Repeat the rows of a batch `count` times, one after the other."""
+    return {name: torch.cat([rows] * count) for name, rows in batch.items()} if count > 1 else batch
 
 
 def micro_batches(batch: Batch, count: int) -> Iterator[tuple[Batch, float]]:

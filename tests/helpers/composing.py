@@ -41,8 +41,13 @@ def input_options(model: str) -> list[str]:
     file = ROOT / "conf/model" / f"{model}.yaml"
     if "data.input_channels" not in file.read_text():
         return []
-    kind = "masked" if "networks.context_encoder" in file.read_text() else "edges"
+    text = file.read_text()
+    made = {"networks.context_encoder": "masked", "data/input=pasted": "pasted", "data/input=turned": "turned"}
+    kind = next((kind for mark, kind in made.items() if mark in text), "edges")
     options = [f"data/input={kind}", "data.size=32"]
+    if "frozen.features" in file.read_text():  # trained before the first iteration, here for a moment
+        training = "model.frozen.features.training"
+        options += [f"{training}.images=64", f"{training}.epochs=1", f"{training}.width=4", f"{training}.features=8"]
     for player in ("generator", "discriminator"):
         node, path = OmegaConf.load(file).game[player], f"model.game.{player}"
         if "network" in node:

@@ -10,7 +10,7 @@ from hydra.utils import get_class
 from PIL import Image
 from torch import Tensor
 
-from helpers.composing import FP32, composed
+from helpers.composing import FP32, ROOT, SMALL, composed
 from helpers.training import built
 from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.image_grid import to_bytes
@@ -45,17 +45,22 @@ def write_captioned_folder(root: Path) -> Path:
 def condition_options(model: str, captions: Path) -> list[str]:
     """Return the overrides for data that hold what the model's condition reads.
 
-    The list is empty where digits, the default, hold it. The second stage of StackGAN gets a trained first stage.
+    The list is empty where digits, the default, hold it. The second stage of StackGAN gets a trained first stage, and
+    networks that are trained on the data are trained on few images.
     """
     key, has_first_stage = _condition(model)
+    frozen = composed(f"model={model}").model.get("frozen") or {}
+    quick = [f"model.frozen.{name}.training.images=1280" for name, node in frozen.items() if "training" in node]
     root = f"data.root={captions}"
+    if "model.frozen.generator" in (ROOT / "conf/model" / f"{model}.yaml").read_text():
+        return [f"model.frozen.generator.checkpoint={small_generator(captions)}"]
     small = ["model.game.generator.width=8", "model.game.discriminator.width=8"]
     if has_first_stage:
         small += [f"model.frozen.stage1.checkpoint={first_stage(captions)}"]
     return {
         "features": ["data=emoji_tags", root, "data.pixels=16", "data.width=8", "data.least=1"],
         "caption": ["data=emoji_captions", root, f"data.size={32 if has_first_stage else 16}", *small],
-    }.get(key, [])
+    }.get(key, []) + quick
 
 
 @functools.cache
@@ -74,6 +79,15 @@ def first_stage(captions: Path) -> Path:
     if not run.is_dir():
         options = ["model=stackgan", *condition_options("stackgan", captions), "data.batch_size=8", "max_images=16"]
         module, data, trainer, _ = built(*FP32, *options, folder=run)
+        trainer.fit(module, datamodule=data)
+    return run
+
+
+def small_generator(folder: Path) -> Path:
+    """Return the folder of a DCGAN on digits that has seen 16 images; it is trained on the first call."""
+    run = folder / "generator"
+    if not run.is_dir():
+        module, data, trainer, _ = built(*FP32, *SMALL, "max_images=16", folder=run)
         trainer.fit(module, datamodule=data)
     return run
 

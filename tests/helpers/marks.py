@@ -1,4 +1,4 @@
-"""Mark most values of a parametrised test as slow."""
+"""Mark most values of a parametrised test as slow, or as long."""
 
 from collections.abc import Container, Iterable
 from typing import Any
@@ -14,6 +14,16 @@ def slow_except(kept: Container[Any], values: Iterable[Any]) -> list[Any]:
         values: all values; one of several arguments is a tuple.
     """
     return [value if value in kept else pytest.param(*_arguments(value), marks=pytest.mark.slow) for value in values]
+
+
+def long_except(kept: Container[Any], values: Iterable[Any]) -> list[Any]:
+    """Return the values as parameters; those that are not kept run only with OAKLEAF_LONG=1.
+
+    Args:
+        kept: values that belong to the full suite, too.
+        values: all values; one of several arguments is a tuple.
+    """
+    return [value if value in kept else pytest.param(*_arguments(value), marks=pytest.mark.long) for value in values]
 
 
 def _arguments(value: Any) -> tuple[Any, ...]:

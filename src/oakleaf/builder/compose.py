@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from oakleaf import compat
 from oakleaf.builder.resolvers import register
-from oakleaf.config.overrides import for_new_classes, name_classes
+from oakleaf.config.overrides import for_hydra, name_classes
 from oakleaf.config.paths import conf_dir
 
 
@@ -24,7 +24,7 @@ def compose_config(name: str, overrides: Sequence[str] = (), with_hydra: bool = 
     """
     register()
     with compat.second_hydra(), initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = compose(name, overrides=for_new_classes(overrides), return_hydra_config=with_hydra)
+        config = compose(name, overrides=for_hydra(overrides), return_hydra_config=with_hydra)
     if name_classes(overrides):
         from oakleaf.builder.replace import drop_replaced_options  # imports torch
 

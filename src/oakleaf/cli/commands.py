@@ -45,6 +45,16 @@ def explore() -> None:
     run("explore")
 
 
+def composite() -> None:
+    """`python composite.py`."""
+    run("composite")
+
+
+def directions() -> None:
+    """`python directions.py`."""
+    run("directions")
+
+
 def run(name: str) -> None:
     """Run the `main` of `oakleaf.cli.<name>`. The signals of `oakleaf.runtime.signals` end it wherever it is.
 

@@ -34,14 +34,16 @@ def explore(config: DictConfig) -> None:
     from oakleaf.builder.load import gan_from_checkpoint
     from oakleaf.config.types import PositiveInt
     from oakleaf.config.validate import validate
-    from oakleaf.runtime.checkpoint_io import read_checkpoint
+    from oakleaf.runtime.checkpoint_io import checkpoint_path, read_checkpoint
     from oakleaf.sampling.explorer import Explorer
+    from oakleaf.sampling.named_directions import file_of, load
 
     options: Any = OmegaConf.to_container(config, resolve=True)
     fixed = {"checkpoint": str, "device": str, "host": str, "port": int, "directions": PositiveInt, "open": bool}
     validate(options, fixed={"": fixed})
     module = gan_from_checkpoint(read_checkpoint(options["checkpoint"])).to(resolve_device(options["device"]))
-    explorer = Explorer(module, options["directions"])
+    file = file_of(checkpoint_path(options["checkpoint"]))
+    explorer = Explorer(module, options["directions"], load(file) if file.is_file() else ())
     log.info("computing %d principal directions", explorer.count)
     _ = explorer.directions
     page(explorer).launch(
@@ -72,7 +74,7 @@ def page(explorer: Any) -> Any:
                 image = gr.Image(label="image", format="png", type="pil", interactive=False)
                 message = gr.Markdown()
             with gr.Column():
-                sliders = [_direction(explorer, number) for number in range(explorer.count)]
+                sliders = [gr.Slider(-REACH, REACH, 0.0, step=0.1, label=label) for label in explorer.labels]
                 reset = gr.Button("reset directions")
         inputs = [seed, condition, truncation, other, weight, ema, *sliders]
 
@@ -94,13 +96,6 @@ def _condition(explorer: Any) -> Any:
         choices = [("that of the seed", ""), *((name, str(number)) for number, name in enumerate(explorer.classes))]
         return gr.Dropdown(choices, value="", label="class")
     return gr.Textbox("", label="text (empty: that of the seed)", visible=explorer.takes_text)
-
-
-def _direction(explorer: Any, number: int) -> Any:
-    import gradio as gr
-
-    share = float(explorer.directions.shares[number])
-    return gr.Slider(-REACH, REACH, 0.0, step=0.1, label=f"direction {number + 1} ({share:.0%} of the change)")
 
 
 def _draw(

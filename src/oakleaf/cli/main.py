@@ -21,7 +21,7 @@ from oakleaf.cli.error_messages import WithoutHome, error_message, one_line_text
 from oakleaf.cli.flags import HELP, WITH_VALUE, argparse_raises, check_flags, composing_arguments
 from oakleaf.cli.help import help_text
 from oakleaf.cli.quoting import quote_argument
-from oakleaf.config.overrides import for_new_classes, name_classes
+from oakleaf.config.overrides import for_hydra, name_classes
 from oakleaf.config.paths import conf_dir
 from oakleaf.errors import UserError
 from oakleaf.runtime.run_dir import OUTPUTS
@@ -42,7 +42,7 @@ def run_command(name: str, task: Task) -> None:
     register()
     logging.raiseExceptions = False  # a full disk loses a line of the log file, without a traceback
     sys.argv[1:] = [one if before in WITH_VALUE else quote_argument(one) for before, one in pairwise(sys.argv)]
-    sys.argv[1:] = for_new_classes(sys.argv[1:])
+    sys.argv[1:] = for_hydra(sys.argv[1:])
     with compat.hydra_raises_errors() as users_value, argparse_raises():
         job = _Job(name, task, users_value)
         try:

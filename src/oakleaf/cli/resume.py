@@ -17,17 +17,21 @@ log = logging.getLogger(__name__)
 Content = dict[str, Any]
 
 
-def check_run_dir(resume: str | None, folder: Path, requested: str | None) -> None:
+def check_run_dir(resume: str | None, folder: Path, requested: str | None, init: str | None = None) -> None:
     """Check that a run may write into its folder.
 
     Args:
         resume: the option resume=.
         folder: the run's folder.
         requested: the option folder=.
+        init: the option init=.
 
     Raises:
-        UserError: a resumed run was given another folder, or a new run would overwrite an old one.
+        UserError: a run is resumed and initialised, a resumed run was given another folder, or a new run would
+            overwrite an old one.
     """
+    if init and resume not in (None, "auto"):
+        raise UserError(f"init={init} starts a new run, and resume= continues one; give one of them")
     if requested and Path(str(requested)).expanduser().absolute() != folder.absolute():
         raise UserError(f"folder={requested}: a resumed run stays in its own folder, {relative_to_cwd(folder)}")
     if resume is None and (folder / LAST).exists():
@@ -70,7 +74,10 @@ def check_data(content: Content, data: Any) -> None:
 
     check_classes(content, data)
     if changed := changed_data(content, data):
-        raise UserError(f"{changed}; a resumed run keeps its data, and a run on other data is a new one: folder=FOLDER")
+        raise UserError(
+            f"{changed}; a resumed run keeps its data, and a run on other data is a new one: init=RUN begins it with "
+            "these weights"
+        )
 
 
 def resumed_config(
@@ -99,6 +106,11 @@ def resumed_config(
             raise UserError(f"resume= keeps the run's own {key}: single values may change, a new {key} is a new run")
         elif key in ("data.size", "data.channels"):
             raise UserError(f"resume= keeps the run's own {key}: its networks were made for it")
+        elif _changes_networks(config_of_run, key, override.value()):
+            raise UserError(
+                f"resume= keeps the run's own networks, which {key} would change: init=RUN begins a new run with their "
+                "weights"
+            )
         elif key not in groups and key != "resume":
             OmegaConf.update(config_of_run, key, override.value(), force_add=True)
             if key == "seed":
@@ -106,6 +118,17 @@ def resumed_config(
     if "dataset" not in config_of_run.data and not any(override.startswith("data.classes=") for override in changed):
         config_of_run.data.classes = None  # read from the data again, and compared with the checkpoint's
     return config_of_run  # type: ignore[no-any-return]
+
+
+def _changes_networks(config_of_run: DictConfig, key: str, value: Any) -> bool:
+    """Whether an override gives a part of the model that is a network, a prior or a condition another value."""
+    parts = key.split(".")
+    depth = {"model.game": 3, "model.critics": 4}.get(".".join(parts[:2]))
+    node = OmegaConf.select(config_of_run, ".".join(parts[:depth])) if depth and len(parts) >= depth else None
+    if parts[2:3] == ["terms"] or not isinstance(node, DictConfig) or "_target_" not in node:
+        return False
+    old = OmegaConf.select(config_of_run, key)
+    return bool((OmegaConf.to_container(old, resolve=True) if OmegaConf.is_config(old) else old) != value)
 
 
 def _is_same_choice(config: DictConfig, config_of_run: DictConfig, group: str, choice: Any) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from oakleaf.cli.frozen import with_frozen_networks
 from oakleaf.cli.hardware import import_torch, resolve_device
 from oakleaf.cli.main import run_command
 from oakleaf.cli.real_data import real_data
@@ -15,6 +16,8 @@ from oakleaf.runtime.run_dir import make_output_dir
 log = logging.getLogger(__name__)
 
 SEEDS = "seeds="
+EDIT = "mode=edit takes it"
+PROJECT = "mode=project, ages and ppgn take it, and sample.py latents= the latents that mode=project writes"
 
 
 def main() -> None:
@@ -41,21 +44,21 @@ def sample(config: DictConfig) -> None:
     import_torch()
     from oakleaf.builder.instantiate import instantiate_allowed
     from oakleaf.builder.load import gan_from_checkpoint
-    from oakleaf.runtime.checkpoint_io import read_checkpoint
+    from oakleaf.runtime.checkpoint_io import checkpoint_path, read_checkpoint
     from oakleaf.sampling.sampler import Sampler
 
-    options: Any = OmegaConf.to_container(config, resolve=True)
+    options: Any = OmegaConf.to_container(with_frozen_networks(config, "mode.frozen"), resolve=True)
     _validate(options)
     content = read_checkpoint(options["checkpoint"])
     module = gan_from_checkpoint(content).to(resolve_device(options["device"]))
     mode = instantiate_allowed(options["mode"])
-    mode.truncation = options["truncation"]
+    mode.truncation, mode.checkpoint = options["truncation"], checkpoint_path(options["checkpoint"])
     mode.set_data(lambda: real_data(content, options["split"], options["root"])[0])
     chosen = {key: options[key] for key in ("seed", "condition", "ema", "captions")}
     sampler = Sampler(module, mode, content["hyper_parameters"]["data"], **chosen)
     out = make_output_dir(options["out"])
     files = sampler.write(out, _formats(options.get("format")))
-    files += [sampler.draw_grid(out, _true_modes(content)), *sampler.draw_animation(out)]
+    files += [sampler.draw_grid(out, _true_modes(content)), *sampler.draw_animation(out), *mode.save(out)]
     height, width = sampler.size
     log.info("%s images of %d x %d: %s", f"{sampler.count:,}", height, width, ", ".join(files))
 
@@ -94,11 +97,18 @@ def _validate(options: Any) -> None:
     texts: dict[str, Any] = {"checkpoint": str, "out": str, "device": str, "split": str | None, "root": str | None}
     numbers = {"count": PositiveInt, "seed": int, "condition": NonNegativeInt | str | None, "ema": bool, "mode": Any}
     chosen = {"seeds": str | int | list[int] | None, "latents": str | None, "format": Any, "captions": bool}
-    chosen |= {"truncation": Truncation | None}
+    chosen |= {"truncation": Truncation | None, "picture": str | None}
+    chosen |= {"direction": str | list[str] | None}
     validate(options, fixed={"": {**texts, **numbers, **chosen}})
-    given = [key for key in ("seeds", "latents") if options[key] is not None]
-    if given and given[0] not in options["mode"]:
-        raise UserError(f"{given[0]}=: only mode=grid takes it; this mode chooses its latents by seed=")
+    takers = {
+        "seeds": "only mode=grid takes it",
+        "latents": "this mode takes none",
+        "picture": PROJECT,
+        "direction": EDIT,
+    }
+    for key, taken in takers.items():
+        if options[key] is not None and key not in options["mode"]:
+            raise UserError(f"{key}=: {taken}; this mode chooses its latents by seed=")
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def train_in(folder: Path, config: DictConfig, overrides: Sequence[str], groups:
         The module, and the signal that ended the run early or 0.
     """
     run_report.check_status_is_alone(config)
-    check_run_dir(config.resume, folder, config.folder)
+    check_run_dir(config.resume, folder, config.folder, config.init.checkpoint)
     import_torch(config)  # seconds; from here on torch and Lightning are used
     from oakleaf.runtime.nonfinite import TrainingDiverged
 
@@ -95,12 +95,15 @@ def fit(folder: Path, config: DictConfig, overrides: Sequence[str], checkpoint: 
     from oakleaf.builder.build import build
     from oakleaf.builder.load import load_weights
     from oakleaf.builder.trainer import build_trainer
+    from oakleaf.cli.init import initialize
     from oakleaf.runtime.distributed import end_processes
 
     module, data, recipe = build(config)
     if content:
         check_data(content, data)
         load_weights(module, content)
+    elif recipe.get("init", {}).get("checkpoint"):
+        initialize(module, data, recipe["init"])
     if run_report.is_complete(module, recipe["folder"]):
         return module, 0
     if is_first_process():

@@ -1,12 +1,13 @@
 """A condition that is computed from the image itself by a frozen network."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from oakleaf.conditioning.condition import STORED_PICTURES, Condition, random_rows
-from oakleaf.config.types import PositiveInt, Size, height_width
+from oakleaf.config.types import NonNegativeFloat, PositiveInt, Size, height_width
 from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.errors import UserError
 from oakleaf.frozen.network import FrozenNetwork
@@ -25,8 +26,12 @@ class Code(Condition):
         size: of the images, in pixels.
         layer: the layer whose flattened output is y; null: the embedding.
         width: the length of y; null: that of the layer. Generators need it in their configuration.
+        noise: Gaussian noise during the training of the generator: on the `image`, on the output of layers by their
+            names, and on the `code`. Each number is the noise's standard deviation as a share of the root mean square
+            of the values that it is added to. null: none.
 
-    Reference: Nguyen 2016 (PPGN), arXiv:1612.00005, section 3.4; Dosovitskiy 2016, arXiv:1602.02644.
+    Reference: Nguyen 2016 (PPGN), arXiv:1612.00005, section 3.4, with noise; section 3.5, without; Dosovitskiy 2016,
+    arXiv:1602.02644.
     """
 
     key = "image"
@@ -39,9 +44,10 @@ class Code(Condition):
         size: Size,
         width: PositiveInt,
         layer: str | None = None,
+        noise: dict[str, NonNegativeFloat] | None = None,
     ) -> None:
         super().__init__()
-        self.name, self.layer, self.width = network, layer, width
+        self.name, self.layer, self.width, self.noise = network, layer, width, dict(noise or {})
         self._network: tuple[FrozenNetwork, ...] = ()  # a tuple, so that it is no submodule of this one
         pictures = torch.zeros(STORED_PICTURES, channels, *height_width(size), dtype=torch.uint8)
         self.register_buffer("stored_rows", pictures)
@@ -68,7 +74,19 @@ class Code(Condition):
         if "code" in batch:
             return batch["code"]
         with torch.no_grad():
-            return self.encode(batch[self.key])
+            images = batch[self.key]
+            return self.encode_noisy(images) if self.training and self.noise else self.encode(images)
+
+    def encode_noisy(self, images: Tensor) -> Tensor:
+        """Return the codes [B, width] of images [B, C, H, W], with `noise` on images, layers and codes."""
+        share = self.noise.get
+        layers = [name for name in self.noise if name not in ("image", "code")]
+        hooks = [self.network.layer(name).register_forward_hook(_noise_hook(self.noise[name])) for name in layers]
+        try:
+            return with_noise(self.encode(with_noise(images, share("image", 0.0))), share("code", 0.0))
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def encode(self, images: Tensor) -> Tensor:
         """Return the codes [B, width] of images [B, C, H, W] in [-1, 1], differentiably.
@@ -98,5 +116,15 @@ class Code(Condition):
         rows = random_rows(data.count, STORED_PICTURES)
         self.stored_rows.copy_(to_bytes(data.batch(rows)[self.key]))
 
-    def preview(self, batch: Mapping[str, Tensor]) -> Tensor:
-        return batch[self.key]
+    def preview(self, batch: Mapping[str, Tensor]) -> Tensor | None:
+        return batch.get(self.key)  # there is no image where the code is given
+
+
+def with_noise(values: Tensor, share: float) -> Tensor:
+    """Add Gaussian noise whose standard deviation is a share of the root mean square of the values [B, ...]."""
+    return values + share * values.square().mean().sqrt() * torch.randn_like(values) if share else values
+
+
+def _noise_hook(share: float) -> Callable[[Any, Any, Tensor], Tensor]:
+    """Return a forward hook that adds noise to a layer's output."""
+    return lambda _, __, output: with_noise(output, share)

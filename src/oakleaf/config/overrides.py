@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 TARGET = "._target_"
+NEW_NODE = re.compile(r"[\w.]+=\s*\{\s*_target_\s*:")  # no `+` before it
 DATA_CLASSES = ("data._target_", "data.dataset._target_")
 
 
@@ -12,11 +13,21 @@ def name_classes(overrides: Sequence[str]) -> bool:
     return any("_target_" in override for override in overrides)
 
 
+def for_hydra(overrides: Sequence[str]) -> list[str]:
+    """Return overrides in the form that Hydra needs: `for_new_classes`, and `init=RUN` as `init.checkpoint=RUN`.
+
+    Args:
+        overrides: as on the command line; flags among them are left as they are.
+    """
+    return for_new_classes([re.sub(r"^init=(?!\{)", "init.checkpoint=", override) for override in overrides])
+
+
 def for_new_classes(overrides: Sequence[str]) -> list[str]:
     """Return overrides that fit the classes that they name.
 
     Where an override names a class, `model.game.generator._target_=mine.G`, the further ones for the same node may set
-    options that the class before did not have: they are written with `++`, which Hydra takes for old and new keys. The
+    options that the class before did not have: they are written with `++`, which Hydra takes for old and new keys. So
+    is `model.game.generator={_target_: mine.G, blocks: 8}`. The
     options of a class are checked against its signature later. A class of data gets its name as that of the data, as
     the run's folder is called after it, unless `data.name` is given.
 
@@ -27,15 +38,16 @@ def for_new_classes(overrides: Sequence[str]) -> list[str]:
     nodes = [key.removesuffix(TARGET) for key in keys if key.endswith(TARGET)]
     named = [override.partition("=")[2] for override, key in zip(overrides, keys) if key in DATA_CLASSES]
     result = [
-        f"++{override.lstrip('+')}" if not key.endswith(TARGET) and _is_below(key, nodes) else override
+        f"++{override.lstrip('+')}" if _is_below(key, nodes) or NEW_NODE.match(override) else override
         for override, key in zip(overrides, keys)
     ]
-    name = named[-1].strip("'\"").rpartition(".")[2] if named else ""
-    return [*result, f"++data.name={name}"] if name.isidentifier() and "data.name" not in keys else result
+    name = named[-1].strip("'\"") if named else ""
+    is_one = re.fullmatch(r"[\w.]+", name) and "data.name" not in keys
+    return [*result, f"++data.name={name.rpartition('.')[2]}"] if is_one else result
 
 
 def _is_below(key: str, nodes: Sequence[str]) -> bool:
-    return any(key.startswith(f"{node}.") for node in nodes)
+    return not key.endswith(TARGET) and any(key.startswith(f"{node}.") for node in nodes)
 
 
 def quote(value: object) -> str:

@@ -19,7 +19,7 @@ Fixed = Mapping[str, Mapping[str, Any]]  # by dotted key of a mapping without a 
 
 TRAIN_KEYS: Fixed = {  # the mappings of conf/train.yaml that are not the arguments of a class
     "": dict.fromkeys(("data", "loss", "optim", "model", "nonfinite", "trainer", "callbacks", "logger", "sweep"), Any)
-    | dict.fromkeys(("augment", "module", "schedules"), Any)
+    | dict.fromkeys(("augment", "module", "schedules", "init"), Any)
     | {
         "seed": int,
         "max_images": PositiveInt | None,
@@ -30,6 +30,7 @@ TRAIN_KEYS: Fixed = {  # the mappings of conf/train.yaml that are not the argume
     }
     | {"compile": bool | Literal["auto", "cuda_graphs"], "profile": bool},
     "nonfinite": {"max_consecutive": PositiveInt, "max_rollbacks": NonNegativeInt},
+    "init": {"checkpoint": str | None, "players": list[str] | None, "ema": bool},
     "model": {"name": str, "game": Any, "critics": Any, "frozen": Any},
     "sweep": {
         "metric": str | list[str],

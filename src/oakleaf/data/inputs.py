@@ -4,15 +4,16 @@ The generator learns the way back: from grey to colour, from edges to a photogra
 from an image with a missing part to a complete one.
 """
 
+import math
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import conv2d, interpolate, pad
+from torch.nn.functional import conv2d, grid_sample, interpolate, pad
 
-from oakleaf.config.types import PositiveFloat, PositiveInt
+from oakleaf.config.types import NonNegativeFloat, PositiveFloat, PositiveInt
 from oakleaf.data.decoding import UNREADABLE
 from oakleaf.data.pictures import to_8bit
 from oakleaf.errors import UserError
@@ -173,6 +174,111 @@ class Masked:
         missing_rows = (rows >= top) & (rows < top + block_height)  # [B, height]
         missing_columns = (columns >= left) & (columns < left + block_width)  # [B, width]
         return (missing_rows[:, :, None] & missing_columns[:, None, :])[:, None]
+
+
+class Pasted:
+    """The image with a part of itself pasted in whose colours are changed, as a naive composite of two photographs.
+
+    The part is changed as a whole: saturation, gamma, a gain for each channel and an offset for each channel, drawn
+    uniformly for each image. The target is the image itself, so the right colours of the part are known. The published
+    data have two photographs of one scene in place of the change of colours.
+
+    Args:
+        region: what is pasted: "centre", the middle half of each side, as published; "block", "half" or a mask as for
+            `Masked`.
+        saturation: its lowest and highest factor.
+        gamma: its lowest and highest exponent.
+        gain: the lowest and highest factor of a channel.
+        offset: the largest change of a channel, where values are in [0, 1].
+
+    Reference: Wu 2017 (GP-GAN), arXiv:1703.07195, section 3.1, and the authors' dataset.py.
+    """
+
+    def __init__(
+        self,
+        region: str = "centre",
+        saturation: tuple[float, float] = (0.5, 1.3),
+        gamma: tuple[float, float] = (0.7, 1.4),
+        gain: tuple[float, float] = (0.6, 1.4),
+        offset: NonNegativeFloat = 0.1,
+    ) -> None:
+        self.masked = Masked(region)
+        self.saturation, self.gamma, self.gain, self.offset = saturation, gamma, gain, offset
+
+    def channels(self, image: int) -> int:
+        return image
+
+    def __call__(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        part = self.masked.missing(len(image), image.shape[2], image.shape[3], generator, image.device)
+        return torch.where(part, self.recoloured(image, generator), image)
+
+    def recoloured(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """Return images [B, C, H, W] in [-1, 1] with other colours."""
+        ranges = (self.saturation, self.gamma, self.gain, (-self.offset, self.offset))
+        widths = (1, 1, image.shape[1], image.shape[1])  # numbers for each image
+        saturation, gamma, gain, offset = (
+            (low + (high - low) * torch.rand(len(image), width, 1, 1, generator=generator)).to(
+                image.device, image.dtype, non_blocking=True
+            )
+            for (low, high), width in zip(ranges, widths)
+        )
+        colours = torch.lerp(luminance(image), image, saturation).add(1).div(2).clamp(min=0)
+        return (gain * colours**gamma + offset).clamp(0, 1) * 2 - 1
+
+
+class Turned:
+    """The face of the image turned to the side, as if the picture were on a cylinder: its left half stays visible.
+
+    A point x of the turned face, in radii from its centre, shows the frontal face's point sin(arcsin x - yaw), a little
+    higher or lower where the depth changes. What lies more than `limit` round the cylinder shows the colour of its
+    edge. The pairs are exact at any yaw. A cylinder has no nose, and the hair turns as if it were skin.
+
+    Args:
+        yaw: the lowest and highest angle, in degrees; one is drawn for each image.
+        radius: of the cylinder, as a share of the picture's width.
+        centre: x and y of the middle between the eyes, as shares of the sides.
+        depth: how much y is scaled with the depth.
+        limit: in degrees.
+
+    Raises:
+        UserError: the angles are not in order, or not from 0 to 90.
+
+    Reference: the stand-in for the pairs of Huang 2017 (TP-GAN), arXiv:1704.04086, which are photographs.
+    """
+
+    def __init__(
+        self,
+        yaw: tuple[NonNegativeFloat, NonNegativeFloat] = (15.0, 90.0),
+        radius: PositiveFloat = 0.3,
+        centre: tuple[float, float] = (0.5, 0.45),
+        depth: NonNegativeFloat = 0.06,
+        limit: PositiveFloat = 80.0,
+    ) -> None:
+        if not 0 <= yaw[0] <= yaw[1] <= 90:
+            raise UserError(f"data.input.yaw={list(yaw)}: give the lowest and the highest angle, from 0 to 90 degrees")
+        self.yaw, self.radius, self.centre, self.depth, self.limit = yaw, radius, centre, depth, math.radians(limit)
+
+    def channels(self, image: int) -> int:
+        return image
+
+    def __call__(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        low, high = self.yaw
+        yaw = torch.deg2rad(low + (high - low) * torch.rand(len(image), 1, 1, generator=generator))
+        return self.turned(image, yaw.to(image.device, image.dtype, non_blocking=True))
+
+    def turned(self, image: Tensor, yaw: Tensor) -> Tensor:
+        """Turn images [B, C, H, W] by angles [B, 1, 1] in radians."""
+        height, width = image.shape[2:]
+        rows, columns = (
+            (torch.arange(side, device=image.device, dtype=image.dtype) + 0.5) / side for side in (height, width)
+        )
+        x, y = (columns - self.centre[0]) / self.radius, (rows - self.centre[1])[:, None] / self.radius
+        phi = x.clamp(-1, 1).asin()
+        angle = (phi - yaw).clamp(-self.limit, self.limit)
+        shown = torch.where(x.abs() <= 1, angle.sin(), x).expand(-1, height, -1)
+        scale = torch.where(x.abs() <= 1, 1 + self.depth * (angle.cos() - phi.cos()), torch.ones_like(angle))
+        place = torch.stack([shown * self.radius + self.centre[0], y * scale * self.radius + self.centre[1]], 3)
+        return grid_sample(image, 2 * place - 1, padding_mode="border", align_corners=False)
 
 
 def _read_mask(file: Path) -> Image.Image:

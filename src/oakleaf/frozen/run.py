@@ -31,6 +31,7 @@ class Run(FrozenNetwork):
         module: the architecture; null: it is read from the checkpoint when a new run is built.
         input: the images that the network was trained on; null: as `module`.
         role: of the network in its run; null: as `module`.
+        prior: of the latents that a generator takes (`oakleaf.conditioning.priors`); null: as `module`, if it has one.
 
     Raises:
         UserError: the checkpoint or the architecture is missing.
@@ -46,6 +47,7 @@ class Run(FrozenNetwork):
         module: nn.Module | None = None,
         input: Input | None = None,
         role: Role | None = None,
+        prior: Any = None,
     ) -> None:
         if module is None:
             raise UserError(
@@ -53,12 +55,12 @@ class Run(FrozenNetwork):
             )
         self.checkpoint, self.name, self.ema = checkpoint, network, ema
         self.classes: list[str] = []
-        self.role = role
+        self.role, self.prior = role, prior
         super().__init__(module, input or Input())
 
     @staticmethod
     def describe(recipe: Mapping[str, Any], node: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments `module`, `input` and `role` for a node of a configuration.
+        """Return the arguments `module`, `input`, `role` and `prior` for a node of a configuration.
 
         Args:
             recipe: the resolved configuration of the other run.
@@ -76,9 +78,12 @@ class Run(FrozenNetwork):
         if name not in found:
             raise UserError(f"network={name}: the run {node['checkpoint']} has {', '.join(found)}")
         target = f"{Input.__module__}.{Input.__name__}"
+        role = (recipe["optim"].get(name) or {}).get("role")
+        prior = model["game"].get("prior") if role == "generator" else None
         return {
             "module": found[name],
-            "role": (recipe["optim"].get(name) or {}).get("role"),
+            "role": role,
+            "prior": prior,
             "input": {"_target_": target, "size": data["size"], "channels": data["channels"]},
         }
 

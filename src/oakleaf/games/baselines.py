@@ -129,7 +129,7 @@ class Reconstruction(NonAdversarial):
         code = self.generator.encode(real)  # type: ignore[operator]
         if self.density and self.training:
             self.density.remember(code["latent"])
-        return [Round(real, self.generator(code["latent"]), _no_critic, batch, code)]
+        return [Round(real, self.generator(code["latent"]), no_critic, batch, code)]
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Decode images' codes, or the means of their codes. [B, C, H, W] to the same shape."""
@@ -147,5 +147,10 @@ class Reconstruction(NonAdversarial):
         return {"reconstruction/rmse": (round.fake - round.real).float().square().mean().sqrt()}
 
 
-def _no_critic(x: Tensor) -> CriticOutput:
+def no_critic(x: Tensor) -> CriticOutput:
+    """Stand for the critic of a round that has none.
+
+    Raises:
+        UserError: always; a term has asked for its output.
+    """
     raise UserError("a term of the generator needs a discriminator, and this game has none")

@@ -52,6 +52,7 @@ class Game(nn.Module, ABC):
         augment: the augmentation between images and critics (`oakleaf.augment`), or None.
         frozen: networks that no player trains, by name.
         further: the further critics by name.
+        initialized: names of the networks that have the weights of another run, and need no `initialize_from_data`.
         compiled: compiled versions of `losses` by player; empty while nothing is compiled.
         batched: by critic, whether real and fake images go through it in one pass; filled when it is known.
     """
@@ -72,6 +73,7 @@ class Game(nn.Module, ABC):
         self.augment: Any = None
         self.frozen: Any = nn.ModuleDict()
         self.further: dict[str, FurtherCritic] = {}
+        self.initialized: set[str] = set()
         self.compiled: dict[str, Callable[..., Scalars]] = {}
         self.batched: dict[str, bool] = {}
 
@@ -159,8 +161,8 @@ class Game(nn.Module, ABC):
         Args:
             data: the training data, after `setup`.
         """
-        for network in self.children():
-            if count := getattr(network, "initialization_images", 0):
+        for name, network in self.named_children():
+            if (count := getattr(network, "initialization_images", 0)) and name not in self.initialized:
                 indices = torch.randperm(data.count)[:count]
                 network.initialize_from(from_bytes(data.images(indices.sort().values)))  # type: ignore[operator]
 

@@ -7,6 +7,7 @@ over patches, for a PatchGAN).
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu, softplus
 
@@ -189,6 +190,24 @@ class Hinge:
 
     def decision_threshold(self, round: Round) -> float:
         return 0.0
+
+
+class RandomHinge(Hinge):
+    """The hinge loss with a random margin of each score, drawn from U(1 - spread, 1), on both sides.
+
+    Args:
+        spread: largest reduction of the margin.
+
+    Reference: code of Liu 2021 (FastGAN), arXiv:2101.04775.
+    """
+
+    def __init__(self, spread: Fraction = 0.2) -> None:
+        self.spread = spread
+
+    def discriminator(self, round: Round) -> Tensor:
+        real, fake = round.on_real.score, round.on_fake.score
+        above, below = (1 - self.spread * torch.rand_like(score) for score in (real, fake))
+        return relu(above - real).mean() + relu(below + fake).mean()
 
 
 class Wasserstein:

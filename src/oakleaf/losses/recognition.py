@@ -92,17 +92,29 @@ class Perceptual(_FrozenTerm):
         self.layers, self.distance, self.unit, self.compared_with = list(layers), distance, unit, compared_with
 
     def measure(self, round: Round) -> Tensor:
-        network = self.frozen(round)
+        return self.distances(self.frozen(round), round.fake, self.reference(round, self.compared_with)).mean()
+
+    def distances(self, network: FrozenNetwork, images: Tensor, targets: Tensor) -> Tensor:
+        """Return the distance of each image from its target, before the weight.
+
+        Args:
+            network: the frozen network.
+            images: [B, C, H, W] in [-1, 1].
+            targets: images of the same shape; no gradient is computed for them.
+
+        Returns:
+            [B].
+        """
         with torch.no_grad():
-            targets = network(self.reference(round, self.compared_with), self.layers).maps
-        found = network(round.fake, self.layers).maps
-        return torch.stack([self._distance(found[name], targets[name]) for name in self.layers]).sum()
+            target = network(targets, self.layers).maps
+        found = network(images, self.layers).maps
+        return torch.stack([self._distance(found[name], target[name]) for name in self.layers]).sum(0)
 
     def _distance(self, one: Tensor, other: Tensor) -> Tensor:
         if self.unit:
             one, other = (normalize(maps, dim=1, eps=1e-10) for maps in (one, other))
-        difference = one - other
-        return difference.square().mean() if self.distance == "squared" else difference.abs().mean()
+        difference = (one - other).flatten(1)
+        return difference.square().mean(1) if self.distance == "squared" else difference.abs().mean(1)
 
 
 class SameIdentity(_FrozenTerm):
@@ -130,14 +142,17 @@ class SameIdentity(_FrozenTerm):
         self.distance, self.compared_with = distance, compared_with
 
     def measure(self, round: Round) -> Tensor:
-        network = self.frozen(round)
+        return self.distances(self.frozen(round), round.fake, self.reference(round, self.compared_with)).mean()
+
+    def distances(self, network: FrozenNetwork, images: Tensor, targets: Tensor) -> Tensor:
+        """Return the distance of each image from its target, before the weight; as `Perceptual.distances`."""
         with torch.no_grad():
-            target = require_part(network(self.reference(round, self.compared_with)).embedding, network, "embedding")
-        found = require_part(network(round.fake).embedding, network, "embedding")
+            target = require_part(network(targets).embedding, network, "embedding")
+        found = require_part(network(images).embedding, network, "embedding")
         if self.distance == "cosine":
-            return 1 - cosine_similarity(found, target, dim=1).mean()
+            return 1 - cosine_similarity(found, target, dim=1)
         difference = found - target
-        return (difference.square() if self.distance == "squared" else difference.abs()).sum(1).mean()
+        return (difference.square() if self.distance == "squared" else difference.abs()).sum(1)
 
 
 class Recognised(_FrozenTerm):

@@ -6,7 +6,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from oakleaf.config.types import NonNegativeFloat, PositiveInt
+from oakleaf.config.types import NonNegativeFloat, NonNegativeInt, PositiveInt
 from oakleaf.networks.layers import MapNorm, Size, dcgan_stages, init_dcgan_, norm
 
 
@@ -21,6 +21,7 @@ class Encoder(nn.Module):
         kernel: kernel size in pixels.
         norm: normalisation after each convolution.
         slope: negative slope of the leaky ReLUs.
+        hidden: units of a fully connected layer before the code; 0: none.
     """
 
     def __init__(
@@ -32,12 +33,15 @@ class Encoder(nn.Module):
         kernel: PositiveInt = 4,
         norm: MapNorm = "batch",
         slope: NonNegativeFloat = 0.2,
+        hidden: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
         count, base = dcgan_stages(size)
         widths = [channels, *(width << k for k in range(count))]  # e.g. 1, 64, 128
         stages = [_stage(i, o, kernel, norm, slope) for i, o in pairwise(widths)]
-        self.layers = nn.Sequential(*stages, nn.Flatten(), nn.Linear(widths[-1] * prod(base), code))
+        features = widths[-1] * prod(base)
+        connected = [nn.Linear(features, hidden), nn.LeakyReLU(slope)] if hidden else []
+        self.layers = nn.Sequential(*stages, nn.Flatten(), *connected, nn.Linear(hidden or features, code))
         init_dcgan_(self, normalised=norm != "none")
 
     def forward(self, x: Tensor) -> Tensor:

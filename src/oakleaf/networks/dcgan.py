@@ -130,15 +130,16 @@ class Discriminator(nn.Module):
         slope: negative slope of the leaky ReLUs.
         hidden: units of a fully connected layer after the last map; 0: none.
         classes: width of the condition y; 0: no condition.
-        conditioning: where y enters. "concat_all": appended to the input of each layer. "projection": as an inner
-            product with the features.
+        conditioning: where y enters. "concat_all": appended to the input of each layer. "concat_first": appended to
+            the output of the first convolution (Perarnau 2016, arXiv:1611.06355, section 3.2). "projection": as an
+            inner product with the features.
         aux_classes: classes of an auxiliary classifier; 0: none.
         q_outputs: parameters of InfoGAN's Q(code | x), predicted by a head with 128 hidden units; 0: none.
         minibatch: kernels of minibatch discrimination, whose outputs are appended to the features; 0: none.
         stages: number of halvings, see `layers.feature_map_sizes`; 0: as many as lead to a map of 4 to 7 pixels.
 
     Raises:
-        UserError: an even kernel with a map of odd sides.
+        UserError: an even kernel with a map of odd sides; a single convolution, and a condition that joins the second.
 
     Reference: Radford 2015, arXiv:1511.06434, section 3 and appendix A; projection: Miyato & Koyama 2018,
     arXiv:1802.05637, eq. (3); auxiliary classifier: Odena 2016, arXiv:1610.09585, section 3; Q: Chen 2016,
@@ -157,7 +158,7 @@ class Discriminator(nn.Module):
         slope: NonNegativeFloat = 0.2,
         hidden: NonNegativeInt = 0,
         classes: NonNegativeInt = 0,
-        conditioning: Literal["concat_all", "projection"] = "concat_all",
+        conditioning: Literal["concat_all", "concat_first", "projection"] = "concat_all",
         aux_classes: NonNegativeInt = 0,
         q_outputs: NonNegativeInt = 0,
         minibatch: NonNegativeInt = 0,
@@ -167,6 +168,10 @@ class Discriminator(nn.Module):
         *map_sizes, base = feature_map_sizes(size, stages)
         if kernel % 2 == 0 and any(side % 2 for map_size in map_sizes for side in map_size):
             raise UserError(f"kernel={kernel}: maps of odd sides, which are rounded up, need an odd kernel, such as 5")
+        if classes and conditioning == "concat_first" and len(map_sizes) < 2:
+            raise UserError(
+                "conditioning=concat_first: a condition after the first convolution needs stages=2 at least"
+            )
         widths = [width << k for k in range(len(map_sizes))]  # e.g. 64, 128, 256, 512
         bias = norm in ("none", "spectral")
         self.conditioning = conditioning if classes else "none"
@@ -174,7 +179,8 @@ class Discriminator(nn.Module):
         self.stages = nn.ModuleList(
             [_Layer(downsample_layer(channels + appended, width, kernel, True), "none", width, nn.LeakyReLU(slope))]
         )
-        for i, o in pairwise(widths):
+        for k, (i, o) in enumerate(pairwise(widths)):
+            i += classes if conditioning == "concat_first" and k == 0 else 0
             self.stages.append(_Layer(downsample_layer(i + appended, o, kernel, bias), norm, o, nn.LeakyReLU(slope)))
         features = widths[-1] * base[0] * base[1]
         self.hidden = nn.ModuleList()
@@ -185,9 +191,7 @@ class Discriminator(nn.Module):
         self.minibatch = MinibatchDiscrimination(features, minibatch) if minibatch else None
         features += minibatch
         self.score = nn.Linear(features + appended, 1)
-        self.projection = (
-            nn.Linear(classes, features, bias=False) if self.conditioning not in ("none", "concat_all") else None
-        )
+        self.projection = nn.Linear(classes, features, bias=False) if self.conditioning == "projection" else None
         self.classes = nn.Linear(features, aux_classes) if aux_classes else None
         # also created without Q: without it, a seed would give other weights than in version 0.1
         code_hidden = _Layer(nn.Linear(features, 128, bias=bias), norm, 128, nn.LeakyReLU(slope))
@@ -208,8 +212,9 @@ class Discriminator(nn.Module):
             [B, aux_classes] and the parameters of Q [B, q_outputs], if there are any.
         """
         concat_all = self.conditioning == "concat_all"
-        for stage in self.stages:
-            x = stage(concat_condition(x, y) if concat_all else x)
+        for k, stage in enumerate(self.stages):
+            appended = concat_all or (self.conditioning == "concat_first" and k == 1)
+            x = stage(concat_condition(x, y) if appended else x)
         x = x.flatten(1)
         for layer in self.hidden:
             x = layer(concat_condition(x, y) if concat_all else x)

@@ -47,14 +47,15 @@ class ConditionalNorm(nn.Module):
         channels: channels of the features.
         classes: width of the condition y.
         flat: whether the features have no spatial dimensions.
+        bias: whether the two linear functions have biases.
 
     Reference: de Vries 2017, arXiv:1707.00683, section 2.2.
     """
 
-    def __init__(self, kind: Norm, channels: int, classes: int, flat: bool = False) -> None:
+    def __init__(self, kind: Norm, channels: int, classes: int, flat: bool = False, bias: bool = True) -> None:
         super().__init__()
         self.norm = norm(kind, channels, flat, affine=False)
-        self.gain, self.bias = (nn.Linear(classes, channels) for _ in range(2))
+        self.gain, self.bias = (nn.Linear(classes, channels, bias=bias) for _ in range(2))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Normalise x and apply the gain and the bias that belong to y.
@@ -149,17 +150,21 @@ def concat_condition(x: Tensor, y: Tensor | None) -> Tensor:
     return torch.cat([x, maps.expand(-1, -1, *x.shape[2:])], 1)
 
 
-def apply_spectral_norm(network: nn.Module) -> None:
+def apply_spectral_norm(network: nn.Module, eps: float = 1e-12, except_in: tuple[type, ...] | type = ()) -> None:
     """Divide every weight of the network by its largest singular value, estimated by one power iteration per pass.
 
     Args:
         network: its convolutions, transposed convolutions and linear layers get the parametrisation, in place.
+        eps: smallest norm that the vectors of the power iteration are divided by.
+        except_in: classes of modules whose weights stay as they are.
 
     Reference: Miyato 2018, arXiv:1802.05957, section 2.1 and Algorithm 1.
     """
+    parts = [part for module in network.modules() if isinstance(module, except_in) for part in module.modules()]
+    excluded = {id(part) for part in parts}
     for module in network.modules():
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
-            nn.utils.parametrizations.spectral_norm(module)
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)) and id(module) not in excluded:
+            nn.utils.parametrizations.spectral_norm(module, eps=eps)
 
 
 def nearest_size(size: Size, multiple: int, minimum: int = 1) -> str:
@@ -179,7 +184,7 @@ def nearest_size(size: Size, multiple: int, minimum: int = 1) -> str:
     return f"{height}" if height == width else f"[{height},{width}]"
 
 
-def dcgan_stages(size: Size) -> tuple[int, tuple[int, int]]:
+def dcgan_stages(size: Size, least: int = 2) -> tuple[int, tuple[int, int]]:
     """Compute how many stages of stride 2 a DCGAN of an image size has, and the size of its smallest feature map.
 
     The shorter side of the smallest map has 4 to 7 pixels. 64 pixels give 4 stages and (4, 4); 28 pixels give 2 stages
@@ -187,23 +192,26 @@ def dcgan_stages(size: Size) -> tuple[int, tuple[int, int]]:
 
     Args:
         size: image size in pixels.
+        least: smallest number of stages.
 
     Returns:
         The number of stages, and (h, w) of the smallest map.
 
     Raises:
-        UserError: a side is not that of the smallest map times 2^stages, or there would be fewer than two stages.
+        UserError: a side is not that of the smallest map times 2^stages, or there would be fewer stages than `least`.
     """
     height, width = height_width(size)
     count = int(math.log2(max(min(height, width), 1) / 4)) if min(height, width) >= 4 else 0
     base = (height >> count, width >> count)
-    if count < 2 or (base[0] << count, base[1] << count) != (height, width):
-        sides = [b << k for k in range(2, 9) for b in (4, 5, 6, 7)]
+    if count < least or (base[0] << count, base[1] << count) != (height, width):
+        sides = [b << k for k in range(least, 9) for b in (4, 5, 6, 7)]
         nearest = max([side for side in sides if side <= min(height, width)], default=sides[0])
-        power = nearest // dcgan_stages(nearest)[1][0]
+        power = nearest // dcgan_stages(nearest, least)[1][0]
+        kind, times = ("a DCGAN", "twice") if least == 2 else ("this network", "once")
+        powers = ", ".join(str(4 << k) for k in range(least, 7))
         raise UserError(
-            f"data.size={size}: a DCGAN doubles a small base of 4 to 7 pixels at least twice, so the shorter side must "
-            "be one of 16, 32, 64, 128, 256 (or 5, 6, 7 times a power of two, such as 28), and the longer one a "
+            f"data.size={size}: {kind} doubles a small base of 4 to 7 pixels at least {times}, so the shorter side "
+            f"must be one of {powers} (or 5, 6, 7 times a power of two, such as 28), and the longer one a "
             f"multiple of the same power; nearest: {nearest_size(size, power, nearest)}"
         )
     return count, base
@@ -232,6 +240,24 @@ def feature_map_sizes(size: Size, stages: int = 0) -> list[tuple[int, int]]:
             f"stages={stages}: images of {size} pixels reach one pixel earlier; use at most {sizes.index((1, 1))}"
         )
     return sizes
+
+
+def map_sizes(size: Size, least: int = 1) -> list[tuple[int, int]]:
+    """Return (h, w) of all maps of an image size, the smallest first.
+
+    Raises:
+        UserError: the size is no base of 4 to 7 pixels that is doubled at least `least` times.
+    """
+    stages, base = dcgan_stages(size, least)
+    return [(base[0] << k, base[1] << k) for k in range(stages + 1)]
+
+
+def map_widths(size: Size, width: int, capacity: int) -> list[int]:
+    """Return the channels of all maps, the smallest map first: `capacity` / side, but at most `width`.
+
+    The side is counted from 4 pixels on, whatever the smallest map is.
+    """
+    return [max(1, min(width, capacity // (4 << k))) for k in range(len(map_sizes(size)))]
 
 
 @torch.no_grad()

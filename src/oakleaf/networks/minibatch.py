@@ -1,4 +1,4 @@
-"""Minibatch discrimination: features that compare a sample with the other samples of its batch."""
+"""Features that compare a sample with the others of its batch: minibatch discrimination, minibatch deviation."""
 
 import torch
 from torch import Tensor, nn
@@ -50,3 +50,31 @@ class MinibatchDiscrimination(nn.Module):
             distances = (rows[:, None] - rows[None]).abs().sum(3)  # [B, B, kernels]
             similarities = torch.exp(-distances).sum(1) - 1  # without that to itself
         return torch.cat([x, similarities.to(x.dtype)], 1)
+
+
+class MinibatchStddev(nn.Module):
+    """Append to maps how much the samples of a small group differ: their standard deviation, averaged over all else.
+
+    The batch is divided into groups; sample i belongs to group i modulo the number of groups, as in the authors' code.
+
+    Args:
+        group: samples in a group; if it does not divide a batch, the next smaller number that does.
+        eps: added to the variance.
+
+    Reference: Karras 2017, arXiv:1710.10196, section 3; groups: code of Karras 2019, arXiv:1912.04958.
+    """
+
+    mixes_images = True
+
+    def __init__(self, group: PositiveInt = 4, eps: float = 1e-8) -> None:
+        super().__init__()
+        self.group, self.eps = group, eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map features [B, C, h, w] to [B, C + 1, h, w]."""
+        batch = len(x)
+        group = next(count for count in range(min(self.group, batch), 0, -1) if batch % count == 0)
+        groups = x.float().unflatten(0, (group, batch // group))
+        deviation = (groups.var(0, unbiased=False) + self.eps).sqrt().mean((1, 2, 3))  # [groups]
+        maps = deviation.repeat(group)[:, None, None, None].expand(-1, 1, *x.shape[2:])
+        return torch.cat([x, maps.to(x.dtype)], 1)

@@ -3,6 +3,8 @@
 Reference: Johnson 2016, arXiv:1603.08155, in the form of Zhu 2017 (CycleGAN), arXiv:1703.10593, appendix 7.2.
 """
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from oakleaf.config.types import PositiveInt
@@ -72,6 +74,28 @@ class ResNet(nn.Module):
             Images [B, channels, H, W] in [-1, 1].
         """
         return self.layers(y)
+
+    def features(self, y: Tensor, numbers: Sequence[int]) -> list[Tensor]:
+        """Return the outputs of single layers.
+
+        Args:
+            y: images [B, inputs, H, W].
+            numbers: of the layers, ascending; 0 is the padded image.
+
+        Returns:
+            [B, C, h, w] each.
+
+        Raises:
+            UserError: there is no such layer.
+        """
+        if not numbers or max(numbers) >= len(self.layers):
+            raise UserError(f"layers={list(numbers)}: the generator has layers 0 to {len(self.layers) - 1}")
+        found = []
+        for number, layer in enumerate(self.layers[: max(numbers) + 1]):
+            y = layer(y)
+            if number in numbers:
+                found.append(y)
+        return found
 
 
 class Residual(nn.Module):

@@ -36,6 +36,9 @@ class Player:
         accumulate: micro-batches that a batch is divided into. Their gradients are summed before the step, so less
             memory is needed. Without statistics over the batch (BatchNorm, minibatch discrimination, a term that
             compares images), the gradient is that of the whole batch.
+        repeat: how often each batch is repeated for this player, with fresh latents for each repetition. With 2 for a
+            generator, its batch of fakes is twice as large as the discriminator's, as in the code of Miyato 2018,
+            arXiv:1802.05957.
         freeze: patterns of parameter names, as `layers.0.*`; these parameters are not trained.
         param_groups: groups of parameters with optimizer numbers of their own, by any name, e.g.
             `{mapping: {parameters: "mapping.*", lr: 2e-5}}`; a parameter belongs to the first group that fits.
@@ -50,6 +53,7 @@ class Player:
     clip: PositiveFloat | None = None
     unrolled: NonNegativeInt = 0
     accumulate: PositiveInt = 1
+    repeat: PositiveInt = 1
     freeze: Sequence[str] = ()
     param_groups: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     schedules: Mapping[str, Schedule] = field(default_factory=dict)

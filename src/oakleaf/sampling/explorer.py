@@ -15,6 +15,7 @@ from oakleaf.image_grid import are_points
 from oakleaf.sampling.conditions import requested_condition
 from oakleaf.sampling.directions import Directions, principal_directions
 from oakleaf.sampling.latents import latent_inputs, slerp
+from oakleaf.sampling.named_directions import Direction
 
 SIDE = 384  # pixels of the image that is shown, at least; it is enlarged by an integer factor
 POINTS = 8  # latents at which directions are computed
@@ -26,17 +27,20 @@ class Explorer:
     Args:
         module: the generator's module, on its device.
         directions: number of principal directions.
+        named: directions that directions.py has found; they come before the principal ones.
 
     Raises:
         UserError: the generator takes no latents, or makes no images.
     """
 
-    def __init__(self, module: GAN, directions: int = 8) -> None:
-        self.module, self.count = module, directions
+    def __init__(self, module: GAN, directions: int = 8, named: Sequence[Direction] = ()) -> None:
+        self.module, self.count, self.named = module, directions, list(named)
         example = latent_inputs(module.game, 1, 0)
         if are_points(module.sample({name: rows.to(module.device) for name, rows in example.items()})):
             raise UserError("explore.py shows images, and this checkpoint's generator makes points")
-        self.count = min(directions, example["latent"].shape[1])
+        self.count = min(directions, width := example["latent"].shape[1])
+        if wrong := [one.name for one in self.named if len(one.vector) != width]:
+            raise UserError(f"directions.json: {wrong[0]} is no direction of latents of {width} numbers")
 
     @property
     def classes(self) -> list[str]:
@@ -66,6 +70,20 @@ class Explorer:
         rows = {name: values[:1] for name, values in inputs.items() if name != "latent"}
         return principal_directions(lambda z: self._generate({**rows, "latent": z}, True), inputs["latent"], self.count)
 
+    @property
+    def vectors(self) -> Tensor:
+        """All directions, the named ones first, [K, d]."""
+        named = [one.vector[None] for one in self.named]
+        return torch.cat([*named, self.directions.vectors])
+
+    @property
+    def labels(self) -> list[str]:
+        """What each of `vectors` is called."""
+        shares = [
+            f"direction {k} ({share:.0%} of the change)" for k, share in enumerate(self.directions.shares.tolist(), 1)
+        ]
+        return [*(one.name for one in self.named), *shares]
+
     def _generate(self, inputs: Batch, ema: bool) -> Tensor:
         """Generate images of latents [B, d]; all other inputs have one row, which is repeated."""
         count = len(inputs["latent"])
@@ -89,7 +107,7 @@ class Explorer:
 
         Args:
             seed: of the latent, as in `sample.py seeds=`.
-            offsets: along each principal direction, in standard deviations of the latents.
+            offsets: along each of `vectors`, in standard deviations of the latents.
             condition: a class by number or name, or a text; None: that of the seed.
             truncation: as in sample.py.
             other_seed: the latent of the other end of an interpolation.
@@ -110,7 +128,7 @@ class Explorer:
         if weight:
             z = slerp(z, latent_inputs(game, 1, other_seed, truncation)["latent"], weight)
         if any(offsets):
-            z = z + torch.tensor(offsets)[None] @ self.directions.vectors[: len(offsets)]
+            z = z + torch.tensor(offsets)[None] @ self.vectors[: len(offsets)]
         picture = draw_grid(self._generate({**inputs, "latent": z}, ema).cpu(), captions=False)
         factor = max(1, SIDE // max(picture.size))
         return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)

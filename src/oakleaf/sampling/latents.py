@@ -2,7 +2,7 @@
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
@@ -109,12 +109,39 @@ class Mode(ABC):
         chooses_conditions: whether the mode chooses the conditions, so that `condition=` cannot.
         uses_seed: whether one seed decides about all images.
         truncation: of the latents that the mode draws; see `oakleaf.sampling.truncation`.
+        latents: a file with latents, from which the mode starts in place of those of a seed; None: none.
+        checkpoint: the file that the generator is from.
+        data_node: the node `data` of the run's configuration.
+        condition_rows: returns the requested condition for a number of images, or nothing.
     """
 
     title = ""
     chooses_conditions = False
     uses_seed = True
     truncation: Truncation | None = None
+    latents: str | None = None
+    checkpoint: Path | None = None
+    data_node: Mapping[str, Any] = {}
+    condition_rows: Callable[[int], Batch] = staticmethod(lambda count: {})
+
+    def start_inputs(self, game: Game, count: int, seed: int) -> Batch:
+        """Return the inputs that the mode starts from: drawn from the seed, or those of the file of latents.
+
+        Args:
+            game: the game whose generator is used.
+            count: number of latents; those of a file are repeated if it has fewer.
+            seed: of the latents.
+        """
+        inputs = latent_inputs(game, count, seed, self.truncation)
+        if self.latents is None:
+            return inputs
+        rows = read_latents(game, self.latents)
+        drawn = truncated(game, {"latent": rows[torch.arange(count) % len(rows)]}, self.truncation)
+        return {**inputs, **drawn}
+
+    def save(self, out: Path) -> list[str]:
+        """Write what the mode has found besides images into a folder, after they were generated; return the files."""
+        return []
 
     def set_data(self, data: Callable[[], ImageDataModule]) -> None:  # noqa: B027, most modes need none
         """Give the mode access to the run's real images; called before everything else.
@@ -122,6 +149,18 @@ class Mode(ABC):
         Args:
             data: returns the data module; the images are read when it is called.
         """
+
+    def request(self, module: GAN, condition: int | str | None) -> bool:
+        """Take what `condition=` requests; called before the inputs are chosen.
+
+        Args:
+            module: the generator's module.
+            condition: a number, name or text; None if nothing is requested.
+
+        Returns:
+            Whether the mode uses the condition itself. Otherwise it is one of the generator's, for all images.
+        """
+        return False
 
     @abstractmethod
     def __call__(self, game: Game, seed: int) -> GridInputs:
@@ -255,6 +294,20 @@ def _inputs_of_seeds(game: Game, seeds: Sequence[int], truncation: Truncation | 
 
 def _latents_of_file(game: Game, name: str, truncation: Truncation | None) -> Iterator[Batch]:
     """Give the latents of a file in parts, with the conditions that the game draws."""
+    z = read_latents(game, name)
+    for start in range(0, len(z), SAMPLED_TOGETHER):
+        inputs = truncated(game, {"latent": z[start : start + SAMPLED_TOGETHER]}, truncation)
+        if game.condition:
+            inputs[game.condition.key] = game.condition.rows_at(torch.arange(start, start + len(inputs["latent"])))
+        yield inputs
+
+
+def read_latents(game: Game, name: str) -> Tensor:
+    """Read the latents [N, d] of a file.
+
+    Raises:
+        UserError: it cannot be read, or its latents are not those of the game.
+    """
     width = latent_inputs(game, 1, 0)["latent"].shape[1]
     file = Path(name).expanduser()
     try:
@@ -266,11 +319,7 @@ def _latents_of_file(game: Game, name: str, truncation: Truncation | None) -> It
         ) from error
     if z.dim() != 2 or z.shape[1] != width or not len(z):
         raise UserError(f"latents={name}: latents [N, {width}] are needed, and it has {list(z.shape)}")
-    for start in range(0, len(z), SAMPLED_TOGETHER):
-        inputs = truncated(game, {"latent": z[start : start + SAMPLED_TOGETHER]}, truncation)
-        if game.condition:
-            inputs[game.condition.key] = game.condition.rows_at(torch.arange(start, start + len(inputs["latent"])))
-        yield inputs
+    return z
 
 
 class Animated(Mode):
@@ -304,6 +353,7 @@ class Interpolate(Animated):
         steps: images in a row, both ends included.
         frames: frames of the animation.
         frames_per_second: speed of the animation.
+        latents: a file of latents to start from, in place of those of the seed; null: none.
 
     Reference: White 2016, arXiv:1609.04468; Radford 2015, arXiv:1511.06434, section 6.1.
     """
@@ -313,11 +363,12 @@ class Interpolate(Animated):
     steps: PositiveInt = 10
     frames: PositiveInt = 60
     frames_per_second: PositiveInt = 20
+    latents: str | None = None
     ends: Batch = field(default_factory=dict, init=False)  # of the pairs: 2 * pairs rows
 
     def __call__(self, game: Game, seed: int) -> GridInputs:
         """Interpolate between the first and the second half of the latents."""
-        self.ends = latent_inputs(game, 2 * self.pairs, seed, self.truncation)
+        self.ends = self.start_inputs(game, 2 * self.pairs, seed)
         rows = torch.arange(self.pairs).repeat_interleave(self.steps)  # each row keeps the condition of its start
         weights = torch.linspace(0, 1, self.steps).repeat(self.pairs)
         return self._between(rows, weights), self.steps
@@ -357,6 +408,7 @@ class Walk(Animated):
         points: latents on the way.
         steps: frames from one latent to the next.
         frames_per_second: speed of the animation.
+        latents: a file of latents to start from, in place of those of the seed; null: none.
 
     Reference: White 2016, arXiv:1609.04468.
     """
@@ -366,6 +418,7 @@ class Walk(Animated):
     points: PositiveInt = 6
     steps: PositiveInt = 20
     frames_per_second: PositiveInt = 20
+    latents: str | None = None
     way: Batch = field(default_factory=dict, init=False)  # count * points rows, walk by walk
 
     @property
@@ -375,7 +428,7 @@ class Walk(Animated):
 
     def __call__(self, game: Game, seed: int) -> GridInputs:
         """Draw the latents on the way; each walk keeps the condition of its first one."""
-        inputs = latent_inputs(game, self.count * self.points, seed, self.truncation)
+        inputs = self.start_inputs(game, self.count * self.points, seed)
         own = torch.arange(self.count).repeat_interleave(self.points)
         self.way = {**_select(inputs, own), "latent": inputs["latent"]}
         return self.way, self.points
@@ -408,6 +461,7 @@ class Arithmetic(Mode):
         b: the same, as many as in a.
         c: the same, as many as in a.
         spread: the neighbours have uniform noise in [-spread, spread].
+        latents: a file of latents to start from, in place of those of the seed; null: none.
 
     Reference: Radford 2015, arXiv:1511.06434, section 6.3.2 and figure 7.
     """
@@ -417,6 +471,7 @@ class Arithmetic(Mode):
     b: list[int] = field(default_factory=lambda: [3, 4, 5])
     c: list[int] = field(default_factory=lambda: [6, 7, 8])
     spread: NonNegativeFloat = 0.25
+    latents: str | None = None
 
     def __call__(self, game: Game, seed: int) -> GridInputs:
         """Compute the means and the result."""
@@ -424,7 +479,7 @@ class Arithmetic(Mode):
         for name, numbers in groups.items():
             if not numbers or min(numbers) < 0 or len(numbers) != len(self.a):
                 raise UserError(f"mode.{name}={numbers}: list the numbers of samples, from 0, as many as in mode.a")
-        inputs = latent_inputs(game, 1 + max(max(numbers) for numbers in groups.values()), seed, self.truncation)
+        inputs = self.start_inputs(game, 1 + max(max(numbers) for numbers in groups.values()), seed)
         z = inputs["latent"]
         means = [z[numbers].mean(0, keepdim=True) for numbers in groups.values()]
         result = means[0] - means[1] + means[2]
@@ -451,6 +506,7 @@ class ByClass(Mode):
 
     Args:
         rows: number of latents.
+        latents: a file of latents to start from, in place of those of the seed; null: none.
 
     Reference: Mirza 2014, arXiv:1411.1784, figure 2.
     """
@@ -458,6 +514,7 @@ class ByClass(Mode):
     title = "a column for each class, a row for each latent"
     chooses_conditions = True
     rows: PositiveInt = 8
+    latents: str | None = None
 
     def __call__(self, game: Game, seed: int) -> GridInputs:
         """Combine each latent with each class, at most 32 of them."""
@@ -465,7 +522,7 @@ class ByClass(Mode):
         if condition is None:
             raise UserError("mode=by_class: the generator of this checkpoint has no condition")
         columns = min(condition.width, MAX_COLUMNS)
-        inputs = latent_inputs(game, self.rows, seed, self.truncation)
+        inputs = self.start_inputs(game, self.rows, seed)
         rows = torch.arange(self.rows).repeat_interleave(columns)
         conditions = torch.cat([condition.sample(columns)] * self.rows)
         return {**_select(inputs, rows), condition.key: conditions}, columns
@@ -488,6 +545,7 @@ class Codes(Mode):
     Args:
         rows: for each part of the code.
         reach: continuous parts change from -reach to reach.
+        latents: a file of latents to start from, in place of those of the seed; null: none.
 
     Reference: Chen 2016, arXiv:1606.03657, figure 2.
     """
@@ -495,6 +553,7 @@ class Codes(Mode):
     title = "parts of the code, each alone"
     rows: PositiveInt = 4
     reach: PositiveFloat = 2.0
+    latents: str | None = None
 
     def __call__(self, game: Game, seed: int) -> GridInputs:
         """Vary each part of the code."""
@@ -502,7 +561,7 @@ class Codes(Mode):
         if not isinstance(prior, priors.Codes):
             raise UserError("mode=codes: the latents of this checkpoint have no code; model=infogan")
         columns = max([10, *prior.categories])
-        z = latent_inputs(game, self.rows, seed, self.truncation)["latent"]
+        z = self.start_inputs(game, self.rows, seed)["latent"]
         start, latents = prior.dim - prior.width, []
         for width in [*prior.categories, *[1] * prior.continuous]:
             changed = z.repeat_interleave(columns, 0)

@@ -56,8 +56,11 @@ class Sampler:
         ema: bool = True,
         captions: bool = True,
     ) -> None:
-        self.module, self.mode, self.data, self.seed, self.condition = module, mode, data, seed, condition
+        self.module, self.mode, self.data, self.seed, self.requested = module, mode, data, seed, condition
+        self.condition = None if mode.request(module, condition) else condition  # for all images
         self.ema, self.captions = ema, captions
+        mode.data_node = data
+        mode.condition_rows = self._condition_rows
         self.count, self.size = 0, torch.Size((0, 0))
         self.columns: int | None = None
         self.shown: list[tuple[Batch, Tensor]] = []  # inputs and images of the grid
@@ -77,7 +80,7 @@ class Sampler:
             files = [stack.enter_context(one.opened(out, self.data)) for one in formats]
             for inputs, images in self._batches():
                 if not self.count:
-                    _check_room(out, formats, self.mode.total(), images)
+                    _check_room(out, formats, self.mode.total() or len(images), images)
                 batch_names, labels = list(islice(names, len(images))), self._labels(inputs, len(images))
                 for one in files:
                     one.add(images, batch_names, labels)
@@ -105,10 +108,16 @@ class Sampler:
             if self.mode.chooses_conditions and encoder is not None:
                 reason = "this mode shows all conditions; leave it out, or use another mode"
                 raise UserError(f"condition={self.condition}: {reason}")
-            key, rows = requested_condition(self.module, self.condition, len(next(iter(inputs.values()))))
-            inputs = {**inputs, key: rows}
+            inputs = {**inputs, **self._condition_rows(len(next(iter(inputs.values()))))}
         images = sample_in_batches(self.module, inputs, self.ema, self.mode.generate)
         return inputs, self.mode.arrange(images, encoder.preview(inputs) if encoder else None)
+
+    def _condition_rows(self, count: int) -> Batch:
+        """Return the requested condition for some images; nothing if none was requested."""
+        if self.condition is None:
+            return {}
+        key, rows = requested_condition(self.module, self.condition, count)
+        return {key: rows}
 
     def _names(self) -> Iterator[str]:
         """Give the names of the PNG files: by seed, or by number; with several images of an input, also by kind."""
@@ -150,7 +159,9 @@ class Sampler:
 
     def _note(self, inputs: Batch) -> str:
         """Return the seed where one seed chose the images, and the condition if it was requested."""
-        parts = [f"seed {self.seed}"] if self.mode.uses_seed else []
+        parts = [f"seed {self.seed}"] if self.mode.uses_seed and self.mode.latents is None else []
+        if self.condition is None and self.requested is not None:
+            parts.append(str(self.requested))
         if self.condition is not None:
             parts.append((condition_labels(self.module, inputs) or [str(self.condition)])[0])
         return ", ".join(parts)

@@ -143,6 +143,8 @@ class Translator:
         if not has_opacity(picture):
             return None
         opacity = picture.convert("RGBA").getchannel("A")
+        if opacity.getextrema() == (255, 255):
+            return None
         if self.size == "own":
             return opacity
         return Image.fromarray(np.ascontiguousarray(self.fit_opacity(opacity)[0]))
