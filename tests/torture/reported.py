@@ -79,8 +79,8 @@ def warm_up(place: Path) -> None:
     tree(place / "set", {"cat": 6, "dog": 6})
     for line in ([*DIGITS, "folder=a"], [*FOLDER, "model=acgan", "data.root=set", "folder=b"]):
         assert quick("train", *line, folder=place).returncode == 0
-    line = ["evaluate", "checkpoint=b", "metric=diversity", "extractor=pixels", "fake=12", "real=12", "resamples=0"]
-    assert quick(*line, folder=place).returncode == 0
+    line = ["checkpoint=b", "metric=diversity", "extractor=pixels", "fake=12", "baseline=false", "resamples=0"]
+    assert quick("evaluate", *line, folder=place).returncode == 0
     gc.collect()
     gc.freeze()
     torch.set_num_threads(1)

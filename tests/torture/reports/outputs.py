@@ -146,7 +146,7 @@ def many_samples(place: Path) -> Iterator[Check]:
     pairs = [*sample, "mode=interpolate", "mode.pairs=20000"]
     tight = run(place, *pairs, "out=tight", trap=lambda: memory_limit(100))
     yield Check("full memory", joined(faults(tight, 1, "memory is full"), _nothing(place / "tight")))
-    for mode, options in {"interpolate": "mode.pairs=400", "walk": "mode.steps=4", "by_class": "mode.rows=2"}.items():
+    for mode, options in {"interpolate": "mode.pairs=40", "walk": "mode.steps=4", "by_class": "mode.rows=2"}.items():
         ended = run(place, *sample, f"mode={mode}", options, f"out={mode}")
         expected = 1 if mode == "by_class" else 0
         yield Check(f"mode={mode} {options}", faults(ended, expected))
