@@ -22,7 +22,7 @@ $(READY): pyproject.toml constraints.txt
 	$(VENV)/bin/uv pip install --quiet --python $(RUN) -c constraints.txt -e '.[dev]'
 	@touch $@
 
-train: $(READY) ## train on scikit-learn's digits, three to six minutes; ARGS="model=dcgan data=celeba" trains something else
+train: $(READY) ## train on scikit-learn's digits, two to five minutes; ARGS="model=dcgan data=celeba" trains something else
 	$(RUN) train.py $(or $(ARGS),experiment=digits)
 
 smoke: $(READY) ## run the fast tests, about two minutes on two cores
