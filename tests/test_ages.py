@@ -101,6 +101,7 @@ def test_the_encoder_has_a_hidden_layer_and_keeps_its_weights_without_one() -> N
     assert len(Encoder(7, 3, 16, width=4).layers) == 4
 
 
+@pytest.mark.slow
 def test_the_identity_is_searched_as_in_a_hand_written_loop(run: Path) -> None:
     """|FR(x) - FR(G(z, y0))|^2 by L-BFGS with y0 the face's own class."""
     module, network = load(run), ready(Fixed(size=16))
@@ -167,6 +168,7 @@ def sampled(run: Path, out: Path, *options: str) -> Any:
     return quick("sample", *given, *options, folder=out.parent)
 
 
+@pytest.mark.slow
 def test_the_command_draws_a_row_of_ages_and_lists_the_faces(run: Path, tmp_path: Path) -> None:
     root = run.parent / "faces"
     result = sampled(run, tmp_path / "one", f"picture={root / '33_1_0_20179.png'}")

@@ -43,6 +43,7 @@ def test_a_run_is_trained_loaded_resumed_sampled_and_evaluated(here: Path) -> No
     assert resumed.config["model"]["name"] == "cdcgan"
 
 
+@pytest.mark.slow
 def test_two_runs_of_the_same_command_get_two_folders(here: Path) -> None:
     first, second = (oakleaf.train(["data=digits", "max_images=16", *TINY]) for _ in range(2))
     assert first.folder != second.folder
@@ -60,6 +61,7 @@ def test_errors_are_user_errors_and_leave_no_folder(here: Path) -> None:
         oakleaf.load("nowhere")
 
 
+@pytest.mark.slow
 def test_values_need_no_quotes_and_a_signal_does_not_end_the_process(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,6 +77,7 @@ def test_values_need_no_quotes_and_a_signal_does_not_end_the_process(
     assert run.evaluate(["metric=diversity", "extractor=pixels", "fake=20", "real=60"])
 
 
+@pytest.mark.slow
 def test_an_unconditional_generator_refuses_a_condition(here: Path) -> None:
     run = oakleaf.train(["data=digits", "max_images=16", *TINY])
     with pytest.raises(UserError, match="count=0"):

@@ -280,6 +280,7 @@ def test_every_optim_composes_and_the_command_line_overrides_it(model: str) -> N
         assert config.optim.generator.every == composed(f"optim={optim}", folder="x").optim.generator.every
 
 
+@pytest.mark.slow
 def test_a_generator_without_a_term_is_refused_and_a_lazy_term_is_computed_on_its_iterations(fit: Fit) -> None:
     term = "model.game.terms.generator.negative_log_likelihood"
     with pytest.raises(UserError, match="without a discriminator the generator needs a term"):

@@ -227,6 +227,7 @@ def test_without_groups_each_picture_is_its_own_group(captions: Path, tmp_path: 
     assert len(set(CaptionWords(root, group="base").labels["group"])) == 98
 
 
+@pytest.mark.slow
 def test_a_run_resumes_with_its_own_vocabulary_only(fit: Fit, captions: Path, tmp_path: Path) -> None:
     options = condition_options("gan_cls", captions)
     fit("model=gan_cls", *options, *SMALL, folder=tmp_path / "run")

@@ -143,6 +143,7 @@ def test_a_moved_run_resumes_in_its_new_place(run: Path, tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["moved"]
 
 
+@pytest.mark.slow
 def test_numbers_and_booleans_may_be_written_in_several_ways(tmp_path: Path) -> None:
     result = quick("train", *TINY, "data.flip=no", "data.batch_size=1e1", "max_images=1e2", folder=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -318,6 +319,7 @@ def test_training_imports_no_slow_library_that_it_does_not_use() -> None:
     assert result.stderr == "set()\n"  # and they can be imported when they are
 
 
+@pytest.mark.slow
 def test_arguments_of_the_trainer_need_no_plus(tmp_path: Path) -> None:
     result = quick(
         "train", *TINY, "trainer.limit_train_batches=2", "trainer.max_epochs=3", "max_images=null", folder=tmp_path

@@ -178,6 +178,7 @@ def test_conditional_systems_take_folders_and_attributes(fit: Fit, tmp_path: Pat
     assert module.sample({"latent": torch.randn(20, 100), "attributes": attributes}).shape == (20, 3, 16, 16)
 
 
+@pytest.mark.slow
 def test_the_stored_rows_of_a_condition_are_in_the_checkpoint(fit: Fit, tmp_path: Path) -> None:
     options = ["model=cgan", "data=celeba", f"data.root={faces(tmp_path / 'faces')}", "data.size=16"]
     module, trainer = fit(*options, "model/condition=attributes", "data.batch_size=8", "max_images=16")
@@ -242,6 +243,7 @@ def test_a_checkpoint_stores_the_names_of_its_classes(fit: Fit, tmp_path: Path) 
     assert "the checkpoint was trained with 3 classes, and this data has 2" in fewer.stderr
 
 
+@pytest.mark.slow
 def test_checkpoints_of_older_versions_and_damaged_class_names_are_refused(fit: Fit, tmp_path: Path) -> None:
     fit("model=cdcgan", "data=digits", *SMALL, "max_images=16", folder=tmp_path / "run")
     file = tmp_path / "run" / "checkpoints" / "last.ckpt"

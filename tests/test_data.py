@@ -374,6 +374,7 @@ def test_the_chosen_images_are_mirrored_and_no_others(layout: torch.memory_forma
     assert torch.equal(random_flip(images, mirrored), expected)
 
 
+@pytest.mark.slow
 def test_fewer_pictures_than_a_batch_still_train(fit: Fit, tmp_path: Path) -> None:
     root = tmp_path / "set"
     for i in range(5):
@@ -449,6 +450,7 @@ def test_classes_are_numbered_in_natural_order(tmp_path: Path) -> None:
     assert Folder(tmp_path).classes == ["2", "9", "10", "a", "a9", "a10", "b1"]
 
 
+@pytest.mark.slow
 def test_the_value_of_a_command_line_flag_may_have_any_characters(tmp_path: Path) -> None:
     folder = tmp_path / "x=é (1)" / "model"
     folder.mkdir(parents=True)

@@ -38,6 +38,7 @@ def derivative(function, x: Tensor) -> Tensor:
     return torch.autograd.grad(function(x).sum(), x)[0]
 
 
+@pytest.mark.slow
 def test_every_divergence_has_a_configuration() -> None:
     nodes = [composed("loss=f_divergence", f"loss/divergence={name}", folder="x").loss.objective for name in NAMES]
     assert {type(instantiate_allowed(node).divergence) for node in nodes} == {type(divergence) for divergence in ALL}

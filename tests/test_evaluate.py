@@ -104,6 +104,7 @@ def test_earlier_scores_stay_and_equal_ones_are_replaced(run: Path, tmp_path: Pa
     assert [e["protocol"]["ema"] for e in entries if e["name"] == "precision-pixels"] == [False]
 
 
+@pytest.mark.slow
 def test_scores_are_written_next_to_the_checkpoint(run: Path, tmp_path: Path) -> None:
     alone = tmp_path / "it.ckpt"
     alone.write_bytes((run / "checkpoints" / "last.ckpt").read_bytes())
@@ -419,6 +420,7 @@ def kept_scores(folder: Path, name: str = "kid-pixels") -> dict[int, float]:
     return {int(row["images"]): float(row[f"metric/{name}"]) for row in rows if row[f"metric/{name}"]}
 
 
+@pytest.mark.slow
 def test_evaluation_during_training_does_not_change_the_weights(fit: Fit, tmp_path: Path) -> None:
     alike = [*SMALL, "max_images=192"]
     plain, _ = fit(*alike, folder=tmp_path / "plain")

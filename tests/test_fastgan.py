@@ -29,6 +29,7 @@ def test_any_size_with_and_without_labels(classes: int, size: int) -> None:
         assert found.shape == target.shape
 
 
+@pytest.mark.slow
 def test_excitations_are_from_4_to_64_px_8_to_128_and_16_to_256() -> None:
     with torch.device("meta"):
         generator = fastgan.Generator(256, 3, 256, width=64)

@@ -330,6 +330,7 @@ def initialize(rank: int, data: Any, folder: Path, found: Any) -> None:
 # ---- Another run's network -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_network_of_another_run_needs_that_run_only_once(trained: Any, fit: Fit, tmp_path: Path) -> None:
     _, _, folder = trained
     first = tmp_path / "first"
@@ -349,6 +350,7 @@ def test_a_network_of_another_run_needs_that_run_only_once(trained: Any, fit: Fi
         loaded(torch.rand(1, 1, 16, 16))
 
 
+@pytest.mark.slow
 def test_a_discriminator_of_another_run_judges_images(fit: Fit, tmp_path: Path) -> None:
     first = tmp_path / "first"
     module, _ = fit("model=acgan", *SMALL, "max_images=16", folder=first)

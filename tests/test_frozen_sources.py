@@ -87,6 +87,7 @@ def test_a_box_is_the_part_that_is_seen() -> None:
     assert torch.equal(Preprocessing(Input(None, box=(0.25, 0.2, 0.75, 1.0)))(x), x[:, :, 5:15, 2:])
 
 
+@pytest.mark.slow
 def test_the_gradient_of_the_input_is_that_of_finite_differences() -> None:
     network = ready(Fixed(size=7)).double()
     x = torch.rand(1, 1, 9, 6, dtype=torch.float64, requires_grad=True)

@@ -81,6 +81,7 @@ def state_of(folder: Path) -> dict[str, torch.Tensor]:
 # ---- 1. any LightningModule ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_subclass_of_gan_is_built_with_its_own_argument_and_stored(
     fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +183,7 @@ def test_a_foreign_module_may_name_nothing_or_the_game_and_use_lightnings_optimi
 # ---- 2. the axis of images -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_values_logged_in_lightnings_way_are_recorded_over_images_seen(fit: Fit, tmp_path: Path) -> None:
     _, trainer = fit(*RUN, mine("Logs"), "module._target_=helpers.modules.LoggingGAN", "data.epochs=1")
     images = [int(row["images"]) for row in rows_of(tmp_path)]
@@ -238,6 +240,7 @@ def test_nothing_of_lightnings_logging_is_computed_if_nobody_logs(fit: Fit) -> N
 # ---- 3. monitored values ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_early_stopping_on_a_loss_checks_every_row_and_ends_the_run_as_finished(tmp_path: Path) -> None:
     stop = with_callback("EarlyStopping", monitor=LOSS, mode="max", patience=2)  # the loss falls from the beginning
     result = trained(*TINY, *BARE[1:], *RUN[-2:], stop, "callbacks.samples.every=400", folder=tmp_path)
@@ -289,6 +292,7 @@ def test_early_stopping_resumes_exactly(fit: Fit, tmp_path: Path) -> None:
         assert torch.equal(value, state_of(tmp_path / "cut")[name]), name
 
 
+@pytest.mark.slow
 def test_a_mean_over_the_epoch_is_monitored_at_its_end_and_the_end_is_saved(fit: Fit, tmp_path: Path) -> None:
     stop = with_callback("EarlyStopping", monitor="mine/epoch", mode="min", patience=1)
     options = ["module._target_=helpers.modules.LoggingGAN", "trainer.limit_train_batches=7", "max_images=null"]
@@ -328,6 +332,7 @@ def test_a_run_that_ends_early_is_evaluated_at_its_end(fit: Fit, tmp_path: Path)
         assert read_checkpoint(tmp_path / f"checkpoints/{name}.ckpt")["images_seen"] == 160
 
 
+@pytest.mark.slow
 def test_model_checkpoint_keeps_the_best_rows_and_resumes(fit: Fit, tmp_path: Path) -> None:
     keep = with_callback("ModelCheckpoint", monitor=LOSS, save_top_k=2)
     _, trainer = fit(*RUN, keep)
@@ -344,6 +349,7 @@ def test_model_checkpoint_keeps_the_best_rows_and_resumes(fit: Fit, tmp_path: Pa
     assert module.images_seen == 480
 
 
+@pytest.mark.slow
 def test_model_checkpoint_without_a_monitor_saves_at_the_end_of_epochs(fit: Fit, tmp_path: Path) -> None:
     options = ["trainer.limit_train_batches=5", "max_images=null", "data.epochs=3", "optim.ema=null"]
     keep = with_callback("ModelCheckpoint", save_top_k=-1, filename="{epoch}")
@@ -354,6 +360,7 @@ def test_model_checkpoint_without_a_monitor_saves_at_the_end_of_epochs(fit: Fit,
     assert module.iteration == 15
 
 
+@pytest.mark.slow
 def test_a_monitored_name_that_is_not_logged_is_told_with_the_nearest(
     fit: Fit, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -367,6 +374,7 @@ def test_a_monitored_name_that_is_not_logged_is_told_with_the_nearest(
     fit(*RUN, with_callback("EarlyStopping", monitor="other", strict=False), *options)
 
 
+@pytest.mark.slow
 def test_names_that_are_logged_later_are_known(fit: Fit, caplog: pytest.LogCaptureFixture) -> None:
     options = [*TINY, *FID, "callbacks.samples=null", "callbacks.evaluate.every=100000", "log_every=5", "max_images=96"]
     for name in ("metric/fid-pixels", "health/diversity", "alarm/collapse"):
@@ -415,6 +423,7 @@ def test_hooks_run_around_each_players_step_in_lightnings_order(tmp_path: Path) 
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_hook_changes_the_gradients_that_the_step_takes(tmp_path: Path) -> None:
     module, _ = fit_with(NoGradients(), *RUN, "max_images=32", "optim.ema=null", folder=tmp_path / "a")
     untrained = build(composed(*RUN, folder=tmp_path / "b")).module
@@ -453,6 +462,7 @@ def test_batches_are_reported_as_lightning_does(tmp_path: Path) -> None:
 # ---- 5. summary, profilers, time -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_model_summary_lists_each_players_layers(tmp_path: Path) -> None:
     result = trained(*RUN, "max_images=32", "trainer.enable_model_summary=true", folder=tmp_path)
     lines = {line.split()[0]: line.split() for line in result.stdout.splitlines() if line.strip()}
@@ -487,6 +497,7 @@ def test_two_profilers_are_refused(tmp_path: Path) -> None:
     assert result.returncode == 1 and "profile=true and trainer.profiler cannot run together" in result.stderr
 
 
+@pytest.mark.slow
 def test_max_time_ends_the_run_and_says_where(tmp_path: Path) -> None:
     result = trained(*RUN, "max_images=1e9", "trainer.max_time=00:00:00:02", folder=tmp_path)
     output = result.stdout + result.stderr

@@ -27,6 +27,7 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_scalars_are_logged_by_name_over_images_seen(fit: Fit, tmp_path: Path) -> None:
     fit(*RUN, "loss=wasserstein_gp")
     rows = rows_of(tmp_path)
@@ -40,6 +41,7 @@ def test_scalars_are_logged_by_name_over_images_seen(fit: Fit, tmp_path: Path) -
     assert all(0 <= float(row["accuracy/fake"]) <= 1 for row in rows)
 
 
+@pytest.mark.slow
 def test_sample_grids_of_the_same_latents_and_their_animation(fit: Fit, tmp_path: Path) -> None:
     fit(*RUN)
     names = sorted(path.name for path in (tmp_path / "samples").iterdir())

@@ -187,6 +187,7 @@ def test_channels_are_converted_as_pillow_converts_them() -> None:
 # ---- Training --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_dataset_of_the_same_images_gives_the_same_weights_as_the_built_in_data(fit: Fit, tmp_path: Path) -> None:
     common = [*SMALL, "max_images=320", "callbacks={}"]
     reference, _ = fit(*common, folder=tmp_path / "a")
@@ -228,6 +229,7 @@ def test_every_kind_trains_every_game(
         assert (tmp_path / model / "samples").is_dir()  # samples and alarms asked for images too
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_an_uninterrupted_one(fit: Fit, tmp_path: Path) -> None:
     """Random transforms, shuffling by the data module's own loader, and callbacks in between, included."""
     for name, options in (("RandomPython", []), ("Module", [])):
@@ -239,6 +241,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(fit: Fit, tmp_path: Path) -> 
         assert all(torch.equal(a, b) for a, b in zip(straight.parameters(), resumed.parameters())), name
 
 
+@pytest.mark.slow
 def test_the_data_of_a_run_are_evaluated_and_sampled(tmp_path: Path) -> None:
     options = ["trainer=cpu", "logger=csv", "max_images=32", "trainer.enable_progress_bar=false"]
     for name in ("Noise", "Module"):

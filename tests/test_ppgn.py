@@ -79,6 +79,7 @@ def reference(module: GAN, iterations: int, lr: float, e: tuple[float, float, fl
     return h.detach()
 
 
+@pytest.mark.slow
 def test_the_chain_equals_a_hand_written_loop(module: GAN) -> None:
     found = chosen(module, 3, iterations=5, lr=0.1, e1=0.02, e2=1.0, e3=0.01)
     assert torch.allclose(found, reference(module, 5, 0.1, (0.02, 1.0, 0.01), 3), atol=1e-5)

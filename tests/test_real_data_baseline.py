@@ -144,6 +144,7 @@ def test_parzen_of_perfect_samples_does_not_gain_by_more_windows(tmp_path: Path)
     assert alone["parzen"].value > score.baseline + high  # what more windows alone are worth
 
 
+@pytest.mark.slow
 def test_without_enough_held_out_images_all_samples_are_compared(tmp_path: Path) -> None:
     evaluation = evaluation_of(tmp_path, real=45, fake=300, extractor=Pixels(5))
     results = evaluate_metrics({"fid": FrechetDistance()}, evaluation)
@@ -153,6 +154,7 @@ def test_without_enough_held_out_images_all_samples_are_compared(tmp_path: Path)
     assert "no baseline" in table(results)
 
 
+@pytest.mark.slow
 def test_images_that_a_metric_reserves_leave_others_for_the_baseline(tmp_path: Path) -> None:
     for fake in (10, 300, 500):
         evaluation = evaluation_of(tmp_path, fake=fake)
@@ -173,6 +175,7 @@ def test_the_standard_error_of_a_mean_is_the_closed_form() -> None:
         assert found["mean"] == pytest.approx(float(values.std()) / count**0.5, rel=0.12)
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_difference_holds_it_as_often_as_it_says() -> None:
     """Frechet distance of samples whose true distance is that of the baseline, over 100 draws."""
     generator = torch.Generator().manual_seed(0)
@@ -234,6 +237,7 @@ def test_evaluations_of_other_sizes_share_the_cached_features(tmp_path: Path) ->
 # --- truncation
 
 
+@pytest.mark.slow
 def test_precision_and_recall_over_truncation(tmp_path: Path) -> None:
     """Of a generator that shows its latents, truncated samples are near the mode and do not cover the others."""
     module, data, _ = build(composed("model=sngan", *SMALL, "data.size=32", f"data.cache={tmp_path}", folder="x"))

@@ -89,6 +89,7 @@ def test_the_page_of_a_run_in_a_browser(tmp_path: Path) -> None:
         assert page.is_checked("#seconds")
 
 
+@pytest.mark.slow
 def test_the_page_of_a_run_that_is_going_reloads_itself(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "it", rows=100)
     sessions = read_sessions(folder)
@@ -210,6 +211,7 @@ def test_curves_are_written_as_a_picture(tmp_path: Path) -> None:
     assert Image.open(tmp_path / "it.png").width == 1000  # two charts side by side
 
 
+@pytest.mark.slow
 def test_the_report_is_written_in_training_and_at_its_end(
     fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,6 +142,7 @@ def test_checkpoints_are_data_only_and_other_files_are_refused(fit: Fit, tmp_pat
         checkpoint_path(tmp_path.parent)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_uses_the_current_configuration(fit: Fit, tmp_path: Path) -> None:
     fit(*RUN, "max_images=400", folder=tmp_path / "a")
     changed = ["optim.generator.lr=1e-5", "optim.discriminator.optimizer.betas=[0.1,0.9]"]

@@ -87,6 +87,7 @@ def test_a_killed_sweep_continues_with_the_same_result(tmp_path: Path) -> None:
     assert "2 of 2 jobs are done already" in nothing.stdout
 
 
+@pytest.mark.slow
 def test_a_sweep_of_one_job_trains_evaluates_and_reports(tmp_path: Path) -> None:
     line = [*CPU, *MEASURED, "max_images=32", "seed=3", "sweep.metric=fid"]
     result = quick("train", "-m", *line, folder=tmp_path)

@@ -67,12 +67,14 @@ def deaf(module: Any) -> None:
         next(network.parameters()).mul_(0.0)
 
 
+@pytest.mark.slow
 def test_alarm_collapse_if_g_ignores_its_latents(tmp_path: Path, alarms: Any) -> None:
     toy = ["model=toy", "data=toy", "max_images=20000", *QUIET, "callbacks.training_monitor.every=1000"]
     spoiled(tmp_path, 10_000, deaf, *toy)
     assert alarms().count("collapse") == 1
 
 
+@pytest.mark.slow
 def test_alarm_collapse_of_a_run_that_was_collapsed_from_the_start(tmp_path: Path, alarms: Any) -> None:
     """All samples are one point, and no earlier value is there to compare with."""
     toy = ["model=toy", "data=toy", "max_images=20000", *QUIET, "callbacks.training_monitor.every=1000"]

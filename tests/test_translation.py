@@ -451,6 +451,7 @@ def test_unpaired_inputs_are_shuffled_independently_and_continue_over_epochs(
         assert all(torch.equal(a, b) for a, b in zip(resumed.state_dict().values(), _final_weights(tmp_path).values()))
 
 
+@pytest.mark.slow
 def test_faces_are_selected_by_the_age_in_their_names(fit: Fit, tmp_path: Path) -> None:
     for i, age in enumerate([*range(18, 31), *range(50, 70), 116]):
         face = np.full((16, 16, 3), age, dtype=np.uint8)  # so that the pixels show the age
@@ -489,6 +490,7 @@ def test_a_translator_stores_pictures_of_the_data_and_shows_them_next_to_its_ima
     assert torch.equal(module.game.condition.from_index(3, 2)[1], inputs[3])
 
 
+@pytest.mark.slow
 def test_data_without_an_input_are_refused_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="data=paired, data=facades, or data/input=grey"):
         built("model=pix2pix", folder=tmp_path)
@@ -699,6 +701,7 @@ def test_pictures_are_written_atomically(tmp_path: Path, name: str) -> None:
         assert [file.read_bytes() for file in tmp_path.iterdir()] == old
 
 
+@pytest.mark.slow
 def test_a_translation_equals_that_of_the_game_and_depends_on_the_seed(run: Path, tmp_path: Path) -> None:
     file = pictures(tmp_path / "in") / "inner" / "clear.png"
     translator = Translator(str(run), "own")
@@ -725,6 +728,7 @@ def test_classes_are_not_mixed_in_translation_either(fit: Fit, tmp_path: Path, s
     assert Translator(str(tmp_path)).fit.resample == ("nearest" if side == "right" else "bilinear")
 
 
+@pytest.mark.slow
 def test_a_picture_too_small_for_a_network_is_padded(fit: Fit, tmp_path: Path) -> None:
     small = [f"model.game.{player}.network.width=2" for player in ("generator", "discriminator")]
     digits = ["data/input=low_resolution", "model.game.discriminator.network.patch=1"]

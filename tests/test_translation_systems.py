@@ -147,6 +147,7 @@ def test_stargan_asks_for_rows_of_the_batch_and_comes_back(tmp_path: Path) -> No
     )
 
 
+@pytest.mark.slow
 def test_samples_of_stargan_are_stored_pictures_in_each_class(fit: Fit, tmp_path: Path) -> None:
     options = ["model=stargan", "model.game.generator.width=4", "model.game.discriminator.width=4"]
     module, _ = fit(*options, "data.batch_size=8", "max_images=16", folder=tmp_path)

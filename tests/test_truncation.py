@@ -76,6 +76,7 @@ def test_what_cannot_be_truncated_is_answered_in_one_sentence(tmp_path: Path) ->
         seeded_inputs(game, 5, 0, truncation=0.7)
 
 
+@pytest.mark.slow
 def test_commands_and_python_truncate(fit: Fit, tmp_path: Path) -> None:
     fit(*SMALL, NORMAL, "max_images=32", "callbacks.samples=null", folder=tmp_path / "run")
     options = [

@@ -141,6 +141,7 @@ def test_words_that_begin_like_a_split_are_classes(tmp_path: Path) -> None:
     assert list(Folder(tmp_path).classes) == ["testbed", "train", "trainer"]
 
 
+@pytest.mark.slow
 def test_a_run_on_folders_of_splits_is_evaluated_on_the_test_folder(tmp_path: Path) -> None:
     for split, count in (("train", 16), ("test", 7)):
         pictures(tmp_path / "set" / split, {"cat": count, "dog": count})

@@ -76,6 +76,7 @@ def test_the_gradient_goes_through_every_step(make: Callable) -> None:
     torch.testing.assert_close(gradient, by_hand, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_an_unrolled_step_updates_g_by_the_unrolled_critic_and_leaves_d_unchanged(tmp_path: Path, fit: Fit) -> None:
     def weights(*options: str) -> dict[str, Tensor]:
         quick = ["model=toy", "data=toy", "data.batch_size=32", "max_images=32", "optim.ema=null"]

@@ -215,6 +215,7 @@ def test_a_grid_of_other_channels_shows_each_in_its_own_column(channels: int, co
     assert headed.shape[0] > grid.shape[0]  # the numbers of the channels stand above
 
 
+@pytest.mark.slow
 def test_a_run_on_five_channels_of_sixteen_bits_is_sampled_and_evaluated(fit: Fit, tmp_path: Path) -> None:
     write(tmp_path / "set", [RANDOM.integers(0, 65536, (16, 16, 5), dtype=np.uint16) for _ in range(32)])
     options = ["data=folder", f"data.root={tmp_path / 'set'}", "data.size=16", "data.flip=true", "data.jitter=2"]
