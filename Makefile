@@ -25,7 +25,7 @@ $(READY): pyproject.toml constraints.txt
 train: $(READY) ## train on scikit-learn's digits, two to five minutes; ARGS="model=dcgan data=celeba" trains something else
 	$(RUN) train.py $(or $(ARGS),experiment=digits)
 
-smoke: $(READY) ## run the fast tests, about three minutes on two cores
+smoke: $(READY) ## run the fast tests, a few minutes on two cores
 	$(RUN) -m pytest -m "not slow" --numprocesses auto
 
 test: $(READY) ## run all tests, on all cores
