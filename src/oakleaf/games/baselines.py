@@ -1,12 +1,12 @@
 """Generators that are trained without a discriminator, as baselines for GANs."""
 
-from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from oakleaf.conditioning.condition import Condition
 from oakleaf.conditioning.priors import Normal
 from oakleaf.errors import UserError
 from oakleaf.games.critics import FurtherCritic
@@ -19,27 +19,21 @@ from oakleaf.round import CriticOutput, Round, generator_output
 
 
 class NonAdversarial(Game):
-    """A game with one player, `generator`, and no discriminator (`optim.discriminator: null`).
+    """A game with one player and no discriminator (`optim.discriminator: null`).
 
-    The generator minimises its terms. The objective and the penalties of `loss` are not used, and no augmentation.
-    Latents are N(0, I).
+    The player minimises its terms. The objective and the penalties of `loss` are not used, and no augmentation.
 
     Args:
-        generator: the network.
-        latent: number of latent dimensions.
-        loss, terms: as for `Game`; the generator must have a term.
+        loss, terms, condition: as for `Game`; the player must have a term.
     """
 
-    roles: Mapping[str, Role] = {"generator": "generator"}
-    diagnosed_role: Role = "generator"
-
     def __init__(
-        self, generator: nn.Module, latent: int, loss: Loss, terms: Mapping[str, Mapping[str, Term]] | None
+        self, loss: Loss, terms: Mapping[str, Mapping[str, Term]] | None, condition: Condition | None = None
     ) -> None:
-        super().__init__(Loss(loss.name, loss.objective), terms)
+        super().__init__(Loss(loss.name, loss.objective), terms, condition)
+        (player,) = self.roles
         if not any((terms or {}).values()):
-            raise UserError("model.game.terms.generator={}: without a discriminator the generator needs a term")
-        self.generator, self.prior = generator, Normal(latent)
+            raise UserError(f"model.game.terms.{player}={{}}: without a discriminator the {player} needs a term")
 
     def attach(
         self,
@@ -59,15 +53,36 @@ class NonAdversarial(Game):
     def adversarial(self, player: str, round: Round, objective: Any) -> None:
         return None
 
+    @torch.no_grad()
+    def diagnostics(self, rounds: list[Round], player: str) -> Scalars:
+        """Return the root mean squared error of a value of a reconstruction; images are in [-1, 1]."""
+        (round,) = rounds
+        return {"reconstruction/rmse": (round.fake - round.real).float().square().mean().sqrt()}
+
+
+class GeneratorAlone(NonAdversarial):
+    """A generator without a discriminator; its latents are N(0, I).
+
+    Args:
+        generator: the network.
+        latent: number of latent dimensions.
+        loss, terms: as for `NonAdversarial`.
+    """
+
+    roles: Mapping[str, Role] = {"generator": "generator"}
+    diagnosed_role: Role = "generator"
+
+    def __init__(
+        self, generator: nn.Module, latent: int, loss: Loss, terms: Mapping[str, Mapping[str, Term]] | None
+    ) -> None:
+        super().__init__(loss, terms)
+        self.generator, self.prior = generator, Normal(latent)
+
     def sample_inputs(self, count: int, device: torch.device | str = "cpu") -> Batch:
         return {"latent": self.prior(count, device)}
 
-    @abstractmethod
-    def diagnostics(self, rounds: list[Round], player: str) -> Scalars:
-        """Compute what is logged about a game without a discriminator."""
 
-
-class Likelihood(NonAdversarial):
+class Likelihood(GeneratorAlone):
     """A generator with a known density; its log-likelihood is the round's score.
 
     The likelihood is that of real images, which no choice of a discriminator can express (Goodfellow 2014,
@@ -103,7 +118,7 @@ class Likelihood(NonAdversarial):
         return {"log_likelihood/real": round.on_real.score.mean(), "log_likelihood/fake": round.on_fake.score.mean()}
 
 
-class Reconstruction(NonAdversarial):
+class Reconstruction(GeneratorAlone):
     """An auto-encoder: the fake of a round is the reconstruction of its real image.
 
     Args:
@@ -139,12 +154,6 @@ class Reconstruction(NonAdversarial):
     def generate(self, batch: Batch) -> Tensor:
         latent = batch["latent"]
         return self.generator(self.density(latent) if self.density else latent)  # type: ignore[no-any-return]
-
-    @torch.no_grad()
-    def diagnostics(self, rounds: list[Round], player: str) -> Scalars:
-        """Return the root mean squared error of a value; images are in [-1, 1]."""
-        (round,) = rounds
-        return {"reconstruction/rmse": (round.fake - round.real).float().square().mean().sqrt()}
 
 
 def no_critic(x: Tensor) -> CriticOutput:

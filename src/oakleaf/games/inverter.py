@@ -10,9 +10,9 @@ from oakleaf.conditioning.priors import Prior
 from oakleaf.data.datamodule import ImageDataModule
 from oakleaf.errors import UserError
 from oakleaf.frozen import Run
-from oakleaf.games.baselines import no_critic
+from oakleaf.games.baselines import NonAdversarial, no_critic
 from oakleaf.games.critics import FurtherCritic
-from oakleaf.games.game import Batch, Game, Scalars
+from oakleaf.games.game import Batch
 from oakleaf.losses.loss import Loss
 from oakleaf.losses.terms import Term
 from oakleaf.networks.layers import height_width
@@ -20,7 +20,7 @@ from oakleaf.optim.player import Role
 from oakleaf.round import Round
 
 
-class Inverter(Game):
+class Inverter(NonAdversarial):
     """A game with one player, `encoder`, and the frozen generator of another run, `model.frozen.generator`.
 
     The fake of a round is G(E(x)), and its `fake_inputs` are fresh latents of that run's prior, so terms can compare
@@ -43,9 +43,7 @@ class Inverter(Game):
         terms: Mapping[str, Mapping[str, Term]] | None = None,
         condition: Condition | None = None,
     ) -> None:
-        super().__init__(Loss(loss.name, loss.objective), terms, condition)
-        if not any((terms or {}).values()):
-            raise UserError("model.game.terms.encoder={}: without a discriminator the encoder needs a term")
+        super().__init__(loss, terms, condition)
         self.encoder = encoder
 
     def attach(
@@ -59,12 +57,10 @@ class Inverter(Game):
         Raises:
             UserError: there are further critics, or no frozen generator with its prior.
         """
-        if critics:
-            raise UserError(f"model.critics: {type(self).__name__} trains without a critic; leave it out")
         found = (frozen or {}).get("generator")
         if not isinstance(found, Run) or found.role != "generator" or found.prior is None:
             raise UserError("model.frozen.generator: it should be the generator of a run whose model has a prior")
-        super().attach(frozen=frozen)
+        super().attach(critics, frozen, augment)
 
     @property
     def frozen_generator(self) -> Run:
@@ -110,12 +106,3 @@ class Inverter(Game):
     def sample_inputs(self, count: int, device: torch.device | str = "cpu") -> Batch:
         rows = {self.condition.key: self.condition.sample(count).to(device)} if self.condition else {}
         return {"latent": self.prior(count, device), **rows}
-
-    def adversarial(self, player: str, round: Round, objective: object) -> None:
-        return None
-
-    @torch.no_grad()
-    def diagnostics(self, rounds: list[Round], player: str) -> Scalars:
-        """Return the root mean squared error of a value; images are in [-1, 1]."""
-        (round,) = rounds
-        return {"reconstruction/rmse": (round.fake - round.real).float().square().mean().sqrt()}
