@@ -69,9 +69,7 @@ class WithProbability(Augmentation, ABC):
     @torch.no_grad()
     def update_state(self) -> None:
         """Change p at the end of an interval. A step of another player, or one with NaN, counts for nothing."""
-        recorded = self.recorded.clone()
-        distributed.all_reduce_mean([recorded])
-        self.recorded.zero_()
+        recorded = distributed.take_mean(self.recorded)
         counted = (recorded[1] > 0) & recorded.isfinite().all()
         one = torch.ones_like(recorded[:1])
         self.totals += torch.where(counted, torch.cat([recorded, one]), 0.0)

@@ -70,9 +70,7 @@ class LeCam(Term):
     @torch.no_grad()
     def update_state(self) -> None:
         """Update the averages after a step in which the term was computed. A step with NaN changes nothing."""
-        recorded = self.recorded.clone()
-        distributed.all_reduce_mean([recorded])
-        self.recorded.zero_()
+        recorded = distributed.take_mean(self.recorded)
         counted = (recorded[2] > 0) & recorded.isfinite().all()
         means = recorded[:2] / recorded[2].clamp(min=1)
         kept = torch.where(self.steps < self.first_step, 0.0, self.decay)

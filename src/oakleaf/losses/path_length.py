@@ -77,9 +77,7 @@ class PathLength(Term):
     @torch.no_grad()
     def update_state(self) -> None:
         """Update the average after a step in which the term was computed. A step with NaN changes nothing."""
-        recorded = self.recorded.clone()
-        distributed.all_reduce_mean([recorded])
-        self.recorded.zero_()
+        recorded = distributed.take_mean(self.recorded)
         counted = (recorded[1] > 0) & recorded.isfinite().all()
         mean = torch.lerp(recorded[0] / recorded[1].clamp(min=1), self.mean, self.decay)
         self.mean.copy_(torch.where(counted, mean, self.mean))

@@ -60,6 +60,14 @@ def all_reduce_mean(gradients: list[Tensor]) -> None:
     compat.foreach_copy_(gradients, [piece.view(g.shape) for piece, g in zip(pieces, gradients)])
 
 
+def take_mean(recorded: Tensor) -> Tensor:
+    """Return the mean of a tensor over all processes, and set the tensor to zero in place."""
+    taken = recorded.clone()
+    all_reduce_mean([taken])
+    recorded.zero_()
+    return taken
+
+
 def rank_and_world_size() -> tuple[int, int]:
     """Return this process's rank and the number of processes; (0, 1) without a process group."""
     if not (distributed.is_available() and distributed.is_initialized()):
