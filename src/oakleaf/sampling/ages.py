@@ -1,10 +1,10 @@
 """The sampling mode that shows a face at each age."""
 
-import csv
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,12 +16,11 @@ from oakleaf.games import Batch, Game
 from oakleaf.gan import GAN
 from oakleaf.image_grid import interleave
 from oakleaf.losses.recognition import SameIdentity
-from oakleaf.runtime.run_dir import atomic_write
 from oakleaf.sampling.conditions import requested_condition
 from oakleaf.sampling.inversion import LBFGS, Adam
 from oakleaf.sampling.latents import GridInputs
 from oakleaf.sampling.pictures import read_pictures, require_contrast
-from oakleaf.sampling.project import TABLE, Project
+from oakleaf.sampling.project import Project
 
 
 @dataclass
@@ -85,17 +84,11 @@ class Ages(Project):
         framed = 1 + int(self.own[0]) if len(names) == 1 else None  # the reconstruction
         return [Panel(columns=columns, column_names=self.kinds(module), row_names=names, framed=framed)]
 
-    def save(self, out: Path) -> list[str]:
-        """Write what `Project` writes; the table also has each face's age and |z| / sqrt(d), which is near 1 in the
-        prior N(0, I)."""
-        files = super().save(out)
-        assert self.pictures is not None and self.result is not None and self.module is not None
+    def columns(self) -> dict[str, Sequence[Any]]:
+        """Return those of `Project`, each face's age, and |z| / sqrt(d), which is near 1 in the prior N(0, I)."""
+        assert self.result is not None and self.module is not None
         lengths = self.result.latents.square().mean(1).sqrt().tolist()
-        names = [self.module.classes[own] for own in self.own.tolist()]
-        rows = zip(self.pictures.names, self.result.losses.tolist(), names, lengths)
-        with atomic_write(out / TABLE) as part, part.open("w", newline="") as table:
-            csv.writer(table, lineterminator="\n").writerows([("picture", "loss", "age", "length"), *rows])
-        return files
+        return {**super().columns(), "age": [self.module.classes[own] for own in self.own.tolist()], "length": lengths}
 
     def _own_class(self, name: str) -> int:
         """Return the class of the age of the face in a picture."""

@@ -71,7 +71,7 @@ class Edit(Mode):
         file = file_of(self.checkpoint)
         known = load(file)
         chosen, kept = choose(known, self.names, file), choose(known, self.keep, file, "mode.keep")
-        if any(one.checkpoint not in ("", file_hash(self.checkpoint)) for one in [*chosen, *kept]):
+        if {one.checkpoint for one in [*chosen, *kept]} - {"", file_hash(self.checkpoint)}:
             log.warning("%s was made for another checkpoint of this run; directions.py makes it again", file)
         vectors = [one.vector for one in chosen]
         if kept:

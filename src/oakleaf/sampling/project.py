@@ -147,13 +147,18 @@ class Project(Mode):
 
     def save(self, out: Path) -> list[str]:
         """Write the latents [N, d] as `latents.npy`, and the name and loss of each picture as `projections.csv`."""
-        assert self.pictures is not None and self.result is not None
+        assert self.result is not None
         with atomic_write(out / LATENTS) as part, part.open("wb") as file:
             np.save(file, self.result.latents.cpu().numpy().astype(np.float32))
-        rows = zip(self.pictures.names, self.result.losses.tolist())
+        columns = self.columns()
         with atomic_write(out / TABLE) as part, part.open("w", newline="") as table:
-            csv.writer(table, lineterminator="\n").writerows([("picture", "loss"), *rows])
+            csv.writer(table, lineterminator="\n").writerows([tuple(columns), *zip(*columns.values())])
         return [str(out / LATENTS), str(out / TABLE)]
+
+    def columns(self) -> dict[str, Sequence[Any]]:
+        """Return the columns of the table by name, a value for each picture."""
+        assert self.pictures is not None and self.result is not None
+        return {"picture": self.pictures.names, "loss": self.result.losses.tolist()}
 
 
 def with_weights(
